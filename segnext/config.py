@@ -1,0 +1,205 @@
+"""What a run is, as frozen values: `Model`, `Data`, `Train`, `Run`; `Cost`, a measurement alone; and their ids.
+
+This module imports no torch, so that declaring, planning and reporting stay instant. Every default carries its source:
+`Paper:` the paper, `Official code:` the release at c87bcae, `Ours:` a choice of this project.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Size:
+    """One column of Table 2, and what the released code adds to it."""
+
+    channels: tuple[int, int, int, int]  # Paper: Table 2, C of the four stages
+    depths: tuple[int, int, int, int]  # Paper: Table 2, L
+    expansion_ratios: tuple[int, int, int, int]  # Paper: Table 2, e.r.
+    decoder_channels: int  # Paper: Table 2, "decoder dimension"
+    nmf_rank: int  # Official code: MD_R in local_configs/segnext (B and L: the default of ham_head.py:19)
+    drop_path: float  # Official code: local_configs/segnext; the paper is silent
+
+
+SIZES: dict[str, Size] = {
+    "T": Size((32, 64, 160, 256), (3, 3, 5, 2), (8, 8, 4, 4), 256, 16, 0.1),
+    "S": Size((64, 128, 320, 512), (2, 2, 4, 2), (8, 8, 4, 4), 256, 16, 0.1),
+    "B": Size((64, 128, 320, 512), (3, 3, 12, 3), (8, 8, 4, 4), 512, 64, 0.1),
+    "L": Size((64, 128, 320, 512), (3, 5, 27, 3), (8, 8, 4, 4), 1024, 64, 0.3),
+    # Ours: the stand-in that `--protocol quick` trains, small enough for minutes on one CPU core.
+    "micro": Size((16, 32, 48, 64), (1, 1, 2, 1), (4, 4, 4, 4), 64, 16, 0.0),
+}
+
+DECODER_STAGES = {"a": (1, 2, 3, 4), "b": (4,), "c": (2, 3, 4)}  # Paper: Fig. 3
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class Model:
+    """An architecture as one value: SegNeXt of Sec. 3 and every variant that a table trains.
+
+    Raises `ValueError`, naming the field, for a value that no variant has.
+    """
+
+    size: str = "T"
+    branches: tuple[int, ...] = (7, 11, 21)  # Paper: Sec. 3.1, the strip kernels; Table 6 drops them one by one
+    channel_mixing: bool = True  # Paper: Eq. 1, the 1x1 convolution; Table 6
+    attention: bool = True  # Paper: Eq. 2, the element-wise product; Table 6
+    decoder: str = "c"  # Paper: Fig. 3 (a), (b), (c); Table 7
+    stages: tuple[int, ...] | None = None  # encoder stages that decoder (c) reads; None: those of Fig. 3
+    nmf_rank: int | None = None  # None: the size's own
+    drop_path: float | None = None  # None: the size's own
+
+    def __post_init__(self) -> None:
+        _require(self.size in SIZES, f"Model.size: {self.size!r} is not one of {', '.join(SIZES)}")
+        _require(self.decoder in DECODER_STAGES, f"Model.decoder: {self.decoder!r} is not one of a, b, c (Fig. 3)")
+        for kernel in self.branches:
+            _require(kernel > 0 and kernel % 2 == 1, f"Model.branches: {kernel} is not an odd kernel size")
+        default = DECODER_STAGES[self.decoder]
+        stages = default if self.stages is None else tuple(self.stages)
+        ascending = len(stages) > 0 and tuple(sorted(set(stages))) == stages and set(stages) <= {1, 2, 3, 4}
+        _require(ascending, f"Model.stages: {stages} is not an ascending choice of 1, 2, 3, 4")
+        _require(
+            self.decoder == "c" or stages == default,
+            f"Model.stages: decoder ({self.decoder}) reads stages {default}; only (c) can read {stages}",
+        )
+        # One architecture is one value: what equals the default is stored as the default.
+        size = SIZES[self.size]
+        object.__setattr__(self, "branches", tuple(self.branches))
+        object.__setattr__(self, "stages", stages)
+        for name in ("nmf_rank", "drop_path"):
+            if getattr(self, name) == getattr(size, name):
+                object.__setattr__(self, name, None)
+
+    @property
+    def widths(self) -> Size:
+        """The size with this model's own rank and drop path filled in."""
+        size = SIZES[self.size]
+        own = {k: getattr(self, k) for k in ("nmf_rank", "drop_path") if getattr(self, k) is not None}
+        return dataclasses.replace(size, **own)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset and how its images reach the model. Sizes are (height, width) in pixels."""
+
+    dataset: str
+    classes: int
+    scale: tuple[int, int]  # (long edge, short edge) that an image is fitted into, keeping its ratio, before `ratio`
+    crop: tuple[int, int]
+    train_split: str = "train"
+    test_split: str = "val"
+    ratio: tuple[float, float] = (0.5, 2.0)  # Paper: Sec. 4, "random scaling (from 0.5 to 2)"
+    cat_max_ratio: float = 0.75  # Official code: RandomCrop(cat_max_ratio=0.75)
+    flip: float = 0.5  # Paper: Sec. 4, random horizontal flipping
+    photometric: bool = True  # Official code: PhotoMetricDistortion in every pipeline; not in the paper
+    test_scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # Official code: MS, each also flipped
+    test_multiple: int = 32  # Official code: ResizeToMultiple(32) in the test pipeline
+    generator: str = ""  # version of the generator, for generated datasets
+
+
+@dataclass(frozen=True)
+class Train:
+    """A recipe. The batch is the global batch; lengths are in iterations."""
+
+    iterations: int
+    batch: int = 16  # Paper: Sec. 4
+    learning_rate: float = 6e-5  # Paper: Sec. 4
+    head_learning_rate_factor: float = 10.0  # Official code: custom_keys 'head'
+    weight_decay: float = 0.01  # Official code
+    warmup_iterations: int = 1500  # Official code: linear, from warmup_ratio
+    warmup_ratio: float = 1e-6  # Official code
+    poly_power: float = 1.0  # Official code; the paper says "poly"
+    dropout: float = 0.1  # Official code: Dropout2d before the classifier
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "batch"):
+            _require(getattr(self, name) > 0, f"Train.{name}: {getattr(self, name)} is not positive")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training with its evaluation. Equal runs have equal ids, whichever tables ask for them."""
+
+    protocol: str
+    protocol_version: int
+    model: Model
+    data: Data
+    train: Train
+    seed: int = 0
+    init: Run | str | None = None  # an upstream run, the name of a checkpoint, or None: from scratch
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits that name the run."""
+        return digest(canonical(self))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A cost measurement: parameters and FLOPs of a model for `classes` classes at an input size in pixels."""
+
+    model: Model
+    classes: int
+    height: int
+    width: int
+
+    @property
+    def id(self) -> str:
+        """`cost-` and twelve hexadecimal digits."""
+        return "cost-" + digest(canonical(self))
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a run is carried out. Nothing here changes a result beyond rounding, and nothing here is in an id."""
+
+    device: str = "cpu"
+    threads: int = 1
+    workers: int = 0  # loader processes beside the trainer
+    log_interval: int = 10  # iterations between two lines of the training curve
+    checkpoint_interval: int = 100  # iterations between two checkpoints
+    evaluation_batch: int = 1
+
+
+def canonical(value: Any) -> Any:
+    """The full resolved configuration as JSON-ready data, defaults included: what an id is the hash of.
+
+    A field that was added after results existed carries `metadata={"frozen": literal}` and is left out while it equals
+    that literal, so that old ids stand and a changed default changes the id (DESIGN "Identity").
+    """
+    if isinstance(value, Model):
+        data = _fields(value, skip=("nmf_rank", "drop_path"))
+        return {**data, **_fields(value.widths)}
+    if isinstance(value, Run):
+        data = _fields(value, skip=("init",))
+        return {**data, "init": value.init.id if isinstance(value.init, Run) else value.init}
+    if dataclasses.is_dataclass(value):
+        return _fields(value)
+    if isinstance(value, tuple):
+        return [canonical(item) for item in value]
+    return value
+
+
+def _fields(value: Any, skip: tuple[str, ...] = ()) -> dict[str, Any]:
+    present = {}
+    for field in dataclasses.fields(value):
+        item = canonical(getattr(value, field.name))
+        frozen = "frozen" in field.metadata and item == canonical(field.metadata["frozen"])
+        if field.name not in skip and not frozen:
+            present[field.name] = item
+    return present
+
+
+def digest(data: Any) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of canonical data."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,80 @@
+"""The stream of training batches: a pure function of (seed, iteration), whatever loads it and wherever it starts."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from segnext.config import Data
+from segnext.data.source import Source
+from segnext.data.transforms import train_sample
+
+_ORDER, _AUGMENTATION = 0, 1  # which use of a seed: the two never share random numbers
+
+
+@dataclass
+class Batch:
+    """What one iteration trains on."""
+
+    iteration: int
+    samples: Tensor  # int64 (B,): the samples' numbers, counted from the start of the run
+    images: Tensor  # float32 (B, 3, h, w)
+    labels: Tensor  # uint8 (B, h, w), 255 = ignore
+
+
+def stream(
+    data: Data, source: Source, seed: int, batch: int, start: int, iterations: int, workers: int = 0
+) -> Iterator[Batch]:
+    """The batches of iterations `start` .. `iterations` - 1, of `batch` samples each.
+
+    Sample k = iteration * batch + j is image k % N of epoch k // N in an order of that epoch, augmented with chance
+    that belongs to (seed, k). So batches depend neither on the number of `workers` (processes that load ahead; 0: none)
+    nor on where a run restarts, they flow over the end of an epoch, and torch's random state is left alone. Images are
+    float32 (B, 3, h, w), labels uint8 (B, h, w), where (h, w) is `data.crop`. Raises `DataError` as images are loaded.
+    """
+    # One pass over all iterations, a whole batch at a time: workers start once and never wait for an epoch to end. The
+    # loader draws a seed for its workers, which need none: from a generator of its own, for the model's may not notice.
+    loader: DataLoader[Batch] = DataLoader(
+        _Batches(data, source, seed, batch),
+        batch_size=None,
+        sampler=range(start, iterations),
+        num_workers=workers,
+        generator=torch.Generator(),
+    )
+    yield from cast("Iterator[Batch]", loader)
+
+
+class _Batches(Dataset[Batch]):
+    """The batches by iteration."""
+
+    def __init__(self, data: Data, source: Source, seed: int, batch: int) -> None:
+        self._data, self._source, self._seed, self._batch = data, source, seed, batch
+
+    def __getitem__(self, iteration: int) -> Batch:
+        numbers = range(iteration * self._batch, (iteration + 1) * self._batch)
+        images, labels = zip(*(self._sample(number) for number in numbers), strict=True)
+        return Batch(iteration, torch.tensor(numbers), torch.stack(images), torch.stack(labels))
+
+    def _sample(self, number: int) -> tuple[Tensor, Tensor]:
+        epoch, position = divmod(number, len(self._source))
+        index = int(_order(self._seed, epoch, len(self._source))[position])
+        return train_sample(*self._source.load(index), self._data, _random(self._seed, _AUGMENTATION, number))
+
+
+@functools.lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
+    """The images in the order that an epoch shows them."""
+    return _random(seed, _ORDER, epoch).permutation(count)
+
+
+def _random(seed: int, use: int, number: int) -> np.random.Generator:
+    # The bit generator is named, so that no later default of numpy's changes what a seed means.
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(use, number))))

@@ -1,0 +1,89 @@
+"""The decoders of Fig. 3: (a) SegFormer's MLP, (b) and (c) the light Hamburger on chosen stages."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segnext.config import Model
+from segnext.ham import Hamburger
+from segnext.stochastic import ChannelDropout
+
+
+def resize(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Bilinear, corners not aligned: `(B, C, H, W) -> (B, C, *size)`.
+
+    Official code: called on every map, also on those that have the size already (the paper's FLOPs count them).
+    """
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def _convolution(entering: int, leaving: int, norm: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(entering, leaving, 1, bias=False), norm, nn.ReLU())
+
+
+class Decoder(nn.Module):
+    """The encoder's stages to class scores at the resolution of the first stage read: `(B, classes, H/s, W/s)`."""
+
+    def __init__(self, model: Model, classes: int, dropout: float) -> None:
+        super().__init__()
+        assert model.stages is not None
+        self.stages = model.stages
+        self.channels = [model.widths.channels[stage - 1] for stage in model.stages]
+        width = model.widths.decoder_channels
+        self.dropout = ChannelDropout(width, dropout)
+        self.classifier = nn.Conv2d(width, classes, 1)
+
+    def context(self, features: list[Tensor]) -> Tensor:
+        """The chosen stages fused: `(B, decoder channels, H/s, W/s)`."""
+        raise NotImplementedError
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        chosen = [features[stage - 1] for stage in self.stages]
+        return self.classifier(self.dropout(self.context(chosen)))
+
+    def initialise(self) -> None:
+        """Official code (mmcv): Kaiming for convolutions before a ReLU, std 0.01 for the classifier."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.normal_(self.classifier.weight, 0, 0.01)
+
+
+class HamDecoder(Decoder):
+    """Fig. 3 (c), and on stage 4 alone (b): resize, concatenate, squeeze, Ham, align (official code: ham_head.py)."""
+
+    def __init__(self, model: Model, classes: int, dropout: float) -> None:
+        super().__init__(model, classes, dropout)
+        width = model.widths.decoder_channels
+        self.squeeze = _convolution(sum(self.channels), width, nn.GroupNorm(32, width))
+        self.ham = Hamburger(width, model.widths.nmf_rank)
+        self.align = _convolution(width, width, nn.GroupNorm(32, width))
+        self.initialise()
+
+    def context(self, features: list[Tensor]) -> Tensor:
+        size = features[0].shape[2:]
+        x = torch.cat([resize(feature, size) for feature in features], dim=1)
+        return self.align(self.ham(self.squeeze(x)))
+
+
+class MLPDecoder(Decoder):
+    """Fig. 3 (a), "adopted in SegFormer": a linear layer per stage, resize, concatenate, a fusing linear layer.
+
+    Official code: the SegformerHead that the release carries, with BN and ReLU after each of them.
+    """
+
+    def __init__(self, model: Model, classes: int, dropout: float) -> None:
+        super().__init__(model, classes, dropout)
+        width = model.widths.decoder_channels
+        self.project = nn.ModuleList(_convolution(channels, width, nn.BatchNorm2d(width)) for channels in self.channels)
+        self.fuse = _convolution(width * len(self.channels), width, nn.BatchNorm2d(width))
+        self.initialise()
+
+    def context(self, features: list[Tensor]) -> Tensor:
+        size = features[0].shape[2:]
+        projected = [project(feature) for project, feature in zip(self.project, features, strict=True)]
+        return self.fuse(torch.cat([resize(x, size) for x in projected], dim=1))

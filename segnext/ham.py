@@ -1,0 +1,82 @@
+"""Ham, the Hamburger of the decoder: global context from a non-negative matrix factorisation (Sec. 3.2).
+
+Written from the papers (SegNeXt; Geng et al., "Is Attention Better Than Matrix Decomposition?") and from measurements
+of the released code; the Hamburger's public code was not used.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segnext.stochastic import Stochastic
+
+EPSILON = 1e-6  # Official code: keeps the multiplicative updates from dividing by zero
+INVERSE_TEMPERATURE = (
+    1.0  # Official code: ham_head.py:107 forces 1 whatever the config says; the paper's FLOPs count it
+)
+
+
+class NMF(Stochastic):
+    """Replaces non-negative features by their rank-R reconstruction: `(B, D, H, W) -> (B, D, H, W)`.
+
+    With X (D x N, N = H W) it looks for X = bases (D x R) codes^T (R x N) by multiplicative updates (Lee and Seung),
+    `codes *= X^T bases / (codes bases^T bases)` and `bases *= X codes / (bases codes^T codes)`, always in float32.
+    Official code: codes start at softmax(X^T bases), 6 steps in training and 7 in evaluation, gradients through all.
+    """
+
+    def __init__(self, channels: int, rank: int, steps: int = 6, evaluation_steps: int = 7, seed: int = 0) -> None:
+        super().__init__(channels * rank)
+        self.rank = rank
+        self.steps = steps
+        self.evaluation_steps = evaluation_steps
+        self.evaluation_bases: Tensor
+        self.register_buffer("evaluation_bases", torch.empty(1, channels, rank), persistent=False)
+        self.reseed(seed)
+
+    def reseed(self, seed: int) -> None:
+        """Draw the bases that every evaluation starts from, for every image the same."""
+        bases = torch.rand(self.evaluation_bases.shape, generator=torch.Generator().manual_seed(seed))
+        self.evaluation_bases.copy_(F.normalize(bases, dim=1))
+
+    def initial_bases(self, batch: int, dim: int, rank: int, device: torch.device | None = None) -> Tensor:
+        """`(batch, dim, rank)` in [0, 1) with columns of unit length: the one place where bases come from.
+
+        Official code: fresh uniform numbers at every pass, also at test time, so that two evaluations differ. Ours: by
+        sample in training (`segnext.stochastic`), one seeded draw in evaluation.
+        """
+        if not self.training:
+            return self.evaluation_bases.expand(batch, dim, rank)
+        device = device or self.evaluation_bases.device
+        return F.normalize(self.uniform(batch, device).view(batch, dim, rank), dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            batch, dim, height, width = x.shape
+            pixels = x.float().permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, D): a view of channels-last memory
+            bases = self.initial_bases(batch, dim, self.rank, x.device)
+            codes = torch.softmax(INVERSE_TEMPERATURE * (pixels @ bases), dim=-1)
+            for _ in range(self.steps if self.training else self.evaluation_steps):
+                codes = _updated_codes(pixels, bases, codes)
+                projected = pixels.mT @ codes
+                bases = bases * projected / (bases @ (codes.mT @ codes) + EPSILON)
+            codes = _updated_codes(pixels, bases, codes)
+            return (codes @ bases.mT).view(batch, height, width, dim).permute(0, 3, 1, 2)
+
+
+def _updated_codes(pixels: Tensor, bases: Tensor, codes: Tensor) -> Tensor:
+    return codes * (pixels @ bases) / (codes @ (bases.mT @ bases) + EPSILON)
+
+
+class Hamburger(nn.Module):
+    """`relu(x + GN(Conv1x1(NMF(relu(Conv1x1(x))))))`: `(B, C, H, W) -> (B, C, H, W)`. Official code: ham_head.py."""
+
+    def __init__(self, channels: int, rank: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(channels, channels, 1)
+        self.nmf = NMF(channels, rank)
+        self.leave = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), nn.GroupNorm(32, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.leave(self.nmf(F.relu(self.enter(x)))))

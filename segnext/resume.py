@@ -1,0 +1,59 @@
+"""Training states on disk, so that a stopped run goes on where it was.
+
+Written new, flushed, renamed, and only then is the oldest deleted; the last two are kept. A file's name carries the
+digest of its content: one rename makes state and check appear together, and a damaged state is passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+KEPT = 2
+_NAME = re.compile(r"^(\d{8})-([0-9a-f]{16})\.pt$")
+
+
+def save_state(folder: Path, iteration: int, state: Mapping[str, Any]) -> Path:
+    """Write the state after `iteration` steps. `OSError` (a full disk, say) leaves the earlier ones untouched."""
+    folder.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    content = buffer.getbuffer()
+    path = folder / f"{iteration:08d}-{hashlib.sha256(content).hexdigest()[:16]}.pt"
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    for old in _saved(folder)[KEPT:]:
+        old.unlink(missing_ok=True)
+    for left_over in folder.glob("*.tmp"):  # of attempts that were killed while they wrote
+        left_over.unlink(missing_ok=True)
+    return path
+
+
+def load_state(folder: Path) -> dict[str, Any] | None:
+    """The newest undamaged state, or None where there is none."""
+    for path in _saved(folder):
+        content = path.read_bytes()
+        matched = _NAME.match(path.name)
+        if matched and hashlib.sha256(content).hexdigest().startswith(matched[2]):
+            state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            return state
+    return None
+
+
+def _saved(folder: Path) -> list[Path]:
+    """Newest first."""
+    return sorted((path for path in folder.glob("*.pt") if _NAME.match(path.name)), reverse=True)

@@ -1,0 +1,73 @@
+"""The random parts of a training forward pass, as a pure function of (seed, sample).
+
+Drop path, dropout and Ham's bases take their uniform numbers from `Stochastic.uniform`. `set_numbers` fills all of them
+from one row per sample, so that neither a restart nor the split of a batch over processes changes what is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class Stochastic(nn.Module):
+    """A module that needs `count` uniform numbers in [0, 1) per sample in training."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.numbers: Tensor | None = None
+
+    def uniform(self, batch: int, device: torch.device) -> Tensor:
+        """`(B, count)`: what `set_numbers` provided, or torch's global generator where nobody did."""
+        if self.numbers is None:
+            return torch.rand(batch, self.count, device=device)
+        if len(self.numbers) != batch:
+            raise ValueError(f"the numbers of {len(self.numbers)} samples were set, but the batch has {batch}")
+        return self.numbers
+
+
+class DropPath(Stochastic):
+    """Stochastic depth per sample: `(B, C, H, W) -> (B, C, H, W)`. Official code: timm's DropPath on both residuals."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__(1 if rate else 0)
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        keep = (self.uniform(len(x), x.device) >= self.rate).to(x.dtype) / (1 - self.rate)
+        return x * keep[:, :, None, None]
+
+
+class ChannelDropout(Stochastic):
+    """Drops whole channels per sample: `(B, C, H, W) -> (B, C, H, W)`. Official code: Dropout2d in the head."""
+
+    def __init__(self, channels: int, rate: float) -> None:
+        super().__init__(channels if rate else 0)
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        keep = (self.uniform(len(x), x.device) >= self.rate).to(x.dtype) / (1 - self.rate)
+        return x * keep[:, :, None, None]
+
+
+def set_numbers(model: nn.Module, seed: int, samples: Sequence[int]) -> None:
+    """Give every stochastic module its numbers for a batch, by run seed and the samples' numbers in the stream.
+
+    One counter-based generator per sample: the numbers of a sample do not depend on who else is in the batch.
+    """
+    modules = [module for module in model.modules() if isinstance(module, Stochastic) and module.count]
+    total = sum(module.count for module in modules)
+    rows = np.empty((len(samples), total), dtype=np.float32)
+    for row, sample in zip(rows, samples, strict=True):
+        np.random.Generator(np.random.Philox(key=[seed, sample])).random(out=row, dtype=np.float32)
+    values = torch.from_numpy(rows).to(next(model.parameters()).device, non_blocking=True)
+    for module, numbers in zip(modules, values.split([module.count for module in modules], dim=1), strict=True):
+        module.numbers = numbers

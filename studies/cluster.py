@@ -1,0 +1,146 @@
+"""Where runs are carried out: `local` (processes of this machine) or `debug` (in this process, one after the other)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from studies.plan import Cell
+from studies.store import REPOSITORY, Store
+from studies.worker import work
+from studies.workspace import Workspace
+
+POLL_SECONDS = 0.2
+GRACE_SECONDS = 120.0  # how long a worker may take to save and leave before it is killed
+
+
+class Watcher(Protocol):
+    """Is told what becomes of the runs."""
+
+    def progressed(self, cell: Cell, phase: str, done: int, total: int, note: str) -> None:
+        """The run is in `phase`, `done` of `total`."""
+
+    def ended(self, cell: Cell, outcome: Outcome) -> None:
+        """The run is over, one way or another."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: `done`, `failed` or `stopped` (can be continued)."""
+
+    state: str
+    message: str = ""
+
+
+def run_local(
+    cells: Sequence[Cell], parallel: int, threads: int, watcher: Watcher, asked_to_stop: Callable[[], bool]
+) -> dict[str, Outcome]:
+    """Work on the cells as processes of this machine, `parallel` at a time, each on `threads` cores.
+
+    Own processes instead of submitit's local executor: that one starts every job at once and reports nothing until the
+    end. A run that someone else is working on is waited for. When asked to stop, workers save at their next step.
+    """
+    waiting = list(cells)
+    working: dict[str, tuple[Cell, subprocess.Popen[bytes] | None]] = {}
+    outcomes: dict[str, Outcome] = {}
+    stopped_at: float | None = None
+    try:
+        while waiting or working:
+            if stopped_at is None and asked_to_stop():
+                stopped_at = time.monotonic()
+                for _, process in working.values():
+                    if process is not None:
+                        process.send_signal(signal.SIGTERM)
+            if stopped_at is not None:
+                outcomes.update({cell.run.id: Outcome("stopped", "not started") for cell in waiting})
+                waiting.clear()
+                late = time.monotonic() - stopped_at > GRACE_SECONDS
+            while waiting and len(working) < parallel:
+                cell = waiting.pop(0)
+                elsewhere = Workspace(cell.run.id).owner() is not None
+                working[cell.run.id] = (cell, None if elsewhere else _start(cell, threads))
+            for run_id, (cell, process) in list(working.items()):
+                _tell(cell, watcher)
+                if stopped_at is not None and process is not None and late:
+                    process.kill()
+                outcome = _outcome(cell, process, stopping=stopped_at is not None)
+                if outcome is not None:
+                    del working[run_id]
+                    outcomes[run_id] = outcome
+                    watcher.ended(cell, outcome)
+                elif process is None and Workspace(run_id).owner() is None:
+                    working[run_id] = (cell, _start(cell, threads))  # whoever had it left it unfinished
+            time.sleep(POLL_SECONDS)
+    finally:
+        for _, process in working.values():
+            if process is not None and process.poll() is None:
+                process.terminate()
+    return outcomes
+
+
+def run_debug(cells: Sequence[Cell], watcher: Watcher, asked_to_stop: Callable[[], bool]) -> dict[str, Outcome]:
+    """Work on the cells in this process, one after the other, so that a debugger and a profiler can look inside."""
+    outcomes: dict[str, Outcome] = {}
+    for cell in cells:
+        if asked_to_stop():
+            outcomes[cell.run.id] = Outcome("stopped", "not started")
+            continue
+        code = work(cell.run.id, asked_to_stop)
+        outcomes[cell.run.id] = _judge(cell, code)
+        watcher.ended(cell, outcomes[cell.run.id])
+    return outcomes
+
+
+def _start(cell: Cell, threads: int) -> subprocess.Popen[bytes]:
+    workspace = Workspace(cell.run.id)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    with open(workspace.log, "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "studies.worker", cell.run.id],
+            cwd=REPOSITORY,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then asks its workers to save
+        )
+
+
+def _outcome(cell: Cell, process: subprocess.Popen[bytes] | None, stopping: bool) -> Outcome | None:
+    if process is None:
+        if _recorded(cell):
+            return Outcome("done", "by another process")
+        return Outcome("stopped", "another process is working on it") if stopping else None
+    code = process.poll()
+    return None if code is None else _judge(cell, code)
+
+
+def _judge(cell: Cell, code: int) -> Outcome:
+    """Success means that a valid record exists; nothing else does."""
+    if _recorded(cell):
+        return Outcome("done")
+    if code == 5:
+        return Outcome("stopped", "saved; the same command continues")
+    attempts = Workspace(cell.run.id).attempts()
+    if code < 0:
+        return Outcome("failed", f"killed by {signal.Signals(-code).name}; the same command continues")
+    last = attempts[-1] if attempts else {"cause": "code", "message": f"exit code {code}"}
+    return Outcome("failed", f"{last['cause']}: {last['message']}")
+
+
+def _recorded(cell: Cell) -> bool:
+    store = Store()
+    return (store.folder / "records" / f"{cell.run.id}.json").exists() and store.run(cell.run) is not None
+
+
+def _tell(cell: Cell, watcher: Watcher) -> None:
+    progress = Workspace(cell.run.id).progress()
+    if progress:
+        note = f"loss {progress['loss']:.3f}  {progress['rate']:.1f} images/s" if "loss" in progress else ""
+        watcher.progressed(cell, progress["phase"], progress["done"], progress["total"], note)

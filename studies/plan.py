@@ -1,0 +1,90 @@
+"""Studies, rows and seeds expanded into runs: what exists, what is under way, what would start."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from segnext.config import Cost, Run
+from studies.protocols import Protocol
+from studies.store import Store, row_cost
+from studies.study import Row, Study, studies, study
+from studies.workspace import Workspace
+
+_SELECTOR = re.compile(r"^(?P<study>[^/@]+)(/(?P<row>[^/@]+))?(@(?P<seed>\d+))?$")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a user selected: a study, some of its rows, some seeds."""
+
+    study: Study
+    rows: tuple[Row, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One wanted run and where it stands: `done`, `running`, `stopped` (can be continued), `failed` or `new`."""
+
+    study: Study
+    row: Row
+    run: Run
+    state: str
+    detail: str = ""
+
+    @property
+    def label(self) -> str:
+        """The run as the selector grammar writes it."""
+        return f"{self.study.slug}/{self.row.slug}@{self.run.seed}"
+
+
+def select(
+    selectors: Sequence[str], protocol: Protocol, rows: Sequence[str] | None, seeds: Sequence[int] | None
+) -> list[Selection]:
+    """Read `STUDY[/ROW][@seed]` (or `all`); `rows` and `seeds` narrow. `ValueError` suggests nearest names."""
+    chosen = []
+    for selector in studies() if list(selectors) == ["all"] else selectors:
+        matched = _SELECTOR.match(selector)
+        if matched is None:
+            raise ValueError(f"{selector!r} is not of the form STUDY[/ROW][@seed], for example table7/c-stage1@0")
+        found = study(matched["study"])
+        wanted = [matched["row"]] if matched["row"] else rows or [row.slug for row in found.trained]
+        seed = (int(matched["seed"]),) if matched["seed"] else tuple(seeds or protocol.seeds)
+        chosen.append(Selection(found, tuple(found.row(slug) for slug in wanted), seed))
+    return chosen
+
+
+def plan(selections: Iterable[Selection], protocol: Protocol, limit_iterations: int | None, store: Store) -> list[Cell]:
+    """Every wanted run once, in the tables' order: equal runs are one run."""
+    cells: dict[str, Cell] = {}
+    for selection in selections:
+        for seed in selection.seeds:
+            for row in selection.rows:
+                run = protocol.run(selection.study, row, seed, limit_iterations)
+                if run.id not in cells:
+                    cells[run.id] = Cell(selection.study, row, run, *_standing(run, store))
+    return list(cells.values())
+
+
+def costs(selections: Iterable[Selection], store: Store) -> list[Cost]:
+    """The cost measurements that the selected rows need and that do not exist yet, each once."""
+    wanted = {row_cost(selection.study, row) for selection in selections for row in selection.rows}
+    return sorted((cost for cost in wanted if store.cost(cost) is None), key=lambda cost: cost.id)
+
+
+def _standing(run: Run, store: Store) -> tuple[str, str]:
+    if store.run(run) is not None:
+        return "done", ""
+    workspace = Workspace(run.id)
+    progress = workspace.progress()
+    if workspace.owner() is not None:
+        return "running", f"{progress['done']}/{progress['total']}" if progress else ""
+    attempts = workspace.attempts()
+    saved = workspace.last_state()
+    if attempts and attempts[-1]["cause"] not in ("stopped", "killed"):
+        return "failed", f"{attempts[-1]['cause']}: {attempts[-1]['message']}"
+    if saved:
+        return "stopped", f"continues after {saved} of {run.train.iterations} iterations"
+    return "new", ""

@@ -1,0 +1,85 @@
+"""Progress of runs: bars with rate and time left on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from studies.cluster import Outcome
+from studies.plan import Cell
+
+PLAIN_SECONDS = 15.0  # between two lines of one run in a log
+STYLES = {"done": "green", "failed": "bold red", "stopped": "yellow"}
+
+
+class Bars:
+    """A bar per run under way and one for the study."""
+
+    def __init__(self, console: Console, title: str, total: int) -> None:
+        self._console = console
+        self._plain = not console.is_terminal
+        self._bars = Progress(
+            TextColumn("{task.description:<24}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=self._plain,
+        )
+        self._study = self._bars.add_task(title, total=total, note="runs")
+        self._runs: dict[str, tuple[TaskID, str]] = {}
+        self._printed: dict[str, tuple[str, float]] = {}
+        self._ended = 0
+        self._total = total
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def progressed(self, cell: Cell, phase: str, done: int, total: int, note: str) -> None:
+        """Move the run's bar; a new phase starts a new one."""
+        if self._plain:
+            self._print_line(cell, phase, done, total, note)
+            return
+        task, shown = self._runs.get(cell.run.id, (None, ""))
+        if task is not None and shown != phase:
+            self._bars.remove_task(task)
+            task = None
+        if task is None:
+            task = self._bars.add_task(f"{cell.label} {phase}", total=total, note=note)
+            self._runs[cell.run.id] = (task, phase)
+        self._bars.update(task, completed=done, note=note)
+
+    def ended(self, cell: Cell, outcome: Outcome) -> None:
+        """Say how the run ended and count it."""
+        self._ended += 1
+        if cell.run.id in self._runs:
+            self._bars.remove_task(self._runs.pop(cell.run.id)[0])
+        style = STYLES[outcome.state]
+        message = f"  {outcome.message}" if outcome.message else ""
+        self._console.print(
+            f"[{self._ended}/{self._total}] {cell.label} ".replace("[", r"\[", 1) + f"[{style}]{outcome.state}[/]",
+            end="",
+            highlight=False,
+        )
+        self._console.print(message, highlight=False, markup=False, soft_wrap=True)
+        self._bars.advance(self._study)
+
+    def _print_line(self, cell: Cell, phase: str, done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        last_phase, last_time = self._printed.get(cell.run.id, ("", 0.0))
+        if phase != last_phase or now - last_time >= PLAIN_SECONDS:
+            self._printed[cell.run.id] = (phase, now)
+            self._console.print(
+                f"{cell.label} {phase} {done}/{total} {note}", highlight=False, markup=False, soft_wrap=True
+            )

@@ -1,0 +1,241 @@
+"""Run a study: `python -m studies.run STUDY[/ROW][@seed] ... [--protocol quick] [--cluster local] [--dry-run]`.
+
+Exit codes: 0 fine, 1 some runs failed, 2 usage, 3 pre-flight failed and nothing started, 4 scheduler unreachable,
+5 stopped by a signal and resumable. Running the same command again starts nothing that is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import shlex
+import shutil
+import signal
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.table import Table
+
+from segnext.config import Cost, Execution, canonical
+from studies.plan import Cell, Selection, costs, plan, select
+from studies.protocols import PROTOCOLS, Protocol, protocol
+from studies.store import Store, runs_folder
+from studies.workspace import Workspace
+
+FREE_BYTES = 500e6  # pre-flight: two states and a temporary one of the runs under way, with room to spare
+
+
+class PreflightError(Exception):
+    """Something that every run needs is missing; nothing was started."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parse = argparse.ArgumentParser(
+        prog="python -m studies.run", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
+    )
+    parse.add_argument("selectors", nargs="+", metavar="STUDY[/ROW][@seed]", help="what to run, or: all")
+    parse.add_argument("--protocol", default="paper", help=f"one of {', '.join(PROTOCOLS)} (default: paper)")
+    parse.add_argument("--cluster", default="local", choices=("local", "debug"), help="where (default: local)")
+    parse.add_argument("--rows", type=_words, metavar="A,B", help="only these rows, by slug")
+    parse.add_argument("--seeds", type=_numbers, metavar="0,1,2", help="default: the protocol's")
+    parse.add_argument(
+        "--limit-iterations",
+        type=_positive,
+        metavar="N",
+        help="end every run's schedule after N iterations; such runs are runs of their own",
+    )
+    parse.add_argument("--data-root", type=Path, metavar="DIR", help="the dataset's folder (default: $SEGNEXT_DATA)")
+    parse.add_argument("--max-parallel", type=_positive, metavar="N", help="runs at a time (default: cores / threads)")
+    parse.add_argument("--threads", type=_positive, default=1, metavar="N", help="cores of a run (default: 1)")
+    parse.add_argument("--device", default="cpu", help="cpu, cuda, cuda:0, ... (default: cpu)")
+    parse.add_argument("--only", choices=("cost",), help="cost: measure parameters and FLOPs, train nothing")
+    parse.add_argument("--dry-run", action="store_true", help="say what exists and what would start; start nothing")
+    return parse
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parse = parser()
+    options = parse.parse_args(words)
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        chosen = protocol(options.protocol)
+        selections = select(options.selectors, chosen, options.rows, options.seeds)
+        store = Store()
+        cells = [] if options.only == "cost" else plan(selections, chosen, options.limit_iterations, store)
+        unmeasured = costs(selections, store)
+    except ValueError as error:
+        parse.exit(2, f"{parse.prog}: {error}\n")
+
+    if options.dry_run:
+        _show_plan(console, selections, chosen, cells, unmeasured)
+        return 0
+    todo = [cell for cell in cells if cell.state != "done"]
+    if done := len(cells) - len(todo):
+        console.print(f"{done} of {len(cells)} runs are done already: nothing of them is started again")
+    data_root = options.data_root or (Path(root) if (root := os.environ.get("SEGNEXT_DATA")) else None)
+    try:
+        _preflight(todo, data_root, store)
+    except (PreflightError, ValueError) as error:  # segnext.data.DataError is a ValueError
+        parse.exit(3, f"{parse.prog}: nothing was started: {error}\n")
+
+    _measure_costs(console, unmeasured, store)
+    code = 0
+    if todo:
+        execution = Execution(device=options.device, threads=options.threads)
+        command = "python -m studies.run " + shlex.join(_portable(words))
+        for cell in todo:
+            _write_spec(cell, data_root, execution, command)
+        parallel = options.max_parallel or max(1, (os.cpu_count() or 1) // options.threads)
+        code = _carry_out(console, todo, parallel, options.threads, options.cluster)
+    for path in Store().build_tables():
+        if path.stem in {selection.study.slug for selection in selections}:
+            console.print(f"wrote {_shown(path)}")
+    return code
+
+
+def _carry_out(console: Console, todo: list[Cell], parallel: int, threads: int, cluster: str) -> int:
+    from studies.cluster import run_debug, run_local
+    from studies.progress import Bars
+
+    stopping = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        if not stopping:
+            console.print("stopping: every run saves at its next step")
+        stopping = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        title = ", ".join(dict.fromkeys(cell.study.slug for cell in todo))
+        with Bars(console, title, len(todo)) as bars:
+            if cluster == "local":
+                outcomes = run_local(todo, parallel, threads, bars, lambda: stopping)
+            else:
+                outcomes = run_debug(todo, bars, lambda: stopping)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    counts = Counter(outcome.state for outcome in outcomes.values())
+    console.print(", ".join(f"{number} {state}" for state, number in sorted(counts.items())))
+    if counts["failed"]:
+        console.print(f"logs: {_shown(runs_folder())}/<run id>/log.txt; results that existed are untouched")
+    if counts["stopped"]:
+        return 5
+    return 1 if counts["failed"] else 0
+
+
+def _preflight(todo: list[Cell], data_root: Path | None, store: Store) -> None:
+    """Check what every run needs before the first one starts: data, ways to begin, places to write."""
+    from segnext.data import open_split  # numpy costs a list or a dry run half of its time
+
+    for run in {cell.run.init: cell.run for cell in todo}.values():
+        if run.init is not None:
+            raise PreflightError(
+                f"protocol {run.protocol} starts from {run.init} pretraining, which this version cannot make or load; "
+                "--protocol quick needs nothing, --protocol camvid-half needs CamVid"
+            )
+    for data in {cell.run.data for cell in todo}:
+        for split in (data.train_split, data.test_split):
+            open_split(data, split, data_root)
+    for folder in {store.folder, runs_folder()}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / f".probe-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise PreflightError(f"{folder} cannot be written ({error.strerror})") from None
+        free = shutil.disk_usage(folder).free
+        if todo and free < FREE_BYTES:
+            raise PreflightError(f"{folder} has {free / 1e6:.0f} MB free; at least {FREE_BYTES / 1e6:.0f} are needed")
+
+
+def _measure_costs(console: Console, unmeasured: list[Cost], store: Store) -> None:
+    if not unmeasured:
+        return
+    with console.status("measuring parameters and FLOPs"):
+        from segnext.cost import measure
+        from studies.provenance import provenance
+
+        for number, cost in enumerate(unmeasured, start=1):
+            measured = dataclasses.asdict(measure(cost))
+            record = {"id": cost.id, "kind": "cost", "config": canonical(cost), **measured, "provenance": provenance()}
+            store.add(record)
+            console.print(
+                f"cost {number}/{len(unmeasured)}: {measured['params']:,} parameters, {measured['gmacs']:.4f} G at "
+                f"{cost.height}x{cost.width}"
+            )
+
+
+def _write_spec(cell: Cell, data_root: Path | None, execution: Execution, command: str) -> None:
+    from studies.worker import specification
+
+    root = data_root.resolve() if data_root else None
+    settings = dataclasses.asdict(execution)
+    Workspace(cell.run.id).write_spec(specification(cell.study.slug, cell.row.slug, cell.run, root, settings, command))
+
+
+def _show_plan(
+    console: Console, selections: list[Selection], chosen: Protocol, cells: list[Cell], unmeasured: list[Cost]
+) -> None:
+    for selection in selections:
+        own = [cell for cell in cells if cell.study is selection.study]
+        table = Table(title=f"{selection.study.slug} under {chosen.name}: {chosen.purpose}", title_justify="left")
+        for heading in ("row", "as printed", "seed", "run", "state"):
+            table.add_column(heading, no_wrap=True)
+        for cell in own:
+            state = f"{cell.state}: {cell.detail}" if cell.detail else cell.state
+            table.add_row(cell.row.slug, cell.row.name, str(cell.run.seed), cell.run.id, state)
+        console.print(table)
+    counts = Counter(cell.state for cell in cells)
+    starting = [cell for cell in cells if cell.state not in ("done", "running")]
+    states = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "none wanted"
+    console.print(f"{len(cells)} runs: {states}; {len(starting)} would start; {len(unmeasured)} costs to measure")
+    console.print("nothing started (--dry-run)")
+
+
+def _portable(words: list[str]) -> list[str]:
+    """The command as a record keeps it: without the machine's paths."""
+    kept = []
+    for word in words:
+        head, equals, tail = word.partition("=")
+        path = tail if equals else head
+        kept.append((f"{head}=DIR" if equals else "DIR") if os.path.isabs(path) or path.startswith("..") else word)
+    return kept
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in text.split(",") if word]
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        numbers = [int(word) for word in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of seeds such as 0,1,2") from None
+    if any(number < 0 for number in numbers):
+        raise argparse.ArgumentTypeError("seeds are not negative")
+    return numbers
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
