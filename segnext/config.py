@@ -64,20 +64,25 @@ class Model:
         for kernel in self.branches:
             _require(kernel > 0 and kernel % 2 == 1, f"Model.branches: {kernel} is not an odd kernel size")
         default = DECODER_STAGES[self.decoder]
-        stages = default if self.stages is None else tuple(self.stages)
+        stages = self.decoder_stages
         ascending = len(stages) > 0 and tuple(sorted(set(stages))) == stages and set(stages) <= {1, 2, 3, 4}
         _require(ascending, f"Model.stages: {stages} is not an ascending choice of 1, 2, 3, 4")
         _require(
             self.decoder == "c" or stages == default,
             f"Model.stages: decoder ({self.decoder}) reads stages {default}; only (c) can read {stages}",
         )
-        # One architecture is one value: what equals the default is stored as the default.
+        # One architecture is one value: what equals the size's or the decoder's own is stored as None.
         size = SIZES[self.size]
         object.__setattr__(self, "branches", tuple(self.branches))
-        object.__setattr__(self, "stages", stages)
+        object.__setattr__(self, "stages", None if stages == default else stages)
         for name in ("nmf_rank", "drop_path"):
             if getattr(self, name) == getattr(size, name):
                 object.__setattr__(self, name, None)
+
+    @property
+    def decoder_stages(self) -> tuple[int, ...]:
+        """The encoder stages that the decoder reads, 1 the first."""
+        return DECODER_STAGES[self.decoder] if self.stages is None else tuple(self.stages)
 
     @property
     def widths(self) -> Size:
@@ -177,8 +182,8 @@ def canonical(value: Any) -> Any:
     that literal, so that old ids stand and a changed default changes the id (DESIGN "Identity").
     """
     if isinstance(value, Model):
-        data = _fields(value, skip=("nmf_rank", "drop_path"))
-        return {**data, **_fields(value.widths)}
+        data = _fields(value, skip=("stages", "nmf_rank", "drop_path"))
+        return {**data, "stages": list(value.decoder_stages), **_fields(value.widths)}
     if isinstance(value, Run):
         data = _fields(value, skip=("init",))
         return {**data, "init": value.init.id if isinstance(value.init, Run) else value.init}

@@ -28,9 +28,8 @@ class Decoder(nn.Module):
 
     def __init__(self, model: Model, classes: int, dropout: float) -> None:
         super().__init__()
-        assert model.stages is not None
-        self.stages = model.stages
-        self.channels = [model.widths.channels[stage - 1] for stage in model.stages]
+        self.stages = model.decoder_stages
+        self.channels = [model.widths.channels[stage - 1] for stage in self.stages]
         width = model.widths.decoder_channels
         self.dropout = ChannelDropout(width, dropout)
         self.classifier = nn.Conv2d(width, classes, 1)

@@ -37,7 +37,8 @@ class NMF(Stochastic):
 
     def reseed(self, seed: int) -> None:
         """Draw the bases that every evaluation starts from, for every image the same."""
-        bases = torch.rand(self.evaluation_bases.shape, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator("cpu").manual_seed(seed)
+        bases = torch.rand(self.evaluation_bases.shape, generator=generator, device="cpu")
         self.evaluation_bases.copy_(F.normalize(bases, dim=1))
 
     def initial_bases(self, batch: int, dim: int, rank: int, device: torch.device | None = None) -> Tensor:

@@ -95,7 +95,7 @@ class MSCAN(nn.Module):
     def __init__(self, model: Model) -> None:
         super().__init__()
         size = model.widths
-        rates = torch.linspace(0, size.drop_path, sum(size.depths)).split(size.depths)
+        rates = torch.linspace(0, size.drop_path, sum(size.depths), device="cpu").split(size.depths)
         entering = (3, *size.channels[:-1])
         self.stages = nn.ModuleList(
             Stage(enter, channels, ratio, rate.tolist(), model)

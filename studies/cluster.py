@@ -60,14 +60,14 @@ def run_local(
             if stopped_at is not None:
                 outcomes.update({cell.run.id: Outcome("stopped", "not started") for cell in waiting})
                 waiting.clear()
-                late = time.monotonic() - stopped_at > GRACE_SECONDS
+            late = stopped_at is not None and time.monotonic() - stopped_at > GRACE_SECONDS
             while waiting and len(working) < parallel:
                 cell = waiting.pop(0)
                 elsewhere = Workspace(cell.run.id).owner() is not None
                 working[cell.run.id] = (cell, None if elsewhere else _start(cell, threads))
             for run_id, (cell, process) in list(working.items()):
                 _tell(cell, watcher)
-                if stopped_at is not None and process is not None and late:
+                if late and process is not None:
                     process.kill()
                 outcome = _outcome(cell, process, stopping=stopped_at is not None)
                 if outcome is not None:

@@ -129,6 +129,7 @@ def _carry_out(console: Console, todo: list[Cell], parallel: int, threads: int, 
     if counts["failed"]:
         console.print(f"logs: {_shown(runs_folder())}/<run id>/log.txt; results that existed are untouched")
     if counts["stopped"]:
+        console.print("stopped: the same command continues")
         return 5
     return 1 if counts["failed"] else 0
 

@@ -64,13 +64,13 @@ def work(run_id: str, asked_to_stop: Callable[[], bool]) -> int:
     spec = workspace.read_spec()
     try:
         with workspace.claim():
-            run = specified_run(spec)
-            if run.id != run_id:
-                raise ValueError(f"the declarations changed since {run_id} was planned: it is {run.id} now; plan again")
-            if Store().run(run) is not None:
+            if (Store().folder / "records" / f"{run_id}.json").exists():
                 return 0
             with workspace.attempt() as attempt:
                 try:
+                    run = specified_run(spec)
+                    if run.id != run_id:
+                        raise ValueError(f"what was planned as {run_id} is declared as {run.id} now; start it again")
                     Store().add(_measure(run, spec, workspace, asked_to_stop))
                 except Stopped as stopped:
                     attempt.update(cause="stopped", message=str(stopped))

@@ -1,0 +1,59 @@
+# `make demo` and `make test` need Python 3.11+ and nothing else; both set .venv up once and re-use it.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO ?= demo
+
+.PHONY: help demo test lint format types tests tests-long lock clean
+
+help:
+	@echo "make demo        set up, a small study end to end on generated images, the report (into $(DEMO)/)"
+	@echo "make test        set up, then lint, types and tests (each a target of its own)"
+	@echo "make tests-long  the tests that take minutes: kill loops over real processes"
+	@echo "make format      let ruff lay the code out          make lock   renew requirements.lock"
+
+# The stamp is newer than the lock exactly when everything in the lock is installed. uv links from its cache: seconds.
+.venv/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@test -x $(BIN)/python || { echo "making .venv"; $(PYTHON) -m venv .venv; }
+	@echo "installing requirements.lock (PyTorch is large: a few minutes the first time)"
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet "uv>=0.9"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.lock
+	@touch $@
+
+demo: .venv/installed
+	SEGNEXT_RESULTS=$(DEMO)/results SEGNEXT_RUNS=$(DEMO)/runs \
+	  $(BIN)/python -m studies.run table7 --cluster local --protocol quick
+	SEGNEXT_RESULTS=$(DEMO)/results $(BIN)/python -m reports.build --out $(DEMO)/reports
+	@echo
+	@echo "The table:   $(DEMO)/results/table7.csv"
+	@echo "The page:    $(DEMO)/reports/index.html"
+	@echo "The records: $(DEMO)/results/records/  (one per run; results/README.md explains the columns)"
+	@echo "This repository's own results of the same study are in results/ and reports/out/."
+
+test: lint types tests
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed
+	$(BIN)/mypy
+
+tests: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long"
+
+tests-long: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: .venv/installed
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
+	  --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf .venv $(DEMO)

@@ -1,0 +1,116 @@
+"""A run's id says exactly what the run is: no more, no less."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segnext import config
+from segnext.config import SIZES, Cost, Data, Execution, Model, Run, Train, canonical
+
+RUN = Run("test", 1, Model("T"), Data("camvid", 11, (480, 360), (352, 480)), Train(iterations=100))
+
+
+def changed(name: str, value: object) -> object:
+    """Another valid value for a field."""
+    special = {
+        "T": "S",
+        "c": "a",
+        (7, 11, 21): (7,),
+        None: (1, 4) if name == "stages" else 0.7 if name == "drop_path" else 8,
+    }
+    if isinstance(value, bool):
+        return not value
+    if value in special:
+        return special[value]
+    if isinstance(value, tuple):
+        return tuple(item + 1 for item in value)
+    return f"{value}x" if isinstance(value, str) else value + 1
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [(part, f.name) for part in ("model", "data", "train") for f in dataclasses.fields(getattr(RUN, part))],
+)
+def test_every_field_of_model_data_and_train_changes_the_id(part: str, name: str):
+    value = getattr(RUN, part)
+    other = dataclasses.replace(value, **{name: changed(name, getattr(value, name))})
+    assert dataclasses.replace(RUN, **{part: other}).id != RUN.id
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"protocol": "x"}, {"protocol_version": 2}, {"init": "file"}])
+def test_seed_protocol_and_beginning_change_the_id(change: dict):
+    assert dataclasses.replace(RUN, **change).id != RUN.id
+
+
+def test_an_upstream_run_enters_by_its_id():
+    upstream = dataclasses.replace(RUN, seed=9)
+    assert canonical(dataclasses.replace(RUN, init=upstream))["init"] == upstream.id
+
+
+def test_the_widths_behind_a_size_are_part_of_the_id(monkeypatch: pytest.MonkeyPatch):
+    before = RUN.id
+    monkeypatch.setitem(SIZES, "T", dataclasses.replace(SIZES["T"], nmf_rank=17))
+    assert RUN.id != before
+
+
+def test_how_a_run_is_carried_out_is_in_no_id():
+    names = {f.name for f in dataclasses.fields(Execution)}
+    used = set()
+
+    def collect(value: object) -> None:
+        if isinstance(value, dict):
+            used.update(value)
+            for item in value.values():
+                collect(item)
+
+    collect(canonical(RUN))
+    assert not names & used
+    in_a_run = {Run, Model, Data, Train, config.Size, Cost}
+    declared = {c for c in vars(config).values() if isinstance(c, type) and dataclasses.is_dataclass(c)}
+    assert declared == in_a_run | {Execution}, "a new dataclass must be in the id or in Execution"
+
+
+def test_one_architecture_is_one_value():
+    assert Model("T", nmf_rank=16, drop_path=0.1, stages=[2, 3, 4], branches=[7, 11, 21]) == Model("T")
+    assert Model("T", nmf_rank=16) != Model("T", nmf_rank=32)
+    assert Model("B", nmf_rank=16).widths.nmf_rank == 16
+
+
+@given(st.integers(0, 10**9), st.sampled_from(list(SIZES)))
+def test_ids_survive_json_and_repeat(seed: int, size: str):
+    run = dataclasses.replace(RUN, seed=seed, model=Model(size))
+    assert config.digest(json.loads(json.dumps(canonical(run)))) == run.id == dataclasses.replace(run).id
+    assert len(run.id) == 12
+
+
+def test_a_field_added_later_leaves_old_ids_alone_until_it_differs():
+    """The mechanism of DESIGN, "Identity": left out while it equals the literal that was frozen with it."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Old:
+        a: int = 1
+
+    @dataclasses.dataclass(frozen=True)
+    class New:
+        a: int = 1
+        b: str = dataclasses.field(default="x", metadata={"frozen": "x"})
+
+    @dataclasses.dataclass(frozen=True)
+    class NewDefault:
+        a: int = 1
+        b: str = dataclasses.field(default="y", metadata={"frozen": "x"})
+
+    assert canonical(New()) == canonical(Old())
+    assert canonical(New(b="z")) == {"a": 1, "b": "z"}
+    assert canonical(NewDefault()) == {"a": 1, "b": "y"}
+
+
+@pytest.mark.parametrize("bad", [{"iterations": 0}, {"iterations": 5, "batch": -1}])
+def test_impossible_recipes_are_refused_by_field(bad: dict):
+    with pytest.raises(ValueError, match=r"Train\.(iterations|batch)"):
+        Train(**bad)

@@ -1,0 +1,213 @@
+"""Records prove results and are written once; tables are views over them; a run has one owner."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from segnext.config import canonical
+from studies.protocols import PROTOCOLS
+from studies.store import COLUMNS, Store, difference, row_cost, to_json, write_atomically
+from studies.study import studies, study
+from studies.workspace import Claimed, Workspace
+
+TABLE7 = study("table7")
+
+
+def run_record(row: str, seed: int, miou: float, iterations: int | None = None, protocol: str = "quick") -> dict:
+    run = PROTOCOLS[protocol].run(TABLE7, TABLE7.row(row), seed, iterations)
+    return {
+        "id": run.id,
+        "kind": "run",
+        "config": canonical(run),
+        "metrics": {"miou_ss": miou, "miou_ms": None},
+        "trained": {"params": 5, "gmacs": 0.25},
+    }
+
+
+def cost_record(row: str) -> dict:
+    cost = row_cost(TABLE7, TABLE7.row(row))
+    return {"id": cost.id, "kind": "cost", "config": canonical(cost), "params": 7, "gmacs": 6.5, "gmacs_fvcore": 6.6}
+
+
+def lines(store: Store) -> list[dict[str, str]]:
+    with open(store.folder / "table7.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_an_empty_store_gives_the_rows_of_every_table_as_pending():
+    store = Store()
+    assert [path.stem for path in store.build_tables()] == list(studies())
+    table = lines(store)
+    assert tuple(table[0]) == COLUMNS
+    assert [line["row"] for line in table] == [row.slug for row in TABLE7.trained]
+    assert {line["state"] for line in table} == {"pending"}
+    assert {(line["protocol"], line["miou_ss"], line["params"], line["seed"]) for line in table} == {
+        ("paper", "", "", "")
+    }
+
+
+def test_a_record_shows_in_its_line_at_full_precision_and_nowhere_else():
+    store = Store()
+    store.add(run_record("c", 1, 41.12345678901234))
+    store.add(cost_record("c"))
+    store.build_tables()
+    done = [line for line in lines(store) if line["state"] == "done"]
+    assert [(line["row"], line["protocol"], line["seed"], line["miou_ss"]) for line in done] == [
+        ("c", "quick", "1", "41.12345678901234")
+    ]
+    assert done[0]["miou_ms"] == ""  # not measured is empty, never 0
+    assert {line["params"] for line in lines(store) if line["row"] == "c"} == {"7"}
+    quick = [line for line in lines(store) if line["protocol"] == "quick"]
+    assert len(quick) == len(TABLE7.trained) * len(PROTOCOLS["quick"].seeds)
+
+
+def test_limited_runs_never_mix_with_full_ones():
+    store = Store()
+    store.add(run_record("c", 0, 50.0))
+    store.add(run_record("c", 0, 20.0, iterations=10))
+    done = {line["iterations"]: line["miou_ss"] for line in store.table(TABLE7) if line["state"] == "done"}
+    assert done == {PROTOCOLS["quick"].recipe(TABLE7)[1].iterations: 50.0, 10: 20.0}
+
+
+def test_the_same_records_give_the_same_bytes_in_any_order(tmp_path: Path):
+    records = [run_record(row, seed, 10.0 + seed) for row in ("a", "c") for seed in (0, 2)] + [cost_record("a")]
+    contents = set()
+    for name, ordered in (("one", records), ("two", records[::-1])):
+        store = Store(tmp_path / name)
+        for record in ordered:
+            store.add(record)
+        store.build_tables()
+        store.build_tables()
+        contents.add((store.folder / "table7.csv").read_bytes())
+    assert len(contents) == 1
+
+
+def test_a_record_is_written_once_and_never_replaced():
+    store = Store()
+    path = store.add(run_record("c", 0, 50.0))
+    before = path.read_bytes()
+    store.add(run_record("c", 0, 99.0))
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "table.csv"
+    write_atomically(path, "old")
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("damage", ["torn", "edited", "renamed"])
+def test_a_damaged_or_edited_record_is_an_error_that_names_it(damage: str):
+    store = Store()
+    path = store.add(run_record("c", 0, 50.0))
+    if damage == "torn":
+        path.write_text(path.read_text()[:40])
+    elif damage == "edited":
+        record = json.loads(path.read_text())
+        record["config"]["train"]["learning_rate"] = 1.0
+        path.write_text(to_json(record))
+    else:
+        path = path.rename(path.with_name("0123456789ab.json"))
+    with pytest.raises(ValueError, match=str(path)):
+        _ = Store().records
+
+
+def test_a_difference_names_the_field_the_old_and_the_new_value():
+    run = PROTOCOLS["quick"].run(TABLE7, TABLE7.row("c"), 0)
+    other = dataclasses.replace(run, train=dataclasses.replace(run.train, learning_rate=0.5))
+    assert difference(canonical(run), canonical(other)) == "train.learning_rate: 0.003 -> 0.5"
+    assert difference(canonical(run), canonical(run)) is None
+
+
+def test_to_json_refuses_nan():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        to_json({"miou_ss": float("nan")})
+
+
+def test_many_processes_writing_at_once_lose_nothing(tmp_path: Path):
+    with multiprocessing.get_context("spawn").Pool(4, initializer=_use, initargs=(str(tmp_path),)) as pool:
+        pool.map(_add, range(24))
+    assert len(Store(tmp_path).records) == 24
+
+
+def _use(folder: str) -> None:
+    os.environ["SEGNEXT_RESULTS"] = folder
+
+
+def _add(seed: int) -> None:
+    Store().add(run_record("c", seed, 1.0))
+
+
+def test_a_run_has_one_owner_at_a_time():
+    first, second = Workspace("abc"), Workspace("abc")
+    with first.claim():
+        assert second.owner()["pid"] == os.getpid()
+        with pytest.raises(Claimed, match=f"process {os.getpid()}"), second.claim():
+            pytest.fail("two owners")
+    with second.claim():
+        pass
+    assert first.owner() is None
+
+
+def test_the_claim_of_a_dead_process_is_taken_over():
+    code = "import os; from studies.workspace import Workspace\nwith Workspace('abc').claim(): os.kill(os.getpid(), 9)"
+    dead = subprocess.run([sys.executable, "-c", code], check=False)
+    assert dead.returncode == -9
+    workspace = Workspace("abc")
+    assert (workspace.folder / "claim.json").exists()
+    assert workspace.owner() is None
+    with workspace.claim():
+        assert workspace.owner()["pid"] == os.getpid()
+    assert list(workspace.folder.iterdir()) == []
+
+
+def test_of_many_processes_that_want_a_dead_ones_run_exactly_one_gets_it(tmp_path: Path):
+    workspace = Workspace("abc")
+    workspace.folder.mkdir(parents=True)
+    claim = {"host": os.uname().nodename, "pid": 2**22 - 1, "born": "0", "token": "x"}
+    (workspace.folder / "claim.json").write_text(json.dumps(claim))
+    code = (
+        "import sys, time\nfrom studies.workspace import Claimed, Workspace\n"
+        "sys.stdin.readline()\n"
+        "try:\n    with Workspace('abc').claim():\n        print('mine', flush=True)\n        sys.stdin.readline()\n"
+        "except Claimed:\n    print('taken', flush=True)\n"
+    )
+    racers = [
+        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(6)
+    ]
+    for racer in racers:
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    answers = [racer.stdout.readline().strip() for racer in racers]
+    for racer in racers:
+        racer.communicate("done\n")
+    assert sorted(answers) == ["mine"] + ["taken"] * 5
+
+
+def test_an_attempt_that_is_killed_leaves_its_trace():
+    workspace = Workspace("abc")
+    with workspace.attempt() as attempt:
+        assert workspace.attempts()[0]["cause"] == "killed"  # should nobody get to say otherwise
+        attempt.update(cause="done")
+    with workspace.attempt():
+        pass
+    assert [entry["cause"] for entry in workspace.attempts()] == ["done", "killed"]
