@@ -17,7 +17,7 @@ from studies.study import studies
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print every study and every protocol."""
     argparse.ArgumentParser(prog="python -m studies.list", description=__doc__).parse_args(arguments)
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     for study in studies().values():
         console.print(f"[bold]{study.slug}[/]  {study.number} of the paper, on {study.dataset}")
         console.print(Padding(study.caption, (0, 2)))

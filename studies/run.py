@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     parse = parser()
     options = parse.parse_args(words)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
     try:
         chosen = protocol(options.protocol)
         selections = select(options.selectors, chosen, options.rows, options.seeds)
