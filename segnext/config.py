@@ -94,7 +94,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Data:
-    """A dataset and how its images reach the model. Sizes are (height, width) in pixels."""
+    """A dataset and how its images reach the model. Sizes are (height, width) in pixels, but for `scale`."""
 
     dataset: str
     classes: int
@@ -172,7 +172,7 @@ class Execution:
     workers: int = 0  # loader processes beside the trainer
     log_interval: int = 10  # iterations between two lines of the training curve
     checkpoint_interval: int = 100  # iterations between two checkpoints
-    evaluation_batch: int = 1
+    evaluation_batch: int = 8  # images of one size that are evaluated together
 
 
 def canonical(value: Any) -> Any:

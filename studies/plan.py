@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from segnext.config import Cost, Run
 from studies.protocols import Protocol
+from studies.provenance import code_fingerprint
 from studies.store import Store, row_cost
 from studies.study import Row, Study, studies, study
 from studies.workspace import Workspace
@@ -75,8 +76,10 @@ def costs(selections: Iterable[Selection], store: Store) -> list[Cost]:
 
 
 def _standing(run: Run, store: Store) -> tuple[str, str]:
-    if store.run(run) is not None:
-        return "done", ""
+    if (record := store.run(run)) is not None:
+        return "done", "" if record["provenance"].get(
+            "code"
+        ) == code_fingerprint() else "made by other code than today's"
     workspace = Workspace(run.id)
     progress = workspace.progress()
     if workspace.owner() is not None:

@@ -108,7 +108,7 @@ _ALL = (
                     test_scales=(1.0, 1.5),
                     generator="1",
                 ),
-                _from_scratch(400, batch=16, learning_rate=3e-3, warmup_iterations=40),
+                _from_scratch(300, batch=16, learning_rate=3e-3, warmup_iterations=30),
             )
         },
         size="micro",

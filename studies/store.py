@@ -212,7 +212,16 @@ def difference(old: Any, new: Any, path: str = "") -> str | None:
     return None if old == new else f"{path}: {old!r} -> {new!r}"
 
 
+_PARTS = {
+    "run": ("metrics", "classes", "trained", "training", "provenance"),
+    "cost": ("params", "gmacs", "gmacs_fvcore", "provenance"),
+}
+
+
 def _checked(path: Path, record: Record) -> Record:
+    missing = [part for part in _PARTS.get(record.get("kind", ""), ("kind",)) if part not in record]
+    if missing:
+        raise ValueError(f"{path}: not a whole record, it has no {', '.join(missing)}; restore it or delete it")
     if record.get("id") != path.stem or not path.stem.endswith(digest(record.get("config"))):
         raise ValueError(f"{path}: its configuration does not give its id; it was edited or renamed: restore it")
     return record

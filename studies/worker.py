@@ -93,6 +93,7 @@ def _measure(run: Run, spec: dict[str, Any], workspace: Workspace, asked_to_stop
     from segnext.cost import measure
     from segnext.data import cached
     from segnext.evaluate import evaluate
+    from segnext.metrics import Score
     from segnext.train import Step, Stopped, train
 
     execution = Execution(**spec["execution"])
@@ -126,8 +127,19 @@ def _measure(run: Run, spec: dict[str, Any], workspace: Workspace, asked_to_stop
         return progress
 
     device = torch.device(execution.device)
-    single = evaluate(model, testing, run.data, device=device, progress=watch("evaluate SS"))
-    multi = evaluate(model, testing, run.data, multi_scale=True, device=device, progress=watch("evaluate MS"))
+
+    def score(phase: str, multi_scale: bool) -> Score:
+        return evaluate(
+            model,
+            testing,
+            run.data,
+            multi_scale=multi_scale,
+            batch=execution.evaluation_batch,
+            device=device,
+            progress=watch(phase),
+        )
+
+    single, multi = score("evaluate SS", multi_scale=False), score("evaluate MS", multi_scale=True)
     trained = measure(Cost(run.model, run.data.classes, *run.data.crop))
 
     curve = [json.loads(line) for line in workspace.curve.read_text().splitlines()]

@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
+settings.register_profile("noisy machines", deadline=None)
+settings.load_profile("noisy machines")
+
 FIXTURES = Path(__file__).parent / "fixtures"
 
 

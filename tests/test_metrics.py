@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -90,16 +93,43 @@ def test_a_model_that_knows_the_answer_scores_100(multi_scale: bool):
             values = (x[:, 0] * 58.395 + 123.675).round().long()
             return 100 * torch.nn.functional.one_hot(values, 7).permute(0, 3, 1, 2).float()
 
-    score = evaluate(Reader(), Few(), data, multi_scale=multi_scale)
+    score = evaluate(Reader(), Few(), data, multi_scale=multi_scale, batch=3)
     assert score.miou == 100.0
+
+
+def test_images_are_grouped_by_size_and_each_counts_once():
+    class Sizes:
+        classes = ("a", "b")
+        shapes = ((40, 40), (40, 40), (40, 40), (40, 50), (40, 40))
+
+        def __len__(self) -> int:
+            return len(self.shapes)
+
+        def load(self, index: int):
+            label = np.full(self.shapes[index], index % 2, dtype=np.uint8)
+            return np.zeros((*label.shape, 3), dtype=np.uint8), label
+
+    class First(torch.nn.Module):
+        batches: ClassVar[list[int]] = []
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.batches.append(len(x))
+            return torch.tensor([1.0, 0.0])[None, :, None, None].expand(len(x), 2, *x.shape[2:])
+
+    seen = []
+    data = Data("camvid", 2, (40, 40), (40, 40))
+    score = evaluate(First(), Sizes(), data, batch=2, progress=lambda done, total: seen.append((done, total)))
+    assert First.batches == [2, 1, 1, 1]
+    assert seen == [(2, 5), (3, 5), (4, 5), (5, 5)]
+    assert score.pixel_accuracy == pytest.approx(100 * 3 * 1600 / (4 * 1600 + 2000))
 
 
 def test_multi_scale_probabilities_are_the_mean_over_scales_and_flips():
     data = Data("diagnostic/scene", 7, (96, 96), (96, 96), test_scales=(0.5, 1.0), generator="1")
-    image = torch.from_numpy(open_split(data, "val", None).load(0)[0])
+    images = torch.from_numpy(open_split(data, "val", None).load(0)[0])[None]
     model = SegNeXt(Model("micro"), 7).eval()
     cpu = torch.device("cpu")
-    whole = probabilities(model, image, data, (0.5, 1.0), (False, True), cpu)
-    parts = [probabilities(model, image, data, (r,), (f,), cpu) for r in (0.5, 1.0) for f in (False, True)]
+    whole = probabilities(model, images, data, (0.5, 1.0), (False, True), cpu)
+    parts = [probabilities(model, images, data, (r,), (f,), cpu) for r in (0.5, 1.0) for f in (False, True)]
     torch.testing.assert_close(whole, torch.stack(parts).mean(0))
     torch.testing.assert_close(whole.sum(1), torch.ones(1, 96, 96))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import golden
@@ -174,7 +175,7 @@ def test_nmf_is_non_negative_and_more_steps_never_fit_worse(seed: int, rank: int
         y = nmf(x)
         assert y.min() >= 0
         errors.append((x - y).square().sum().item())
-    assert all(later <= earlier * (1 + 1e-5) for earlier, later in zip(errors, errors[1:], strict=False))
+    assert all(later <= earlier * (1 + 1e-5) for earlier, later in itertools.pairwise(errors))
 
 
 def by_hand(msca: MSCA, x: torch.Tensor, branches: tuple[int, ...], mixing: bool, attention: bool) -> torch.Tensor:

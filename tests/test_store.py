@@ -29,13 +29,17 @@ def run_record(row: str, seed: int, miou: float, iterations: int | None = None, 
         "kind": "run",
         "config": canonical(run),
         "metrics": {"miou_ss": miou, "miou_ms": None},
+        "classes": [],
         "trained": {"params": 5, "gmacs": 0.25},
+        "training": {},
+        "provenance": {},
     }
 
 
 def cost_record(row: str) -> dict:
     cost = row_cost(TABLE7, TABLE7.row(row))
-    return {"id": cost.id, "kind": "cost", "config": canonical(cost), "params": 7, "gmacs": 6.5, "gmacs_fvcore": 6.6}
+    measured = {"params": 7, "gmacs": 6.5, "gmacs_fvcore": 6.6}
+    return {"id": cost.id, "kind": "cost", "config": canonical(cost), **measured, "provenance": {}}
 
 
 def lines(store: Store) -> list[dict[str, str]]:
@@ -114,7 +118,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("damage", ["torn", "edited", "renamed"])
+@pytest.mark.parametrize("damage", ["torn", "edited", "renamed", "partial"])
 def test_a_damaged_or_edited_record_is_an_error_that_names_it(damage: str):
     store = Store()
     path = store.add(run_record("c", 0, 50.0))
@@ -123,6 +127,10 @@ def test_a_damaged_or_edited_record_is_an_error_that_names_it(damage: str):
     elif damage == "edited":
         record = json.loads(path.read_text())
         record["config"]["train"]["learning_rate"] = 1.0
+        path.write_text(to_json(record))
+    elif damage == "partial":
+        record = json.loads(path.read_text())
+        del record["trained"]
         path.write_text(to_json(record))
     else:
         path = path.rename(path.with_name("0123456789ab.json"))

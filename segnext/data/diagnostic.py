@@ -1,11 +1,12 @@
 """Generated datasets, `diagnostic/<task>`: images with exact labels, made on the fly from (task, split, index) alone.
 
 `scene` is a mixed task whose classes need different abilities. Objects of one kind look alike; what tells their classes
-apart lies at a known distance: a disc's size, a mark at one end of a strip, a key somewhere in the image.
+apart lies at a known distance: a disc's size, a mark at one end of a strip, keys somewhere in the image.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from dataclasses import dataclass
 
@@ -28,8 +29,8 @@ CLASSES = (
     "large disc",
     "red-marked strip",
     "green-marked strip",
-    "box with cyan key",
-    "box with orange key",
+    "cyan key or its box",
+    "orange key or its box",
 )
 BACKGROUND, SMALL_DISC, LARGE_DISC, RED_STRIP, GREEN_STRIP, CYAN_BOX, ORANGE_BOX = range(len(CLASSES))
 
@@ -37,26 +38,28 @@ BACKGROUND, SMALL_DISC, LARGE_DISC, RED_STRIP, GREEN_STRIP, CYAN_BOX, ORANGE_BOX
 GROUND, DISC, STRIP, BOX, RED, GREEN, CYAN, ORANGE = range(8)
 _COLOURS = np.array(
     [
-        (0.48, 0.48, 0.46),
-        (0.36, 0.46, 0.64),
-        (0.66, 0.62, 0.46),
-        (0.56, 0.42, 0.56),
-        (0.80, 0.22, 0.20),
-        (0.20, 0.66, 0.28),
-        (0.12, 0.74, 0.78),
-        (0.92, 0.56, 0.10),
+        (0.48, 0.48, 0.46),  # ground: grey
+        (0.36, 0.46, 0.64),  # disc: slate
+        (0.66, 0.62, 0.46),  # strip: sand
+        (0.56, 0.42, 0.56),  # box: mauve
+        (0.80, 0.22, 0.20),  # red mark
+        (0.20, 0.66, 0.28),  # green mark
+        (0.12, 0.74, 0.78),  # cyan key
+        (0.92, 0.56, 0.10),  # orange key
     ],
     dtype=np.float32,
 )
 _COLOUR_GAIN = 0.12  # each channel of an image is scaled by 1 +- this
-_NOISE = 0.06  # standard deviation of the pixel noise
+_NOISE = 0.05  # standard deviation of the pixel noise
 
-_SMALL_RADII, _LARGE_RADII = (4, 6), (9, 13)  # pixels, both ends included
-_SMALL_COUNT, _LARGE_COUNT, _BOX_COUNT = 4, 2, 3
-_BOX_SIDES = (12, 20)
-_STRIP_LENGTHS, _STRIP_THICKNESS = (48, 76), 5
-_MARK, _KEY = 6, 16  # pixels: the length of a mark along its strip, the side of a key
-_TRIES = 64  # places drawn at once for an object; where none is free, the scene is drawn anew
+# Sizes in pixels, ranges with both ends included.
+_SMALL_DIAMETERS, _SMALL_COUNT = (10, 15), 4
+_LARGE_DIAMETERS, _LARGE_COUNT = (19, 26), 2
+_BOX_SIDES, _BOX_COUNT = (12, 20), 3
+_STRIP_LENGTHS, _STRIP_THICKNESS = (28, 48), 8
+_MARK = 10  # length along the strip
+_KEY, _KEY_COUNT = 12, 3
+_TRIES = 64  # places drawn for an object; where none is free, the scene is drawn anew
 
 
 class GeneratedSource:
@@ -93,23 +96,23 @@ class GeneratedSource:
         return scene(np.random.Generator(np.random.PCG64(seeds)))
 
     def fingerprint(self) -> str:
-        """Digest of task, generator version, split and number of images: these determine every pixel."""
-        return digest([self._identity, len(self)])
+        """Digest of task, generator version, split, number of images, and the pixels of the first.
+
+        The pixels tell of a generator that changed without its version, or of another numpy's random numbers.
+        """
+        return digest([self._identity, len(self), *(pixels.tobytes().hex() for pixels in self.load(0))])
 
 
 def scene(random: np.random.Generator) -> tuple[Pixels, Pixels]:
     """One image of the mixed task, uint8 RGB (96, 96, 3), and its label, uint8 (96, 96).
 
     Every image holds two strips of either mark (so that the mix of colours betrays nothing), small and large discs of
-    one texture, and boxes whose class is the colour of the image's only key. Marks and key are never covered; the key
-    itself is background, a mark is part of its strip.
+    one texture, and boxes whose class is the colour of the image's keys, which are all of one colour. Marks and keys
+    have the class that they tell, so that part of each of these classes is easy; they are never covered.
     """
-    shapes = None
-    while shapes is None:
-        shapes = _arrange(random)
     label = np.full((SIDE, SIDE), BACKGROUND, dtype=np.uint8)
     material = np.full((SIDE, SIDE), GROUND, dtype=np.uint8)
-    for shape in shapes:
+    for shape in arrange(random):
         shape.paint(label, material)
     colours = _COLOURS * random.uniform(1 - _COLOUR_GAIN, 1 + _COLOUR_GAIN, 3).astype(np.float32)
     texture = 0.75 + 0.3 * _value_noise(random, 6) + 0.2 * _value_noise(random, 24)
@@ -119,7 +122,7 @@ def scene(random: np.random.Generator) -> tuple[Pixels, Pixels]:
 
 
 @dataclass(frozen=True)
-class _Shape:
+class Shape:
     """A rectangle, or the disc within it, with the class and the material of its pixels."""
 
     box: Box
@@ -128,6 +131,7 @@ class _Shape:
     round: bool = False
 
     def paint(self, label: Pixels, material: Pixels) -> None:
+        """Writes the shape over what an image's label and material hold, both uint8 (96, 96)."""
         top, left, bottom, right = self.box
         window = (slice(top, bottom), slice(left, right))
         if self.round:
@@ -139,73 +143,79 @@ class _Shape:
             material[window] = self.material
 
 
-def _arrange(random: np.random.Generator) -> list[_Shape] | None:
-    """The shapes of one scene in the order they are painted; None where one found no place."""
-    key_is_cyan = bool(random.integers(2))
-    key = _place(random, _KEY, _KEY, [])
-    if key is None:
-        return None
-    cues = [key]
-    strips: list[tuple[Box, bool]] = []
-    marks: list[_Shape] = []
+class _NoRoomError(Exception):
+    """An object found no place among those before it."""
+
+
+def arrange(random: np.random.Generator) -> list[Shape]:
+    """The shapes of one scene in the order they are painted: bodies, strips across them, then the cues."""
+    while True:
+        with contextlib.suppress(_NoRoomError):
+            keys = _keys(random)
+            strips, marks = _strips(random, keys)
+            return [*_bodies(random, [*keys, *marks], keys[0].label), *strips, *marks, *keys]
+
+
+def _keys(random: np.random.Generator) -> list[Shape]:
+    """Squares of one colour, which is the class of every box of the image."""
+    label, material = ((CYAN_BOX, CYAN), (ORANGE_BOX, ORANGE))[random.integers(2)]
+    keys: list[Shape] = []
+    for _ in range(_KEY_COUNT):
+        keys.append(Shape(_place(random, _KEY, _KEY, keys), label, material))
+    return keys
+
+
+def _strips(random: np.random.Generator, keys: list[Shape]) -> tuple[list[Shape], list[Shape]]:
+    """Two horizontal and two vertical strips, which may cross, and the mark at one end of each; two marks are red."""
+    strips: list[Shape] = []
+    marks: list[Shape] = []
     for number, is_red in enumerate(random.permutation([True, True, False, False])):
         horizontal = number < 2
-        length = int(random.integers(_STRIP_LENGTHS[0], _STRIP_LENGTHS[1] + 1))
-        height, width = (_STRIP_THICKNESS, length) if horizontal else (length, _STRIP_THICKNESS)
-        parallel = [box for box, along in strips if along == horizontal]
-        strip = _place(random, height, width, [*cues, *parallel])
-        if strip is None:
-            return None
-        mark = _end(strip, horizontal, first=bool(random.integers(2)))
-        if _touches(mark, [box for box, _ in strips]):
-            return None
-        cues.append(mark)
-        strips.append((strip, horizontal))
-        marks.append(_Shape(mark, RED_STRIP if is_red else GREEN_STRIP, RED if is_red else GREEN))
-    bodies: list[_Shape] = []
-    kinds = [
-        (LARGE_DISC, _LARGE_RADII, _LARGE_COUNT),
-        (CYAN_BOX if key_is_cyan else ORANGE_BOX, _BOX_SIDES, _BOX_COUNT),
-        (SMALL_DISC, _SMALL_RADII, _SMALL_COUNT),
-    ]
-    for label, (least, most), count in kinds:
-        is_disc = label in (SMALL_DISC, LARGE_DISC)
-        for size in random.integers(least, most + 1, count):
-            side = 2 * int(size) if is_disc else int(size)
-            body = _place(random, side, side, [*cues, *(other.box for other in bodies)])
-            if body is None:
-                return None
-            bodies.append(_Shape(body, label, DISC if is_disc else BOX, round=is_disc))
-    bars = [_Shape(box, mark.label, STRIP) for (box, _), mark in zip(strips, marks, strict=True)]
-    return [*bodies, *bars, *marks, _Shape(key, BACKGROUND, CYAN if key_is_cyan else ORANGE)]
+        parallel = strips if horizontal else strips[2:]
+        length = int(random.integers(*_STRIP_LENGTHS, endpoint=True))
+        sides = (_STRIP_THICKNESS, length) if horizontal else (length, _STRIP_THICKNESS)
+        top, left, bottom, right = box = _place(random, *sides, [*keys, *marks, *parallel])
+        if random.integers(2):
+            end = (top, left, min(bottom, top + _MARK), min(right, left + _MARK))
+        else:
+            end = (max(top, bottom - _MARK), max(left, right - _MARK), bottom, right)
+        if not _apart(end, strips):
+            raise _NoRoomError
+        label, material = (RED_STRIP, RED) if is_red else (GREEN_STRIP, GREEN)
+        strips.append(Shape(box, label, STRIP))
+        marks.append(Shape(end, label, material))
+    return strips, marks
 
 
-def _end(strip: Box, horizontal: bool, first: bool) -> Box:
-    top, left, bottom, right = strip
-    if horizontal:
-        return (top, left, bottom, left + _MARK) if first else (top, right - _MARK, bottom, right)
-    return (top, left, top + _MARK, right) if first else (bottom - _MARK, left, bottom, right)
+def _bodies(random: np.random.Generator, cues: list[Shape], boxed: int) -> list[Shape]:
+    """Discs of two sizes, and boxes of the class that the keys tell."""
+    bodies: list[Shape] = []
+    for label, material, sides, count in (
+        (LARGE_DISC, DISC, _LARGE_DIAMETERS, _LARGE_COUNT),
+        (boxed, BOX, _BOX_SIDES, _BOX_COUNT),
+        (SMALL_DISC, DISC, _SMALL_DIAMETERS, _SMALL_COUNT),
+    ):
+        for side in random.integers(*sides, count, endpoint=True).tolist():
+            bodies.append(Shape(_place(random, side, side, [*cues, *bodies]), label, material, material == DISC))
+    return bodies
 
 
-def _place(random: np.random.Generator, height: int, width: int, taken: list[Box]) -> Box | None:
-    """A box of this size inside the image, a pixel or more from those taken; None where no try found one."""
-    tops = random.integers(0, SIDE - height + 1, _TRIES)
-    lefts = random.integers(0, SIDE - width + 1, _TRIES)
-    if not taken:
-        free = np.ones(_TRIES, dtype=bool)
-    else:
-        top, left, bottom, right = np.array(taken).T[:, :, None]
-        apart = (tops > bottom) | (tops + height < top) | (lefts > right) | (lefts + width < left)
-        free = apart.all(axis=0)
-    if not free.any():
-        return None
-    chosen = int(free.argmax())
-    return int(tops[chosen]), int(lefts[chosen]), int(tops[chosen]) + height, int(lefts[chosen]) + width
+def _place(random: np.random.Generator, height: int, width: int, taken: list[Shape]) -> Box:
+    """A box of this size inside the image, apart from the shapes given. Raises `_NoRoomError`."""
+    for top, left in random.integers(0, (SIDE - height + 1, SIDE - width + 1), (_TRIES, 2)).tolist():
+        box = (top, left, top + height, left + width)
+        if _apart(box, taken):
+            return box
+    raise _NoRoomError
 
 
-def _touches(box: Box, others: list[Box]) -> bool:
+def _apart(box: Box, others: list[Shape]) -> bool:
+    """Whether a pixel or more lies between a box and each of the others."""
     top, left, bottom, right = box
-    return any(top <= b and t <= bottom and left <= r and q <= right for t, q, b, r in others)
+    return not any(
+        top <= other.box[2] and other.box[0] <= bottom and left <= other.box[3] and other.box[1] <= right
+        for other in others
+    )
 
 
 @functools.cache

@@ -47,8 +47,8 @@ class FolderSource:
     """One split of a dataset of paired folders, sorted by name.
 
     `root` is the dataset's own folder or one that holds it. Opening looks at names alone: every image must have its
-    label, every label its image, and the list file, where there is one, must name exactly these. So a subset is welcome
-    where it is whole in itself. Pixels are checked as they are loaded.
+    label, every label its image, and the list file, where there is one, must name exactly these; without a list the
+    split must have all its frames, so that half a copy is noticed. Pixels are checked as they are loaded.
 
     Raises `ValueError` for an unknown split and `DataError` for folders that are missing, empty or do not match.
     """
@@ -120,6 +120,8 @@ class FolderSource:
             problems[f"names in {listing.name} without files"] = listed - present
             problems[f"frames that {listing.name} does not name"] = present - listed
         found = [f"{len(names)} {what} ({_some(names)})" for what, names in problems.items() if names]
+        if not listing.is_file() and len(images) != whole:
+            found.append(f"a part of the split only (a list {listing.name} that names its frames makes a part welcome)")
         if not images and not labels:
             found = [f"no *{layout.image_suffix} images and no *{layout.label_suffix} labels"]
         if found:

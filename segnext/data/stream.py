@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +48,7 @@ def stream(
         num_workers=workers,
         generator=torch.Generator(),
     )
-    yield from cast("Iterator[Batch]", loader)
+    yield from loader
 
 
 class _Batches(Dataset[Batch]):

@@ -1,0 +1,86 @@
+"""`python -m reports.build [STUDY...]`: from declarations and records to tables, figures and a page.
+
+Exit codes: 0 fine, 1 a record is damaged and nothing was written, 2 usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from studies.store import REPOSITORY, Store, write_atomically
+from studies.study import studies, study
+
+if TYPE_CHECKING:
+    from reports.page import StudyPart
+
+OUT = REPOSITORY / "reports" / "out"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m reports.build",
+        description="Render what is declared and measured, partial or not: Markdown, LaTeX, CSV, figures, a page.",
+        epilog="Reads results/ (or $SEGNEXT_RESULTS) and first rebuilds the CSV tables there. "
+        "Exit codes: 0 fine, 1 a damaged record (nothing is written), 2 usage.",
+    )
+    parser.add_argument("study", nargs="*", metavar="STUDY", help="a study, such as table7 (default: every study)")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="where to write (default: reports/out)")
+    options = parser.parse_args(arguments)
+    try:
+        chosen = [study(name) for name in dict.fromkeys(options.study)] or list(studies().values())
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    from reports.compose import compose  # takes seconds to import: after the arguments are known to be right
+
+    store = Store()
+    try:
+        derived = store.build_tables()
+        parts, files = compose(chosen, store, options.out)
+        for name, content in files.items():
+            write_atomically(options.out / name, content)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    _tell(parts, derived, [options.out / name for name in files])
+    return 0
+
+
+def _tell(parts: Iterable[StudyPart], derived: Iterable[Path], written: Iterable[Path]) -> None:
+    from reports.formats import terminal
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    for part in parts:
+        console.rule(part.evidence.study.number, align="left")
+        started = [shown for shown in part.variants if shown.variant.finished]
+        for table in part.tables_of(started):
+            console.print(terminal(table))
+        for shown in part.variants:
+            variant = shown.variant
+            console.print(f"protocol {variant.name}: {len(variant.finished)} of {variant.planned} runs finished")
+    _list(console, "derived", derived)
+    _list(console, "wrote", written)
+
+
+def _list(console: Console, verb: str, paths: Iterable[Path]) -> None:
+    """One line per stem: `wrote reports/out/table7.{csv,md,tex}`."""
+    stems: dict[str, list[str]] = {}
+    for path in paths:
+        stems.setdefault(os.path.relpath(path.with_suffix("")), []).append(path.suffix.lstrip("."))
+    for stem, endings in stems.items():
+        joined = endings[0] if len(endings) == 1 else "{" + ",".join(sorted(endings)) + "}"
+        console.print(f"{verb} {stem}.{joined}", markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

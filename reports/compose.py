@@ -1,0 +1,62 @@
+"""Every file of the report, put together in memory: either all of them can be written, or none is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from reports import claims, curves, formats, page, tables
+from reports.evidence import Evidence, gather
+from reports.latex import latex
+from reports.page import StudyPart, VariantPart
+from reports.provenance import provenance_table
+from studies.store import Store
+from studies.study import Study
+
+
+def compose(chosen: Sequence[Study], store: Store, out: Path) -> tuple[list[StudyPart], dict[str, str | bytes]]:
+    """Every file of the report by name, as it will lie in `out`; writes nothing. `ValueError`: a damaged record."""
+    parts = [_study_part(gather(study, store), store.folder) for study in chosen]
+    files: dict[str, str | bytes] = {}
+    for part in parts:
+        files.update(_study_files(part))
+    records = {record["id"]: record for part in parts for record in part.evidence.records(store)}
+    summary = claims.summary_table([part.evidence for part in parts])
+    provenance = provenance_table([records[key] for key in sorted(records)])
+    results = Path(os.path.relpath(store.folder, out.resolve())).as_posix()
+    return parts, {**files, "index.html": page.render(summary, parts, provenance, results)}
+
+
+def _study_part(evidence: Evidence, results: Path) -> StudyPart:
+    variants = []
+    for variant in evidence.variants:
+        drawings = (curves.strip(evidence, variant), curves.losses(evidence, variant, results))
+        variants.append(
+            VariantPart(
+                variant,
+                tables.accuracy_table(evidence, variant),
+                claims.claims_table(evidence, variant),
+                tuple(drawing for drawing in drawings if drawing),
+            )
+        )
+    return StudyPart(evidence, tables.cost_table(evidence), claims.claims_table(evidence, None), tuple(variants))
+
+
+def _study_files(part: StudyPart) -> Mapping[str, str | bytes]:
+    study = part.evidence.study
+    accuracies = [(shown.variant, shown.accuracy) for shown in part.variants]
+    claims_of = [(None, part.cost_claims), *((shown.variant, shown.claims) for shown in part.variants)]
+    files: dict[str, str | bytes] = {
+        f"{study.slug}.md": formats.markdown(study.number, part.tables),
+        f"{study.slug}.tex": latex(f"{study.slug}.tex", part.tables),
+        f"{study.slug}.csv": formats.wide_csv(part.evidence, part.costs, accuracies),
+        f"{study.slug}-claims.csv": formats.claims_csv(part.evidence, claims_of),
+    }
+    for drawing in part.drawings:
+        files |= {
+            f"{drawing.slug}.svg": drawing.svg,
+            f"{drawing.slug}.png": drawing.png,
+            f"{drawing.slug}.csv": drawing.csv,
+        }
+    return files

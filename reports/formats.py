@@ -1,0 +1,110 @@
+"""Tables as Markdown, as CSV and for the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from reports.evidence import Evidence, Variant
+from reports.style import GLYPHS
+from reports.table import Cell, Table, Value
+
+_COLOURS = {  # of the terminal; the word and the glyph say the same
+    **dict.fromkeys(("reproduced", "supported", "agrees"), "green"),
+    **dict.fromkeys(("contradicted", "differs", "above", "below"), "red"),
+    **dict.fromkeys(("inconclusive", "not resolved", "few seeds"), "yellow"),
+    "pending": "dim",
+}
+
+
+def shown(cell: Cell) -> str:
+    """A cell's text with the glyph of its verdict and its footnote's mark."""
+    glyph = GLYPHS.get(cell.verdict, "")
+    return f"{glyph} {cell.text}".strip() + (f" †{cell.note}" if cell.note else "")
+
+
+def markdown(title: str, tables: Sequence[Table]) -> str:
+    """One .md file of these tables."""
+    return f"# {_escape(title)}\n\n" + "\n".join(_markdown(table) for table in tables)
+
+
+def _markdown(table: Table) -> str:
+    rule = ["---:" if column.align == "right" else ":---" for column in table.columns]
+    rows = [[_escape(column.full_title) for column in table.columns], rule]
+    rows += [[_escape(shown(cell)) for cell in line.cells] for line in table.lines]
+    body = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    notes = "".join(f"\n†{mark} {_escape(note)}\n" for mark, note in enumerate(table.notes, start=1))
+    return f"## {_escape(table.title)}\n\n{_escape(' '.join(table.caption))}\n\n{body}{notes}"
+
+
+def _escape(text: str) -> str:
+    return re.sub(r"([\\`*_|<>\[\]#~])", r"\\\1", " ".join(text.split()))
+
+
+def wide_csv(evidence: Evidence, costs: Table, accuracies: Sequence[tuple[Variant, Table]]) -> str:
+    """A study's wide table as shown, at full precision: one line per variant and row. Empty means not measured."""
+    expenses = {line.key: _values(line.cells) for line in costs.lines}
+    rows = [
+        {
+            "study": evidence.study.slug,
+            "row": line.key,
+            **_identity(variant),
+            **expenses[line.key],
+            **_values(line.cells),
+        }
+        for variant, table in accuracies
+        for line in table.lines
+    ]
+    return to_csv(rows)
+
+
+def claims_csv(evidence: Evidence, claims: Sequence[tuple[Variant | None, Table]]) -> str:
+    """A study's claims with their verdicts: one line per variant and claim; claims on costs have no protocol."""
+    declared = {claim.slug: claim for claim in evidence.study.claims}
+    rows: list[dict[str, Value]] = []
+    for variant, table in claims:
+        for line in table.lines:
+            claim = declared[line.key]
+            names: dict[str, Value] = {"better": claim.better, "worse": claim.worse, "metric": claim.metric}
+            kind: dict[str, Value] = {"kind": claim.kind, "text": claim.text}
+            rows.append({"claim": line.key, **_identity(variant), **names, **kind, **_values(line.cells)})
+    return to_csv(rows)
+
+
+def to_csv(rows: Sequence[Mapping[str, Value]]) -> str:
+    """Rows as CSV, with every column that any of them has."""
+    buffer = io.StringIO()
+    columns = dict.fromkeys(column for row in rows for column in row)
+    writer = csv.DictWriter(buffer, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _identity(variant: Variant | None) -> dict[str, Value]:
+    if variant is None:
+        return {"protocol": None, "iterations": None}
+    return {"protocol": variant.protocol.name, "iterations": variant.iterations}
+
+
+def _values(cells: Sequence[Cell]) -> dict[str, Value]:
+    return {key: value for cell in cells for key, value in cell.values.items()}
+
+
+def terminal(table: Table) -> RichTable:
+    """The table for a terminal: the first sentence of its caption, no footnotes."""
+    drawn = RichTable(
+        title=Text(table.title), caption=Text(table.caption[0]), box=box.SIMPLE_HEAD, title_justify="left"
+    )
+    drawn.caption_justify = "left"
+    for column in table.columns:
+        drawn.add_column(Text(column.full_title), justify="right" if column.align == "right" else "left")
+    for line in table.lines:
+        drawn.add_row(*(Text(shown(cell), style=_COLOURS.get(cell.verdict, "")) for cell in line.cells))
+    return drawn

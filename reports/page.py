@@ -1,0 +1,86 @@
+"""The page: one self-contained index.html from the same tables and figures as every other format."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from reports.curves import Drawing
+from reports.evidence import Evidence, Variant
+from reports.style import GLYPHS, INK
+from reports.table import Table
+from reports.verdicts import RULES
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class VariantPart:
+    """What the page shows of one variant."""
+
+    variant: Variant
+    accuracy: Table
+    claims: Table
+    drawings: tuple[Drawing, ...]
+
+
+@dataclass(frozen=True)
+class StudyPart:
+    """What the page shows of one study."""
+
+    evidence: Evidence
+    costs: Table
+    cost_claims: Table
+    variants: tuple[VariantPart, ...]
+
+    @property
+    def tables(self) -> list[Table]:
+        """Every table of the study in the order of the page, those without lines left out."""
+        return self.tables_of(self.variants)
+
+    def tables_of(self, variants: Iterable[VariantPart]) -> list[Table]:
+        """The tables about costs and about these variants."""
+        tables = [self.costs, self.cost_claims]
+        for part in variants:
+            tables += [part.accuracy, part.claims]
+        return [table for table in tables if table.lines]
+
+    @property
+    def drawings(self) -> list[Drawing]:
+        """Every figure of the study."""
+        return [drawing for part in self.variants for drawing in part.drawings]
+
+
+def render(summary: Table, studies: Sequence[StudyPart], provenance: Table, results: str) -> str:
+    """The page; `results` is the way from its folder to that of the results, with forward slashes."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["svg"] = inline
+    template = environment.get_template("page.html.j2")
+    return template.render(
+        summary=summary,
+        studies=studies,
+        provenance=provenance,
+        results=results,
+        rules=RULES,
+        glyphs=GLYPHS,
+        style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+    )
+
+
+def inline(drawing: Drawing) -> Markup:
+    """A figure's SVG for use inside the page: ids of its own, the text's colour, the figure's words as its name."""
+    svg = drawing.svg[drawing.svg.index("<svg") :]
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{drawing.slug}-", svg).replace(INK, "currentColor")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    return Markup(svg.replace("<svg ", Markup('<svg role="img" aria-label="{}" ').format(drawing.description), 1))

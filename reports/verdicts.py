@@ -1,0 +1,212 @@
+"""Verdicts, decided by code with written rules (DESIGN.md, "Reports"). Pure statistics: numbers in, words out.
+
+Levels are judged on the t-interval of (ours - printed) against +-epsilon; claims on Welch's interval of the difference
+between two rows, because seeds are not paired across architectures. No claim is ever made from fewer than three seeds.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from scipy.special import nctdtr, stdtrit
+
+MINIMUM_SEEDS = 3  # below it a difference is shown and no claim is made
+LEVEL = 0.95  # of every interval that is shown
+POWER = 0.80  # at which "seeds that would resolve it" is counted
+MOST_SEEDS = 1000  # beyond it the answer is "more than"
+EPSILON = {"miou_ss": 1.0, "miou_ms": 1.0, "top1": 0.5}  # DESIGN: stated defaults, never fitted to results
+MARGIN = 0.5  # of an equivalence claim, in the metric's own points
+ROUNDING = 0.06  # a printed cost is rounded to 0.1, sometimes twice (4.2507 -> 4.25 -> 4.3)
+
+RULES = {
+    "reproduced": "the 95 % t-interval of (ours − printed) lies wholly inside ±ε",
+    "above": "that interval lies wholly above +ε",
+    "below": "that interval lies wholly below −ε",
+    "inconclusive": "that interval crosses +ε or −ε",
+    "supported": (
+        "the 95 % Welch interval of the difference lies wholly above 0; for a claim of no difference, the 90 % "
+        f"interval lies wholly inside ±{MARGIN} (two one-sided tests at 5 %); for costs, the order is as claimed"
+    ),
+    "contradicted": (
+        f"the 95 % interval lies wholly below 0; for a claim of no difference, wholly outside ±{MARGIN}; "
+        "for costs, the order is not as claimed"
+    ),
+    "not resolved": (
+        "neither; in brackets the seeds per row that would resolve it at 80 % power, were the true difference and the "
+        "pooled spread those observed"
+    ),
+    "few seeds": "one or two seeds in a row: the difference shows, nothing is claimed",
+    "pending": "nothing measured yet",
+    "agrees": f"a measured cost lies within {ROUNDING} of the printed one (a print is rounded to 0.1, sometimes twice)",
+    "differs": "a measured cost lies further from the printed one",
+}
+"""Every verdict and its rule in words: the legend of the page."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A closed interval."""
+
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        """Half of the interval's length."""
+        return (self.high - self.low) / 2
+
+    def inside(self, margin: float) -> bool:
+        """Whether it lies wholly within ±margin."""
+        return -margin <= self.low and self.high <= margin
+
+    def outside(self, margin: float) -> bool:
+        """Whether it lies wholly beyond +margin or wholly beyond -margin."""
+        return self.low > margin or self.high < -margin
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict with what it was decided on. `seeds` per row would resolve it; None where no number can be given."""
+
+    verdict: str
+    difference: float | None = None
+    interval: Interval | None = None
+    seeds: int | None = None
+
+
+def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+    """Student's interval of the mean of n >= 2 values: mean ± t(n - 1) s / sqrt(n)."""
+    mean, deviation = statistics.fmean(values), statistics.stdev(values)
+    half = _t(level, len(values) - 1) * deviation / math.sqrt(len(values))
+    return Interval(mean - half, mean + half)
+
+
+def welch_interval(first: Sequence[float], second: Sequence[float], level: float = LEVEL) -> Interval:
+    """Welch's interval of mean(first) - mean(second), both with n >= 2, variances not assumed equal."""
+    difference = statistics.fmean(first) - statistics.fmean(second)
+    a, b = (statistics.variance(values) / len(values) for values in (first, second))
+    if a + b == 0:
+        return Interval(difference, difference)
+    freedom = (a + b) ** 2 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1))
+    half = _t(level, freedom) * math.sqrt(a + b)
+    return Interval(difference - half, difference + half)
+
+
+def epsilon(metric: str, spread: float = 0.0) -> float:
+    """The tolerance of a level: the larger of the stated default and the paper's own spread for this row."""
+    return max(EPSILON[metric], spread)
+
+
+def level(ours: Sequence[float], printed: float | None, tolerance: float) -> Judgement:
+    """Ours against a printed value: pending, few seeds, reproduced, above, below, or inconclusive."""
+    if not ours:
+        return Judgement("pending")
+    if printed is None:
+        return Judgement("few seeds" if len(ours) < MINIMUM_SEEDS else "")
+    difference = statistics.fmean(ours) - printed
+    if len(ours) < MINIMUM_SEEDS:
+        return Judgement("few seeds", difference)
+    interval = mean_interval([value - printed for value in ours])
+    return Judgement(level_verdict(interval, tolerance), difference, interval)
+
+
+def level_verdict(interval: Interval, tolerance: float) -> str:
+    """The rule of levels on an interval of (ours - printed)."""
+    if interval.inside(tolerance):
+        return "reproduced"
+    if interval.outside(tolerance):
+        return "above" if interval.low > tolerance else "below"
+    return "inconclusive"
+
+
+def ordering(better: Sequence[float], worse: Sequence[float]) -> Judgement:
+    """The claim that `better` lies above `worse`."""
+    return _claim(better, worse, _ordering_verdict, _ordering_power)
+
+
+def equivalence(first: Sequence[float], second: Sequence[float]) -> Judgement:
+    """The claim that two rows do not differ: an equivalence test (two one-sided tests) with ±MARGIN."""
+    return _claim(first, second, _equivalence_verdict, _equivalence_power)
+
+
+def costs(better: float | None, worse: float | None, kind: str) -> Judgement:
+    """A claim about costs, which are exact: `greater`, or `equivalent` to within the rounding of a print."""
+    if better is None or worse is None:
+        return Judgement("pending")
+    difference = better - worse
+    holds = difference > 0 if kind == "greater" else abs(difference) <= ROUNDING
+    return Judgement("supported" if holds else "contradicted", difference)
+
+
+def agrees(measured: float, printed: float) -> bool:
+    """Whether a measured cost, in the printed unit, is one that could have been printed so."""
+    return abs(measured - printed) <= ROUNDING + 1e-9
+
+
+def _claim(
+    first: Sequence[float],
+    second: Sequence[float],
+    verdict: Callable[[Interval, Interval], str],
+    power: Callable[[float, float, float], float],
+) -> Judgement:
+    if not first or not second:
+        return Judgement("pending")
+    difference = statistics.fmean(first) - statistics.fmean(second)
+    fewest, most = sorted((len(first), len(second)))
+    if fewest < MINIMUM_SEEDS:
+        return Judgement("few seeds", difference)
+    # Two one-sided tests at 1 - LEVEL each are one interval of level 2 LEVEL - 1 (90 %).
+    interval, narrower = (welch_interval(first, second, width) for width in (LEVEL, 2 * LEVEL - 1))
+    word = verdict(interval, narrower)
+    needed = _seeds(difference, _pooled(first, second), most, power) if word == "not resolved" else None
+    return Judgement(word, difference, interval, needed)
+
+
+def _ordering_verdict(interval: Interval, narrower: Interval) -> str:
+    return "supported" if interval.low > 0 else "contradicted" if interval.high < 0 else "not resolved"
+
+
+def _equivalence_verdict(interval: Interval, narrower: Interval) -> str:
+    return "supported" if narrower.inside(MARGIN) else "contradicted" if interval.outside(MARGIN) else "not resolved"
+
+
+def _ordering_power(difference: float, error: float, freedom: float) -> float:
+    return 1 - float(nctdtr(freedom, abs(difference) / error, _t(LEVEL, freedom)))
+
+
+def _equivalence_power(difference: float, error: float, freedom: float) -> float:
+    if abs(difference) > MARGIN:  # then it is the contradiction that more seeds would show
+        return _ordering_power(abs(difference) - MARGIN, error, freedom)
+    critical = _t(2 * LEVEL - 1, freedom)
+    # The chance to miss on either side, added up (Boole's inequality): errs towards more seeds.
+    missed = sum(float(nctdtr(freedom, (MARGIN + side) / error, critical)) for side in (difference, -difference))
+    return 1 - missed
+
+
+def _pooled(first: Sequence[float], second: Sequence[float]) -> float:
+    freedoms = [len(values) - 1 for values in (first, second)]
+    squares = [statistics.variance(values) * freedom for values, freedom in zip((first, second), freedoms, strict=True)]
+    return math.sqrt(sum(squares) / sum(freedoms))
+
+
+def _seeds(difference: float, spread: float, have: int, power: Callable[[float, float, float], float]) -> int | None:
+    """The fewest seeds per row, more than there are, that reach POWER; None if MOST_SEEDS do not."""
+
+    def enough(count: int) -> bool:
+        return power(difference, spread * math.sqrt(2 / count), 2 * count - 2) >= POWER
+
+    low, high = have + 1, max(MOST_SEEDS, have + 1)
+    if spread == 0 or not enough(high):
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
+    return low
+
+
+def _t(level: float, freedom: float) -> float:
+    """The two-sided critical value of Student's t."""
+    return float(stdtrit(freedom, (1 + level) / 2))

@@ -1,0 +1,392 @@
+"""The report as a whole: from fabricated records to every file it writes."""
+
+import csv
+import dataclasses
+import html.parser
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reports import build, evidence
+from reports.latex import escape, latex
+from reports.table import Cell, Column, Line, Table, number
+from segnext.config import canonical
+from studies import study as study_module
+from studies.protocols import PROTOCOLS
+from studies.store import REPOSITORY, Store, row_cost, write_atomically
+from studies.study import Claim, Reported, Row, Study
+from studies.tables.table7 import STUDY
+
+PROVENANCE = {
+    "command": "python -m studies.run table7",
+    "commit": "0123456789abcdef0123456789abcdef01234567",
+    "dirty": False,
+    "code": "abcdef012345",
+    "python": "3.11.2",
+    "packages": {"torch": "2.11.0", "numpy": "2.4.0"},
+    "device": "cpu",
+    "processor": "Example CPU <2 GHz>",
+    "threads": 1,
+    "started": "2026-01-01T00:00:00Z",
+    "finished": "2026-01-01T00:01:30Z",
+    "attempts": 1,
+}
+COSTS = {"a": (4_225_366, 9.97), "b": (4_206_070, 4.9), "c": (4_263_414, 6.5929), "c-stage1": (4_271_606, 12.09)}
+OFFSETS = {"a": -0.9, "b": -4.0, "c": 0.0, "c-stage1": -0.1}
+
+
+def add_cost(store: Store, study: Study, row: Row) -> None:
+    cost = row_cost(study, row)
+    parameters, gmacs = COSTS[row.slug]
+    measured = {"params": parameters, "gmacs": gmacs, "gmacs_fvcore": gmacs + 0.0148}
+    store.add({"id": cost.id, "kind": "cost", "config": canonical(cost), **measured, "provenance": PROVENANCE})
+
+
+def add_run(
+    store: Store, study: Study, row: Row, protocol: str, seed: int, miou: float, length: int | None = None
+) -> str:
+    run = PROTOCOLS[protocol].run(study, row, seed, length)
+    record = {
+        "id": run.id,
+        "kind": "run",
+        "config": canonical(run),
+        "metrics": {"miou_ss": miou, "miou_ms": miou + 1.1, "pixel_accuracy": 80.0, "iou": [50.0, None]},
+        "classes": ["road", "sky"],
+        "trained": {"params": 101_234, "gmacs": 0.01, "gmacs_fvcore": 0.01, "height": 96, "width": 96},
+        "training": {"iterations": 400, "seconds": 90.5, "images_per_second": 70.0, "final_loss": 0.4},
+        "provenance": {**PROVENANCE, "data": {"fingerprint": "f00d"}},
+    }
+    store.add(record)
+    return run.id
+
+
+def add_curve(store: Store, identifier: str, lines: int = 40) -> None:
+    rows = [f"{10 * i},{2.0 / i + 0.01 * (int(identifier, 16) % 7)},0.001,70.5" for i in range(1, lines + 1)]
+    content = "\n".join(["iteration,loss,learning_rate,images_per_second", *rows]) + "\n"
+    write_atomically(store.folder / "curves" / f"{identifier}.csv", content)
+
+
+def fabricate(
+    folder: Path,
+    study: Study = STUDY,
+    *,
+    protocol: str = "quick",
+    seeds: int = 3,
+    level: float = 41.1,
+    curves: bool = False,
+) -> Store:
+    """Costs, and `seeds` runs of every row under a protocol; deterministic."""
+    store = Store(folder)
+    for row in study.trained:
+        add_cost(store, study, row)
+        for seed in range(seeds):
+            wobble = 0.3 * ((seed * 7 + len(row.slug)) % 3 - 1)
+            identifier = add_run(store, study, row, protocol, seed, level + OFFSETS[row.slug] + wobble)
+            if curves:
+                add_curve(store, identifier)
+    return store
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGNEXT_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def render(out: Path, *studies: str) -> dict[str, bytes]:
+    assert build.main([*studies, "--out", str(out)]) == 0
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
+
+
+def lines_of(files: dict[str, bytes], name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(files[name].decode().splitlines()))
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
+    """A report on three seeds under `quick`, two under `paper`, drawn once for every test that only reads."""
+    folder = tmp_path_factory.mktemp("report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGNEXT_RESULTS", str(folder / "results"))
+        fabricate(folder / "results", curves=True)
+        fabricate(folder / "results", protocol="paper", seeds=2)
+        return folder / "out", render(folder / "out")
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser would find: ids, links, tables; unbalanced tags are an error."""
+
+    VOID = frozenset({"meta", "link", "br", "img", "path", "use", "rect", "circle"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.attributes.append((tag, found))
+        if "id" in found:
+            self.ids.append(found["id"])
+        if tag == "a":
+            self.links.append(found["href"])
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def test_imports_no_torch():
+    program = "import reports.build, reports.compose, sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=REPOSITORY)
+
+
+def test_unknown_study_exits_2_with_the_nearest_name(results, out, capsys):
+    assert build.main(["tabel7", "--out", str(out)]) == 2
+    assert "did you mean table7?" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_nothing_measured_renders_pending(results, out):
+    files = render(out)
+    assert set(files) == {"index.html", "table7.md", "table7.tex", "table7.csv", "table7-claims.csv"}
+    assert b"0 of 12 runs finished" in files["index.html"]
+    assert {line["protocol"] for line in lines_of(files, "table7.csv")} == {"paper"}
+    assert {line["miou_ss_verdict"] for line in lines_of(files, "table7.csv")} == {"pending"}
+    assert {line["verdict"] for line in lines_of(files, "table7-claims.csv")} == {"pending"}
+    assert (results / "table7.csv").exists()
+
+
+def test_paper_protocol_is_held_against_printed_values(results, out):
+    fabricate(results, protocol="paper")
+    rows = {line["row"]: line for line in lines_of(render(out), "table7.csv")}
+    assert rows["c"]["miou_ss_verdict"] == "reproduced"
+    assert rows["b"]["miou_ss_verdict"] == "above"  # 37.1 against the misprinted 30.9
+    assert float(rows["c"]["miou_ss_difference"]) == pytest.approx(0.0)
+    assert rows["c"]["miou_ss_n"] == "3"
+    assert rows["c"]["params_m_agrees"] == "agrees"
+    assert rows["a"]["params_m_agrees"] == "differs"
+
+
+def test_other_protocols_are_never_held_against_printed_values(rendered):
+    _, files = rendered
+    quick = [line for line in lines_of(files, "table7.csv") if line["protocol"] == "quick"]
+    assert len(quick) == 4
+    assert all(line["miou_ss_difference"] == line["miou_ss_verdict"] == "" for line in quick)
+    assert "cannot be compared with the printed accuracies" in files["table7.md"].decode()
+    claims = {(line["claim"], line["protocol"]): line for line in lines_of(files, "table7-claims.csv")}
+    assert claims["t7-c-b-miou_ss", "quick"]["verdict"] == "supported"
+    assert claims["t7-c-b-miou_ss", "paper"]["verdict"] == "few seeds"
+    assert claims["t7-stage1-gflops", ""]["verdict"] == "supported"
+    assert claims["t7-stage1-miou_ss", "quick"]["verdict"] == "not resolved"
+    assert int(claims["t7-stage1-miou_ss", "quick"]["seeds_that_would_resolve_it"]) > 3
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_few_seeds_make_no_claim(results, out, seeds):
+    fabricate(results, protocol="paper", seeds=seeds)
+    files = render(out)
+    assert {line["miou_ss_verdict"] for line in lines_of(files, "table7.csv")} == {"few seeds"}
+    accuracies = [line for line in lines_of(files, "table7-claims.csv") if line["metric"] != "gflops"]
+    assert {line["verdict"] for line in accuracies} == {"few seeds"}
+    assert all(line["difference"] and not line["low"] for line in accuracies)
+
+
+def test_lengths_are_never_pooled_and_a_cut_paper_run_is_not_compared(results, out):
+    store = fabricate(results, protocol="paper", seeds=1)
+    add_run(store, STUDY, STUDY.row("c"), "paper", 0, 3.0, length=50)
+    files = render(out)
+    rows = {(line["row"], line["iterations"]): line for line in lines_of(files, "table7.csv")}
+    assert rows["c", "50"]["miou_ss_mean"] == "3.0"
+    assert rows["c", "50"]["miou_ss_verdict"] == ""
+    assert rows["c", "160000"]["miou_ss_n"] == "1"
+    page = files["index.html"].decode()
+    assert "Protocol paper, 50 iterations" in page
+    assert "a run that was cut short" in page
+
+
+def test_partial_rows_render(results, out):
+    store = fabricate(results, seeds=1)
+    add_run(store, STUDY, STUDY.row("c"), "quick", 1, 40.0)
+    files = render(out)
+    assert "5 of 12 runs finished" in files["table7.md"].decode()
+
+
+def test_same_inputs_same_bytes(rendered, monkeypatch):
+    out, first = rendered
+    monkeypatch.setenv("SEGNEXT_RESULTS", str(out.parent / "results"))
+    assert render(out.parent / "again") == first
+    assert not any(str(out.parent).encode() in content for content in first.values())
+
+
+def test_the_page_is_whole_and_its_links_resolve(rendered):
+    out, files = rendered
+    text = files["index.html"].decode()
+    page = Page(text)
+    assert len(set(page.ids)) == len(page.ids)
+    records = set()
+    for link in page.links:
+        if link.startswith("#"):
+            assert link[1:] in page.ids, link
+        else:
+            assert (out / link).exists(), link
+            records.add(link)
+    assert sum("/records/" in link for link in records) == 4 + 4 * 3 + 4 * 2
+    references = re.findall(r'(?:href="#|url\(#|aria-labelledby=")([^")]+)', text)
+    assert set(references) <= set(page.ids)
+
+
+def test_the_page_is_self_contained_and_accessible(rendered):
+    text = rendered[1]["index.html"].decode()
+    page = Page(text)
+    assert not re.search(r'(?:src|href)="https?:|@import|url\((?!#)', re.sub(r'xmlns[:a-z]*="[^"]*"', "", text))
+    tables = [tag for tag, _ in page.attributes if tag == "table"]
+    assert len(tables) == len([tag for tag, _ in page.attributes if tag == "caption"]) > 0
+    assert all(found.get("scope") for tag, found in page.attributes if tag == "th")
+    assert all(found.get("aria-label") for tag, found in page.attributes if tag == "svg")
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+
+
+def test_declared_words_are_escaped_everywhere(results, out, monkeypatch):
+    evil = "SegNeXt-T <b>&|_$%#{}~^\\ *bold* [x](y) " + "very long name " * 8
+    rows = (
+        Reported("Peer & <Sons>", {"miou_ss": 42.2}),
+        *(dataclasses.replace(row, name=evil if row.slug == "c" else row.name) for row in STUDY.trained),
+    )
+    monkeypatch.setattr(build, "studies", lambda: {"table7": dataclasses.replace(STUDY, rows=rows)})
+    fabricate(results)
+    files = render(out)
+    page = Page(files["index.html"].decode())
+    assert "b" not in {tag for tag, _ in page.attributes}
+    assert r"\textbackslash{} *bold*" in files["table7.tex"].decode()
+    for line in files["table7.md"].decode().splitlines():
+        if line.startswith("| SegNeXt-T"):
+            assert "\\|" in line or "<b>" not in line
+    assert "peer-sons-" in {line["row"] for line in lines_of(files, "table7.csv")}
+
+
+def test_a_damaged_record_exits_1_and_leaves_what_was_there(results, out, capsys):
+    store = fabricate(results)
+    before = render(out)
+    path = next((store.folder / "records").glob("*.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "config": {}}))
+    assert build.main(["--out", str(out)]) == 1
+    assert path.name in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in sorted(out.iterdir())} == before
+
+
+@pytest.mark.parametrize("content", ["iteration\n1\n", "iteration,loss,learning_rate,images_per_second\n1,x,1,1\n"])
+def test_a_damaged_curve_is_named(results, out, capsys, content):
+    store = fabricate(results, seeds=1, curves=True)
+    path = next((store.folder / "curves").glob("*.csv"))
+    path.write_text(content)
+    assert build.main(["--out", str(out)]) == 1
+    assert path.name in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_long_curves_are_thinned_and_empty_ones_left_out(results, out):
+    store = fabricate(results, seeds=2, curves=True)
+    first, second, *_ = sorted((store.folder / "curves").glob("*.csv"))
+    add_curve(store, first.stem, lines=5000)
+    second.write_text(first.read_text().splitlines()[0] + "\n")
+    curves = lines_of(render(out), "table7-quick-loss.csv")
+    assert len(curves) <= 6 * 40 + 300
+    assert len({(line["row"], line["seed"]) for line in curves}) == 7
+
+
+def test_a_mark_is_shown_beside_its_number(results, out, monkeypatch):
+    fabricate(results, seeds=1)
+    monkeypatch.setattr(evidence, "marks", lambda record: ("stale code",))
+    assert '<em class="mark">stale code</em>' in render(out)["index.html"].decode()
+
+
+def test_latex_is_balanced_and_plain_ascii(rendered):
+    text = rendered[1]["table7.tex"].decode()
+    assert text.isascii()
+    stack = []
+    for verb, name in re.findall(r"\\(begin|end)\{(\w+)\}", text.replace(r"\def\reportend{\end{document}}", "")):
+        if verb == "begin":
+            stack.append(name)
+        else:
+            assert stack.pop() == name
+    assert stack == ["document"]  # closed by \reportend
+    assert text.rstrip().endswith(r"\reportend")
+    assert re.sub(r"\\[{}]", "", text).count("{") == re.sub(r"\\[{}]", "", text).count("}")
+    widths = {line.count(" & ") for line in text.splitlines() if line.endswith(r"\\") and r"\multicolumn" not in line}
+    assert len(widths) <= 5  # costs, claims about costs, accuracies (two kinds), claims
+
+
+def test_latex_spans_and_notes():
+    columns = (Column("Row", align="text"), Column("printed", "A"), Column("ours", "A"))
+    table = Table(
+        "t",
+        "Title",
+        ("50 % of x_i.",),
+        columns,
+        (Line("r", (Cell("[r]", note=1), Cell("1"), Cell("−2 ± 1"))),),
+        ("N&M",),
+    )
+    text = latex("t.tex", [table])
+    assert r" & \multicolumn{2}{c}{A} \\" in text
+    assert r"\cmidrule(lr){2-3}" in text
+    assert r"{[}r{]}\textsuperscript{1} & 1 & \(-\)2 \(\pm\) 1 \\" in text
+    assert r"50 \% of x\_i." in text
+    assert r"\textsuperscript{1} N\&M" in text
+    assert escape("a&b\\") == r"a\&b\textbackslash{}"
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "signed", "text"),
+    [
+        (1.25, 1, True, "+1.2"),
+        (-0.04, 1, True, "0.0"),
+        (-0.06, 1, False, "−0.1"),
+        (0.0, 2, True, "0.00"),
+        (3, 0, False, "3"),
+    ],
+)
+def test_numbers(value, digits, signed, text):
+    assert number(value, digits, signed) == text
+
+
+def test_terminal_says_what_was_written_relative_to_here(results, out, capsys, monkeypatch):
+    monkeypatch.chdir(out.parent)
+    for row in STUDY.trained:
+        add_cost(Store(results), STUDY, row)
+    render(Path("out"))
+    text = capsys.readouterr().out
+    assert "wrote out/index.html" in text
+    assert "wrote out/table7.{csv,md,tex}" in text
+    assert "derived results/table7.csv" in text
+    assert "✓ supported" in text
+
+
+def test_every_declared_claim_is_in_the_summary(results, out):
+    text = render(out)["index.html"].decode()
+    for study in study_module.studies().values():
+        for claim in study.claims:
+            assert isinstance(claim, Claim)
+            assert f'id="claims-{claim.slug}"' in text

@@ -1,0 +1,219 @@
+"""The rules of the verdicts: as a table, and as properties."""
+
+import random
+import statistics
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from reports import verdicts
+from reports.style import GLYPHS
+from reports.verdicts import Interval
+
+settings.register_profile("reports", deadline=None, derandomize=True)  # a shared machine may pause; no surprises
+settings.load_profile("reports")
+
+FINITE = st.floats(-200, 200).map(lambda value: round(value, 3))
+INTERVALS = st.tuples(FINITE, FINITE).map(lambda ends: Interval(*sorted(ends)))
+SAMPLES = st.lists(st.floats(0, 100).map(lambda value: round(value, 2)), min_size=3, max_size=8)
+FEW = st.lists(st.floats(0, 100), min_size=1, max_size=2)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (-0.5, 0.5, "reproduced"),
+        (-1.0, 1.0, "reproduced"),
+        (1.01, 3.0, "above"),
+        (-3.0, -1.01, "below"),
+        (-3.0, -1.0, "inconclusive"),
+        (1.0, 3.0, "inconclusive"),
+        (0.9, 1.1, "inconclusive"),
+        (-5.0, 5.0, "inconclusive"),
+    ],
+)
+def test_levels(low, high, verdict):
+    assert verdicts.level_verdict(Interval(low, high), 1.0) == verdict
+
+
+@pytest.mark.parametrize(
+    ("ours", "printed", "verdict"),
+    [
+        ([], 41.1, "pending"),
+        ([41.1], 41.1, "few seeds"),
+        ([41.1, 41.1], 41.1, "few seeds"),
+        ([41.1, 41.2, 41.0], 41.1, "reproduced"),
+        ([43.1, 43.2, 43.0], 41.1, "above"),
+        ([39.1, 39.2, 39.0], 41.1, "below"),
+        ([40.1, 42.1, 41.1], 41.1, "inconclusive"),
+        ([41.1, 41.2, 41.0], None, ""),
+        ([41.1], None, "few seeds"),
+    ],
+)
+def test_ours_against_printed(ours, printed, verdict):
+    assert verdicts.level(ours, printed, 1.0).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "verdict"),
+    [
+        ([], [1.0, 2.0, 3.0], "pending"),
+        ([1.0, 2.0, 3.0], [], "pending"),
+        ([41.0, 41.1], [30.0, 30.1, 30.2], "few seeds"),
+        ([41.0, 41.1, 41.2], [40.0, 40.1, 40.2], "supported"),
+        ([40.0, 40.1, 40.2], [41.0, 41.1, 41.2], "contradicted"),
+        ([41.0, 40.1, 41.2], [40.0, 41.1, 40.2], "not resolved"),
+        ([41.0, 41.0, 41.0], [41.0, 41.0, 41.0], "not resolved"),
+    ],
+)
+def test_orderings(better, worse, verdict):
+    assert verdicts.ordering(better, worse).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("shift", "verdict"), [(0.0, "supported"), (0.3, "supported"), (0.5, "not resolved"), (0.7, "contradicted")]
+)
+def test_equivalences(shift, verdict):
+    sample = [41.0, 41.05, 41.1, 41.05]
+    assert verdicts.equivalence([value + shift for value in sample], sample).verdict == verdict
+    assert verdicts.equivalence(sample, [value + shift for value in sample]).verdict == verdict
+    assert verdicts.equivalence(sample[:2], sample).verdict == "few seeds"
+    assert verdicts.equivalence([], sample).verdict == "pending"
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "kind", "verdict"),
+    [
+        (12.1, 6.6, "greater", "supported"),
+        (6.6, 12.1, "greater", "contradicted"),
+        (6.6, 6.6, "greater", "contradicted"),
+        (6.6, 6.65, "equivalent", "supported"),
+        (6.6, 6.7, "equivalent", "contradicted"),
+        (None, 6.6, "greater", "pending"),
+    ],
+)
+def test_costs(better, worse, kind, verdict):
+    assert verdicts.costs(better, worse, kind).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("measured", "printed", "expected"),
+    [
+        (4.263414, 4.3, True),
+        (6.5929, 6.6, True),
+        (4.36, 4.3, True),
+        (4.24, 4.3, True),
+        (4.37, 4.3, False),
+        (4.2, 4.4, False),
+    ],
+)
+def test_costs_agree_to_within_a_printed_rounding(measured, printed, expected):
+    assert verdicts.agrees(measured, printed) is expected
+
+
+def test_epsilon_is_the_larger_of_default_and_spread():
+    assert verdicts.epsilon("miou_ss") == 1.0
+    assert verdicts.epsilon("top1") == 0.5
+    assert verdicts.epsilon("miou_ss", 1.4) == 1.4
+
+
+@given(INTERVALS, st.floats(0.1, 5), st.floats(0, 50))
+def test_levels_are_monotone_under_a_shift(interval, tolerance, shift):
+    up = Interval(interval.low + shift, interval.high + shift)
+    down = Interval(interval.low - shift, interval.high - shift)
+    verdict = verdicts.level_verdict(interval, tolerance)
+    if verdict == "above":
+        assert verdicts.level_verdict(up, tolerance) == "above"
+    if verdict == "below":
+        assert verdicts.level_verdict(down, tolerance) == "below"
+
+
+@given(INTERVALS, st.floats(0.1, 5), st.floats(0, 1), st.floats(0, 1))
+def test_a_narrower_interval_never_changes_a_decision(interval, tolerance, first, second):
+    ends = sorted(interval.low + share * (interval.high - interval.low) for share in (first, second))
+    inner = Interval(max(ends[0], interval.low), min(ends[1], interval.high))
+    verdict = verdicts.level_verdict(interval, tolerance)
+    if verdict != "inconclusive":
+        assert verdicts.level_verdict(inner, tolerance) == verdict
+
+
+@given(SAMPLES, SAMPLES)
+def test_swapping_the_rows_swaps_the_verdict(first, second):
+    forth, back = verdicts.ordering(first, second), verdicts.ordering(second, first)
+    opposite = {"supported": "contradicted", "contradicted": "supported", "not resolved": "not resolved"}
+    assert back.verdict == opposite[forth.verdict]
+    assert back.seeds == forth.seeds
+    assert verdicts.equivalence(first, second).verdict == verdicts.equivalence(second, first).verdict
+
+
+@given(FEW, st.lists(st.floats(0, 100), max_size=5), st.floats(0, 100))
+def test_fewer_than_three_seeds_never_decide(few, others, printed):
+    undecided = {"few seeds", "pending"}
+    assert verdicts.level(few, printed, 1.0).verdict == "few seeds"
+    for judge in (verdicts.ordering, verdicts.equivalence):
+        assert judge(few, others).verdict in undecided
+        assert judge(others, few).verdict in undecided
+        assert judge(few, others).interval is None
+
+
+@given(SAMPLES, SAMPLES)
+@settings(max_examples=50)
+def test_intervals_equal_scipys(first, second):
+    if statistics.stdev(first) < 0.01 or statistics.stdev(second) < 0.01:
+        return
+    reference = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    interval = verdicts.welch_interval(first, second)
+    assert (interval.low, interval.high) == pytest.approx((reference.low, reference.high), abs=1e-6)
+    alone = stats.ttest_1samp(first, 0).confidence_interval(0.95)
+    assert verdicts.mean_interval(first).low == pytest.approx(alone.low, abs=1e-6)
+    assert verdicts.mean_interval(first).high == pytest.approx(alone.high, abs=1e-6)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_intervals_cover_what_they_promise(seeds):
+    draw = random.Random(seeds)
+    truth, trials, covered, equal = 41.1, 4000, 0, 0
+    for _ in range(trials):
+        first, second = ([draw.gauss(truth, 0.4) for _ in range(seeds)] for _ in range(2))
+        interval, difference = verdicts.mean_interval(first), verdicts.welch_interval(first, second)
+        covered += interval.low <= truth <= interval.high
+        equal += difference.low <= 0 <= difference.high
+    assert covered / trials == pytest.approx(0.95, abs=0.012)
+    assert 0.938 <= equal / trials <= 0.985  # Welch errs to the safe side in samples this small
+
+
+def test_the_stated_number_of_seeds_resolves_the_claim():
+    first, second = [40.0, 40.6, 41.2], [39.6, 40.2, 40.8]  # difference 0.4, spread 0.6
+    needed = verdicts.ordering(first, second).seeds
+    assert needed is not None
+    draw = random.Random(0)
+    trials = 500
+    resolved = sum(
+        verdicts.ordering(*([draw.gauss(mean, 0.6) for _ in range(needed)] for mean in (40.4, 40.0))).verdict
+        == "supported"
+        for _ in range(trials)
+    )
+    assert resolved / trials == pytest.approx(0.8, abs=0.05)
+
+
+def test_the_stated_number_of_seeds_shows_an_equivalence():
+    first, second = [40.0, 40.6, 41.2], [39.95, 40.55, 41.15]
+    needed = verdicts.equivalence(first, second).seeds
+    assert needed is not None
+    draw = random.Random(1)
+    trials = 500
+    pairs = [([draw.gauss(m, 0.6) for _ in range(needed)] for m in (40.05, 40.0)) for _ in range(trials)]
+    resolved = sum(verdicts.equivalence(*pair).verdict == "supported" for pair in pairs)
+    assert resolved / trials >= 0.76
+
+
+def test_hopeless_claims_name_no_number():
+    judgement = verdicts.ordering([40.0, 41.0, 42.0], [40.001, 41.001, 42.001])
+    assert judgement.verdict == "not resolved"
+    assert judgement.seeds is None
+
+
+def test_every_verdict_has_a_rule_and_a_glyph():
+    assert set(GLYPHS) == set(verdicts.RULES)
