@@ -1,0 +1,79 @@
+"""The house stands as drawn: imports run one way, and what is committed is fit to be."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import re
+import subprocess
+
+import pytest
+from conftest import REPOSITORY
+
+from studies.store import COLUMNS
+
+ALLOWED = {"segnext": {"segnext"}, "studies": {"segnext", "studies"}, "reports": {"segnext", "studies", "reports"}}
+
+
+def imports(package: str) -> set[tuple[str, str]]:
+    """(file, top-level module) for every import anywhere in a package."""
+    found = set()
+    for path in (REPOSITORY / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                modules = [node.module or package]
+            else:
+                continue
+            found |= {(path.relative_to(REPOSITORY).as_posix(), module.split(".")[0]) for module in modules}
+    return found
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_imports_run_one_way(package: str):
+    found = imports(package)
+    assert found, package
+    assert {pair for pair in found if pair[1] in ALLOWED and pair[1] not in ALLOWED[package]} == set()
+
+
+def test_reports_never_import_torch():
+    assert {pair for pair in imports("reports") if pair[1] in {"torch", "torchvision", "fvcore"}} == set()
+
+
+def tracked() -> list[str]:
+    done = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return done.stdout.splitlines()
+
+
+def test_nothing_committed_is_large_or_a_dataset():
+    for name in tracked():
+        path = REPOSITORY / name
+        assert not path.exists() or path.stat().st_size < 1_000_000, name
+        assert path.suffix not in {".pt", ".pth", ".jpg", ".jpeg"}, name
+
+
+def test_the_top_level_is_the_promised_one():
+    folders = {name.split("/")[0] for name in tracked() if "/" in name}
+    assert folders == {"segnext", "studies", "results", "slurm", "reports", "tests", ".ci"}
+
+
+def test_the_dictionary_of_columns_is_complete():
+    text = (REPOSITORY / "results" / "README.md").read_text()
+    explained = set(re.findall(r"`(\w+)`", "\n".join(line for line in text.splitlines() if line.startswith("| `"))))
+    assert set(COLUMNS) <= explained
+
+
+def test_committed_tables_have_the_documented_columns():
+    for name in tracked():
+        if re.fullmatch(r"results/\w+\.csv", name):
+            with open(REPOSITORY / name, newline="") as file:
+                assert next(csv.reader(file)) == list(COLUMNS), name
+
+
+def test_environment_yml_installs_the_lock():
+    text = (REPOSITORY / "environment.yml").read_text()
+    assert "requirements.lock" in text
+    assert "python>=3.11" in text
