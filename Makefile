@@ -42,7 +42,7 @@ types: .venv/installed
 	$(BIN)/mypy
 
 tests: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not long"
 
 tests-long: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long

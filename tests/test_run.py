@@ -154,11 +154,11 @@ def test_selectors_name_studies_rows_and_seeds():
 
 
 def test_a_study_runs_end_to_end_and_a_second_time_starts_nothing(results: Path, runs: Path):
-    first = run("table7", *SMALL, "--rows", "c,b", "--seeds", "0,1")
+    first = run("table7", *SMALL, "--rows", "c,b", "--seeds", "1")
     assert first.returncode == 0, first.stdout + first.stderr
-    assert "4 done" in first.stdout
+    assert "2 done" in first.stdout
     found = records(results)
-    assert len(found) == 4
+    assert len(found) == 2
     for record in found.values():
         assert record["config"]["train"]["iterations"] == 4
         assert 0 <= record["metrics"]["miou_ss"] <= 100
@@ -176,9 +176,9 @@ def test_a_study_runs_end_to_end_and_a_second_time_starts_nothing(results: Path,
     assert "4263414,6.592884736" in table
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
 
-    again = run("table7", *SMALL, "--rows", "c,b", "--seeds", "0,1")
+    again = run("table7", *SMALL, "--rows", "c,b", "--seeds", "1")
     assert again.returncode == 0
-    assert "4 of 4 runs are done already" in again.stdout
+    assert "2 of 2 runs are done already" in again.stdout
     assert "train" not in again.stdout
     assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
     assert all(len(list((runs / k / "attempts").iterdir())) == 1 for k in found)
@@ -305,14 +305,25 @@ def test_a_damaged_image_fails_its_run_names_the_file_and_harms_no_result(tmp_pa
     assert len(records(results)) == 1
 
 
-def test_real_camvid_trains_and_scores(shared: Path, results: Path):
+def test_real_camvid_trains_and_scores(shared: Path, tmp_path: Path, results: Path):
+    """On the first frames of each split: a list that names them makes a part of CamVid a dataset of its own."""
+    root = shared / "data" / "camvid"
+    for split in ("train", "val", "test"):
+        stems = (root / f"{split}.txt").read_text().split()[:4]
+        for kind, suffix in (("images", ".jpg"), ("labels", ".png")):
+            folder = tmp_path / "part" / kind / split
+            folder.mkdir(parents=True)
+            for stem in stems:
+                (folder / f"{stem}{suffix}").symlink_to(root / kind / split / f"{stem}{suffix}")
+        (tmp_path / "part" / f"{split}.txt").write_text("\n".join(stems))
     words = ("table7/b@0", "--protocol", "camvid-half", "--limit-iterations", "1")
-    done = run(*words, SEGNEXT_DATA=str(shared / "data" / "camvid"))
+    done = run(*words, SEGNEXT_DATA=str(tmp_path / "part"))
     assert done.returncode == 0, done.stdout + done.stderr
     (record,) = records(results).values()
-    assert record["provenance"]["data"]["train_images"] == 367
-    assert record["provenance"]["data"]["test_images"] == 233
+    assert record["provenance"]["data"]["train_images"] == 4
+    assert record["classes"][3] == "road"
     assert record["trained"]["params"] > 4_000_000
+    assert record["metrics"]["miou_ss"] > 0
 
 
 @pytest.mark.long
