@@ -64,6 +64,7 @@ def run_local(
             while waiting and len(working) < parallel:
                 cell = waiting.pop(0)
                 elsewhere = Workspace(cell.run.id).owner() is not None
+                watcher.progressed(cell, "waits" if elsewhere else "starts", 0, cell.run.train.iterations, "")
                 working[cell.run.id] = (cell, None if elsewhere else _start(cell, threads))
             for run_id, (cell, process) in list(working.items()):
                 _tell(cell, watcher)
@@ -99,6 +100,7 @@ def run_debug(cells: Sequence[Cell], watcher: Watcher, asked_to_stop: Callable[[
 
 def _start(cell: Cell, threads: int) -> subprocess.Popen[bytes]:
     workspace = Workspace(cell.run.id)
+    workspace.forget_progress()
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     with open(workspace.log, "ab") as log:
         return subprocess.Popen(

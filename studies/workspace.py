@@ -116,6 +116,10 @@ class Workspace:
         temporary.write_text(json.dumps({"phase": phase, "done": done, "total": total, **more}))
         os.replace(temporary, self._progress)
 
+    def forget_progress(self) -> None:
+        """Drop the report of an earlier attempt, before a new one starts."""
+        self._progress.unlink(missing_ok=True)
+
     def progress(self) -> dict[str, Any] | None:
         """The latest report, or None."""
         return _read(self._progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,6 +61,14 @@ def results(tmp_path: Path) -> Path:
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     return tmp_path / "runs"
+
+
+@pytest.fixture
+def measured(results: Path) -> None:
+    """The committed cost records, so that a test about training need not measure them."""
+    (results / "records").mkdir(parents=True)
+    for path in (REPOSITORY / "results" / "records").glob("cost-*.json"):
+        shutil.copy(path, results / "records")
 
 
 @pytest.mark.parametrize("module", ["studies.list", "studies.run", "reports.build"])
@@ -212,6 +221,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.usefixtures("measured")
 def test_ctrl_c_exits_5_and_the_same_command_continues(results: Path, runs: Path):
     identifier = run_id("b", 30)
     process = subprocess.Popen(
@@ -237,6 +247,7 @@ def test_ctrl_c_exits_5_and_the_same_command_continues(results: Path, runs: Path
     assert [int(line.split(",")[0]) for line in curve] == [10, 20, 30]
 
 
+@pytest.mark.usefixtures("measured")
 def test_when_the_command_is_killed_its_workers_save_and_leave(results: Path, runs: Path):
     identifier = run_id("b", 30)
     process = subprocess.Popen(command("table7/b@0", *LONGER), cwd=REPOSITORY, stdout=subprocess.DEVNULL)
@@ -251,6 +262,7 @@ def test_when_the_command_is_killed_its_workers_save_and_leave(results: Path, ru
     assert records(results) == {}
 
 
+@pytest.mark.usefixtures("measured")
 def test_a_killed_worker_is_a_failure_that_the_same_command_continues(results: Path, runs: Path):
     identifier = run_id("b", 30)
     process = subprocess.Popen(
@@ -266,6 +278,26 @@ def test_a_killed_worker_is_a_failure_that_the_same_command_continues(results: P
     assert run("table7/b@0", *LONGER).returncode == 0
     assert list(records(results)) == [identifier]
     assert records(results)[identifier]["provenance"]["attempts"] == 2
+
+
+@pytest.mark.usefixtures("measured")
+def test_two_people_who_start_the_same_run_get_one_run(results: Path, runs: Path):
+    """One in the background, one in the debugger: whoever comes second waits for the first or finds it done."""
+    identifier = run_id("b", 30)
+    first = subprocess.Popen(command("table7/b@0", *LONGER), cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+    eventually(lambda: (runs / identifier / "claim.json").exists())
+    second = run("table7/b@0", *LONGER)
+    assert first.wait(timeout=120) == second.returncode == 0, second.stdout
+    assert "done" in second.stdout
+    assert len(list((runs / identifier / "attempts").iterdir())) == 1
+    assert list(records(results)) == [identifier]
+
+
+@pytest.mark.usefixtures("measured")
+def test_debug_works_in_the_commands_own_process(results: Path):
+    done = run("table7/b@0", *SMALL, "--cluster", "debug")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(records(results)) == 1
 
 
 def camvid(root: Path, frames: int = 2) -> Path:
@@ -284,6 +316,7 @@ def camvid(root: Path, frames: int = 2) -> Path:
     return root
 
 
+@pytest.mark.usefixtures("measured")
 def test_a_damaged_image_fails_its_run_names_the_file_and_harms_no_result(tmp_path: Path, results: Path, runs: Path):
     root = camvid(tmp_path / "CamVid")
     words = ("table7/b@0", "--protocol", "camvid-half", "--data-root", str(root), "--limit-iterations", "1")
@@ -305,6 +338,7 @@ def test_a_damaged_image_fails_its_run_names_the_file_and_harms_no_result(tmp_pa
     assert len(records(results)) == 1
 
 
+@pytest.mark.usefixtures("measured")
 def test_real_camvid_trains_and_scores(shared: Path, tmp_path: Path, results: Path):
     """On the first frames of each split: a list that names them makes a part of CamVid a dataset of its own."""
     root = shared / "data" / "camvid"
@@ -327,6 +361,7 @@ def test_real_camvid_trains_and_scores(shared: Path, tmp_path: Path, results: Pa
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("measured")
 def test_a_run_killed_again_and_again_ends_with_the_bits_of_the_undisturbed_one(tmp_path: Path, runs: Path):
     """SIGKILL at random moments: in the loader, in a step, in the middle of writing a state, in the evaluation."""
     words = ("table7/c@0", "--protocol", "quick", "--limit-iterations", "250")
@@ -353,9 +388,6 @@ def test_a_run_killed_again_and_again_ends_with_the_bits_of_the_undisturbed_one(
     (undisturbed,) = records(tmp_path / "quiet").values()
     assert disturbed["metrics"] == undisturbed["metrics"]
     assert disturbed["training"]["final_loss"] == undisturbed["training"]["final_loss"]
-
-    def weights(folder: Path) -> bytes:
-        return max((folder / identifier / "states").glob("*.pt")).read_bytes()
 
     import torch
 

@@ -20,7 +20,7 @@ STUDY = Study(
             {"params_m": 4.4, "gflops": 10.0, "miou_ss": 40.3, "miou_ms": 41.1},
             note=(
                 "Official code: the release's own SegFormer head, 256 channels, BN. The printed 4.4 M is "
-                "SegFormer's public head with the classifier counted that it inherits and never uses."
+                "SegFormer's public head (10.05 G) with the classifier counted that it inherits and never uses."
             ),
         ),
         Row(
