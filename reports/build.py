@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from studies.store import REPOSITORY, Store, write_atomically
+from segnext.files import write_atomically
+from studies.store import REPOSITORY, Store
 from studies.study import studies, study
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,29 +15,22 @@ from typing import Any
 
 import torch
 
+from segnext.files import write_atomically
+
 KEPT = 2
 _NAME = re.compile(r"^(\d{8})-([0-9a-f]{16})\.pt$")
 
 
 def save_state(folder: Path, iteration: int, state: Mapping[str, Any]) -> Path:
     """Write the state after `iteration` steps. `OSError` (a full disk, say) leaves the earlier ones untouched."""
-    folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     content = buffer.getbuffer()
     path = folder / f"{iteration:08d}-{hashlib.sha256(content).hexdigest()[:16]}.pt"
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, content)
     for old in _saved(folder)[KEPT:]:
         old.unlink(missing_ok=True)
-    for left_over in folder.glob("*.tmp"):  # of attempts that were killed while they wrote
+    for left_over in folder.glob(".*.tmp"):  # of attempts that were killed while they wrote
         left_over.unlink(missing_ok=True)
     return path
 

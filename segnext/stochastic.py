@@ -30,32 +30,32 @@ class Stochastic(nn.Module):
         return self.numbers
 
 
-class DropPath(Stochastic):
+class _Drop(Stochastic):
+    """Zeroes each of `count` parts of a sample with probability `rate`, and scales what is left."""
+
+    def __init__(self, count: int, rate: float) -> None:
+        super().__init__(count if rate else 0)
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        keep = (self.uniform(len(x), x.device) >= self.rate).to(x.dtype) / (1 - self.rate)
+        return x * keep[:, :, None, None]
+
+
+class DropPath(_Drop):
     """Stochastic depth per sample: `(B, C, H, W) -> (B, C, H, W)`. Official code: timm's DropPath on both residuals."""
 
     def __init__(self, rate: float) -> None:
-        super().__init__(1 if rate else 0)
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.rate == 0:
-            return x
-        keep = (self.uniform(len(x), x.device) >= self.rate).to(x.dtype) / (1 - self.rate)
-        return x * keep[:, :, None, None]
+        super().__init__(1, rate)
 
 
-class ChannelDropout(Stochastic):
+class ChannelDropout(_Drop):
     """Drops whole channels per sample: `(B, C, H, W) -> (B, C, H, W)`. Official code: Dropout2d in the head."""
 
     def __init__(self, channels: int, rate: float) -> None:
-        super().__init__(channels if rate else 0)
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.rate == 0:
-            return x
-        keep = (self.uniform(len(x), x.device) >= self.rate).to(x.dtype) / (1 - self.rate)
-        return x * keep[:, :, None, None]
+        super().__init__(channels, rate)
 
 
 def set_numbers(model: nn.Module, seed: int, samples: Sequence[int]) -> None:

@@ -10,13 +10,13 @@ import csv
 import io
 import json
 import os
-import uuid
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from segnext.config import Cost, Run, canonical, digest
+from segnext.files import write_atomically
 from studies.protocols import PROTOCOLS
 from studies.study import Row, Study, studies
 
@@ -58,21 +58,6 @@ def results_folder() -> Path:
 def runs_folder() -> Path:
     """runs/, or $SEGNEXT_RUNS: checkpoints, logs, attempts; nothing that a result depends on once recorded."""
     return Path(os.environ.get("SEGNEXT_RUNS") or REPOSITORY / "runs").resolve()
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace `path` as a whole: unique temporary name, fsync, `os.replace`. A failure leaves what was there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def to_json(data: Any) -> str:

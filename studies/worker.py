@@ -19,9 +19,10 @@ from typing import Any
 
 from segnext.config import Cost, Execution, Run, canonical
 from segnext.data import DataError, Source, open_split
+from segnext.files import write_atomically
 from studies.protocols import protocol
 from studies.provenance import provenance
-from studies.store import Store, write_atomically
+from studies.store import Store
 from studies.study import study
 from studies.workspace import Claimed, Workspace
 

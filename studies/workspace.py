@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from studies.store import runs_folder, to_json, write_atomically
+from segnext.files import write_atomically
+from studies.store import runs_folder, to_json
 
 SILENT_AFTER = 120.0  # seconds without a heartbeat after which an owner on another machine counts as dead
 

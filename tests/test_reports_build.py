@@ -15,9 +15,10 @@ from reports import build, evidence
 from reports.latex import escape, latex
 from reports.table import Cell, Column, Line, Table, number
 from segnext.config import canonical
+from segnext.files import write_atomically
 from studies import study as study_module
 from studies.protocols import PROTOCOLS
-from studies.store import REPOSITORY, Store, row_cost, write_atomically
+from studies.store import REPOSITORY, Store, row_cost
 from studies.study import Claim, Reported, Row, Study
 from studies.tables.table7 import STUDY
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from segnext.config import canonical
+from segnext.files import write_atomically
 from studies.protocols import PROTOCOLS
-from studies.store import COLUMNS, Store, difference, row_cost, to_json, write_atomically
+from studies.store import COLUMNS, Store, difference, row_cost, to_json
 from studies.study import studies, study
 from studies.workspace import Claimed, Workspace
 
