@@ -8,6 +8,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from studies.cluster import Outcome
 from studies.plan import Cell
@@ -65,14 +66,9 @@ class Bars:
         self._ended += 1
         if cell.run.id in self._runs:
             self._bars.remove_task(self._runs.pop(cell.run.id)[0])
-        style = STYLES[outcome.state]
-        message = f"  {outcome.message}" if outcome.message else ""
-        self._console.print(
-            f"[{self._ended}/{self._total}] {cell.label} ".replace("[", r"\[", 1) + f"[{style}]{outcome.state}[/]",
-            end="",
-            highlight=False,
-        )
-        self._console.print(message, highlight=False, markup=False, soft_wrap=True)
+        line = Text(f"[{self._ended}/{self._total}] {cell.label} ")
+        line.append(outcome.state, STYLES[outcome.state]).append(f"  {outcome.message}" if outcome.message else "")
+        self._console.print(line, soft_wrap=True)
         self._bars.advance(self._study)
 
     def _print_line(self, cell: Cell, phase: str, done: int, total: int, note: str) -> None:
