@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from reports import verdicts
 from reports.evidence import UNITS, Evidence, Variant
 from reports.table import METRICS, Cell, Column, Line, Source, Table, number
-from reports.tables import verdict_cell
+from reports.tables import cost_slug, verdict_cell
 from reports.verdicts import Judgement
 from studies.study import Claim
 
@@ -15,8 +15,8 @@ from studies.study import Claim
 def claims_table(evidence: Evidence, variant: Variant | None) -> Table:
     """The claims about accuracies under a variant; about costs where there is none."""
     study = evidence.study
-    names = {row.slug: row.name for row in study.trained}
-    claims = [claim for claim in study.claims if (claim.metric in UNITS) == (variant is None)]
+    names = {row.slug: row.label for row in study.rows}
+    claims = variant.claims if variant else evidence.cost_claims
     columns = (
         Column("Claim", align="text"),
         Column("Difference of", align="text"),
@@ -31,10 +31,10 @@ def claims_table(evidence: Evidence, variant: Variant | None) -> Table:
         judgement = variant.judge(claim) if variant else evidence.judge_cost(claim)
         cells = (
             Cell(claim.text),
-            Cell(f"{names[claim.better]} − {names[claim.worse]}"),
+            Cell(f"{names[claim.better]} − {names[claim.worse]}" + (", printed" if claim.kind == "at least" else "")),
             Cell(METRICS[claim.metric]),
-            Cell(number(claim.printed, 1, signed=True), {"printed": claim.printed}),
-            _difference(claim, judgement, variant.slug if variant else f"{study.slug}-costs"),
+            Cell(_printed(claim), {"printed": claim.printed}),
+            _difference(claim, judgement, variant.slug if variant else cost_slug(evidence, study.panel(claim.dataset))),
             _interval(judgement),
             verdict_cell(judgement, {"verdict": judgement.verdict, "seeds_that_would_resolve_it": judgement.seeds}),
         )
@@ -43,7 +43,10 @@ def claims_table(evidence: Evidence, variant: Variant | None) -> Table:
         return Table(
             f"{study.slug}-costs-claims",
             "Claims about costs",
-            ("Judged on the measured costs above, which are exact: no seeds, the same under every protocol.",),
+            (
+                "Judged on the measured costs above, which are exact: no seeds, the same under every protocol.",
+                "A quoted row counts with its printed cost.",
+            ),
             tuple(column for column in columns if column.title != "95 % interval"),
             tuple(Line(line.key, (*line.cells[:5], *line.cells[6:])) for line in lines),
         )
@@ -70,29 +73,37 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
     lines = []
     for evidence in everything:
         study = evidence.study
-        variants = {variant.protocol.name: variant for variant in evidence.variants if variant.full}
         for claim in study.claims:
             judged = {"costs": Cell()}
             if claim.metric in UNITS:
                 judged["costs"] = _linked(evidence.judge_cost(claim), f"#{study.slug}-costs-claims-{claim.slug}")
-            else:
-                for name, variant in variants.items():
-                    judged[name] = _linked(variant.judge(claim), f"#{variant.slug}-claims-{claim.slug}")
+            for variant in evidence.variants:
+                if variant.full and claim in variant.claims:
+                    anchor = f"#{variant.slug}-claims-{claim.slug}"
+                    judged[variant.protocol.name] = _linked(variant.judge(claim), anchor)
             found = (judged.get(name, Cell()) for name in ("costs", *protocols))
-            printed = Cell(number(claim.printed, 1, signed=True))
+            printed = Cell(_printed(claim))
             table = Cell(study.number, sources=(Source(study.number, f"#{study.slug}"),))
-            lines.append(Line(claim.slug, (Cell(claim.text), Cell(METRICS[claim.metric]), *found, printed, table)))
+            dataset = f", {study.panel(claim.dataset).title}" if len(study.panels) > 1 else ""
+            text = Cell(claim.text + dataset)
+            lines.append(Line(claim.slug, (text, Cell(METRICS[claim.metric]), *found, printed, table)))
     caption = (
-        "Every claim that the tables below make about their rows, judged on differences between our own runs.",
+        "Every claim that the tables below make about their rows, judged on differences between our own runs, or to a "
+        "peer's printed value.",
         "Costs are exact; accuracies need at least 3 seeds per row. Runs that were cut short are left out here.",
     )
     return Table("claims", "All claims", caption, columns, tuple(lines))
 
 
+def _printed(claim: Claim) -> str:
+    return "–" if claim.printed is None else number(claim.printed, 1, signed=True)
+
+
 def _difference(claim: Claim, judgement: Judgement, table: str) -> Cell:
     if judgement.difference is None:
         return Cell(values={"difference": None})
-    sources = tuple(Source(f"row {row}", f"#{table}-{row}", "computed from") for row in (claim.better, claim.worse))
+    rows = dict.fromkeys((claim.better, claim.worse))
+    sources = tuple(Source(f"row {row}", f"#{table}-{row}", "computed from") for row in rows)
     return Cell(number(judgement.difference, 2, signed=True), {"difference": judgement.difference}, sources=sources)
 
 

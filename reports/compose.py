@@ -31,16 +31,17 @@ def compose(chosen: Sequence[Study], store: Store, out: Path) -> tuple[list[Stud
 def _study_part(evidence: Evidence, results: Path) -> StudyPart:
     variants = []
     for variant in evidence.variants:
-        drawings = (curves.strip(evidence, variant), curves.losses(evidence, variant, results))
+        drawings = (curves.strip(variant), curves.losses(variant, results))
         variants.append(
             VariantPart(
                 variant,
-                tables.accuracy_table(evidence, variant),
+                tables.accuracy_table(variant),
                 claims.claims_table(evidence, variant),
                 tuple(drawing for drawing in drawings if drawing),
             )
         )
-    return StudyPart(evidence, tables.cost_table(evidence), claims.claims_table(evidence, None), tuple(variants))
+    costs = tuple(tables.cost_table(evidence, panel) for panel in evidence.study.panels)
+    return StudyPart(evidence, costs, claims.claims_table(evidence, None), tuple(variants))
 
 
 def _study_files(part: StudyPart) -> Mapping[str, str | bytes]:

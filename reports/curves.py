@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports import verdicts
-from reports.evidence import Evidence, Variant
+from reports.evidence import Variant
 from reports.formats import to_csv
 from reports.style import FIGURE, row_styles
 from reports.table import METRICS, Value
@@ -37,14 +37,14 @@ class Drawing:
     csv: str
 
 
-def strip(evidence: Evidence, variant: Variant) -> Drawing | None:
+def strip(variant: Variant) -> Drawing | None:
     """Every seed of every row as a dot, with mean and t-interval; None while nothing is measured."""
-    metrics = [m for m in evidence.accuracies if any(variant.values(row.slug, m) for row in evidence.study.trained)]
+    rows = variant.study.trained
+    metrics = [m for m in variant.panel.accuracies if any(variant.values(row.slug, m) for row in rows)]
     if not metrics:
         return None
-    rows = evidence.study.trained
     styles = row_styles([row.slug for row in rows])
-    names = [textwrap.fill(row.name, 28) for row in rows]
+    names = [textwrap.fill(row.label, 28) for row in rows]
     height = 0.7 + sum(0.2 + 0.16 * (1 + name.count("\n")) for name in names)
     data: list[dict[str, Value]] = []
     with matplotlib.rc_context(FIGURE):
@@ -53,9 +53,10 @@ def strip(evidence: Evidence, variant: Variant) -> Drawing | None:
             for place, row in enumerate(rows):
                 seeds = variant.measured(row.slug, metric)
                 _strip_row(axes, place, [seed.value for seed in seeds], *styles[row.slug])
-                if variant.comparable and metric in row.printed:
+                printed = row.prints(variant.panel, metric)
+                if variant.comparable and printed is not None:
                     axes.plot(
-                        row.printed[metric],
+                        printed,
                         place,
                         marker="|",
                         markersize=16,
@@ -71,11 +72,11 @@ def strip(evidence: Evidence, variant: Variant) -> Drawing | None:
         axes.set_yticks(range(len(rows)), names)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         svg, png = _save(figure)
-    printed = " Vertical tick: the printed value." if variant.comparable else ""
-    legend = f"one dot per seed; diamond and bar: mean and 95 % t-interval, from 3 seeds on.{printed}"
+    tick = " Vertical tick: the printed value." if variant.comparable else ""
+    legend = f"one dot per seed; diamond and bar: mean and 95 % t-interval, from 3 seeds on.{tick}"
     caption = f"Protocol {variant.name}: {legend}"
     described = [
-        f"{row.name}, {METRICS[m]}: {', '.join(f'{value:.2f}' for value in variant.values(row.slug, m))}"
+        f"{row.label}, {METRICS[m]}: {', '.join(f'{value:.2f}' for value in variant.values(row.slug, m))}"
         for row in rows
         for m in metrics
         if variant.values(row.slug, m)
@@ -91,14 +92,14 @@ def _strip_row(axes: Axes, place: int, values: list[float], colour: str, marker:
         axes.plot(statistics.fmean(values), place + 0.14, marker="D", markersize=5, color=colour)
 
 
-def losses(evidence: Evidence, variant: Variant, results: Path) -> Drawing | None:
+def losses(variant: Variant, results: Path) -> Drawing | None:
     """The training loss of every finished run with a curve; None while there is none."""
     paths = {(line["row"], line["seed"]): results / "curves" / f"{line['run_id']}.csv" for line in variant.finished}
     found = {key: read_curve(path) for key, path in paths.items() if path.exists()}
     curves = {key: points for key, points in found.items() if points}
     if not curves:
         return None
-    study = evidence.study
+    study = variant.study
     styles = row_styles([row.slug for row in study.trained])
     with matplotlib.rc_context(FIGURE):
         figure = Figure(figsize=(7.2, 3.2), layout="constrained")
@@ -107,7 +108,7 @@ def losses(evidence: Evidence, variant: Variant, results: Path) -> Drawing | Non
             axes.plot(*zip(*points, strict=True), color=styles[slug][0], linewidth=0.9, alpha=0.8)
         axes.set(xlabel="iteration", ylabel="training loss")
         axes.set_ylim(bottom=0)
-        drawn = {slug: study.row(slug).name for slug, _ in curves}
+        drawn = {slug: study.row(slug).label for slug, _ in curves}
         handles = [Line2D([], [], color=styles[slug][0], label=textwrap.fill(name, 40)) for slug, name in drawn.items()]
         figure.legend(handles=handles, loc="outside upper left", ncols=2)
         svg, png = _save(figure)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from reports import verdicts
 from reports.verdicts import Judgement
-from segnext.config import Data, Train
-from studies.protocols import PROTOCOLS, Protocol
+from studies.protocols import Protocol, Recipe
 from studies.provenance import code_fingerprint
-from studies.store import Record, Store, row_cost
-from studies.study import MEASURED_AS, Claim, Study
+from studies.store import Record, Store
+from studies.study import MEASURED_AS, Claim, Panel, Reported, Row, Study
 
 UNITS = {"params_m": 1e6, "gflops": 1.0}
 """The metrics that are costs, and what one printed unit is in the records: parameters in millions, FLOPs in G."""
@@ -40,23 +38,24 @@ class Expense:
 
 @dataclass(frozen=True)
 class Variant:
-    """A study under one protocol at one length. Different lengths are different variants and are never pooled."""
+    """A panel of a study under one protocol at one length. Different lengths are different variants, never pooled."""
 
     study: Study
+    panel: Panel
     protocol: Protocol
-    iterations: int
+    iterations: int | None  # None: the protocol has no recipe for the panel
     lines: tuple[Mapping[str, Any], ...]  # of the derived table
     marks: Mapping[str, tuple[str, ...]]  # by record
 
     @property
-    def recipe(self) -> tuple[Data, Train]:
-        """The data and the recipe, at the protocol's own length."""
-        return self.protocol.recipe(self.study)
+    def recipe(self) -> Recipe | None:
+        """The recipe, at the protocol's own length."""
+        return None if self.iterations is None else self.protocol.recipe(self.panel)
 
     @property
     def full(self) -> bool:
         """Whether it has the protocol's own length."""
-        return self.iterations == self.recipe[1].iterations
+        return self.recipe is None or self.iterations == self.recipe.train.iterations
 
     @property
     def comparable(self) -> bool:
@@ -65,13 +64,19 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """`quick`, or `quick, 40 iterations` where it was cut short."""
-        return self.protocol.name if self.full else f"{self.protocol.name}, {self.iterations} iterations"
+        """`quick`, or `quick, 40 iterations` where it was cut short; with the dataset where there are several."""
+        dataset = f" on {self.panel.title}" if self._among_several else ""
+        return f"{self.protocol.name}{dataset}" + ("" if self.full else f", {self.iterations} iterations")
 
     @property
     def slug(self) -> str:
         """The name in file names and anchors."""
-        return f"{self.study.slug}-{self.protocol.name}" + ("" if self.full else f"-{self.iterations}")
+        dataset = f"-{self.panel.dataset}" if self._among_several else ""
+        return f"{self.study.slug}-{self.protocol.name}{dataset}" + ("" if self.full else f"-{self.iterations}")
+
+    @property
+    def _among_several(self) -> bool:
+        return self.protocol.comparable and sum(bool(panel.accuracies) for panel in self.study.panels) > 1
 
     @property
     def seeds(self) -> list[int]:
@@ -82,7 +87,7 @@ class Variant:
     @property
     def planned(self) -> int:
         """How many runs fill the table."""
-        return len(self.study.trained) * len(self.seeds)
+        return len(self.study.trained) * len(self.seeds) if self.recipe else 0
 
     @property
     def finished(self) -> list[Mapping[str, Any]]:
@@ -101,10 +106,30 @@ class Variant:
         """The values of a row without their origin."""
         return [seed.value for seed in self.measured(row, metric)]
 
+    @property
+    def claims(self) -> list[Claim]:
+        """The claims that these runs can judge: on accuracies of this panel, and on a printed one if comparable."""
+        trained = {row.slug for row in self.study.trained}
+        return [
+            claim
+            for claim in self.study.claims
+            if claim.metric in self.panel.accuracies
+            and self.study.panel(claim.dataset) == self.panel
+            and (self.comparable or (claim.kind != "at least" and {claim.better, claim.worse} <= trained))
+        ]
+
     def judge(self, claim: Claim) -> Judgement:
-        """The verdict on a claim about accuracies under this variant."""
-        better, worse = (self.values(row, claim.metric) for row in (claim.better, claim.worse))
+        """The verdict on one of these claims."""
+        rows = {row.slug: row for row in self.study.rows}
+        better = self._side(rows[claim.better], claim.metric)
+        if claim.kind == "at least":
+            return verdicts.ordering(better, rows[claim.worse].printed[self.panel.dataset, claim.metric])
+        worse = self._side(rows[claim.worse], claim.metric)
         return (verdicts.ordering if claim.kind == "greater" else verdicts.equivalence)(better, worse)
+
+    def _side(self, row: Row | Reported, metric: str) -> verdicts.Side:
+        quoted = isinstance(row, Reported)
+        return row.printed[self.panel.dataset, metric] if quoted else self.values(row.slug, metric)
 
 
 @dataclass(frozen=True)
@@ -112,21 +137,26 @@ class Evidence:
     """A study, and everything that was measured for it."""
 
     study: Study
-    expenses: Mapping[str, Expense]  # by row, where measured
+    expenses: Mapping[tuple[str, str], Expense]  # by dataset and row, where measured
     variants: tuple[Variant, ...]
 
     @property
-    def accuracies(self) -> list[str]:
-        """The metrics of the table that training measures."""
-        return [metric for metric in self.study.columns if metric not in UNITS]
+    def cost_claims(self) -> list[Claim]:
+        """The claims about costs: judged exactly, whatever the protocol."""
+        return [claim for claim in self.study.claims if claim.metric in UNITS]
 
     def judge_cost(self, claim: Claim) -> Judgement:
-        """The verdict on a claim about costs: exact, whatever the protocol."""
-        better, worse = (
-            self.expenses[row].printed_units[claim.metric] if row in self.expenses else None
-            for row in (claim.better, claim.worse)
-        )
+        """The verdict on a claim about costs."""
+        panel = self.study.panel(claim.dataset)
+        rows = {row.slug: row for row in self.study.rows}
+        better, worse = (self._cost(panel, rows[slug], claim.metric) for slug in (claim.better, claim.worse))
         return verdicts.costs(better, worse, claim.kind)
+
+    def _cost(self, panel: Panel, row: Row | Reported, metric: str) -> float | None:
+        if isinstance(row, Reported):
+            return row.prints(panel, metric)
+        expense = self.expenses.get((panel.dataset, row.slug))
+        return None if expense is None else expense.printed_units[metric]
 
     def records(self, store: Store) -> list[Record]:
         """Every record behind this study, by id."""
@@ -137,15 +167,16 @@ class Evidence:
 def gather(study: Study, store: Store) -> Evidence:
     """Read a study's evidence from the store. `ValueError` for a damaged record."""
     expenses = {}
-    for row in study.trained:
-        if record := store.cost(row_cost(study, row)):
-            units = {metric: record[MEASURED_AS[metric]] / unit for metric, unit in UNITS.items()}
-            expenses[row.slug] = Expense(units, record["gmacs_fvcore"], record["id"])
+    for panel in study.panels:
+        for row in study.rows:
+            if record := store.row_cost(panel, row):
+                units = {metric: record[MEASURED_AS[metric]] / unit for metric, unit in UNITS.items()}
+                expenses[panel.dataset, row.slug] = Expense(units, record["gmacs_fvcore"], record["id"])
     warnings = {key: marks(record) for key, record in store.records.items()}
-    grouped = itertools.groupby(store.table(study), key=lambda line: (line["protocol"], line["iterations"]))
     variants = (
-        Variant(study, PROTOCOLS[protocol], iterations, tuple(lines), warnings)
-        for (protocol, iterations), lines in grouped
+        Variant(study, view.panel, view.protocol, view.iterations, tuple(view.lines), warnings)
+        for view in store.views(study)
+        if view.panel.accuracies
     )
     return Evidence(study, expenses, tuple(variants))
 

@@ -17,7 +17,7 @@ from reports.table import Cell, Table, Value
 
 _COLOURS = {  # of the terminal; the word and the glyph say the same
     **dict.fromkeys(("reproduced", "supported", "agrees"), "green"),
-    **dict.fromkeys(("contradicted", "differs", "above", "below"), "red"),
+    **dict.fromkeys(("contradicted", "differs", "unexplained", "above", "below"), "red"),
     **dict.fromkeys(("inconclusive", "not resolved", "few seeds"), "yellow"),
     "pending": "dim",
 }
@@ -47,20 +47,20 @@ def _escape(text: str) -> str:
     return re.sub(r"([\\`*_|<>\[\]#~])", r"\\\1", " ".join(text.split()))
 
 
-def wide_csv(evidence: Evidence, costs: Table, accuracies: Sequence[tuple[Variant, Table]]) -> str:
-    """A study's wide table as shown, at full precision: one line per variant and row. Empty means not measured."""
-    expenses = {line.key: _values(line.cells) for line in costs.lines}
-    rows = [
-        {
-            "study": evidence.study.slug,
-            "row": line.key,
-            **_identity(variant),
-            **expenses[line.key],
-            **_values(line.cells),
-        }
-        for variant, table in accuracies
-        for line in table.lines
-    ]
+def wide_csv(evidence: Evidence, costs: Sequence[Table], accuracies: Sequence[tuple[Variant, Table]]) -> str:
+    """A study's wide table as shown, at full precision: one line per variant and row. Empty means not measured.
+
+    A dataset about which the table prints costs alone has one line per row, without a protocol.
+    """
+    rows: list[dict[str, Value]] = []
+    for panel, table in zip(evidence.study.panels, costs, strict=True):
+        shown: list[tuple[Variant | None, Table]] = [pair for pair in accuracies if pair[0].panel == panel]
+        expenses = {line.key: _values(line.cells) for line in table.lines}
+        for variant, drawn in shown or [(None, table)]:
+            for line in drawn.lines:
+                names: dict[str, Value] = {"study": evidence.study.slug, "row": line.key, "dataset": panel.dataset}
+                values = {**expenses.get(line.key, {}), **_values(line.cells)}
+                rows.append({**names, **_identity(variant), **values})
     return to_csv(rows)
 
 
@@ -71,7 +71,9 @@ def claims_csv(evidence: Evidence, claims: Sequence[tuple[Variant | None, Table]
     for variant, table in claims:
         for line in table.lines:
             claim = declared[line.key]
-            names: dict[str, Value] = {"better": claim.better, "worse": claim.worse, "metric": claim.metric}
+            dataset = evidence.study.panel(claim.dataset).dataset
+            names: dict[str, Value] = {"better": claim.better, "worse": claim.worse, "dataset": dataset}
+            names["metric"] = claim.metric
             kind: dict[str, Value] = {"kind": claim.kind, "text": claim.text}
             rows.append({"claim": line.key, **_identity(variant), **names, **kind, **_values(line.cells)})
     return to_csv(rows)

@@ -34,7 +34,7 @@ class StudyPart:
     """What the page shows of one study."""
 
     evidence: Evidence
-    costs: Table
+    costs: tuple[Table, ...]  # one per dataset
     cost_claims: Table
     variants: tuple[VariantPart, ...]
 
@@ -45,7 +45,7 @@ class StudyPart:
 
     def tables_of(self, variants: Iterable[VariantPart]) -> list[Table]:
         """The tables about costs and about these variants."""
-        tables = [self.costs, self.cost_claims]
+        tables = [*self.costs, self.cost_claims]
         for part in variants:
             tables += [part.accuracy, part.claims]
         return [table for table in tables if table.lines]

@@ -18,6 +18,7 @@ GLYPHS = {
     "agrees": "✓",
     "contradicted": "✗",
     "differs": "✗",
+    "unexplained": "✗",
     "above": "▲",
     "below": "▼",
     "inconclusive": "≈",

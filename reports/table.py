@@ -15,6 +15,7 @@ METRICS = {
     "miou_ss": "mIoU (SS)",
     "miou_ms": "mIoU (MS)",
     "top1": "Top-1",
+    "fps": "FPS",
 }
 """The metrics in the words of the paper."""
 

@@ -2,94 +2,119 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Sequence
-from dataclasses import replace
 
 from reports import verdicts
 from reports.evidence import UNITS, Evidence, Variant
 from reports.table import METRICS, Cell, Column, Line, Source, Table, Value, number
 from reports.verdicts import Judgement
-from studies.study import Reported, Row
+from studies.study import Panel, Reported, Row
 
 ROW = Column("Row", align="text")
 
 
-def cost_table(evidence: Evidence) -> Table:
-    """Parameters and FLOPs of every row, printed and measured."""
+def cost_slug(evidence: Evidence, panel: Panel) -> str:
+    """The name of a panel's costs in file names and anchors."""
+    among_several = len(evidence.study.panels) > 1
+    return f"{evidence.study.slug}{f'-{panel.dataset}' if among_several else ''}-costs"
+
+
+def cost_table(evidence: Evidence, panel: Panel) -> Table:
+    """Parameters and FLOPs of every row on one dataset, printed and measured; peers where they have a cost."""
     study = evidence.study
-    height, width = study.input_size
-    metrics = [metric for metric in UNITS if metric in study.columns]
-    columns = _columns(metrics, ("printed", "measured", "agrees"))
-    notes = list(dict.fromkeys(row.note for row in study.trained if row.note))
-    lines = []
-    for row in study.rows:
-        cells = [_name(row, notes)]
-        for metric in metrics:
-            cells += _cost_cells(evidence, row, metric)
-        cells.append(_fvcore(evidence, row))
-        lines.append(Line(_key(row), tuple(cells), isinstance(row, Reported)))
+    height, width = panel.input_size
+    rows = [r for r in study.rows if isinstance(r, Row) or r.model or any(r.prints(panel, m) for m in UNITS)]
+    notes = _Notes()
+    columns, lines = [ROW], []
+    for metric in UNITS:
+        columns += _columns([metric], ("printed", "measured", "agrees") if metric in panel.columns else ("measured",))
+    for row in rows:
+        cells = [Cell(row.label, {"name": row.label}, note=notes.mark(row.note if panel == study.panels[0] else ""))]
+        for metric in UNITS:
+            found = _cost_cells(evidence, panel, row, metric, notes)
+            cells += found if metric in panel.columns else found[1:2]
+        lines.append(Line(row.slug, (*cells, _fvcore(evidence, panel, row)), isinstance(row, Reported)))
     caption = (
-        f"Full-size rows at {height}×{width}, whatever was trained.",
+        f"Full-size rows at {height}×{width} with {panel.classes} classes, whatever was trained.",
         "FLOPs in G in the paper's convention: multiply-adds counted once, as the paper's tool did; fvcore's own count "
         "beside it.",
         f"Agrees: within {verdicts.ROUNDING} of the printed value (a print is rounded to 0.1, sometimes twice).",
     )
-    slug = f"{study.slug}-costs"
-    return Table(
-        slug, "Costs", caption, (ROW, *columns, Column("fvcore's count", "GFLOPs")), tuple(lines), tuple(notes)
-    )
+    title = "Costs" if len(study.panels) == 1 else f"Costs on {panel.title}"
+    columns.append(Column("fvcore's count", "GFLOPs"))
+    return Table(cost_slug(evidence, panel), title, caption, tuple(columns), tuple(lines), tuple(notes))
 
 
-def _cost_cells(evidence: Evidence, row: Row | Reported, metric: str) -> list[Cell]:
-    printed = row.printed.get(metric)
-    expense = evidence.expenses.get(_key(row))
-    shown = _printed(row, metric)
-    if isinstance(row, Reported):
+class _Notes(list[str]):
+    """Footnotes in the order of their first mention; equal ones are one."""
+
+    def mark(self, note: str) -> int:
+        """The note's number; 0 without a note."""
+        if note and note not in self:
+            self.append(note)
+        return self.index(note) + 1 if note else 0
+
+
+def _cost_cells(evidence: Evidence, panel: Panel, row: Row | Reported, metric: str, notes: _Notes) -> list[Cell]:
+    shown = _printed(panel, row, metric)
+    if row.model is None:
         return [shown, Cell(), Cell()]
+    expense = evidence.expenses.get((panel.dataset, row.slug))
     if expense is None:
         return [shown, _pending(metric), _pending(f"{metric}_agrees")]
     value = expense.printed_units[metric]
     measured = number(value, 3)
     source = Source(measured, expense.record, "cost record")
     cell = Cell(measured, {metric: value}, sources=(source,))
+    word = cost_verdict(panel, row, metric, value)
+    note = notes.mark(row.why.get((panel.dataset, metric), "") if word == "differs" else "")
+    return [shown, cell, Cell(word or "–", {f"{metric}_agrees": word or None}, verdict=word, note=note)]
+
+
+def cost_verdict(panel: Panel, row: Row | Reported, metric: str, measured: float) -> str:
+    """`agrees`, `differs` for a reason that the row declares, or `unexplained`; empty where nothing is printed."""
+    printed = row.prints(panel, metric)
     if printed is None:
-        return [shown, cell, Cell(values={f"{metric}_agrees": None})]
-    word = "agrees" if verdicts.agrees(value, printed) else "differs"
-    return [shown, cell, Cell(word, {f"{metric}_agrees": word}, verdict=word)]
+        return ""
+    if verdicts.agrees(measured, printed):
+        return "agrees"
+    return "differs" if (panel.dataset, metric) in row.why else "unexplained"
 
 
-def _fvcore(evidence: Evidence, row: Row | Reported) -> Cell:
-    if isinstance(row, Reported):
+def _fvcore(evidence: Evidence, panel: Panel, row: Row | Reported) -> Cell:
+    if row.model is None:
         return Cell()
-    if (expense := evidence.expenses.get(row.slug)) is None:
+    if (expense := evidence.expenses.get((panel.dataset, row.slug))) is None:
         return _pending("gmacs_fvcore")
     shown = number(expense.gmacs_fvcore, 3)
     source = Source(shown, expense.record, "cost record")
     return Cell(shown, {"gmacs_fvcore": expense.gmacs_fvcore}, sources=(source,))
 
 
-def accuracy_table(evidence: Evidence, variant: Variant) -> Table:
+def accuracy_table(variant: Variant) -> Table:
     """Ours beside the printed accuracies; difference and verdict only where the two may be compared."""
-    study = evidence.study
+    study, metrics = variant.study, variant.panel.accuracies
     titles = ("printed", "ours", "difference", "verdict") if variant.comparable else ("paper (printed)", "ours")
     columns = [ROW] if variant.comparable else [ROW, Column("Trained as (parameters)", align="left")]
-    columns += _columns(evidence.accuracies, titles)
+    columns += _columns(metrics, titles)
+    quoted = (row for row in study.rows if isinstance(row, Row) or any(row.prints(variant.panel, m) for m in metrics))
     lines = []
-    for row in study.rows if variant.comparable else study.trained:
+    for row in quoted if variant.comparable else study.trained:
         trained = _trained(variant, row)
-        name = replace(_name(row), values={"name": row.name, **trained.values})
+        name = Cell(row.label, {"name": row.label, **trained.values})
         cells = [name] if variant.comparable else [name, trained]
-        for metric in evidence.accuracies:
+        for metric in metrics:
             cells += _accuracy_cells(variant, row, metric)
-        lines.append(Line(_key(row), tuple(cells), isinstance(row, Reported)))
+        lines.append(Line(row.slug, tuple(cells), isinstance(row, Reported)))
     title = f"Accuracies, protocol {variant.name}"
-    return Table(variant.slug, title, _accuracy_caption(evidence, variant), tuple(columns), tuple(lines))
+    return Table(variant.slug, title, _accuracy_caption(variant), tuple(columns), tuple(lines))
 
 
-def _accuracy_caption(evidence: Evidence, variant: Variant) -> tuple[str, ...]:
-    data, train = variant.recipe
+def _accuracy_caption(variant: Variant) -> tuple[str, ...]:
+    if variant.recipe is None:
+        return (f"Protocol {variant.protocol.name} has no recipe for {variant.panel.title} yet.",)
+    data, train = variant.recipe.data, variant.recipe.train
     seeds = ", ".join(map(str, variant.seeds))
     cut = "" if variant.full else f" instead of the protocol's {train.iterations}"
     caption = [
@@ -100,8 +125,12 @@ def _accuracy_caption(evidence: Evidence, variant: Variant) -> tuple[str, ...]:
         "Ours: mean over seeds ± half-width of the 95 % t-interval (number of seeds); an interval from 3 seeds on.",
     ]
     if variant.comparable:
-        tolerances = ", ".join(f"{verdicts.epsilon(metric):.1f} {METRICS[metric]}" for metric in evidence.accuracies)
-        caption.append(f"Verdict: the interval of (ours − printed) against ±ε; ε = {tolerances}.")
+        judged = [metric for metric in variant.panel.accuracies if metric in verdicts.EPSILON]
+        tolerances = ", ".join(f"{verdicts.epsilon(metric):.1f} {METRICS[metric]}" for metric in judged)
+        caption.append(
+            f"Verdict: the interval of (ours − printed) against ±ε; ε = {tolerances}, or the spread of the paper's own "
+            "values for a row where that is larger."
+        )
     else:
         size = variant.protocol.size
         stand_in = f"Every row trained as the {size} model with the row's switches. " if size else ""
@@ -112,12 +141,12 @@ def _accuracy_caption(evidence: Evidence, variant: Variant) -> tuple[str, ...]:
 
 
 def _accuracy_cells(variant: Variant, row: Row | Reported, metric: str) -> list[Cell]:
-    shown = _printed(row, metric)
+    shown = _printed(variant.panel, row, metric)
     if isinstance(row, Reported):
         return [shown, *[Cell()] * 3]
     seeds = variant.measured(row.slug, metric)
     values = [seed.value for seed in seeds]
-    judgement = verdicts.level(values, row.printed.get(metric), verdicts.epsilon(metric))
+    judgement = _level(variant.panel, row, metric, values)
     facts: dict[str, Value] = {f"{metric}_mean": None, f"{metric}_half_width": None, f"{metric}_n": len(values)}
     ours = Cell("pending", facts, verdict="pending")
     if values:
@@ -134,23 +163,28 @@ def _accuracy_cells(variant: Variant, row: Row | Reported, metric: str) -> list[
     return [shown, ours, difference, verdict_cell(judgement, {f"{metric}_verdict": judgement.verdict})]
 
 
+def _level(panel: Panel, row: Row, metric: str, values: Sequence[float]) -> Judgement:
+    if metric not in verdicts.EPSILON:  # a speed belongs to its machine: no level is judged
+        return verdicts.level(values, None, 0.0)
+    return verdicts.level(values, row.prints(panel, metric), verdicts.epsilon(metric, row.spread(panel, metric)))
+
+
 def _columns(metrics: Sequence[str], titles: Sequence[str]) -> list[Column]:
     words = ("agrees", "verdict")
     return [Column(t, METRICS[metric], "left" if t in words else "right") for metric in metrics for t in titles]
 
 
-def _key(row: Row | Reported) -> str:
-    return row.slug if isinstance(row, Row) else re.sub(r"[^a-z0-9]+", "-", row.name.lower())
-
-
-def _name(row: Row | Reported, notes: Sequence[str] = ()) -> Cell:
-    note = notes.index(row.note) + 1 if isinstance(row, Row) and row.note in notes else 0
-    return Cell(row.name, {"name": row.name}, note=note)
-
-
-def _printed(row: Row | Reported, metric: str) -> Cell:
-    printed = row.printed.get(metric)
-    return Cell("–" if printed is None else number(printed, 1), {f"{metric}_printed": printed})
+def _printed(panel: Panel, row: Row | Reported, metric: str) -> Cell:
+    """The printed value, and beside it what the paper prints for the same elsewhere."""
+    printed = row.prints(panel, metric)
+    values: dict[str, Value] = {f"{metric}_printed": printed}
+    if printed is None:
+        return Cell(values=values)
+    elsewhere = row.elsewhere(panel, metric)
+    text = "; ".join(f"{source}: {number(value, 1)}" for source, value in elsewhere.items())
+    if elsewhere:
+        values[f"{metric}_printed_elsewhere"] = text
+    return Cell(number(printed, 1) + (f" ({text})" if text else ""), values)
 
 
 def _trained(variant: Variant, row: Row | Reported) -> Cell:

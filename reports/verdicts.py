@@ -21,14 +21,18 @@ EPSILON = {"miou_ss": 1.0, "miou_ms": 1.0, "top1": 0.5}  # DESIGN: stated defaul
 MARGIN = 0.5  # of an equivalence claim, in the metric's own points
 ROUNDING = 0.06  # a printed cost is rounded to 0.1, sometimes twice (4.2507 -> 4.25 -> 4.3)
 
+Side = Sequence[float] | float
+"""One side of a claim: what was measured, one value per seed, or a printed constant."""
+
 RULES = {
     "reproduced": "the 95 % t-interval of (ours − printed) lies wholly inside ±ε",
     "above": "that interval lies wholly above +ε",
     "below": "that interval lies wholly below −ε",
     "inconclusive": "that interval crosses +ε or −ε",
     "supported": (
-        "the 95 % Welch interval of the difference lies wholly above 0; for a claim of no difference, the 90 % "
-        f"interval lies wholly inside ±{MARGIN} (two one-sided tests at 5 %); for costs, the order is as claimed"
+        "the 95 % Welch interval of the difference (to a printed value: Student's) lies wholly above 0; for "
+        f"a claim of no difference, the 90 % interval lies wholly inside ±{MARGIN} (two one-sided tests at 5 %); for "
+        "costs, the order is as claimed"
     ),
     "contradicted": (
         f"the 95 % interval lies wholly below 0; for a claim of no difference, wholly outside ±{MARGIN}; "
@@ -41,7 +45,8 @@ RULES = {
     "few seeds": "one or two seeds in a row: the difference shows, nothing is claimed",
     "pending": "nothing measured yet",
     "agrees": f"a measured cost lies within {ROUNDING} of the printed one (a print is rounded to 0.1, sometimes twice)",
-    "differs": "a measured cost lies further from the printed one",
+    "differs": "a measured cost lies further from the printed one; the row says why",
+    "unexplained": "a measured cost lies further from the printed one, and no row says why",
 }
 """Every verdict and its rule in words: the legend of the page."""
 
@@ -95,6 +100,15 @@ def welch_interval(first: Sequence[float], second: Sequence[float], level: float
     return Interval(difference - half, difference + half)
 
 
+def difference_interval(first: Side, second: Side, level: float = LEVEL) -> Interval:
+    """Welch's interval; Student's where one side is a printed constant."""
+    if isinstance(second, float | int):
+        return mean_interval([value - second for value in _sample(first)], level)
+    if isinstance(first, float | int):
+        return mean_interval([first - value for value in second], level)
+    return welch_interval(first, second, level)
+
+
 def epsilon(metric: str, spread: float = 0.0) -> float:
     """The tolerance of a level: the larger of the stated default and the paper's own spread for this row."""
     return max(EPSILON[metric], spread)
@@ -122,12 +136,12 @@ def level_verdict(interval: Interval, tolerance: float) -> str:
     return "inconclusive"
 
 
-def ordering(better: Sequence[float], worse: Sequence[float]) -> Judgement:
+def ordering(better: Side, worse: Side) -> Judgement:
     """The claim that `better` lies above `worse`."""
     return _claim(better, worse, _ordering_verdict, _ordering_power)
 
 
-def equivalence(first: Sequence[float], second: Sequence[float]) -> Judgement:
+def equivalence(first: Side, second: Side) -> Judgement:
     """The claim that two rows do not differ: an equivalence test (two one-sided tests) with ±MARGIN."""
     return _claim(first, second, _equivalence_verdict, _equivalence_power)
 
@@ -147,22 +161,31 @@ def agrees(measured: float, printed: float) -> bool:
 
 
 def _claim(
-    first: Sequence[float],
-    second: Sequence[float],
+    first: Side,
+    second: Side,
     verdict: Callable[[Interval, Interval], str],
     power: Callable[[float, float, float], float],
 ) -> Judgement:
-    if not first or not second:
+    samples = [side for side in (first, second) if not isinstance(side, float | int)]
+    counts = [len(sample) for sample in samples]
+    if 0 in counts:
         return Judgement("pending")
-    difference = statistics.fmean(first) - statistics.fmean(second)
-    fewest, most = sorted((len(first), len(second)))
-    if fewest < MINIMUM_SEEDS:
+    difference = _mean(first) - _mean(second)
+    if min(counts) < MINIMUM_SEEDS:
         return Judgement("few seeds", difference)
     # Two one-sided tests at 1 - LEVEL each are one interval of level 2 LEVEL - 1 (90 %).
-    interval, narrower = (welch_interval(first, second, width) for width in (LEVEL, 2 * LEVEL - 1))
+    interval, narrower = (difference_interval(first, second, width) for width in (LEVEL, 2 * LEVEL - 1))
     word = verdict(interval, narrower)
-    needed = _seeds(difference, _pooled(first, second), most, power) if word == "not resolved" else None
+    needed = _seeds(difference, samples, power) if word == "not resolved" else None
     return Judgement(word, difference, interval, needed)
+
+
+def _sample(side: Side) -> Sequence[float]:
+    return [side] if isinstance(side, float | int) else side
+
+
+def _mean(side: Side) -> float:
+    return statistics.fmean(_sample(side))
 
 
 def _ordering_verdict(interval: Interval, narrower: Interval) -> str:
@@ -186,17 +209,19 @@ def _equivalence_power(difference: float, error: float, freedom: float) -> float
     return 1 - missed
 
 
-def _pooled(first: Sequence[float], second: Sequence[float]) -> float:
-    freedoms = [len(values) - 1 for values in (first, second)]
-    squares = [statistics.variance(values) * freedom for values, freedom in zip((first, second), freedoms, strict=True)]
-    return math.sqrt(sum(squares) / sum(freedoms))
+def _pooled(samples: Sequence[Sequence[float]]) -> float:
+    squares = sum(statistics.variance(values) * (len(values) - 1) for values in samples)
+    return math.sqrt(squares / sum(len(values) - 1 for values in samples))
 
 
-def _seeds(difference: float, spread: float, have: int, power: Callable[[float, float, float], float]) -> int | None:
+def _seeds(
+    difference: float, samples: Sequence[Sequence[float]], power: Callable[[float, float, float], float]
+) -> int | None:
     """The fewest seeds per row, more than there are, that reach POWER; None if MOST_SEEDS do not."""
+    spread, have, rows = _pooled(samples), max(map(len, samples)), len(samples)
 
     def enough(count: int) -> bool:
-        return power(difference, spread * math.sqrt(2 / count), 2 * count - 2) >= POWER
+        return power(difference, spread * math.sqrt(rows / count), rows * (count - 1)) >= POWER
 
     low, high = have + 1, max(MOST_SEEDS, have + 1)
     if spread == 0 or not enough(high):

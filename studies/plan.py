@@ -10,7 +10,7 @@ from segnext.config import Cost, Run
 from studies.protocols import Protocol
 from studies.provenance import code_fingerprint
 from studies.store import Store, row_cost
-from studies.study import Row, Study, studies, study
+from studies.study import Panel, Reported, Row, Study, studies, study
 from studies.workspace import Workspace
 
 _SELECTOR = re.compile(r"^(?P<study>[^/@]+)(/(?P<row>[^/@]+))?(@(?P<seed>\d+))?$")
@@ -30,6 +30,7 @@ class Cell:
     """One wanted run and where it stands: `done`, `running`, `stopped` (can be continued), `failed` or `new`."""
 
     study: Study
+    panel: Panel
     row: Row
     run: Run
     state: str
@@ -37,8 +38,9 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """The run as the selector grammar writes it."""
-        return f"{self.study.slug}/{self.row.slug}@{self.run.seed}"
+        """The run as the selector grammar writes it, with the dataset where the study has several."""
+        dataset = f" {self.run.data.dataset}" if len(self.study.panels) > 1 else ""
+        return f"{self.study.slug}/{self.row.slug}@{self.run.seed}{dataset}"
 
 
 def select(
@@ -61,18 +63,31 @@ def plan(selections: Iterable[Selection], protocol: Protocol, limit_iterations: 
     """Every wanted run once, in the tables' order: equal runs are one run."""
     cells: dict[str, Cell] = {}
     for selection in selections:
-        for seed in selection.seeds:
-            for row in selection.rows:
-                run = protocol.run(selection.study, row, seed, limit_iterations)
-                if run.id not in cells:
-                    cells[run.id] = Cell(selection.study, row, run, *_standing(run, store))
+        for panel in protocol.panels(selection.study):
+            for seed in selection.seeds:
+                for row in selection.rows:
+                    run = protocol.run(panel, row, seed, limit_iterations)
+                    if run.id not in cells:
+                        cells[run.id] = Cell(selection.study, panel, row, run, *_standing(run, store))
     return list(cells.values())
 
 
-def costs(selections: Iterable[Selection], store: Store) -> list[Cost]:
-    """The cost measurements that the selected rows need and that do not exist yet, each once."""
-    wanted = {row_cost(selection.study, row) for selection in selections for row in selection.rows}
-    return sorted((cost for cost in wanted if store.cost(cost) is None), key=lambda cost: cost.id)
+def costs(selections: Iterable[Selection], store: Store) -> list[tuple[str, Cost]]:
+    """The cost measurements that the selected rows need and that do not exist yet, each once, with a label.
+
+    Peers that are declared with a model are measured with the whole study.
+    """
+    wanted: dict[Cost, str] = {}
+    for selection in selections:
+        study = selection.study
+        whole = list(selection.rows) == study.trained
+        rows: list[Row | Reported] = [*selection.rows]
+        rows += [row for row in study.rows if isinstance(row, Reported) and whole]
+        for panel in study.panels:
+            for row in rows:
+                if (cost := row_cost(panel, row)) is not None:
+                    wanted.setdefault(cost, f"{study.slug}/{row.slug} {panel.dataset}")
+    return [(label, cost) for cost, label in wanted.items() if store.cost(cost) is None]
 
 
 def _standing(run: Run, store: Store) -> tuple[str, str]:
@@ -90,4 +105,6 @@ def _standing(run: Run, store: Store) -> tuple[str, str]:
         return "failed", f"{attempts[-1]['cause']}: {attempts[-1]['message']}"
     if saved:
         return "stopped", f"continues after {saved} of {run.train.iterations} iterations"
+    if isinstance(run.init, Run):
+        return "new", f"starts from {run.init.id} on {run.init.data.dataset}, {run.init.train.iterations} iterations"
     return "new", ""

@@ -6,10 +6,20 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from segnext.config import Data, Run, Train
-from studies.study import Row, Study, unknown
+from segnext.config import Data, Model, Run, Train
+from studies.study import Panel, Row, Study, unknown
 
 PRETRAINED = "imagenet1k"  # stands for the ImageNet-1K pretraining of the row's encoder (Paper: Sec. 4)
+UPSTREAM_SEED = 0  # DESIGN: pretraining has a seed of its own
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run trains on and how. `after` names the recipe that is trained before, whose weights it starts from."""
+
+    data: Data
+    train: Train
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -21,25 +31,56 @@ class Protocol:
     purpose: str
     needs: str  # what a user must bring
     seeds: tuple[int, ...]  # trained unless --seeds says otherwise
-    recipes: Mapping[str, tuple[Data, Train]]  # by the study's dataset; "*": whatever the study's dataset is
+    recipes: Mapping[str, Recipe]  # by dataset; "*": one in place of every dataset of segmentation
     size: str | None = None  # trains every row at this size instead of its own
     init: str | None = None
     comparable: bool = False  # whether an accuracy may be held against a printed one
 
-    def recipe(self, study: Study) -> tuple[Data, Train]:
-        """The data and recipe for this study's dataset; `ValueError` where the protocol has none."""
-        found = self.recipes.get(study.dataset) or self.recipes.get("*")
+    def panels(self, study: Study) -> list[Panel]:
+        """The panels of a study that are trained. One dataset in place of the paper's stands for the first alone."""
+        return [panel for panel in study.panels if not self._reason(study, panel)]
+
+    def left_out(self, study: Study) -> list[str]:
+        """Which panels of a study are not trained, and why, in words."""
+        reasons = ((panel, self._reason(study, panel)) for panel in study.panels)
+        return [f"{study.slug} on {panel.dataset}: {reason}" for panel, reason in reasons if reason]
+
+    def _reason(self, study: Study, panel: Panel) -> str:
+        """Why a panel is not trained; empty where it is."""
+        if not panel.accuracies:
+            return "the table prints costs alone"
+        if "*" not in self.recipes:
+            return "" if panel.dataset in self.recipes else f"protocol {self.name} has no recipe for it yet"
+        if panel.task != "segmentation":
+            return f"protocol {self.name} trains segmentation alone"
+        if panel != next(p for p in study.panels if p.accuracies and p.task == "segmentation"):
+            return f"protocol {self.name} has one dataset in place of all"
+        if self.size and len({self.model(row) for row in study.trained}) == 1:
+            return f"protocol {self.name} would train every row as the same {self.size} model"
+        return ""
+
+    def recipe(self, panel: Panel, row: Row | None = None) -> Recipe:
+        """The recipe of a panel, or of a row with a pretraining of its own; `ValueError` where there is none."""
+        name = f"{panel.dataset} after {row.pretraining}" if row and row.pretraining else panel.dataset
+        found = self.recipes.get("*") or self.recipes.get(name)
         if found is None:
-            raise ValueError(f"protocol {self.name} has no recipe for {study.dataset}, the dataset of {study.slug}")
+            raise ValueError(f"protocol {self.name} has no recipe for {name}")
         return found
 
-    def run(self, study: Study, row: Row, seed: int, limit_iterations: int | None = None) -> Run:
+    def model(self, row: Row) -> Model:
+        """The row's model at the protocol's size."""
+        return row.model if self.size is None else dataclasses.replace(row.model, size=self.size)
+
+    def run(self, panel: Panel, row: Row, seed: int, limit_iterations: int | None = None) -> Run:
         """The run that measures this row: what `studies.run` trains and what the tables look for."""
-        data, train = self.recipe(study)
-        if limit_iterations is not None and limit_iterations < train.iterations:
-            train = dataclasses.replace(train, iterations=limit_iterations)
-        model = row.model if self.size is None else dataclasses.replace(row.model, size=self.size)
-        return Run(self.name, self.version, model, data, train, seed, self.init)
+        return self._run(self.recipe(panel, row), self.model(row), seed, limit_iterations)
+
+    def _run(self, recipe: Recipe, model: Model, seed: int, limit: int | None) -> Run:
+        train = recipe.train
+        if limit is not None and limit < train.iterations:
+            train = dataclasses.replace(train, iterations=limit)
+        upstream = self._run(self.recipes[recipe.after], model, UPSTREAM_SEED, limit) if recipe.after else self.init
+        return Run(self.name, self.version, model, recipe.data, train, seed, upstream)
 
 
 def _from_scratch(iterations: int, batch: int, learning_rate: float, warmup_iterations: int) -> Train:
@@ -53,14 +94,42 @@ def _from_scratch(iterations: int, batch: int, learning_rate: float, warmup_iter
     )
 
 
+_CONTEXT = Data("pascal_context", 59, (520, 520), (480, 480))  # Ours: mmsegmentation's scale; the paper gives the crop
+_VOC = Data("voc2012", 21, (2048, 512), (512, 512), train_split="trainaug")  # Ours: mmsegmentation's scale
+
+# Paper: Sec. 4 and appendix Table 1. Official code: scales, and the data's other fields.
+# How an image larger than the crop is tested (Cityscapes: a window of 1024 with a stride of 768) comes with its loader.
+PAPER = {
+    "ade20k": Recipe(Data("ade20k", 150, (2048, 512), (512, 512)), Train(160_000)),
+    "cityscapes": Recipe(Data("cityscapes", 19, (2048, 1024), (1024, 1024)), Train(160_000, batch=8)),
+    # Ours: trained and tested at Table 11's input size, on `train` alone; the paper says neither.
+    "cityscapes_test": Recipe(
+        Data("cityscapes", 19, (1536, 768), (768, 768), test_split="test"), Train(160_000, batch=8)
+    ),
+    "coco_stuff164k": Recipe(Data("coco_stuff164k", 171, (2048, 512), (512, 512)), Train(80_000)),
+    "voc2012_trainaug": Recipe(_VOC, Train(80_000)),
+    "voc2012_test": Recipe(
+        dataclasses.replace(_VOC, train_split="trainval", test_split="test"), Train(80_000), after="voc2012_trainaug"
+    ),
+    # Ours: COCO with VOC's 21 classes; the paper gives no label map. Its caption says 80K + 40K, its table 600K + 40K.
+    "coco_voc": Recipe(Data("coco_voc", 21, (2048, 512), (512, 512)), Train(600_000)),
+    "voc2012_test after coco_voc": Recipe(
+        dataclasses.replace(_VOC, train_split="trainval", test_split="test"), Train(40_000), after="coco_voc"
+    ),
+    "pascal_context": Recipe(_CONTEXT, Train(80_000)),
+    "pascal_context after ade20k": Recipe(_CONTEXT, Train(80_000), after="ade20k"),
+    # Ours: tiles of 896 with an overlap of 384 (PyTorch release; the Jittor one: 800, 200). Paper: single scale alone.
+    "isaid": Recipe(Data("isaid", 16, (896, 896), (896, 896)), Train(160_000)),
+}
+
 _ALL = (
     Protocol(
         name="paper",
         version=1,
-        purpose="the paper's dataset and recipe to the letter; the only one held against printed accuracies",
-        needs="the dataset, ImageNet-1K pretraining, GPUs",
+        purpose="the paper's datasets and recipes to the letter; the only one held against printed accuracies",
+        needs="the datasets, ImageNet-1K pretraining, GPUs",
         seeds=(0, 1, 2),
-        recipes={"ade20k": (Data("ade20k", 150, (2048, 512), (512, 512)), Train(iterations=160_000))},
+        recipes=PAPER,
         init=PRETRAINED,
         comparable=True,
     ),
@@ -71,7 +140,7 @@ _ALL = (
         needs="CamVid (--data-root)",
         seeds=(0, 1, 2),
         recipes={
-            "*": (
+            "*": Recipe(
                 Data("camvid", 11, (480, 360), (352, 480), test_split="test"),
                 _from_scratch(8_000, batch=8, learning_rate=1e-3, warmup_iterations=200),
             )
@@ -84,7 +153,7 @@ _ALL = (
         needs="CamVid (--data-root)",
         seeds=(0, 1, 2),
         recipes={
-            "*": (
+            "*": Recipe(
                 Data("camvid", 11, (240, 180), (176, 240), test_split="test"),
                 _from_scratch(3_000, batch=8, learning_rate=1e-3, warmup_iterations=200),
             )
@@ -97,7 +166,7 @@ _ALL = (
         needs="nothing",
         seeds=(0, 1, 2),
         recipes={
-            "*": (
+            "*": Recipe(
                 Data(
                     "diagnostic/scene",
                     7,

@@ -21,7 +21,7 @@ from types import FrameType
 from rich.console import Console
 from rich.table import Table
 
-from segnext.config import Cost, Execution, canonical
+from segnext.config import Cost, Execution, Run, canonical
 from studies.plan import Cell, Selection, costs, plan, select
 from studies.protocols import PROTOCOLS, Protocol, protocol
 from studies.store import Store, runs_folder
@@ -78,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _show_plan(console, selections, chosen, cells, unmeasured)
         return 0
     todo = [cell for cell in cells if cell.state != "done"]
+    if options.only != "cost":
+        _tell_left_out(console, selections, chosen)
     if done := len(cells) - len(todo):
         console.print(f"{done} of {len(cells)} runs are done already: nothing of them is started again")
     data_root = options.data_root or (Path(root) if (root := os.environ.get("SEGNEXT_DATA")) else None)
@@ -134,6 +136,11 @@ def _carry_out(console: Console, todo: list[Cell], parallel: int, threads: int, 
     return 1 if counts["failed"] else 0
 
 
+def _beginning(run: Run) -> str | None:
+    """The checkpoint that a run, or the runs before it, start from."""
+    return _beginning(run.init) if isinstance(run.init, Run) else run.init
+
+
 def _preflight(todo: list[Cell], data_root: Path | None, store: Store) -> None:
     """Check what every run needs before the first one starts: data, ways to begin, places to write."""
     from segnext.data import open_split  # numpy costs a list or a dry run half of its time
@@ -141,8 +148,8 @@ def _preflight(todo: list[Cell], data_root: Path | None, store: Store) -> None:
     for run in {cell.run.init: cell.run for cell in todo}.values():
         if run.init is not None:
             raise PreflightError(
-                f"protocol {run.protocol} starts from {run.init} pretraining, which this version cannot make or load; "
-                "--protocol quick needs nothing, --protocol camvid-half needs CamVid"
+                f"protocol {run.protocol} starts from {_beginning(run)} pretraining, which this version cannot make or "
+                "load; --protocol quick needs nothing, --protocol camvid-half needs CamVid"
             )
     for data in {cell.run.data for cell in todo}:
         for split in (data.train_split, data.test_split):
@@ -160,20 +167,25 @@ def _preflight(todo: list[Cell], data_root: Path | None, store: Store) -> None:
             raise PreflightError(f"{folder} has {free / 1e6:.0f} MB free; at least {FREE_BYTES / 1e6:.0f} are needed")
 
 
-def _measure_costs(console: Console, unmeasured: list[Cost], store: Store) -> None:
+def _measure_costs(console: Console, unmeasured: list[tuple[str, Cost]], store: Store) -> None:
     if not unmeasured:
         return
     with console.status("measuring parameters and FLOPs"):
         from segnext.cost import measure
         from studies.provenance import provenance
 
-        for number, cost in enumerate(unmeasured, start=1):
-            measured = dataclasses.asdict(measure(cost))
-            record = {"id": cost.id, "kind": "cost", "config": canonical(cost), **measured, "provenance": provenance()}
+        origin = provenance()
+        for number, (label, cost) in enumerate(unmeasured, start=1):
+            try:
+                measured = dataclasses.asdict(measure(cost))
+            except ModuleNotFoundError as error:  # an optional extra: the others' costs do not depend on it
+                console.print(f"cost {number}/{len(unmeasured)} {label}: not measured: {error}")
+                continue
+            record = {"id": cost.id, "kind": "cost", "config": canonical(cost), **measured, "provenance": origin}
             store.add(record)
             console.print(
-                f"cost {number}/{len(unmeasured)}: {measured['params']:,} parameters, {measured['gmacs']:.4f} G at "
-                f"{cost.height}x{cost.width}"
+                f"cost {number}/{len(unmeasured)} {label}: {measured['params']:,} parameters, "
+                f"{measured['gmacs']:.4f} G at {cost.height}x{cost.width}"
             )
 
 
@@ -182,26 +194,46 @@ def _write_spec(cell: Cell, data_root: Path | None, execution: Execution, comman
 
     root = data_root.resolve() if data_root else None
     settings = dataclasses.asdict(execution)
-    Workspace(cell.run.id).write_spec(specification(cell.study.slug, cell.row.slug, cell.run, root, settings, command))
+    names = (cell.study.slug, cell.panel.dataset, cell.row.slug)
+    Workspace(cell.run.id).write_spec(specification(*names, cell.run, root, settings, command))
 
 
 def _show_plan(
-    console: Console, selections: list[Selection], chosen: Protocol, cells: list[Cell], unmeasured: list[Cost]
+    console: Console,
+    selections: list[Selection],
+    chosen: Protocol,
+    cells: list[Cell],
+    unmeasured: list[tuple[str, Cost]],
 ) -> None:
     for selection in selections:
         own = [cell for cell in cells if cell.study is selection.study]
-        table = Table(title=f"{selection.study.slug} under {chosen.name}: {chosen.purpose}", title_justify="left")
-        for heading in ("row", "as printed", "seed", "run", "state"):
-            table.add_column(heading, no_wrap=True)
-        for cell in own:
-            state = f"{cell.state}: {cell.detail}" if cell.detail else cell.state
-            table.add_row(cell.row.slug, cell.row.name, str(cell.run.seed), cell.run.id, state)
-        console.print(table)
+        if own:
+            console.print(_plan_table(f"{selection.study.slug} under {chosen.name}: {chosen.purpose}", own))
+        wanted = len(chosen.panels(selection.study)) * len(selection.rows) * len(selection.seeds)
+        if shared := wanted - len(own):
+            console.print(f"{selection.study.slug}: {shared} of its runs are listed already: equal runs are one run\n")
+    _tell_left_out(console, selections, chosen)
     counts = Counter(cell.state for cell in cells)
     starting = [cell for cell in cells if cell.state not in ("done", "running")]
     states = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "none wanted"
     console.print(f"{len(cells)} runs: {states}; {len(starting)} would start; {len(unmeasured)} costs to measure")
     console.print("nothing started (--dry-run)")
+
+
+def _plan_table(title: str, cells: list[Cell]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for heading in ("row", "as printed", "dataset", "seed", "run", "state"):
+        table.add_column(heading, no_wrap=True)
+    for cell in cells:
+        state = f"{cell.state}: {cell.detail}" if cell.detail else cell.state
+        dataset = cell.run.data.dataset
+        table.add_row(cell.row.slug, cell.row.label, dataset, str(cell.run.seed), cell.run.id, state)
+    return table
+
+
+def _tell_left_out(console: Console, selections: list[Selection], chosen: Protocol) -> None:
+    for words in dict.fromkeys(words for s in selections for words in chosen.left_out(s.study)):
+        console.print(f"nothing to train for {words}")
 
 
 def _portable(words: list[str]) -> list[str]:

@@ -10,15 +10,16 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from segnext.config import Cost, Run, canonical, digest
 from segnext.files import write_atomically
-from studies.protocols import PROTOCOLS
-from studies.study import Row, Study, studies
+from studies.protocols import PROTOCOLS, Protocol
+from studies.study import Panel, Reported, Row, Study, studies
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -48,6 +49,17 @@ COLUMNS = (
 """The columns of every table's CSV; results/README.md says what each one means."""
 
 Record = dict[str, Any]
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class View:
+    """The lines of a study's CSV under one protocol, on one dataset, at one length; None where nothing is trained."""
+
+    protocol: Protocol
+    panel: Panel
+    iterations: int | None
+    lines: list[Line]
 
 
 def results_folder() -> Path:
@@ -120,70 +132,96 @@ class Store:
             paths.append(path)
         return paths
 
-    def table(self, study: Study) -> list[dict[str, Any]]:
-        """The lines of a study's CSV: one per row, protocol, seed and length. None means not measured."""
-        return [
-            self._line(study, row, protocol, seed, iterations)
-            for protocol, seeds, iterations in self._variants(study)
-            for row in study.trained
-            for seed in seeds
-        ]
+    def table(self, study: Study) -> list[Line]:
+        """The lines of a study's CSV: one per row, protocol, dataset, seed and length. None means not measured."""
+        return [line for view in self.views(study) for line in view.lines]
 
-    def _variants(self, study: Study) -> Iterable[tuple[str, list[int | None], int]]:
-        """(protocol, seeds, iterations) under which this study was run, and always the paper's protocol."""
+    def views(self, study: Study) -> Iterator[View]:
+        """A study by protocol, dataset and length: as it was run, and always as the paper has it."""
         for protocol in PROTOCOLS.values():
-            if study.dataset not in protocol.recipes and "*" not in protocol.recipes:
-                continue
-            full = protocol.recipe(study)[1].iterations
-            tried = {
-                (record["config"]["train"]["iterations"], record["config"]["seed"])
-                for record in self.records.values()
-                if record["kind"] == "run" and record["config"]["protocol"] == protocol.name
-            }
-            seen: dict[int, list[int]] = {}
-            for iterations, seed in sorted(tried):
-                runs = [protocol.run(study, row, seed, iterations) for row in study.trained]
-                if any(run.id in self.records for run in runs):
-                    seen.setdefault(iterations, []).append(seed)
-            if full in seen:
-                seen[full] = sorted({*seen[full], *protocol.seeds})
-            elif protocol.name == "paper":
-                yield protocol.name, [None], full
-            for iterations in sorted(seen, reverse=True):
-                yield protocol.name, list(seen[iterations]), iterations
+            panels = protocol.panels(study)
+            for panel in study.panels if protocol.name == "paper" else panels:
+                if panel not in panels:
+                    lines = [self._untrained(study, panel, row) for row in study.trained]
+                    yield View(protocol, panel, None, lines)
+                    continue
+                for iterations, seeds in self._lengths(study, protocol, panel).items():
+                    rows = ((row, seed) for row in study.trained for seed in seeds)
+                    lines = [self._line(study, protocol, panel, row, seed, iterations) for row, seed in rows]
+                    yield View(protocol, panel, iterations, lines)
 
-    def _line(self, study: Study, row: Row, name: str, seed: int | None, iterations: int) -> dict[str, Any]:
-        protocol = PROTOCOLS[name]
-        run = protocol.run(study, row, seed or 0, iterations)
+    def _lengths(self, study: Study, protocol: Protocol, panel: Panel) -> dict[int, list[int | None]]:
+        """The lengths, the longest first, that rows of this panel were run at, each with its seeds."""
+        full = protocol.recipe(panel).train.iterations
+        configs = [r["config"] for r in self.records.values() if r["kind"] == "run"]
+        own = [config for config in configs if config["protocol"] == protocol.name]
+        tried = {config["train"]["iterations"] for config in own} | {full}
+        lengths: dict[int, list[int | None]] = {}
+        for iterations in sorted(tried, reverse=True):
+            # A row that is shorter by its own recipe is not cut by a length between the two.
+            rows = [
+                row
+                for row in study.trained
+                if iterations == full or iterations < protocol.recipe(panel, row).train.iterations
+            ]
+            seeds = {
+                seed
+                for seed in {config["seed"] for config in own}
+                if any(protocol.run(panel, row, seed, iterations).id in self.records for row in rows)
+            }
+            if seeds and iterations == full:
+                seeds |= set(protocol.seeds)
+            if seeds:
+                lengths[iterations] = sorted(seeds)
+        if full not in lengths and protocol.name == "paper":
+            return {full: [None], **lengths}
+        return lengths
+
+    def _untrained(self, study: Study, panel: Panel, row: Row) -> Line:
+        """A line of a panel without runs: costs alone, or a dataset that has no recipe yet."""
+        line = self._cost_line(study, panel, row)
+        measured = not panel.accuracies and line["params"] is not None
+        line.update(protocol="paper", dataset=panel.dataset, state="done" if measured else "pending")
+        return line
+
+    def _line(
+        self, study: Study, protocol: Protocol, panel: Panel, row: Row, seed: int | None, iterations: int
+    ) -> Line:
+        run = protocol.run(panel, row, seed or 0, iterations)
         record = self.run(run) if seed is not None else None
-        cost = self.cost(row_cost(study, row))
-        line: dict[str, Any] = dict.fromkeys(COLUMNS)
+        line = self._cost_line(study, panel, row)
         line.update(
-            study=study.slug,
-            row=row.slug,
-            protocol=name,
+            protocol=protocol.name,
             dataset=run.data.dataset,
             seed=seed,
             run_id=run.id if seed is not None else None,
             upstream_run_id=run.init.id if isinstance(run.init, Run) else None,
             state="done" if record else "pending",
-            input_height=study.input_size[0],
-            input_width=study.input_size[1],
             trained_model=run.model.size,
-            iterations=iterations,
+            iterations=run.train.iterations,
         )
-        if cost:
-            line.update({key: cost[key] for key in ("params", "gmacs", "gmacs_fvcore")})
         if record:
             line.update(trained_params=record["trained"]["params"], trained_gmacs=record["trained"]["gmacs"])
             line.update({key: record["metrics"].get(key) for key in ("miou_ss", "miou_ms", "top1", "fps")})
         return line
 
+    def _cost_line(self, study: Study, panel: Panel, row: Row) -> Line:
+        line: Line = dict.fromkeys(COLUMNS)
+        height, width = panel.input_size
+        line.update(study=study.slug, row=row.slug, input_height=height, input_width=width)
+        if cost := self.row_cost(panel, row):
+            line.update({key: cost[key] for key in ("params", "gmacs", "gmacs_fvcore")})
+        return line
 
-def row_cost(study: Study, row: Row) -> Cost:
-    """The cost that a table prints for a row: its full-size model at the paper's input size and class count."""
-    data, _ = PROTOCOLS["paper"].recipe(study)
-    return Cost(row.model, data.classes, *study.input_size)
+    def row_cost(self, panel: Panel, row: Row | Reported) -> Record | None:
+        """The record of the cost that a table prints for a row."""
+        cost = row_cost(panel, row)
+        return None if cost is None else self.cost(cost)
+
+
+def row_cost(panel: Panel, row: Row | Reported) -> Cost | None:
+    """The cost that a table prints for a row: its full-size model at the panel's input size and class count."""
+    return None if row.model is None else Cost(row.model, panel.classes, *panel.input_size)
 
 
 def difference(old: Any, new: Any, path: str = "") -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -12,47 +13,164 @@ from typing import Literal
 
 from segnext.config import Model
 
-# What a paper value is called here, and the column of the derived CSV that answers it.
-MEASURED_AS = {"params_m": "params", "gflops": "gmacs", "miou_ss": "miou_ss", "miou_ms": "miou_ms", "top1": "top1"}
+COSTS = ("params_m", "gflops")
+"""The metrics that need no training."""
 
-Printed = Mapping[str, float]
-"""Values as the paper prints them, by metric: `params_m`, `gflops`, `miou_ss`, `miou_ms`, `top1`."""
+# What a paper value is called here, and the column of the derived CSV that answers it.
+MEASURED_AS = {
+    "params_m": "params",
+    "gflops": "gmacs",
+    "miou_ss": "miou_ss",
+    "miou_ms": "miou_ms",
+    "top1": "top1",
+    "fps": "fps",
+}
+
+DATASETS = {
+    "imagenet1k": ("ImageNet-1K", 1000),
+    "ade20k": ("ADE20K", 150),
+    "cityscapes": ("Cityscapes", 19),
+    "cityscapes_test": ("Cityscapes test", 19),
+    "coco_stuff164k": ("COCO-Stuff", 171),  # Official code; the paper's 172 count "unlabeled"
+    "voc2012_test": ("Pascal VOC 2012 test", 21),  # Paper: Sec. 4, "20 foreground classes and a background class"
+    "pascal_context": ("Pascal Context", 59),  # Ours: as the compared rows; the paper does not say whether 59 or 60
+    "isaid": ("iSAID", 16),  # Paper: Sec. 4, "15 foreground classes and a background class"
+}
+"""The paper's datasets: their names in words, and the classes of a model for them."""
+
+Printed = dict[tuple[str, str], float]
+"""Values as the paper prints them, by (dataset, metric)."""
+
+Reasons = dict[tuple[str, str], str]
+"""Why a printed cost is not the measured one, by (dataset, metric)."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row that is trained: the paper's name, a slug for the command line, the model, and the printed values."""
+class Panel:
+    """The columns of a table about one dataset. Called with a row's printed numbers, it keeps their places.
+
+    `ADE = Panel("ade20k", ("gflops", "miou_ss"))`; `ADE(6.6, 41.1)`, `ADE(6.6, None)` where the paper prints nothing;
+    several panels' numbers are joined by `|`.
+    """
+
+    dataset: str
+    columns: tuple[str, ...] = ("params_m", "gflops", "miou_ss", "miou_ms")
+    input_size: tuple[int, int] = (512, 512)  # (height, width) at which costs are counted
+
+    def __post_init__(self) -> None:
+        assert self.dataset in DATASETS, self.dataset
+        assert set(self.columns) <= set(MEASURED_AS), self.columns
+
+    def __call__(self, *values: float | None) -> Printed:
+        """A row's printed numbers in the order of the columns."""
+        pairs = zip(self.columns, values, strict=True)
+        return {(self.dataset, metric): value for metric, value in pairs if value is not None}
+
+    def why(self, **reasons: str) -> Reasons:
+        """By metric, why a row's printed cost is not the measured one, with the evidence."""
+        assert set(reasons) <= set(COSTS), reasons
+        return {(self.dataset, metric): reason for metric, reason in reasons.items()}
+
+    @property
+    def title(self) -> str:
+        """The dataset's name in words."""
+        return DATASETS[self.dataset][0]
+
+    @property
+    def classes(self) -> int:
+        """What the models predict."""
+        return DATASETS[self.dataset][1]
+
+    @property
+    def task(self) -> str:
+        """`classification` (ImageNet) or `segmentation`."""
+        return "classification" if self.dataset == "imagenet1k" else "segmentation"
+
+    @property
+    def accuracies(self) -> tuple[str, ...]:
+        """The columns that need a trained model; none in a panel of costs alone."""
+        return tuple(metric for metric in self.columns if metric not in COSTS)
+
+
+class _Line:
+    """What a measured and a quoted row have in common."""
+
+    name: str
+    detail: str
+    printed: Printed
+    also: Mapping[str, Printed]
+
+    @property
+    def label(self) -> str:
+        """The name with its detail in brackets."""
+        return f"{self.name} ({self.detail})" if self.detail else self.name
+
+    def prints(self, panel: Panel, metric: str) -> float | None:
+        """The printed value; None where the table has none."""
+        return self.printed.get((panel.dataset, metric))
+
+    def elsewhere(self, panel: Panel, metric: str) -> dict[str, float]:
+        """What the paper prints for the same in other places, where it disagrees with itself."""
+        key = (panel.dataset, metric)
+        return {source: values[key] for source, values in self.also.items() if key in values}
+
+    def spread(self, panel: Panel, metric: str) -> float:
+        """How far apart the paper's own values for the same lie."""
+        values = [*self.elsewhere(panel, metric).values(), self.prints(panel, metric)]
+        known = [value for value in values if value is not None]
+        return max(known) - min(known) if known else 0.0
+
+
+@dataclass(frozen=True)
+class Row(_Line):
+    """A row that is measured: the paper's name, a slug for the command line, the model, and the printed values."""
 
     name: str
     slug: str
     model: Model
     printed: Printed
+    detail: str = ""  # another of the table's columns of words, or which reading of the row this is
     note: str = ""
+    also: Mapping[str, Printed] = field(default_factory=dict)  # by place: other printed values of the same
+    why: Reasons = field(default_factory=dict)
+    pretraining: str = ""  # a dataset between ImageNet-1K and the panel's own
 
 
 @dataclass(frozen=True)
-class Reported:
-    """A row that is only quoted: a peer's printed values, never measured here."""
+class Reported(_Line):
+    """A row that is only quoted: a peer's printed values. With a model its cost is measured, never its accuracy."""
 
     name: str
     printed: Printed
+    detail: str = ""
+    model: Model | None = None
+    note: str = ""
+    also: Mapping[str, Printed] = field(default_factory=dict)
+    why: Reasons = field(default_factory=dict)
+
+    @property
+    def slug(self) -> str:
+        """The name in anchors, CSVs and claims: `Mask2Former (Swin-T)` is `mask2former-swin-t`."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a table asserts about two of its rows.
+    """What a table asserts about two of its rows, on one dataset (default: the study's first).
 
-    `greater`: `better` lies above `worse` on `metric`; `equivalent`: no difference is expected.
-    `printed` is the printed difference (better - worse), `text` what the paper says, in words.
+    `greater`: `better` lies above `worse` on `metric`; `equivalent`: no difference is expected; `at least`: `better`
+    reaches what is printed for `worse`. `printed` is the printed difference (better - worse), where there is one;
+    `text` what the paper says, in words. A quoted row counts with its printed value.
     """
 
     slug: str
     better: str
     worse: str
     metric: str
-    printed: float
+    printed: float | None
     text: str
-    kind: Literal["greater", "equivalent"] = "greater"
+    kind: Literal["greater", "equivalent", "at least"] = "greater"
+    dataset: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,18 +180,21 @@ class Study:
     slug: str
     number: str
     caption: str
-    dataset: str
+    panels: tuple[Panel, ...]
     rows: Sequence[Row | Reported]
-    claims: Sequence[Claim]
-    columns: Sequence[str] = ("params_m", "gflops", "miou_ss", "miou_ms")
-    input_size: tuple[int, int] = (512, 512)  # (height, width) at which the paper counts FLOPs
-    notes: Sequence[str] = field(default=())
+    claims: Sequence[Claim] = ()
+    notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        slugs = [row.slug for row in self.trained]
+        slugs = [row.slug for row in self.rows]
         assert len(set(slugs)) == len(slugs), f"{self.slug}: two rows share a slug"
+        columns = {(panel.dataset, metric) for panel in self.panels for metric in panel.columns}
+        for row in self.rows:
+            named = {*row.printed, *row.why, *(key for values in row.also.values() for key in values)}
+            assert named <= columns, f"{self.slug}: {row.slug} names a column that no panel has"
         for claim in self.claims:
             assert {claim.better, claim.worse} <= set(slugs), f"{self.slug}: claim {claim.slug} names an unknown row"
+            assert claim.metric in self.panel(claim.dataset).columns, f"{self.slug}: claim {claim.slug}"
 
     @property
     def trained(self) -> list[Row]:
@@ -86,6 +207,10 @@ class Study:
         if slug not in rows:
             raise ValueError(unknown(f"row of {self.slug}", slug, rows))
         return rows[slug]
+
+    def panel(self, dataset: str = "") -> Panel:
+        """The panel about this dataset; the first without a name."""
+        return next(panel for panel in self.panels if dataset in ("", panel.dataset))
 
 
 def unknown(kind: str, name: str, known: Mapping[str, object] | Sequence[str]) -> str:
@@ -112,6 +237,6 @@ def study(slug: str) -> Study:
     return studies()[slug]
 
 
-def _paper_order(name: str) -> tuple[str, int]:
+def _paper_order(name: str) -> tuple[bool, str, int]:
     head = name.rstrip("0123456789")
-    return ("" if head == "table" else head, int(name[len(head) :] or 0))
+    return head != "table", head, int(name[len(head) :] or 0)

@@ -32,6 +32,7 @@ CURVE_COLUMNS = ("iteration", "loss", "learning_rate", "images_per_second")
 
 def specification(
     study_slug: str,
+    dataset: str,
     row: str,
     run: Run,
     data_root: Path | None,
@@ -41,6 +42,7 @@ def specification(
     """What a worker needs to know, as JSON."""
     return {
         "study": study_slug,
+        "dataset": dataset,  # the panel of the table; what the run is trained on is the protocol's
         "row": row,
         "protocol": run.protocol,
         "seed": run.seed,
@@ -54,7 +56,8 @@ def specification(
 def specified_run(spec: dict[str, Any]) -> Run:
     """The run that a specification means, by today's declarations."""
     declared = study(spec["study"])
-    return protocol(spec["protocol"]).run(declared, declared.row(spec["row"]), spec["seed"], spec["iterations"])
+    panel = declared.panel(spec["dataset"])
+    return protocol(spec["protocol"]).run(panel, declared.row(spec["row"]), spec["seed"], spec["iterations"])
 
 
 def work(run_id: str, asked_to_stop: Callable[[], bool]) -> int:

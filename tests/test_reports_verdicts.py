@@ -217,3 +217,32 @@ def test_hopeless_claims_name_no_number():
 
 def test_every_verdict_has_a_rule_and_a_glyph():
     assert set(GLYPHS) == set(verdicts.RULES)
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ([], "pending"),
+        ([48.0, 48.2], "few seeds"),
+        ([48.0, 48.2, 48.1], "supported"),
+        ([46.0, 46.2, 46.1], "contradicted"),
+        ([46.0, 47.2, 46.6], "not resolved"),
+    ],
+)
+def test_a_quoted_row_counts_with_its_printed_value(values, verdict):
+    judgement = verdicts.ordering(values, 46.5)
+    assert judgement.verdict == verdict
+    opposite = {"supported": "contradicted", "contradicted": "supported"}
+    assert verdicts.ordering(46.5, values).verdict == opposite.get(verdict, verdict)
+    if judgement.interval:
+        reference = stats.ttest_1samp(values, 46.5).confidence_interval(0.95)
+        assert judgement.interval.low == pytest.approx(reference.low - 46.5)
+        assert judgement.interval.high == pytest.approx(reference.high - 46.5)
+    if verdict == "not resolved":
+        assert judgement.seeds > len(values)
+        assert judgement.seeds < verdicts.ordering(values, [46.4, 46.5, 46.6, 46.0, 47.0]).seeds
+
+
+def test_a_printed_equal_is_an_equivalence():
+    assert verdicts.equivalence([83.9, 83.95, 83.85], 83.9).verdict == "supported"
+    assert verdicts.equivalence([85.9, 85.95, 85.85], 83.9).verdict == "contradicted"

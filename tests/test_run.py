@@ -101,7 +101,7 @@ def test_a_dry_run_shows_rows_runs_and_states_and_starts_nothing(results: Path, 
     table7 = study("table7")
     for seed in PROTOCOLS["quick"].seeds:
         for row in table7.trained:
-            assert PROTOCOLS["quick"].run(table7, row, seed).id in done.stdout
+            assert PROTOCOLS["quick"].run(table7.panel(), row, seed).id in done.stdout
     assert "12 runs: 12 new; 12 would start; 4 costs to measure" in done.stdout
     assert not results.exists()
     assert not runs.exists()
@@ -211,7 +211,7 @@ LONGER = ("--protocol", "quick", "--limit-iterations", "30")
 
 def run_id(row: str, iterations: int) -> str:
     table7 = study("table7")
-    return PROTOCOLS["quick"].run(table7, table7.row(row), 0, iterations).id
+    return PROTOCOLS["quick"].run(table7.panel(), table7.row(row), 0, iterations).id
 
 
 def alive(pid: int) -> bool:

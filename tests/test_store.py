@@ -21,10 +21,11 @@ from studies.study import studies, study
 from studies.workspace import Claimed, Workspace
 
 TABLE7 = study("table7")
+ADE = TABLE7.panel()
 
 
 def run_record(row: str, seed: int, miou: float, iterations: int | None = None, protocol: str = "quick") -> dict:
-    run = PROTOCOLS[protocol].run(TABLE7, TABLE7.row(row), seed, iterations)
+    run = PROTOCOLS[protocol].run(ADE, TABLE7.row(row), seed, iterations)
     return {
         "id": run.id,
         "kind": "run",
@@ -38,7 +39,7 @@ def run_record(row: str, seed: int, miou: float, iterations: int | None = None, 
 
 
 def cost_record(row: str) -> dict:
-    cost = row_cost(TABLE7, TABLE7.row(row))
+    cost = row_cost(ADE, TABLE7.row(row))
     measured = {"params": 7, "gmacs": 6.5, "gmacs_fvcore": 6.6}
     return {"id": cost.id, "kind": "cost", "config": canonical(cost), **measured, "provenance": {}}
 
@@ -80,7 +81,7 @@ def test_limited_runs_never_mix_with_full_ones():
     store.add(run_record("c", 0, 50.0))
     store.add(run_record("c", 0, 20.0, iterations=10))
     done = {line["iterations"]: line["miou_ss"] for line in store.table(TABLE7) if line["state"] == "done"}
-    assert done == {PROTOCOLS["quick"].recipe(TABLE7)[1].iterations: 50.0, 10: 20.0}
+    assert done == {PROTOCOLS["quick"].recipe(ADE).train.iterations: 50.0, 10: 20.0}
 
 
 def test_the_same_records_give_the_same_bytes_in_any_order(tmp_path: Path):
@@ -140,7 +141,7 @@ def test_a_damaged_or_edited_record_is_an_error_that_names_it(damage: str):
 
 
 def test_a_difference_names_the_field_the_old_and_the_new_value():
-    run = PROTOCOLS["quick"].run(TABLE7, TABLE7.row("c"), 0)
+    run = PROTOCOLS["quick"].run(ADE, TABLE7.row("c"), 0)
     other = dataclasses.replace(run, train=dataclasses.replace(run.train, learning_rate=0.5))
     assert difference(canonical(run), canonical(other)) == "train.learning_rate: 0.003 -> 0.5"
     assert difference(canonical(run), canonical(run)) is None

@@ -1,0 +1,135 @@
+"""The grammar of studies: panels, recipes, ids that stand, and what a protocol trains of a table."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from segnext.config import Model, Run
+from studies.plan import Selection, plan
+from studies.protocols import PRETRAINED, PROTOCOLS, Recipe
+from studies.store import Store
+from studies.study import DATASETS, Claim, Panel, Reported, Row, Study, studies, study
+
+# Runs that exist, or may: an id that changes orphans results (DESIGN, "Identity").
+STANDING = {
+    "paper": {"a": "b6b80c5efec8", "b": "60caf1151619", "c": "c3fcda01f49a", "c-stage1": "a66fb5ea3a23"},
+    "camvid": {"a": "2c58e34260bb", "b": "c1798988e524", "c": "4f7feb824c6e", "c-stage1": "85aee7fc709a"},
+    "camvid-half": {"a": "7f8a0bd176d9", "b": "aeb742c3a3a5", "c": "b5a38a6d0362", "c-stage1": "2974937e21f7"},
+    "quick": {"a": "b59f8989c2ba", "b": "7ddf8a57eb5a", "c": "9df38535f936", "c-stage1": "87a1688b4fb5"},
+}
+ADE = Panel("ade20k", ("params_m", "miou_ss"))
+CITYSCAPES = Panel("cityscapes", ("gflops", "miou_ss"), (1024, 2048))
+IMAGENET = Panel("imagenet1k", ("top1",), (224, 224))
+T = Row("T", "t", Model("T"), ADE(4.3, 41.1) | CITYSCAPES(None, 79.8), also={"Table 8": ADE(None, 41.0)})
+S = Row("S", "s", Model("S"), ADE(13.9, None))
+PEER = Reported("Peer (Swin-T)", ADE(42, 46.7))
+EXAMPLE = Study("example", "Table 0", "", (IMAGENET, ADE, CITYSCAPES), (T, S, PEER))
+
+
+@pytest.mark.parametrize("name", STANDING)
+def test_the_runs_of_table7_keep_their_ids(name: str):
+    table7 = study("table7")
+    assert {row.slug: PROTOCOLS[name].run(table7.panel(), row, 0).id for row in table7.trained} == STANDING[name]
+
+
+def test_a_panel_keeps_printed_numbers_in_their_places_and_blanks_out():
+    assert T.printed == {("ade20k", "params_m"): 4.3, ("ade20k", "miou_ss"): 41.1, ("cityscapes", "miou_ss"): 79.8}
+    assert T.prints(CITYSCAPES, "gflops") is None
+    with pytest.raises(ValueError, match="shorter"):
+        ADE(4.3)
+
+
+def test_the_papers_own_values_show_side_by_side_and_widen_the_tolerance():
+    assert T.elsewhere(ADE, "miou_ss") == {"Table 8": 41.0}
+    assert T.spread(ADE, "miou_ss") == pytest.approx(0.1)
+    assert T.elsewhere(CITYSCAPES, "miou_ss") == {}
+    assert T.spread(CITYSCAPES, "miou_ss") == 0.0
+    assert S.spread(ADE, "miou_ss") == 0.0
+
+
+def test_a_quoted_rows_slug_is_its_name():
+    assert PEER.slug == "peer-swin-t"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"claims": (Claim("c", "t", "nobody", "miou_ss", 1.0, "", dataset="ade20k"),)},
+        {"claims": (Claim("c", "t", "s", "miou_ms", 1.0, "", dataset="ade20k"),)},
+        {"rows": (T, dataclasses.replace(S, slug="t"))},
+        {"panels": (IMAGENET, ADE)},
+    ],
+)
+def test_a_slip_in_a_declaration_is_found_at_once(change: dict):
+    with pytest.raises(AssertionError, match="example"):
+        dataclasses.replace(EXAMPLE, **change)
+
+
+def test_the_papers_protocol_trains_every_panel_that_it_has_a_recipe_for():
+    paper = PROTOCOLS["paper"]
+    assert paper.panels(EXAMPLE) == [ADE, CITYSCAPES]
+    assert paper.left_out(EXAMPLE) == ["example on imagenet1k: protocol paper has no recipe for it yet"]
+    costs_alone = dataclasses.replace(EXAMPLE, panels=(Panel("ade20k", ("params_m",)),), rows=())
+    assert paper.panels(costs_alone) == []
+    assert "costs alone" in paper.left_out(costs_alone)[0]
+
+
+def test_one_dataset_stands_in_for_the_first_panel_of_segmentation_alone():
+    assert PROTOCOLS["camvid"].panels(EXAMPLE) == [ADE]
+    (classification, others) = PROTOCOLS["camvid"].left_out(EXAMPLE)
+    assert "segmentation alone" in classification
+    assert others.startswith("example on cityscapes")
+
+
+def test_rows_that_a_protocol_cannot_tell_apart_are_not_trained():
+    assert PROTOCOLS["quick"].panels(EXAMPLE) == []  # T and S would both be the micro model
+    ablation = dataclasses.replace(EXAMPLE, rows=(T, dataclasses.replace(S, model=Model("T", attention=False))))
+    assert PROTOCOLS["quick"].panels(ablation) == [ADE]
+
+
+def test_a_row_with_a_pretraining_of_its_own_starts_from_that_run():
+    context = Panel("pascal_context", ("miou_ss",))
+    row = Row("L", "l", Model("L"), context(59.2), pretraining="ade20k")
+    run = PROTOCOLS["paper"].run(context, row, 2)
+    assert isinstance(run.init, Run)
+    assert run.init == PROTOCOLS["paper"].run(ADE, row.__class__("L", "l", Model("L"), {}), 0)  # Table 9's, seed 0
+    assert run.init.init == PRETRAINED
+    assert run.id != PROTOCOLS["paper"].run(context, dataclasses.replace(row, pretraining=""), 2).id
+
+
+def test_recipes_name_what_exists_and_agree_with_their_panels():
+    for protocol in PROTOCOLS.values():
+        for recipe in protocol.recipes.values():
+            assert isinstance(recipe, Recipe)
+            assert recipe.after == "" or recipe.after in protocol.recipes
+    for name, recipe in PROTOCOLS["paper"].recipes.items():
+        dataset = name.split(" after ")[0]
+        assert dataset not in DATASETS or recipe.data.classes == DATASETS[dataset][1]
+
+
+def test_every_declared_run_can_be_planned_and_equal_ones_are_one():
+    for protocol in PROTOCOLS.values():
+        selections = [Selection(s, tuple(s.trained), protocol.seeds) for s in studies().values()]
+        cells = plan(selections, protocol, None, Store())
+        assert len({cell.run.id for cell in cells}) == len(cells)
+        assert {cell.run.model.size for cell in cells if protocol.size} <= {protocol.size}
+
+
+def test_a_row_that_is_shorter_by_its_own_recipe_is_not_a_cut_run():
+    """VOC: SegNeXt-L* trains 40k iterations after COCO, the other rows 80k after trainaug."""
+    paper = PROTOCOLS["paper"]
+    voc = Panel("voc2012_test", ("miou_ms",))
+    star = Row("L*", "l", Model("L"), {}, pretraining="coco_voc")
+    example = Study("example", "Table 0", "", (voc,), (Row("T", "t", Model("T"), {}), star))
+    store = Store()
+    run = paper.run(voc, star, 1)
+    store.__dict__["records"] = {
+        run.id: {
+            "kind": "run",
+            "config": {"protocol": "paper", "seed": 1, "train": {"iterations": 40_000}},
+        }
+    }
+    store.run = lambda wanted: None  # type: ignore[method-assign]
+    assert {(view.protocol.name, view.iterations) for view in store.views(example)} == {("paper", 80_000)}
