@@ -92,9 +92,8 @@ def costs(selections: Iterable[Selection], store: Store) -> list[tuple[str, Cost
 
 def _standing(run: Run, store: Store) -> tuple[str, str]:
     if (record := store.run(run)) is not None:
-        return "done", "" if record["provenance"].get(
-            "code"
-        ) == code_fingerprint() else "made by other code than today's"
+        stale = record["provenance"].get("code") != code_fingerprint()
+        return "done", "made by other code than today's" if stale else ""
     workspace = Workspace(run.id)
     progress = workspace.progress()
     if workspace.owner() is not None:
