@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segnext.config import Model
-from segnext.ham import Hamburger
+from segnext.context import MSCAHead, NonLocal, context_module, head_norm
 from segnext.stochastic import ChannelDropout
 
 
@@ -53,15 +53,20 @@ class Decoder(nn.Module):
 
 
 class HamDecoder(Decoder):
-    """Fig. 3 (c), and on stage 4 alone (b): resize, concatenate, squeeze, Ham, align (official code: ham_head.py)."""
+    """Fig. 3 (c), and on stage 4 alone (b): resize, concatenate, squeeze, Ham, align (official code: ham_head.py).
+
+    Table 5 and appendix Table 2 put another module in Ham's place (`segnext.context`); the rest stays as it is.
+    """
 
     def __init__(self, model: Model, classes: int, dropout: float) -> None:
         super().__init__(model, classes, dropout)
         width = model.widths.decoder_channels
-        self.squeeze = _convolution(sum(self.channels), width, nn.GroupNorm(32, width))
-        self.ham = Hamburger(width, model.widths.nmf_rank)
-        self.align = _convolution(width, width, nn.GroupNorm(32, width))
+        self.squeeze = _convolution(sum(self.channels), width, head_norm(width, model))
+        self.ham = context_module(width, model)
+        self.align = _convolution(width, width, head_norm(width, model))
         self.initialise()
+        if isinstance(self.ham, NonLocal | MSCAHead):
+            self.ham.initialise()
 
     def context(self, features: list[Tensor]) -> Tensor:
         size = features[0].shape[2:]
