@@ -66,7 +66,7 @@ RECORDED_COSTS = {
 
 def test_fields_that_came_later_leave_recorded_ids_alone():
     rows = {row.slug: row for row in table7.STUDY.rows}
-    found = {(name, slug): protocol(name).run(table7.STUDY, rows[slug], seed=0).id for name, slug in RECORDED}
+    found = {(name, slug): protocol(name).run(table7.STUDY.panel(), rows[slug], seed=0).id for name, slug in RECORDED}
     assert found == RECORDED
     assert {slug: Cost(rows[slug].model, 150, 512, 512).id for slug in RECORDED_COSTS} == RECORDED_COSTS
     assert Cost(Model("T"), 1000, 224, 224).id != Cost(Model("T"), 1000, 224, 224, task="classification").id
