@@ -24,7 +24,10 @@ def _convolution(entering: int, leaving: int, norm: nn.Module) -> nn.Sequential:
 
 
 class Decoder(nn.Module):
-    """The encoder's stages to class scores at the resolution of the first stage read: `(B, classes, H/s, W/s)`."""
+    """The encoder's stages to class scores at the resolution of the first stage read, stride s.
+
+    `(B, C1, H/4, W/4), (B, C2, H/8, W/8), (B, C3, H/16, W/16), (B, C4, H/32, W/32) -> (B, classes, H/s, W/s)`
+    """
 
     def __init__(self, model: Model, classes: int, dropout: float) -> None:
         super().__init__()
@@ -35,7 +38,7 @@ class Decoder(nn.Module):
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def context(self, features: list[Tensor]) -> Tensor:
-        """The chosen stages fused: `(B, decoder channels, H/s, W/s)`."""
+        """The chosen stages, fused: `(B, Ci, H/s, W/s), (B, Cj, H/2/s, W/2/s), ... -> (B, D, H/s, W/s)`."""
         raise NotImplementedError
 
     def forward(self, features: list[Tensor]) -> Tensor:

@@ -49,7 +49,7 @@ class LKA(nn.Module):
         super().__init__()
         self.local = depthwise(channels, 5, 5)
         self.dilated = depthwise(channels, 7, 7, dilation=3)
-        self.mix = nn.Conv2d(channels, channels, 1)
+        self.combine = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mix(self.dilated(self.local(x))) * x
+        return self.combine(self.dilated(self.local(x))) * x

@@ -29,7 +29,7 @@ class SegFormerEncoder(nn.Module):
 
 
 def segformer(model: Model, classes: int, dropout: float) -> tuple[SegFormerEncoder, nn.Module]:
-    """The encoder and SegFormer's own decoder: four stages to `(B, classes, H/4, W/4)`.
+    """The encoder and SegFormer's own decoder: four stages to scores at a quarter of the size.
 
     Raises `ModuleNotFoundError` naming the extra where `transformers` is not installed.
     """
