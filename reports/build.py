@@ -55,32 +55,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _tell(parts: Iterable[StudyPart], derived: Iterable[Path], written: Iterable[Path]) -> None:
+def _tell(parts: Sequence[StudyPart], derived: Iterable[Path], written: Iterable[Path]) -> None:
+    """One study in full; several in a line each."""
     from reports.formats import terminal
+    from reports.overview import overview_table
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160
-    for part in parts:
-        console.rule(part.evidence.study.number, align="left")
-        started = [shown for shown in part.variants if shown.variant.finished]
-        for table in part.tables_of(started):
-            console.print(terminal(table))
-        for shown in part.variants:
-            variant = shown.variant
-            console.print(f"protocol {variant.name}: {len(variant.finished)} of {variant.planned} runs finished")
+    if len(parts) > 1:
+        console.print(terminal(overview_table([part.evidence for part in parts])))
+    else:
+        _tell_study(console, *parts)
     _list(console, "derived", derived)
     _list(console, "wrote", written)
 
 
+def _tell_study(console: Console, part: StudyPart) -> None:
+    from reports.formats import terminal
+
+    console.rule(part.evidence.study.number, align="left")
+    for table in part.tables_of([shown for shown in part.variants if shown.variant.finished]):
+        console.print(terminal(table))
+    for shown in part.variants:
+        variant = shown.variant
+        console.print(f"protocol {variant.name}: {len(variant.finished)} of {variant.planned} runs finished")
+
+
 def _list(console: Console, verb: str, paths: Iterable[Path]) -> None:
-    """One line per stem: `wrote reports/out/table7.{csv,md,tex}`."""
-    stems: dict[str, list[str]] = {}
+    """One line per set of endings: `wrote reports/out/{table7,table8}.{csv,md,tex}`."""
+    stems: dict[Path, list[str]] = {}
     for path in paths:
-        stems.setdefault(os.path.relpath(path.with_suffix("")), []).append(path.suffix.lstrip("."))
+        stems.setdefault(path.with_suffix(""), []).append(path.suffix.lstrip("."))
+    names: dict[tuple[Path, str], list[str]] = {}
     for stem, endings in stems.items():
-        joined = endings[0] if len(endings) == 1 else "{" + ",".join(sorted(endings)) + "}"
-        console.print(f"{verb} {stem}.{joined}", markup=False, soft_wrap=True)
+        names.setdefault((stem.parent, _joined(sorted(endings))), []).append(stem.name)
+    for (folder, ending), found in names.items():
+        console.print(f"{verb} {os.path.relpath(folder)}/{_joined(found)}.{ending}", markup=False, soft_wrap=True)
+
+
+def _joined(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else "{" + ",".join(words) + "}"
 
 
 if __name__ == "__main__":

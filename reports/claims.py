@@ -15,7 +15,6 @@ from studies.study import Claim
 def claims_table(evidence: Evidence, variant: Variant | None) -> Table:
     """The claims about accuracies under a variant; about costs where there is none."""
     study = evidence.study
-    names = {row.slug: row.label for row in study.rows}
     claims = variant.claims if variant else evidence.cost_claims
     columns = (
         Column("Claim", align="text"),
@@ -31,7 +30,7 @@ def claims_table(evidence: Evidence, variant: Variant | None) -> Table:
         judgement = variant.judge(claim) if variant else evidence.judge_cost(claim)
         cells = (
             Cell(claim.text),
-            Cell(f"{names[claim.better]} − {names[claim.worse]}" + (", printed" if claim.kind == "at least" else "")),
+            Cell(_sides(evidence, claim)),
             Cell(METRICS[claim.metric]),
             Cell(_printed(claim), {"printed": claim.printed}),
             _difference(claim, judgement, variant.slug if variant else cost_slug(evidence, study.panel(claim.dataset))),
@@ -65,6 +64,7 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
     protocols = list(dict.fromkeys(v.protocol.name for evidence in everything for v in evidence.variants if v.full))
     columns = (
         Column("Claim", align="text"),
+        Column("Difference of", align="text"),
         Column("Metric", align="left"),
         *(Column(name, "Verdict", align="left") for name in ("costs", *protocols)),
         Column("Printed difference"),
@@ -85,14 +85,19 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
             printed = Cell(_printed(claim))
             table = Cell(study.number, sources=(Source(study.number, f"#{study.slug}"),))
             dataset = f", {study.panel(claim.dataset).title}" if len(study.panels) > 1 else ""
-            text = Cell(claim.text + dataset)
-            lines.append(Line(claim.slug, (text, Cell(METRICS[claim.metric]), *found, printed, table)))
+            asserted = (Cell(claim.text), Cell(_sides(evidence, claim)), Cell(METRICS[claim.metric] + dataset))
+            lines.append(Line(claim.slug, (*asserted, *found, printed, table)))
     caption = (
         "Every claim that the tables below make about their rows, judged on differences between our own runs, or to a "
         "peer's printed value.",
         "Costs are exact; accuracies need at least 3 seeds per row. Runs that were cut short are left out here.",
     )
-    return Table("claims", "All claims", caption, columns, tuple(lines))
+    return Table("claims", "Claims", caption, columns, tuple(lines))
+
+
+def _sides(evidence: Evidence, claim: Claim) -> str:
+    names = {row.slug: row.label for row in evidence.study.rows}
+    return f"{names[claim.better]} − {names[claim.worse]}" + (", printed" if claim.kind == "at least" else "")
 
 
 def _printed(claim: Claim) -> str:

@@ -6,11 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from reports import claims, curves, formats, page, tables
+from reports import claims, curves, discrepancies, formats, overview, page, tables
 from reports.evidence import Evidence, gather
 from reports.latex import latex
 from reports.page import StudyPart, VariantPart
 from reports.provenance import provenance_table
+from reports.table import Table
 from studies.store import Store
 from studies.study import Study
 
@@ -22,7 +23,10 @@ def compose(chosen: Sequence[Study], store: Store, out: Path) -> tuple[list[Stud
     for part in parts:
         files.update(_study_files(part))
     records = {record["id"]: record for part in parts for record in part.evidence.records(store)}
-    summary = claims.summary_table([part.evidence for part in parts])
+    everything = [part.evidence for part in parts]
+    differing = discrepancies.discrepancies_table(everything)
+    files.update(_discrepancy_files(differing))
+    summary = page.Summary(overview.overview_table(everything), claims.summary_table(everything), differing)
     provenance = provenance_table([records[key] for key in sorted(records)])
     results = Path(os.path.relpath(store.folder, out.resolve())).as_posix()
     return parts, {**files, "index.html": page.render(summary, parts, provenance, results)}
@@ -61,3 +65,12 @@ def _study_files(part: StudyPart) -> Mapping[str, str | bytes]:
             f"{drawing.slug}.csv": drawing.csv,
         }
     return files
+
+
+def _discrepancy_files(table: Table) -> Mapping[str, str]:
+    values = [{key: value for cell in line.cells for key, value in cell.values.items()} for line in table.lines]
+    return {
+        f"{table.slug}.md": formats.markdown(table.title, [table]),
+        f"{table.slug}.tex": latex(f"{table.slug}.tex", [table] if table.lines else []),
+        f"{table.slug}.csv": formats.to_csv(values),
+    }

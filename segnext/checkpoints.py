@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from segnext.model import MSCANClassifier
 
 # Ours -> released (c87bcae). The released names also decide the optimiser's groups (segnext.train).
 _STRIPS = {"7": "0", "11": "1", "21": "2"}
 _NAMES: tuple[tuple[str, str], ...] = (
     (r"^encoder\.stages\.0\.downsample\.(\d)\.", r"backbone.patch_embed1.proj.\1."),
+    (r"^encoder\.stages\.0\.downsample\.(proj|norm)\.", r"backbone.patch_embed1.\1."),  # VAN
     (r"^encoder\.stages\.(\d)\.downsample\.0\.", r"backbone.patch_embed<\1>.proj."),
     (r"^encoder\.stages\.(\d)\.downsample\.1\.", r"backbone.patch_embed<\1>.norm."),
     (r"^encoder\.stages\.(\d)\.norm\.", r"backbone.norm<\1>."),
@@ -23,6 +29,8 @@ _NAMES: tuple[tuple[str, str], ...] = (
     (r"\.attention\.msca\.strips\.(\d+)\.0\.", r".attn.spatial_gating_unit.conv[\1]_1."),
     (r"\.attention\.msca\.strips\.(\d+)\.1\.", r".attn.spatial_gating_unit.conv[\1]_2."),
     (r"\.attention\.msca\.mix\.", r".attn.spatial_gating_unit.conv3."),
+    (r"\.attention\.msca\.dilated\.", r".attn.spatial_gating_unit.conv_spatial."),  # VAN's LKA
+    (r"\.attention\.msca\.combine\.", r".attn.spatial_gating_unit.conv1."),
     (r"\.feed_forward\.expand\.", r".mlp.fc1."),
     (r"\.feed_forward\.depthwise\.", r".mlp.dwconv.dwconv."),
     (r"\.feed_forward\.reduce\.", r".mlp.fc2."),
@@ -36,6 +44,20 @@ _NAMES: tuple[tuple[str, str], ...] = (
     (r"^decoder\.fuse\.0\.", r"decode_head.fusion_conv.conv."),
     (r"^decoder\.fuse\.1\.", r"decode_head.fusion_conv.bn."),
     (r"^decoder\.classifier\.", r"decode_head.conv_seg."),
+    (r"^classifier\.", r"head."),
+    # ConvNeXt, as its authors name it; the LayerNorms of the four outputs as they do for segmentation.
+    (r"^encoder\.stages\.(\d)\.\d\.(\d)\.(weight|bias)$", r"backbone.downsample_layers.\1.\2.\3"),
+    (r"^encoder\.stages\.(\d)\.\d\.(\d+)\.(block|layer_scale)", r"backbone.stages.\1.\2.\3"),
+    (r"^(backbone\.stages\..*)\.block\.0\.", r"\1.dwconv."),
+    (r"^(backbone\.stages\..*)\.block\.2\.", r"\1.norm."),
+    (r"^(backbone\.stages\..*)\.block\.3\.", r"\1.pwconv1."),
+    (r"^(backbone\.stages\..*)\.block\.5\.", r"\1.pwconv2."),
+    (r"^(backbone\.stages\..*)\.layer_scale$", r"\1.gamma"),
+    (r"^encoder\.norms\.(\d)\.", r"backbone.norm\1."),
+    # What the release has no name for. The optimiser's groups need `decode_head` in every name of the decoder.
+    (r"^decoder\.ham\.", r"decode_head.hamburger."),
+    (r"^decoder\.", r"decode_head."),
+    (r"^encoder\.", r"backbone."),
 )
 
 
@@ -47,31 +69,79 @@ def released_name(name: str) -> str:
     return re.sub(r"\[(\d+)\]", lambda kernel: _STRIPS.get(kernel[1], kernel[1]), name)
 
 
-def load_released(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
-    """Load weights under the released key names, all of them or none.
+def load_file(path: Path | str) -> dict[str, Any]:
+    """A weights file's content, read without executing anything in it (`weights_only`).
 
-    Accepts a state dict or a file's dict with `state_dict` beside `meta`, and mmsegmentation 1.x's spelling of the
-    depth-wise convolution. Raises `ValueError` listing every missing, unknown or mis-shaped key: silently unloaded
-    weights are the commonest failed reproduction.
+    Raises `OSError` or `ValueError`, naming the file, where it is missing, damaged, or holds more than plain weights.
     """
-    given: dict[str, Tensor] = {}
-    for key, value in state_dict.get("state_dict", state_dict).items():
-        key = key.removeprefix("module.")
-        key = re.sub(r"\.mlp\.dwconv\.(weight|bias)$", r".mlp.dwconv.dwconv.\1", key)
-        given[key] = value
-    own = model.state_dict()
-    wanted = {released_name(name): name for name in own}
-    problems = [f"missing: {key}" for key in wanted if key not in given]
-    problems += [f"unknown: {key}" for key in given if key not in wanted]
-    for key in wanted.keys() & given.keys():
-        theirs, ours = tuple(given[key].shape), tuple(own[wanted[key]].shape)
-        if theirs != ours:
-            problems.append(f"shape of {key}: {theirs}, expected {ours}")
-    if problems:
-        raise ValueError("these weights do not fit the model:\n  " + "\n  ".join(sorted(problems)))
-    model.load_state_dict({name: given[key] for key, name in wanted.items()})
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(f"{path} is not a readable file of plain weights: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not a dict of weights")
+    return content
+
+
+def load_released(model: nn.Module, content: Mapping[str, Any], source: Path | str = "these weights") -> None:
+    """Load a whole network under the released key names: all of it, or nothing.
+
+    For `SegNeXt` the segmentor's, for `MSCANClassifier` the ImageNet file's (no `backbone.`, with `head.*`). Accepts a
+    state dict or a file's dict with `state_dict` beside `meta`, `module.` in front, and mmsegmentation 1.x's spelling
+    of the depth-wise convolution. Raises `ValueError` naming `source` and every missing, unknown or mis-shaped key:
+    silently unloaded weights are the commonest failed reproduction.
+    """
+    _load(model, _released_names(model), _given(content, source), source)
+
+
+def load_encoder(model: nn.Module, content: Mapping[str, Any], source: Path | str = "these weights") -> None:
+    """Load the encoder of a network from an ImageNet file, for training to start from; the rest stays as it is.
+
+    The authors' files name a bare backbone, with or without the classifier's `head.*`, which is left out; so does what
+    `to_released` makes of an `MSCANClassifier`. Raises `ValueError` as `load_released` does.
+    """
+    given = {key: value for key, value in _given(content, source).items() if not re.match(r"head\.(weight|bias)$", key)}
+    names = {key.removeprefix("backbone."): name for key, name in _released_names(model).items() if _of_encoder(name)}
+    _load(model, names, given, source)
 
 
 def to_released(model: nn.Module) -> dict[str, Tensor]:
     """The model's state dict under the released key names."""
-    return {released_name(name): value for name, value in model.state_dict().items()}
+    own = model.state_dict()
+    return {key: own[name] for key, name in _released_names(model).items()}
+
+
+def _of_encoder(name: str) -> bool:
+    return name.startswith("encoder.")
+
+
+def _released_names(model: nn.Module) -> dict[str, str]:
+    """Released key -> our name, for everything in the model's state dict."""
+    names = {released_name(name): name for name in model.state_dict()}
+    if isinstance(model, MSCANClassifier):
+        return {key.removeprefix("backbone."): name for key, name in names.items()}
+    return names
+
+
+def _given(content: Mapping[str, Any], source: Path | str) -> dict[str, Tensor]:
+    given = {}
+    for key, value in content.get("state_dict", content).items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{source}: {key!r} is a {type(value).__name__}, not a tensor; this is no state dict")
+        key = key.removeprefix("module.")
+        key = re.sub(r"\.mlp\.dwconv\.(weight|bias)$", r".mlp.dwconv.dwconv.\1", key)
+        given[key] = value
+    return given
+
+
+def _load(model: nn.Module, names: Mapping[str, str], given: Mapping[str, Tensor], source: Path | str) -> None:
+    own = model.state_dict()
+    problems = [f"missing: {key}" for key in names if key not in given]
+    problems += [f"unknown: {key}" for key in given if key not in names]
+    for key in names.keys() & given.keys():
+        theirs, ours = tuple(given[key].shape), tuple(own[names[key]].shape)
+        if theirs != ours:
+            problems.append(f"shape of {key}: {theirs}, expected {ours}")
+    if problems:
+        raise ValueError(f"{source}: these keys do not fit the model:\n  " + "\n  ".join(sorted(problems)))
+    model.load_state_dict({**own, **{name: given[key] for key, name in names.items()}})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,48 @@ SIZES: dict[str, Size] = {
     "micro": Size((16, 32, 48, 64), (1, 1, 2, 1), (4, 4, 4, 4), 64, 16, 0.0),
 }
 
+# What an encoder with widths of its own puts in the size's place. The light Ham decoder on top keeps the size's.
+_PVT: dict[str, Any] = {"expansion_ratios": (4, 4, 4, 4), "nmf_rank": 0, "drop_path": 0.1}  # SegFormer: no NMF at all
+ENCODERS: dict[str, dict[str, Any]] = {
+    "mscan": {},  # Paper: Sec. 3.1
+    "van": {},  # VAN-B0 to B3: the same channels, depths and ratios as MSCAN-T to L (VAN, Table 2)
+    # torchvision: convnext_tiny(), convnext_small()
+    "convnext_tiny": {
+        "channels": (96, 192, 384, 768),
+        "depths": (3, 3, 9, 3),
+        "expansion_ratios": (4, 4, 4, 4),
+        "drop_path": 0.1,
+    },
+    "convnext_small": {
+        "channels": (96, 192, 384, 768),
+        "depths": (3, 3, 27, 3),
+        "expansion_ratios": (4, 4, 4, 4),
+        "drop_path": 0.4,
+    },
+    # SegFormer with its own decoder: its paper's Table 6, and its code where that prints other ratios
+    "segformer_b0": {"channels": (32, 64, 160, 256), "depths": (2, 2, 2, 2), "decoder_channels": 256, **_PVT},
+    "segformer_b1": {"channels": (64, 128, 320, 512), "depths": (2, 2, 2, 2), "decoder_channels": 256, **_PVT},
+    "segformer_b2": {"channels": (64, 128, 320, 512), "depths": (3, 4, 6, 3), "decoder_channels": 768, **_PVT},
+    "segformer_b3": {"channels": (64, 128, 320, 512), "depths": (3, 4, 18, 3), "decoder_channels": 768, **_PVT},
+}
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "encoder": tuple(ENCODERS),
+    "mixer": ("msca", "lka"),
+    "context": ("ham", "nl", "cc", "ema", "msca", "none"),
+    "encoder_norm": ("bn", "ln"),
+    "head_norm": ("gn", "bn"),
+    "nmf_gradient": ("full", "one-step"),
+}
+
+TASKS = ("segmentation", "classification")
+
 DECODER_STAGES = {"a": (1, 2, 3, 4), "b": (4,), "c": (2, 3, 4)}  # Paper: Fig. 3
+
+
+def _later(default: str) -> Any:
+    """A field that was added after results existed: absent from an id while it equals the default of that day."""
+    return dataclasses.field(default=default, metadata={"frozen": default})
 
 
 def _require(condition: bool, message: str) -> None:
@@ -57,6 +99,12 @@ class Model:
     stages: tuple[int, ...] | None = None  # encoder stages that decoder (c) reads; None: those of Fig. 3
     nmf_rank: int | None = None  # None: the size's own
     drop_path: float | None = None  # None: the size's own
+    encoder: str = _later("mscan")  # Paper: Sec. 3.1; "van": what Table 8's digits say; others: Table 9, Fig. 1
+    mixer: str = _later("msca")  # Paper: Sec. 3.1; "lka": VAN's large-kernel attention in its place, Table 8
+    context: str = _later("ham")  # Paper: Sec. 3.2; Table 5 (cc, ema, nl), appendix Table 2 (msca), or none
+    encoder_norm: str = _later("bn")  # Paper: Sec. 3.1, "we use batch normalization instead of layer normalization"
+    head_norm: str = _later("gn")  # Official code: GN with 32 groups; the paper names BN alone
+    nmf_gradient: str = _later("full")  # Official code: PyTorch; JSeg and HamNet: "one-step"
 
     def __post_init__(self) -> None:
         _require(self.size in SIZES, f"Model.size: {self.size!r} is not one of {', '.join(SIZES)}")
@@ -71,13 +119,47 @@ class Model:
             self.decoder == "c" or stages == default,
             f"Model.stages: decoder ({self.decoder}) reads stages {default}; only (c) can read {stages}",
         )
-        # One architecture is one value: what equals the size's or the decoder's own is stored as None.
-        size = SIZES[self.size]
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            _require(value in choices, f"Model.{name}: {value!r} is not one of {', '.join(choices)}")
+        # One architecture is one value: what equals the size's, the encoder's or the decoder's own is stored so,
+        size = self._own
         object.__setattr__(self, "branches", tuple(self.branches))
         object.__setattr__(self, "stages", None if stages == default else stages)
         for name in ("nmf_rank", "drop_path"):
             if getattr(self, name) == getattr(size, name):
                 object.__setattr__(self, name, None)
+        if self.encoder == "van":
+            object.__setattr__(self, "mixer", "lka")
+        # and what the architecture does not read is refused.
+        for name, reason in self._unread():
+            value, field = getattr(self, name), type(self).__dataclass_fields__[name]
+            _require(
+                value == field.default,
+                f"Model.{name}: {value!r} has no effect, because {reason}; leave it at {field.default!r}",
+            )
+
+    @property
+    def _own(self) -> Size:
+        return dataclasses.replace(SIZES[self.size], **ENCODERS[self.encoder])
+
+    def _unread(self) -> Iterator[tuple[str, str]]:
+        """The fields that this architecture has no place for, and why."""
+        if self.encoder not in ("mscan", "van"):
+            for name in ("branches", "channel_mixing", "attention", "mixer", "encoder_norm"):
+                yield name, f"encoder {self.encoder} has none of MSCAN's blocks"
+        elif self.mixer == "lka":
+            for name in ("branches", "channel_mixing", "attention"):
+                yield name, "Table 6 switches parts of MSCA and the mixer is LKA"
+        if self.encoder.startswith("segformer"):
+            for name in ("size", "decoder", "stages", "nmf_rank", "context", "head_norm", "nmf_gradient"):
+                yield name, f"{self.encoder} has widths and a decoder of its own"
+        elif self.decoder == "a":
+            for name in ("nmf_rank", "context", "head_norm", "nmf_gradient"):
+                yield name, "decoder (a) is SegFormer's, as released with BN, and has no context module"
+        elif self.context != "ham":
+            for name in ("nmf_rank", "nmf_gradient"):
+                yield name, f"context {self.context} factorises nothing"
 
     @property
     def decoder_stages(self) -> tuple[int, ...]:
@@ -86,10 +168,9 @@ class Model:
 
     @property
     def widths(self) -> Size:
-        """The size with this model's own rank and drop path filled in."""
-        size = SIZES[self.size]
+        """The size with the encoder's own widths and this model's own rank and drop path filled in."""
         own = {k: getattr(self, k) for k in ("nmf_rank", "drop_path") if getattr(self, k) is not None}
-        return dataclasses.replace(size, **own)
+        return dataclasses.replace(self._own, **own)
 
 
 @dataclass(frozen=True)
@@ -150,12 +231,19 @@ class Run:
 
 @dataclass(frozen=True)
 class Cost:
-    """A cost measurement: parameters and FLOPs of a model for `classes` classes at an input size in pixels."""
+    """A cost measurement: parameters and FLOPs of a model for `classes` classes at an input size in pixels.
+
+    For `task="classification"` it is that of the encoder with a linear layer (Table 3), and the decoder is not read.
+    """
 
     model: Model
     classes: int
     height: int
     width: int
+    task: str = _later("segmentation")
+
+    def __post_init__(self) -> None:
+        _require(self.task in TASKS, f"Cost.task: {self.task!r} is not one of {', '.join(TASKS)}")
 
     @property
     def id(self) -> str:

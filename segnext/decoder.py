@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segnext.config import Model
-from segnext.ham import Hamburger
+from segnext.context import MSCAHead, NonLocal, context_module, head_norm
 from segnext.stochastic import ChannelDropout
 
 
@@ -24,7 +24,10 @@ def _convolution(entering: int, leaving: int, norm: nn.Module) -> nn.Sequential:
 
 
 class Decoder(nn.Module):
-    """The encoder's stages to class scores at the resolution of the first stage read: `(B, classes, H/s, W/s)`."""
+    """The encoder's stages to class scores at the resolution of the first stage read, stride s.
+
+    `(B, C1, H/4, W/4), (B, C2, H/8, W/8), (B, C3, H/16, W/16), (B, C4, H/32, W/32) -> (B, classes, H/s, W/s)`
+    """
 
     def __init__(self, model: Model, classes: int, dropout: float) -> None:
         super().__init__()
@@ -35,7 +38,7 @@ class Decoder(nn.Module):
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def context(self, features: list[Tensor]) -> Tensor:
-        """The chosen stages fused: `(B, decoder channels, H/s, W/s)`."""
+        """The chosen stages, fused: `(B, Ci, H/s, W/s), (B, Cj, H/2/s, W/2/s), ... -> (B, D, H/s, W/s)`."""
         raise NotImplementedError
 
     def forward(self, features: list[Tensor]) -> Tensor:
@@ -53,15 +56,20 @@ class Decoder(nn.Module):
 
 
 class HamDecoder(Decoder):
-    """Fig. 3 (c), and on stage 4 alone (b): resize, concatenate, squeeze, Ham, align (official code: ham_head.py)."""
+    """Fig. 3 (c), and on stage 4 alone (b): resize, concatenate, squeeze, Ham, align (official code: ham_head.py).
+
+    Table 5 and appendix Table 2 put another module in Ham's place (`segnext.context`); the rest stays as it is.
+    """
 
     def __init__(self, model: Model, classes: int, dropout: float) -> None:
         super().__init__(model, classes, dropout)
         width = model.widths.decoder_channels
-        self.squeeze = _convolution(sum(self.channels), width, nn.GroupNorm(32, width))
-        self.ham = Hamburger(width, model.widths.nmf_rank)
-        self.align = _convolution(width, width, nn.GroupNorm(32, width))
+        self.squeeze = _convolution(sum(self.channels), width, head_norm(width, model))
+        self.ham = context_module(width, model)
+        self.align = _convolution(width, width, head_norm(width, model))
         self.initialise()
+        if isinstance(self.ham, NonLocal | MSCAHead):
+            self.ham.initialise()
 
     def context(self, features: list[Tensor]) -> Tensor:
         size = features[0].shape[2:]

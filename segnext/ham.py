@@ -6,6 +6,8 @@ of the released code; the Hamburger's public code was not used.
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,16 +20,34 @@ INVERSE_TEMPERATURE = (
 )
 
 
+def full_precision(x: Tensor) -> contextlib.AbstractContextManager[None]:
+    """Switches autocast off where the device has one: iterated products do not survive half precision."""
+    if not torch.amp.is_autocast_available(x.device.type):  # the meta device, on which costs are counted
+        return contextlib.nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
+
+
 class NMF(Stochastic):
     """Replaces non-negative features by their rank-R reconstruction: `(B, D, H, W) -> (B, D, H, W)`.
 
     With X (D x N, N = H W) it looks for X = bases (D x R) codes^T (R x N) by multiplicative updates (Lee and Seung),
-    `codes *= X^T bases / (codes bases^T bases)` and `bases *= X codes / (bases codes^T codes)`, always in float32.
-    Official code: codes start at softmax(X^T bases), 6 steps in training and 7 in evaluation, gradients through all.
+    `codes *= X^T bases / (codes bases^T bases)` and `bases *= X codes / (bases codes^T codes)`, always in float32 or
+    more. Official code: codes start at softmax(X^T bases), 6 steps in training and 7 in evaluation, then a last update
+    of the codes. `gradient="full"` flows through all of it (the PyTorch release, whose `no_grad` is commented out,
+    ham_head.py:45); `"one-step"` through the last update and the reconstruction alone (JSeg; HamNet).
     """
 
-    def __init__(self, channels: int, rank: int, steps: int = 6, evaluation_steps: int = 7, seed: int = 0) -> None:
+    def __init__(
+        self,
+        channels: int,
+        rank: int,
+        steps: int = 6,
+        evaluation_steps: int = 7,
+        seed: int = 0,
+        gradient: str = "full",
+    ) -> None:
         super().__init__(channels * rank)
+        self.gradient = gradient
         self.rank = rank
         self.steps = steps
         self.evaluation_steps = evaluation_steps
@@ -53,17 +73,19 @@ class NMF(Stochastic):
         return F.normalize(self.uniform(batch, device).view(batch, dim, rank), dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             batch, dim, height, width = x.shape
-            pixels = x.float().permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, D): a view of channels-last memory
-            bases = self.initial_bases(batch, dim, self.rank, x.device)
-            codes = torch.softmax(INVERSE_TEMPERATURE * (pixels @ bases), dim=-1)
+            pixels = x.to(torch.promote_types(x.dtype, torch.float32))
+            pixels = pixels.permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, D): a view of channels-last memory
+            seen = pixels if self.gradient == "full" else pixels.detach()
+            bases = self.initial_bases(batch, dim, self.rank, x.device).to(pixels.dtype)
+            codes = torch.softmax(INVERSE_TEMPERATURE * (seen @ bases), dim=-1)
             for _ in range(self.steps if self.training else self.evaluation_steps):
-                codes = _updated_codes(pixels, bases, codes)
-                projected = pixels.mT @ codes
+                codes = _updated_codes(seen, bases, codes)
+                projected = seen.mT @ codes
                 bases = bases * projected / (bases @ (codes.mT @ codes) + EPSILON)
             codes = _updated_codes(pixels, bases, codes)
-            return (codes @ bases.mT).view(batch, height, width, dim).permute(0, 3, 1, 2)
+            return (codes @ bases.mT).view(batch, height, width, dim).permute(0, 3, 1, 2).to(x.dtype)
 
 
 def _updated_codes(pixels: Tensor, bases: Tensor, codes: Tensor) -> Tensor:
@@ -71,13 +93,13 @@ def _updated_codes(pixels: Tensor, bases: Tensor, codes: Tensor) -> Tensor:
 
 
 class Hamburger(nn.Module):
-    """`relu(x + GN(Conv1x1(NMF(relu(Conv1x1(x))))))`: `(B, C, H, W) -> (B, C, H, W)`. Official code: ham_head.py."""
+    """`relu(x + norm(Conv1x1(NMF(relu(Conv1x1(x))))))`: `(B, C, H, W) -> (B, C, H, W)`. Official code: ham_head.py."""
 
-    def __init__(self, channels: int, rank: int) -> None:
+    def __init__(self, channels: int, rank: int, norm: nn.Module, gradient: str = "full") -> None:
         super().__init__()
         self.enter = nn.Conv2d(channels, channels, 1)
-        self.nmf = NMF(channels, rank)
-        self.leave = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), nn.GroupNorm(32, channels))
+        self.nmf = NMF(channels, rank, gradient=gradient)
+        self.leave = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), norm)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.leave(self.nmf(F.relu(self.enter(x)))))

@@ -1,11 +1,11 @@
-"""SegNeXt: encoder, decoder, and the upsampling to the input's size (Sec. 3)."""
+"""SegNeXt: encoder, decoder, and the upsampling to the input's size (Sec. 3); MSCAN with a classifier (Table 3)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from segnext.config import Model
+from segnext.config import TASKS, Model
 from segnext.decoder import HamDecoder, MLPDecoder, resize
 from segnext.mscan import MSCAN
 
@@ -14,22 +14,76 @@ class SegNeXt(nn.Module):
     """The segmentation network: `(B, 3, H, W) -> (B, classes, H, W)` class scores, for any H, W >= 32.
 
     `model.encoder(x)` gives the four stages' outputs, `model.logits(x)` the scores before the final upsampling.
-    Everything is kept in channels-last memory. Raises `ValueError` for an image smaller than 32 pixels.
+    Everything is kept in channels-last memory. With another `Model.encoder` it is the network that SegNeXt is compared
+    with. Raises `ValueError` for an image smaller than 32 pixels.
     """
 
     def __init__(self, model: Model, classes: int, dropout: float = 0.1) -> None:
         super().__init__()
         self.config = model
-        self.encoder = MSCAN(model)
-        decoder = MLPDecoder if model.decoder == "a" else HamDecoder
-        self.decoder = decoder(model, classes, dropout)
+        self.encoder: nn.Module
+        self.decoder: nn.Module
+        if model.encoder.startswith("segformer"):
+            from segnext.segformer import segformer
+
+            self.encoder, self.decoder = segformer(model, classes, dropout)
+        else:
+            self.encoder = _encoder(model)
+            self.decoder = (MLPDecoder if model.decoder == "a" else HamDecoder)(model, classes, dropout)
         self.to(memory_format=torch.channels_last)
 
     def logits(self, x: Tensor) -> Tensor:
         """`(B, 3, H, W) -> (B, classes, H/s, W/s)`, s = 8 for decoder (c)."""
-        if min(x.shape[2:]) < 32:
-            raise ValueError(f"images of {x.shape[2]}x{x.shape[3]} pixels are too small: stage 4 needs at least 32x32")
-        return self.decoder(self.encoder(x.contiguous(memory_format=torch.channels_last)))
+        return self.decoder(self.encoder(_checked(x)))
 
     def forward(self, x: Tensor) -> Tensor:
         return resize(self.logits(x), x.shape[2:])
+
+
+class MSCANClassifier(nn.Module):
+    """The encoder with a linear layer on the mean of stage 4: `(B, 3, H, W) -> (B, classes)`.
+
+    Table 3, and what the encoder is pretrained as. Paper: silent; VAN's classification code, which the authors used
+    (issue 33): the mean of the normalised pixels, then one linear layer.
+    """
+
+    def __init__(self, model: Model, classes: int = 1000) -> None:
+        super().__init__()
+        if model.encoder not in ("mscan", "van"):
+            raise ValueError(f"Model.encoder: {model.encoder!r} has no classifier here; mscan and van have")
+        self.config = model
+        self.encoder = MSCAN(model)
+        self.classifier = nn.Linear(model.widths.channels[-1], classes)
+        nn.init.trunc_normal_(self.classifier.weight, std=0.02)  # VAN's classification code
+        nn.init.zeros_(self.classifier.bias)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.encoder(_checked(x))[-1].mean(dim=(2, 3)))
+
+
+def build_network(
+    model: Model, classes: int, task: str = "segmentation", dropout: float = 0.1
+) -> SegNeXt | MSCANClassifier:
+    """The network that a model value names, for a task: the one place where values become networks."""
+    match task:
+        case "segmentation":
+            return SegNeXt(model, classes, dropout)
+        case "classification":
+            return MSCANClassifier(model, classes)
+        case _:
+            raise ValueError(f"task: {task!r} is not one of {', '.join(TASKS)}")
+
+
+def _encoder(model: Model) -> nn.Module:
+    if model.encoder.startswith("convnext"):
+        from segnext.convnext import ConvNeXt
+
+        return ConvNeXt(model)
+    return MSCAN(model)
+
+
+def _checked(x: Tensor) -> Tensor:
+    if min(x.shape[2:]) < 32:
+        raise ValueError(f"images of {x.shape[2]}x{x.shape[3]} pixels are too small: stage 4 needs at least 32x32")
+    return x.contiguous(memory_format=torch.channels_last)

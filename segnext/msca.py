@@ -1,4 +1,4 @@
-"""Multi-scale convolutional attention: Eqs. 1-2 and Fig. 2 (b)."""
+"""Multi-scale convolutional attention, Eqs. 1-2 and Fig. 2 (b); large-kernel attention, "w/o MSCA" of Table 8."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 
-def depthwise(channels: int, height: int, width: int) -> nn.Conv2d:
+def depthwise(channels: int, height: int, width: int, dilation: int = 1) -> nn.Conv2d:
     """A depth-wise convolution that keeps the size. Official code: all encoder convolutions have biases."""
-    return nn.Conv2d(channels, channels, (height, width), padding=(height // 2, width // 2), groups=channels)
+    padding = (height // 2 * dilation, width // 2 * dilation)
+    return nn.Conv2d(channels, channels, (height, width), padding=padding, dilation=dilation, groups=channels)
 
 
 class MSCA(nn.Module):
@@ -35,3 +36,20 @@ class MSCA(nn.Module):
             scales = scales + strip(local)
         weights = self.mix(scales)
         return weights * x if self.attention else weights
+
+
+class LKA(nn.Module):
+    """`Att = Conv1x1(DW-D-Conv(DW-Conv(F)))`, `Out = Att * F`; `(B, C, H, W) -> (B, C, H, W)`.
+
+    VAN's large-kernel attention (Guo et al., "Visual Attention Network", Eqs. 1-2): 5x5, then 7x7 with dilation 3, then
+    1x1. Table 8 puts it in the place of MSCA.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.local = depthwise(channels, 5, 5)
+        self.dilated = depthwise(channels, 7, 7, dilation=3)
+        self.combine = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.combine(self.dilated(self.local(x))) * x

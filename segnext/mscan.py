@@ -1,30 +1,41 @@
-"""MSCAN, the convolutional encoder: Sec. 3.1, Fig. 2 (a), Table 2."""
+"""MSCAN, the convolutional encoder: Sec. 3.1, Fig. 2 (a), Table 2; and VAN, which Table 8's digits belong to."""
 
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segnext.config import Model
-from segnext.msca import MSCA, depthwise
+from segnext.msca import LKA, MSCA, depthwise
 from segnext.stochastic import DropPath
 
 LAYER_SCALE = 1e-2  # Official code: mscan.py:131-135; absent from the paper
+
+
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of every pixel: `(B, C, H, W) -> (B, C, H, W)`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = x.permute(0, 2, 3, 1)  # channels-last in memory: both permutes are views
+        return F.layer_norm(pixels, self.normalized_shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
 
 
 class Attention(nn.Module):
     """1x1, GELU, MSCA, 1x1 and a shortcut: `(B, C, H, W) -> (B, C, H, W)`.
 
     Fig. 2 (a); the shortcut is only in the code (mscan.py:104-109; the authors, issue 22: "follow the setting of VAN").
+    `msca` is MSCA or what Table 8 puts in its place.
     """
 
-    def __init__(self, channels: int, model: Model) -> None:
+    def __init__(self, channels: int, msca: MSCA | LKA) -> None:
         super().__init__()
         self.enter = nn.Conv2d(channels, channels, 1)
         self.activation = nn.GELU()
-        self.msca = MSCA(channels, model.branches, model.channel_mixing, model.attention)
+        self.msca = msca
         self.leave = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,13 +55,16 @@ class FeedForward(nn.Sequential):
 
 
 class Block(nn.Module):
-    """A building block of MSCAN: `(B, C, H, W) -> (B, C, H, W)`. Fig. 2 (a); layer scale, drop path: official code."""
+    """A building block of MSCAN: `(B, C, H, W) -> (B, C, H, W)`. Fig. 2 (a); layer scale, drop path: official code.
+
+    `encoder_norm="ln"` is what Sec. 3.1 argues against: the two norms in front of attention and feed-forward network.
+    """
 
     def __init__(self, channels: int, ratio: int, drop_path: float, model: Model) -> None:
         super().__init__()
-        self.norm1 = nn.BatchNorm2d(channels)
-        self.attention = Attention(channels, model)
-        self.norm2 = nn.BatchNorm2d(channels)
+        self.norm1 = _block_norm(channels, model)
+        self.attention = Attention(channels, _mixer(channels, model))
+        self.norm2 = _block_norm(channels, model)
         self.feed_forward = FeedForward(channels, ratio)
         self.scale1 = nn.Parameter(torch.full((channels,), LAYER_SCALE))
         self.scale2 = nn.Parameter(torch.full((channels,), LAYER_SCALE))
@@ -62,27 +76,43 @@ class Block(nn.Module):
         return x + self.drop_path2(self.scale2[:, None, None] * self.feed_forward(self.norm2(x)))
 
 
+def _block_norm(channels: int, model: Model) -> nn.Module:
+    return nn.BatchNorm2d(channels) if model.encoder_norm == "bn" else ChannelNorm(channels, eps=_epsilon(model))
+
+
+def _mixer(channels: int, model: Model) -> MSCA | LKA:
+    if model.mixer == "lka":
+        return LKA(channels)
+    return MSCA(channels, model.branches, model.channel_mixing, model.attention)
+
+
+def _epsilon(model: Model) -> float:
+    return 1e-6 if model.encoder == "van" else 1e-5  # Official code: van.py, partial(LayerNorm, eps=1e-6); mscan.py:215
+
+
 class Stage(nn.Module):
     """Down-sampling, blocks, and a LayerNorm over channels: `(B, C, H, W) -> (B, D, ceil(H/s), ceil(W/s))`, s = 4 or 2.
 
-    Paper: each down-sampling is one 3x3 convolution with stride 2 and a BN. Official code: the first stage has two
-    (mscan.py:42-50), and every stage ends in a LayerNorm (mscan.py:215).
+    Paper: each down-sampling is one 3x3 convolution with stride 2 and a BN. Official code: MSCAN's first stage has two
+    (mscan.py:42-50), VAN's one 7x7 with stride 4 (van.py), and every stage ends in a LayerNorm (mscan.py:215).
     """
 
     def __init__(self, entering: int, channels: int, ratio: int, drop_paths: list[float], model: Model) -> None:
         super().__init__()
-        if entering == 3:
+        if entering == 3 and model.encoder == "van":
+            convolution = nn.Conv2d(entering, channels, 7, stride=4, padding=3)
+            # Named, because `0` and `1` of a first stage are those of MSCAN's stem in segnext.checkpoints.
+            self.downsample = nn.Sequential(OrderedDict(proj=convolution, norm=nn.BatchNorm2d(channels)))
+        elif entering == 3:
             half = channels // 2
-            layers = [*_downsample(entering, half), nn.GELU(), *_downsample(half, channels)]
+            self.downsample = nn.Sequential(*_downsample(entering, half), nn.GELU(), *_downsample(half, channels))
         else:
-            layers = _downsample(entering, channels)
-        self.downsample = nn.Sequential(*layers)
+            self.downsample = nn.Sequential(*_downsample(entering, channels))
         self.blocks = nn.Sequential(*(Block(channels, ratio, rate, model) for rate in drop_paths))
-        self.norm = nn.LayerNorm(channels)
+        self.norm = ChannelNorm(channels, eps=_epsilon(model))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.blocks(self.downsample(x))
-        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # channels-last in memory: both permutes are views
+        return self.norm(self.blocks(self.downsample(x)))
 
 
 def _downsample(entering: int, leaving: int) -> list[nn.Module]:
@@ -90,7 +120,11 @@ def _downsample(entering: int, leaving: int) -> list[nn.Module]:
 
 
 class MSCAN(nn.Module):
-    """The encoder: `(B, 3, H, W) ->` the four stages' outputs, `(B, C_i, H/4, W/4)` down to `(B, C_4, H/32, W/32)`."""
+    """The encoder: `(B, 3, H, W) -> (B, C1, H/4, W/4), (B, C2, H/8, W/8), (B, C3, H/16, W/16), (B, C4, H/32, W/32)`.
+
+    Sizes are rounded up. With `encoder="van"` it is VAN (Guo et al., "Visual Attention Network"): the same four
+    stages with LKA, another stem and another epsilon.
+    """
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -101,7 +135,7 @@ class MSCAN(nn.Module):
             Stage(enter, channels, ratio, rate.tolist(), model)
             for enter, channels, ratio, rate in zip(entering, size.channels, size.expansion_ratios, rates, strict=True)
         )
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         features = []
@@ -111,7 +145,7 @@ class MSCAN(nn.Module):
         return features
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """Official code: convolutions normal with std sqrt(2 / fan-out), biases zero (mscan.py, init_weights)."""
     if isinstance(module, nn.Conv2d):
         fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups

@@ -46,16 +46,26 @@ class Cell:
 def select(
     selectors: Sequence[str], protocol: Protocol, rows: Sequence[str] | None, seeds: Sequence[int] | None
 ) -> list[Selection]:
-    """Read `STUDY[/ROW][@seed]` (or `all`); `rows` and `seeds` narrow. `ValueError` suggests nearest names."""
+    """Read `STUDY[/ROW][@seed]` (or `all`); `rows` and `seeds` narrow. `ValueError` suggests nearest names.
+
+    With `all`, `rows` are taken from every study that has them.
+    """
     chosen = []
-    for selector in studies() if list(selectors) == ["all"] else selectors:
+    everything = list(selectors) == ["all"]
+    for selector in studies() if everything else selectors:
         matched = _SELECTOR.match(selector)
         if matched is None:
             raise ValueError(f"{selector!r} is not of the form STUDY[/ROW][@seed], for example table7/c-stage1@0")
         found = study(matched["study"])
-        wanted = [matched["row"]] if matched["row"] else rows or [row.slug for row in found.trained]
+        known = [row.slug for row in found.trained]
+        wanted = [matched["row"]] if matched["row"] else rows or known
+        if everything:
+            wanted = [slug for slug in wanted if slug in known]
         seed = (int(matched["seed"]),) if matched["seed"] else tuple(seeds or protocol.seeds)
-        chosen.append(Selection(found, tuple(found.row(slug) for slug in wanted), seed))
+        if wanted:
+            chosen.append(Selection(found, tuple(found.row(slug) for slug in wanted), seed))
+    if not chosen:
+        raise ValueError(f"no study has a row named {' or '.join(rows or ())}; python -m studies.list shows them")
     return chosen
 
 

@@ -174,12 +174,12 @@ def _measure_costs(console: Console, unmeasured: list[tuple[str, Cost]], store: 
         from segnext.cost import measure
         from studies.provenance import provenance
 
-        origin = provenance()
+        origin, missing = provenance(), Counter[str]()
         for number, (label, cost) in enumerate(unmeasured, start=1):
             try:
                 measured = dataclasses.asdict(measure(cost))
             except ModuleNotFoundError as error:  # an optional extra: the others' costs do not depend on it
-                console.print(f"cost {number}/{len(unmeasured)} {label}: not measured: {error}")
+                missing[str(error)] += 1
                 continue
             record = {"id": cost.id, "kind": "cost", "config": canonical(cost), **measured, "provenance": origin}
             store.add(record)
@@ -187,6 +187,8 @@ def _measure_costs(console: Console, unmeasured: list[tuple[str, Cost]], store: 
                 f"cost {number}/{len(unmeasured)} {label}: {measured['params']:,} parameters, "
                 f"{measured['gmacs']:.4f} G at {cost.height}x{cost.width}"
             )
+        for reason, count in missing.items():
+            console.print(f"{count} of {len(unmeasured)} costs are not measured: {reason}", markup=False)
 
 
 def _write_spec(cell: Cell, data_root: Path | None, execution: Execution, command: str) -> None:

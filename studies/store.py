@@ -221,7 +221,7 @@ class Store:
 
 def row_cost(panel: Panel, row: Row | Reported) -> Cost | None:
     """The cost that a table prints for a row: its full-size model at the panel's input size and class count."""
-    return None if row.model is None else Cost(row.model, panel.classes, *panel.input_size)
+    return None if row.model is None else Cost(row.model, panel.classes, *panel.input_size, task=panel.task)
 
 
 def difference(old: Any, new: Any, path: str = "") -> str | None:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from segnext import config
 from segnext.config import SIZES, Cost, Data, Execution, Model, Run, Train, canonical
+from studies.protocols import protocol
+from studies.tables import table7
 
 RUN = Run("test", 1, Model("T"), Data("camvid", 11, (480, 360), (352, 480)), Train(iterations=100))
 
@@ -22,6 +24,7 @@ def changed(name: str, value: object) -> object:
         "c": "a",
         (7, 11, 21): (7,),
         None: (1, 4) if name == "stages" else 0.7 if name == "drop_path" else 8,
+        **{choices[0]: choices[1] for choices in config.CHOICES.values()},
     }
     if isinstance(value, bool):
         return not value
@@ -40,6 +43,43 @@ def test_every_field_of_model_data_and_train_changes_the_id(part: str, name: str
     value = getattr(RUN, part)
     other = dataclasses.replace(value, **{name: changed(name, getattr(value, name))})
     assert dataclasses.replace(RUN, **{part: other}).id != RUN.id
+
+
+# Ids of runs and costs that were recorded before Model and Cost got more fields.
+RECORDED = {
+    ("camvid-half", "a"): "7f8a0bd176d9",
+    ("camvid-half", "b"): "aeb742c3a3a5",
+    ("camvid-half", "c"): "b5a38a6d0362",
+    ("camvid-half", "c-stage1"): "2974937e21f7",
+    ("quick", "a"): "b59f8989c2ba",
+    ("quick", "b"): "7ddf8a57eb5a",
+    ("quick", "c"): "9df38535f936",
+    ("quick", "c-stage1"): "87a1688b4fb5",
+}
+RECORDED_COSTS = {
+    "a": "cost-a1313186251a",
+    "b": "cost-9e41d6bc708d",
+    "c": "cost-e0082323732a",
+    "c-stage1": "cost-2dd3dc5a7466",
+}
+
+
+def test_fields_that_came_later_leave_recorded_ids_alone():
+    rows = {row.slug: row for row in table7.STUDY.rows}
+    found = {(name, slug): protocol(name).run(table7.STUDY.panel(), rows[slug], seed=0).id for name, slug in RECORDED}
+    assert found == RECORDED
+    assert {slug: Cost(rows[slug].model, 150, 512, 512).id for slug in RECORDED_COSTS} == RECORDED_COSTS
+    assert Cost(Model("T"), 1000, 224, 224).id != Cost(Model("T"), 1000, 224, 224, task="classification").id
+
+
+@pytest.mark.parametrize("name", config.CHOICES)
+def test_every_choice_is_another_id_and_the_default_is_the_frozen_one(name: str):
+    (field,) = (f for f in dataclasses.fields(Model) if f.name == name)
+    assert field.default == field.metadata["frozen"] == config.CHOICES[name][0]
+    models = [Model(**{name: choice}) for choice in config.CHOICES[name]]
+    assert len({config.digest(canonical(model)) for model in models}) == len(models)
+    with pytest.raises(ValueError, match=rf"Model\.{name}: 'x' is not one of"):
+        Model(**{name: "x"})
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"protocol": "x"}, {"protocol_version": 2}, {"init": "file"}])
@@ -79,6 +119,40 @@ def test_one_architecture_is_one_value():
     assert Model("T", nmf_rank=16, drop_path=0.1, stages=[2, 3, 4], branches=[7, 11, 21]) == Model("T")
     assert Model("T", nmf_rank=16) != Model("T", nmf_rank=32)
     assert Model("B", nmf_rank=16).widths.nmf_rank == 16
+
+
+def test_vans_mixer_is_lka_however_it_is_spelled():
+    assert Model("S", encoder="van") == Model("S", encoder="van", mixer="lka")
+    assert Model("S", encoder="van") != Model("S", mixer="lka")
+
+
+def test_an_encoder_with_widths_of_its_own_brings_them():
+    convnext, segformer = Model("B", encoder="convnext_tiny"), Model(encoder="segformer_b2")
+    assert canonical(convnext)["channels"] == [96, 192, 384, 768]
+    assert canonical(convnext)["decoder_channels"] == canonical(Model("B"))["decoder_channels"]
+    assert canonical(segformer)["decoder_channels"] == 768
+    assert Model("B", encoder="convnext_tiny", drop_path=0.1) == convnext
+
+
+@pytest.mark.parametrize(
+    ("unread", "named"),
+    [
+        ({"encoder": "van", "branches": (7,)}, "branches"),
+        ({"mixer": "lka", "attention": False}, "attention"),
+        ({"encoder": "convnext_tiny", "mixer": "lka"}, "mixer"),
+        ({"encoder": "convnext_tiny", "encoder_norm": "ln"}, "encoder_norm"),
+        ({"decoder": "a", "context": "nl"}, "context"),
+        ({"decoder": "a", "head_norm": "bn"}, "head_norm"),
+        ({"context": "ema", "nmf_gradient": "one-step"}, "nmf_gradient"),
+        ({"context": "none", "nmf_rank": 8}, "nmf_rank"),
+        ({"encoder": "segformer_b0", "size": "B"}, "size"),
+        ({"encoder": "segformer_b0", "decoder": "b"}, "decoder"),
+        ({"encoder": "segformer_b0", "context": "nl"}, "context"),
+    ],
+)
+def test_a_field_that_an_architecture_does_not_read_is_refused(unread: dict, named: str):
+    with pytest.raises(ValueError, match=rf"Model\.{named}: .* has no effect.*leave it at"):
+        Model(**unread)
 
 
 @given(st.integers(0, 10**9), st.sampled_from(list(SIZES)))

@@ -170,8 +170,10 @@ def test_unknown_study_exits_2_with_the_nearest_name(results, out, capsys):
 
 
 def test_nothing_measured_renders_pending(results, out):
-    files = render(out)
-    assert set(files) == {"index.html", "table7.md", "table7.tex", "table7.csv", "table7-claims.csv"}
+    files = render(out, "table7")
+    whole = {f"costs-not-reproduced.{ending}" for ending in ("md", "tex", "csv")}
+    own = {"table7.md", "table7.tex", "table7.csv", "table7-claims.csv"}
+    assert set(files) == {"index.html", *own, *whole}
     assert b"0 of 12 runs finished" in files["index.html"]
     assert {line["protocol"] for line in lines_of(files, "table7.csv")} == {"paper"}
     assert {line["miou_ss_verdict"] for line in lines_of(files, "table7.csv")} == {"pending"}
@@ -377,17 +379,95 @@ def test_terminal_says_what_was_written_relative_to_here(results, out, capsys, m
     monkeypatch.chdir(out.parent)
     for row in STUDY.trained:
         add_cost(Store(results), STUDY, row)
-    render(Path("out"))
+    render(Path("out"), "table7")
     text = capsys.readouterr().out
     assert "wrote out/index.html" in text
-    assert "wrote out/table7.{csv,md,tex}" in text
-    assert "derived results/table7.csv" in text
+    assert "wrote out/{table7,costs-not-reproduced}.{csv,md,tex}" in text
+    assert "derived results/{table2,table3," in text
     assert "✓ supported" in text
+    render(Path("out"))
+    assert "1 supported" in capsys.readouterr().out  # several studies: a line each
 
 
-def test_every_declared_claim_is_in_the_summary(results, out):
-    text = render(out)["index.html"].decode()
+def test_every_declared_claim_is_in_the_summary(rendered):
+    """Those that nothing was measured for are folded away, and not a word shorter."""
+    ids = Page(rendered[1]["index.html"].decode()).ids
     for study in study_module.studies().values():
         for claim in study.claims:
             assert isinstance(claim, Claim)
-            assert f'id="claims-{claim.slug}"' in text
+            assert ids.count(f"claims-{claim.slug}") + ids.count(f"claims-pending-{claim.slug}") == 1
+    assert "claims-t7-c-a-miou_ss" in ids
+    assert "claims-pending-t3-van-T" in ids
+
+
+def measured_as_released(store: Store) -> None:
+    """The costs that tests/fixtures/costs.csv holds for rows of Tables 9 and 6."""
+    for study, row, dataset, parameters, gmacs in (
+        ("table9", "t", "cityscapes", 4_229_747, 50.5382),
+        ("table9", "l", "cityscapes", 48_792_275, 553.7042),
+        ("table9", "s", "cityscapes", 13_899_219, 150.0),  # no such measurement: nothing explains it
+        ("table6", "full", "imagenet1k", 4_160_584, 0.8915),
+    ):
+        declared = study_module.study(study)
+        cost = row_cost(declared.panel(dataset), declared.row(row))
+        counted = {"params": parameters, "gmacs": gmacs, "gmacs_fvcore": gmacs}
+        store.add({"id": cost.id, "kind": "cost", "config": canonical(cost), **counted, "provenance": PROVENANCE})
+
+
+def test_costs_that_do_not_reproduce_are_listed_with_the_rows_reason(results, out):
+    measured_as_released(Store(results))
+    files = render(out, "table9")
+    lines = {line["row"]: line for line in lines_of(files, "costs-not-reproduced.csv")}
+    assert set(lines) == {"l", "s"}
+    assert lines["l"]["dataset"] == "cityscapes"
+    assert float(lines["l"]["difference"]) == pytest.approx(-23.7958)
+    assert "8.25 times" in lines["l"]["reason"]
+    assert lines["s"]["reason"] == "unexplained"
+    page = files["index.html"].decode()
+    assert 'class="verdict unexplained"' in page
+    assert "2 of the 3 printed costs" in page
+    for name in ("costs-not-reproduced.md", "costs-not-reproduced.tex", "table9.md"):
+        assert "8.25 times" in files[name].decode()
+
+
+def test_a_table_about_several_datasets_has_a_block_for_each(results, out):
+    store = Store(results)
+    measured_as_released(store)
+    study = study_module.study("table9")
+    run = PROTOCOLS["paper"].run(study.panel("cityscapes"), study.row("t"), 0)
+    add_run(store, study, study.row("t"), "paper", 0, 40.0)  # on the first: ADE20K
+    files = render(out, "table9", "table6")
+    rows = [line for line in lines_of(files, "table9.csv") if line["row"] == "t"]
+    assert [(line["dataset"], line["miou_ss_n"]) for line in rows] == [
+        ("ade20k", "1"),
+        ("cityscapes", "0"),
+        ("coco_stuff164k", "0"),
+    ]
+    assert rows[1]["gflops_agrees"] == "agrees"
+    assert rows[1]["params_m"] == "4.229747"  # not printed in that panel, and shown all the same
+    assert "params_m_agrees" not in rows[1] or rows[1]["params_m_agrees"] == ""
+    assert run.id not in files["index.html"].decode()
+    page = Page(files["index.html"].decode())
+    assert {"table9-ade20k-costs", "table9-cityscapes-costs", "table9-paper-cityscapes"} <= set(page.ids)
+    assert {"table6-imagenet1k-costs", "table6-paper-imagenet1k", "table6-paper-ade20k"} <= set(page.ids)
+    assert "no recipe for ImageNet-1K yet" in files["index.html"].decode()
+
+
+def test_what_the_paper_prints_elsewhere_stands_beside_the_printed_value(results, out):
+    fabricate(results, protocol="paper")
+    files = render(out, "table7")
+    row = next(line for line in lines_of(files, "table7.csv") if line["row"] == "c")
+    assert (row["miou_ss_printed"], row["miou_ss_printed_elsewhere"]) == ("41.1", "Table 8: 41.0")
+    assert "41.1 (Table 8: 41.0)" in files["table7.md"].decode()
+
+
+def test_a_claim_about_a_peer_is_judged_on_comparable_runs_alone(results, out):
+    store, study = Store(results), study_module.study("table9")
+    for seed in range(3):
+        add_run(store, study, study.row("t"), "paper", seed, 41.0 + 0.1 * seed)
+        add_run(store, study, study.row("t"), "camvid", seed, 41.0 + 0.1 * seed)
+    claims = {(line["claim"], line["protocol"]): line for line in lines_of(render(out, "table9"), "table9-claims.csv")}
+    assert claims["t9-T-b0-ade20k", "paper"]["verdict"] == "supported"  # against the printed 37.4
+    assert float(claims["t9-T-b0-ade20k", "paper"]["difference"]) == pytest.approx(3.7)
+    assert claims["t9-T-b0-cityscapes", "paper"]["verdict"] == "pending"
+    assert ("t9-T-b0-ade20k", "camvid") not in claims

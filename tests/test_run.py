@@ -158,8 +158,15 @@ def test_selectors_name_studies_rows_and_seeds():
     assert whole.seeds == quick.seeds
     (one,) = select(["table7/c-stage1@5"], quick, ["a"], [1])
     assert ([row.slug for row in one.rows], one.seeds) == (["c-stage1"], (5,))
-    (narrowed,) = select(["all"], quick, ["c", "a"], [4])
+    (narrowed,) = select(["table7"], quick, ["c", "a"], [4])
     assert ([row.slug for row in narrowed.rows], narrowed.seeds) == (["c", "a"], (4,))
+    everywhere = select(["all"], quick, ["t", "c"], None)  # from every study that has such a row
+    assert {(s.study.slug, tuple(row.slug for row in s.rows)) for s in everywhere} >= {
+        ("table7", ("c",)),
+        ("table9", ("t",)),
+    }
+    with pytest.raises(ValueError, match="no study has a row named nothing"):
+        select(["all"], quick, ["nothing"], None)
 
 
 def test_a_study_runs_end_to_end_and_a_second_time_starts_nothing(results: Path, runs: Path):

@@ -1,0 +1,59 @@
+"""The whole report in a line per table: which costs agree, how its claims stand, how many runs are finished."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from reports.discrepancies import cost_verdicts
+from reports.evidence import Evidence
+from reports.table import Cell, Column, Line, Source, Table
+from reports.verdicts import RULES
+
+
+def overview_table(everything: Sequence[Evidence]) -> Table:
+    """One line per study. Runs that were cut short are left out."""
+    protocols = list(dict.fromkeys(v.protocol.name for evidence in everything for v in evidence.variants if v.full))
+    columns = [
+        Column("Table", align="left"),
+        Column("Datasets", align="text"),
+        Column("agree with print", "Costs", align="left"),
+        Column("claims", "Costs", align="left"),
+    ]
+    for name in protocols:
+        columns += [Column(title, f"Protocol {name}", align="left") for title in ("runs", "claims")]
+    lines = []
+    for evidence in everything:
+        study = evidence.study
+        cells = [
+            Cell(study.number, sources=(Source(study.number, f"#{study.slug}"),)),
+            Cell(", ".join(panel.title for panel in study.panels)),
+            _agreeing(cost_verdicts(evidence)),
+            _counted(evidence.judge_cost(claim).verdict for claim in evidence.cost_claims),
+        ]
+        for name in protocols:
+            variants = [v for v in evidence.variants if v.full and v.protocol.name == name]
+            planned = sum(variant.planned for variant in variants)
+            finished = sum(len(variant.finished) for variant in variants)
+            cells.append(Cell(f"{finished} of {planned}" if planned else "–"))
+            cells.append(_counted(variant.judge(claim).verdict for variant in variants for claim in variant.claims))
+        lines.append(Line(study.slug, tuple(cells)))
+    caption = (
+        "Printed costs that the measured ones agree with; how the claims about costs, and those about accuracies under "
+        "each protocol, stand; finished runs.",
+    )
+    return Table("overview", "Every table at a glance", caption, tuple(columns), tuple(lines))
+
+
+def _agreeing(verdicts: Sequence[str]) -> Cell:
+    counts = Counter(verdicts)
+    if not verdicts:
+        return Cell()
+    waiting = f", {counts['pending']} pending" if counts["pending"] else ""
+    return Cell(f"{counts['agrees']} of {len(verdicts)}{waiting}")
+
+
+def _counted(verdicts: Iterable[str]) -> Cell:
+    """`3 supported, 1 pending`, in the order of the rules."""
+    counts = Counter(verdicts)
+    return Cell(", ".join(f"{counts[word]} {word}" for word in RULES if counts[word]) or "–")

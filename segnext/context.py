@@ -1,0 +1,160 @@
+"""Global context in the decoder: Ham (Sec. 3.2) and what Table 5 and appendix Table 2 put in its place.
+
+Each module replaces the Hamburger alone, between the decoder's squeezing and aligning convolutions: that reading gives
+the printed parameters and FLOPs (`architectures.md`, section 2). Written from the modules' papers and measured costs.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segnext.config import Model
+from segnext.ham import Hamburger, full_precision
+from segnext.msca import MSCA
+from segnext.mscan import Attention, initialise
+
+
+def head_norm(channels: int, model: Model) -> nn.GroupNorm | nn.BatchNorm2d:
+    """The decoder's normalisation. Official code: GN with 32 groups; the paper names no other than BN."""
+    return nn.GroupNorm(32, channels) if model.head_norm == "gn" else nn.BatchNorm2d(channels)
+
+
+def context_module(channels: int, model: Model) -> nn.Module:
+    """What stands between the squeezing and the aligning convolution: `(B, C, H, W) -> (B, C, H, W)`."""
+    match model.context:
+        case "ham":
+            return Hamburger(channels, model.widths.nmf_rank, head_norm(channels, model), model.nmf_gradient)
+        case "nl":
+            return NonLocal(channels, head_norm(channels, model))
+        case "cc":
+            return CrissCross(channels)
+        case "ema":
+            return EMA(channels, head_norm(channels, model))
+        case "msca":
+            return MSCAHead(channels)
+        case _:
+            return nn.Identity()  # "none": the bare template, squeeze and align
+
+
+class NonLocal(nn.Module):
+    """`x + norm(Conv1x1(softmax(query key^T / sqrt(C/2)) value))`: `(B, C, H, W) -> (B, C, H, W)`; O(N^2) in N = H W.
+
+    Table 5, "NL": Wang et al., "Non-local Neural Networks", embedded Gaussian. The printed costs are those of mmcv's
+    module: half the channels inside, three 1x1 convolutions with biases, scaled scores, a norm at the end.
+    """
+
+    def __init__(self, channels: int, norm: nn.GroupNorm | nn.BatchNorm2d) -> None:
+        super().__init__()
+        inner = channels // 2
+        self.query = nn.Conv2d(channels, inner, 1)
+        self.key = nn.Conv2d(channels, inner, 1)
+        self.value = nn.Conv2d(channels, inner, 1)
+        self.out = nn.Conv2d(inner, channels, 1, bias=False)
+        self.norm = norm
+
+    def initialise(self) -> None:
+        """mmcv: std 0.01 for the three projections and 0 for the last norm, so that the module starts as identity."""
+        for convolution in (self.query, self.key, self.value):
+            nn.init.normal_(convolution.weight, 0, 0.01)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = (project(x).flatten(2) for project in (self.query, self.key, self.value))  # (B, C/2, N)
+        scores = query.mT @ key / math.sqrt(query.shape[1])  # (B, N, N)
+        gathered = torch.softmax(scores, dim=-1) @ value.mT  # (B, N, C/2)
+        return x + self.norm(self.out(gathered.mT.unflatten(2, x.shape[2:])))
+
+
+class CrissCross(nn.Module):
+    """Each pixel attends to its row and column, twice with the same weights: `(B, C, H, W) -> (B, C, H, W)`.
+
+    Table 5, "CC": Huang et al., "CCNet", recurrence 2, with C/8 channels in query and key; `x + scale * gathered` with
+    scale learnt from 0. The field's standard definition: the printed 27.8 M and 35.7 G are not reproduced by it or by
+    any other that was tried (27.4 M, 32.9 G; `architectures.md`, section 2).
+    """
+
+    def __init__(self, channels: int, recurrence: int = 2) -> None:
+        super().__init__()
+        self.recurrence = recurrence
+        self.query = nn.Conv2d(channels, channels // 8, 1)
+        self.key = nn.Conv2d(channels, channels // 8, 1)
+        self.value = nn.Conv2d(channels, channels, 1)
+        self.scale = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(self.recurrence):
+            x = x + self.scale * self._gather(x)
+        return x
+
+    def _gather(self, x: Tensor) -> Tensor:
+        height = x.shape[2]
+        query, key, value = self.query(x), self.key(x), self.value(x)
+        # einsum, as in the public code: the paper's tool counts nothing for it.
+        column = torch.einsum("bchw,bciw->bhwi", query, key)
+        row = torch.einsum("bchw,bchj->bhwj", query, key)
+        itself = torch.eye(height, dtype=torch.bool, device=x.device)[:, None]  # (H, 1, H): a pixel is in its row, too
+        weights = torch.softmax(torch.cat([column.masked_fill(itself, -math.inf), row], dim=-1), dim=-1)
+        column, row = weights.split([height, x.shape[3]], dim=-1)
+        return torch.einsum("bciw,bhwi->bchw", value, column) + torch.einsum("bchj,bhwj->bchw", value, row)
+
+
+class EMA(nn.Module):
+    """Reconstructs each pixel from K bases found by expectation maximisation: `(B, C, H, W) -> (B, C, H, W)`.
+
+    Table 5, "EMA": Li et al., "Expectation-Maximization Attention Networks". `relu(x + norm(Conv1x1(relu(R))))` with
+    R = bases codes^T of X = Conv1x1(x). E: `codes = softmax(X^T bases)` over the K bases; M: `bases = X codes`, the
+    weighted mean of the pixels, brought to unit length; `steps` times.
+
+    As public: no gradient flows through the iterations or into R, which leaves the first convolution without one, so it
+    is frozen (`requires_grad` False: Table 5's 27.4 M are the trainable parameters). The bases are a buffer that
+    training moves towards the batch's mean bases; evaluation starts from it and leaves it alone.
+    """
+
+    def __init__(self, channels: int, norm: nn.Module, bases: int = 64, steps: int = 3, momentum: float = 0.9) -> None:
+        super().__init__()
+        self.steps = steps
+        self.momentum = momentum
+        self.mid = nn.Conv2d(channels, channels, 1).requires_grad_(False)
+        self.out = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), norm)
+        self.bases: Tensor  # (1, C, K), columns of unit length
+        self.register_buffer("bases", F.normalize(torch.randn(1, channels, bases), dim=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.out(F.relu(self.reconstruct(self.mid(x)))))
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Replaces X by bases codes^T, in float32 or more: `(B, C, H, W) -> (B, C, H, W)`."""
+        with full_precision(x):
+            pixels = x.to(torch.promote_types(x.dtype, torch.float32)).flatten(2)  # (B, C, N)
+            bases = self.bases.to(pixels.dtype).expand(len(x), -1, -1)
+            for _ in range(self.steps):
+                codes = torch.softmax(torch.einsum("bcn,bck->bnk", pixels, bases), dim=-1)
+                bases = torch.einsum("bcn,bnk->bck", pixels, F.normalize(codes, p=1, dim=1))
+                bases = F.normalize(bases, dim=1)
+            if self.training:
+                mean = F.normalize(bases.mean(dim=0, keepdim=True), dim=1)
+                self.bases.mul_(self.momentum).add_(mean.to(self.bases.dtype), alpha=1 - self.momentum)
+            return torch.einsum("bck,bnk->bcn", bases, codes).unflatten(2, x.shape[2:]).to(x.dtype)
+
+
+class MSCAHead(nn.Module):
+    """MSCAN's attention in the decoder: `(B, C, H, W) -> (B, C, H, W)`. Appendix Table 2, "MSCA head".
+
+    1x1, GELU, MSCA, 1x1 and the shortcut, no norm: always the full MSCA, whatever the encoder's switches say.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.attention = Attention(channels, MSCA(channels, (7, 11, 21), channel_mixing=True, attention=True))
+
+    def initialise(self) -> None:
+        """Ours: as the same module in the encoder."""
+        self.apply(initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x)
