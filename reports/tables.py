@@ -181,10 +181,15 @@ def _printed(panel: Panel, row: Row | Reported, metric: str) -> Cell:
     if printed is None:
         return Cell(values=values)
     elsewhere = row.elsewhere(panel, metric)
-    text = "; ".join(f"{source}: {number(value, 1)}" for source, value in elsewhere.items())
+    text = "; ".join(f"{source}: {as_printed(value)}" for source, value in elsewhere.items())
     if elsewhere:
         values[f"{metric}_printed_elsewhere"] = text
-    return Cell(number(printed, 1) + (f" ({text})" if text else ""), values)
+    return Cell(as_printed(printed) + (f" ({text})" if text else ""), values)
+
+
+def as_printed(value: float) -> str:
+    """With one digit after the point, or none: 42 and 42.0 are different prints."""
+    return number(value, 0 if isinstance(value, int) else 1)
 
 
 def _trained(variant: Variant, row: Row | Reported) -> Cell:
