@@ -35,12 +35,15 @@ def cost_table(evidence: Evidence, panel: Panel) -> Table:
             found = _cost_cells(evidence, panel, row, metric, notes)
             cells += found if metric in panel.columns else found[1:2]
         lines.append(Line(row.slug, (*cells, _fvcore(evidence, panel, row)), isinstance(row, Reported)))
-    caption = (
+    caption: tuple[str, ...] = (
         f"Full-size rows at {height}×{width} with {panel.classes} classes, whatever was trained.",
         "FLOPs in G in the paper's convention: multiply-adds counted once, as the paper's tool did; fvcore's own count "
         "beside it.",
-        f"Agrees: within {verdicts.ROUNDING} of the printed value (a print is rounded to 0.1, sometimes twice).",
     )
+    if set(UNITS) & set(panel.columns):
+        caption += (
+            f"Agrees: within {verdicts.ROUNDING} of the printed value (a print is rounded to 0.1, sometimes twice).",
+        )
     title = "Costs" if len(study.panels) == 1 else f"Costs on {panel.title}"
     columns.append(Column("fvcore's count", "GFLOPs"))
     return Table(cost_slug(evidence, panel), title, caption, tuple(columns), tuple(lines), tuple(notes))
