@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from reports import verdicts
 from reports.evidence import UNITS, Evidence
 from reports.table import METRICS, Cell, Column, Line, Source, Table, number
-from reports.tables import cost_slug, cost_verdict
+from reports.tables import as_printed, cost_slug, cost_verdict
 from studies.study import Panel, Reported, Row
 
 SLUG = "costs-not-reproduced"
@@ -82,7 +82,7 @@ def _differing(evidence: Evidence) -> Iterator[Line]:
                 Cell(study.number, sources=(Source(study.number, f"#{cost_slug(evidence, panel)}-{row.slug}"),)),
                 Cell(panel.title),
                 Cell(METRICS[metric]),
-                Cell(number(printed, 1), {"printed": printed}),
+                Cell(as_printed(printed), {"printed": printed}),
                 Cell(shown, {"measured": measured}, sources=(Source(shown, record, "cost record"),)),
                 Cell(number(measured - printed, 3, signed=True), {"difference": measured - printed}),
                 Cell(why or verdict, {"reason": why or verdict}, verdict="" if why else verdict),

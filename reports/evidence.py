@@ -94,6 +94,17 @@ class Variant:
         """The lines that are measured."""
         return [line for line in self.lines if line["state"] == "done"]
 
+    @property
+    def telling(self) -> bool:
+        """Whether there is something to compare: with a print, or two rows of a seed that are not one run.
+
+        A run that several tables share would else open each of them with a single row.
+        """
+        if self.comparable or len(self.study.trained) == 1:
+            return bool(self.finished)
+        runs = {(line["seed"], line["run_id"]) for line in self.finished}
+        return len(runs) > len({seed for seed, _ in runs})
+
     def measured(self, row: str, metric: str) -> tuple[Seed, ...]:
         """The values of a row, one per finished seed."""
         found = (line for line in self.finished if line["row"] == row and line[MEASURED_AS[metric]] is not None)

@@ -35,12 +35,15 @@ def cost_table(evidence: Evidence, panel: Panel) -> Table:
             found = _cost_cells(evidence, panel, row, metric, notes)
             cells += found if metric in panel.columns else found[1:2]
         lines.append(Line(row.slug, (*cells, _fvcore(evidence, panel, row)), isinstance(row, Reported)))
-    caption = (
+    caption: tuple[str, ...] = (
         f"Full-size rows at {height}×{width} with {panel.classes} classes, whatever was trained.",
         "FLOPs in G in the paper's convention: multiply-adds counted once, as the paper's tool did; fvcore's own count "
         "beside it.",
-        f"Agrees: within {verdicts.ROUNDING} of the printed value (a print is rounded to 0.1, sometimes twice).",
     )
+    if set(UNITS) & set(panel.columns):
+        caption += (
+            f"Agrees: within {verdicts.ROUNDING} of the printed value (a print is rounded to 0.1, sometimes twice).",
+        )
     title = "Costs" if len(study.panels) == 1 else f"Costs on {panel.title}"
     columns.append(Column("fvcore's count", "GFLOPs"))
     return Table(cost_slug(evidence, panel), title, caption, tuple(columns), tuple(lines), tuple(notes))
@@ -181,10 +184,15 @@ def _printed(panel: Panel, row: Row | Reported, metric: str) -> Cell:
     if printed is None:
         return Cell(values=values)
     elsewhere = row.elsewhere(panel, metric)
-    text = "; ".join(f"{source}: {number(value, 1)}" for source, value in elsewhere.items())
+    text = "; ".join(f"{source}: {as_printed(value)}" for source, value in elsewhere.items())
     if elsewhere:
         values[f"{metric}_printed_elsewhere"] = text
-    return Cell(number(printed, 1) + (f" ({text})" if text else ""), values)
+    return Cell(as_printed(printed) + (f" ({text})" if text else ""), values)
+
+
+def as_printed(value: float) -> str:
+    """With one digit after the point, or none: 42 and 42.0 are different prints."""
+    return number(value, 0 if isinstance(value, int) else 1)
 
 
 def _trained(variant: Variant, row: Row | Reported) -> Cell:

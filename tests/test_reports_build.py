@@ -471,3 +471,12 @@ def test_a_claim_about_a_peer_is_judged_on_comparable_runs_alone(results, out):
     assert float(claims["t9-T-b0-ade20k", "paper"]["difference"]) == pytest.approx(3.7)
     assert claims["t9-T-b0-cityscapes", "paper"]["verdict"] == "pending"
     assert ("t9-T-b0-ade20k", "camvid") not in claims
+
+
+def test_a_run_that_other_tables_share_does_not_open_them(results, out):
+    """The full row of Tables 5 to 8 is one run under `quick`: alone it compares nothing, and its block is folded."""
+    fabricate(results)
+    text = render(out)["index.html"].decode()
+    folded = text.split('id="table5"')[1].split('id="table6"')[0]
+    assert "<summary>Protocol quick: 3 of 12 runs finished</summary>" in folded
+    assert "<h3>Protocol quick" in text.split('id="table7"')[1].split('id="table8"')[0]

@@ -22,5 +22,5 @@ STUDY = Study(
         Row("SegNeXt-B", "b", Model("B"), ADE(27.6)),
         Row("SegNeXt-L", "l", Model("L"), ADE(48.9)),
     ),
-    notes=("The settings themselves are `SIZES` in segnext/config.py.",),
+    notes=("The settings themselves: SIZES in segnext/config.py.",),
 )
