@@ -13,8 +13,8 @@ from segnext.stochastic import DropPath
 class ConvNeXt(nn.Module):
     """The encoder: `(B, 3, H, W) -> (B, C1, H/4, W/4), (B, C2, H/8, W/8), (B, C3, H/16, W/16), (B, C4, H/32, W/32)`.
 
-    Liu et al., "A ConvNet for the 2020s", untrained. Sizes are rounded down: patches do not overlap. Each stage's
-    output goes through a LayerNorm of its own, as in ConvNeXt's own segmentation code.
+    Liu et al., "A ConvNet for the 2020s", untrained. Sizes are rounded down: patches do not overlap. Each output
+    that a decoder reads goes through a LayerNorm of its own, as in ConvNeXt's own segmentation code.
     """
 
     def __init__(self, model: Model) -> None:
@@ -24,7 +24,10 @@ class ConvNeXt(nn.Module):
         layers = build(weights=None, stochastic_depth_prob=size.drop_path).features
         # Eight layers: stem, stage, then three times down-sampling, stage.
         self.stages = nn.ModuleList(layers[i : i + 2] for i in range(0, 8, 2))
-        self.norms = nn.ModuleList(ChannelNorm(channels, eps=1e-6) for channels in size.channels)
+        self.norms = nn.ModuleList(
+            ChannelNorm(channels, eps=1e-6) if stage in model.decoder_stages else nn.Identity()
+            for stage, channels in enumerate(size.channels, start=1)
+        )
         for block in self.modules():
             if isinstance(block, convnext.CNBlock):  # torchvision's drop path draws from the global generator
                 block.stochastic_depth = DropPath(block.stochastic_depth.p)

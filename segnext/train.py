@@ -68,6 +68,8 @@ def parameter_groups(model: nn.Module, train: Train) -> list[dict[str, Any]]:
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:  # EMA's first convolution
+            continue
         released = released_name(name)
         head = "head" in released
         decayed = head or "norm" not in released
