@@ -4,12 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: help demo test lint format types tests tests-long lock clean
+.PHONY: help demo test lint format types tests tests-long oracle lock clean
 
 help:
 	@echo "make demo        set up, a small study end to end on generated images, the report (into $(DEMO)/)"
 	@echo "make test        set up, then lint, types and tests (each a target of its own)"
 	@echo "make tests-long  the tests that take minutes: kill loops over real processes"
+	@echo "make oracle      the tests that need the extras: the published wheel as an oracle, SegFormer (into .venv-oracle)"
 	@echo "make format      let ruff lay the code out          make lock   renew requirements.lock"
 
 # The stamp is newer than the lock exactly when everything in the lock is installed. uv links from its cache: seconds.
@@ -47,6 +48,16 @@ tests: .venv/installed
 tests-long: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
 
+# An environment of its own: the wheel's dependencies are many, old, and nobody else's.
+.venv-oracle/installed: requirements-oracle.lock .venv/installed
+	@test -x .venv-oracle/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-oracle
+	@$(BIN)/uv pip install --quiet --python .venv-oracle/bin/python --requirement requirements-oracle.lock
+	@touch $@
+
+# With SEGNEXT_EXTRAS a missing extra is a failure, not a skip.
+oracle: .venv-oracle/installed
+	OMP_NUM_THREADS=1 SEGNEXT_EXTRAS=1 .venv-oracle/bin/python -m pytest tests/test_oracle.py tests/test_segformer.py
+
 format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -54,6 +65,8 @@ format: .venv/installed
 lock: .venv/installed
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
 	  --output-file requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra oracle --extra segformer \
+	  --constraint requirements.lock --generate-hashes --output-file requirements-oracle.lock pyproject.toml
 
 clean:
-	rm -rf .venv $(DEMO)
+	rm -rf .venv .venv-oracle $(DEMO)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from segnext.config import Model
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
@@ -13,6 +18,21 @@ settings.register_profile("noisy machines", deadline=None)
 settings.load_profile("noisy machines")
 
 FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def needs(extra: str, *modules: str) -> pytest.MarkDecorator:
+    """Skips where an extra is not installed; with SEGNEXT_EXTRAS set, as `make oracle` does, that is a failure."""
+    missing = [module for module in modules if find_spec(module) is None]
+    reason = f"the extra `{extra}` is not installed (no {', '.join(missing)}); `make oracle` has it"
+    return pytest.mark.skipif(bool(missing) and "SEGNEXT_EXTRAS" not in os.environ, reason=reason)
+
+
+def named(value: object) -> str | None:
+    """A short id for a model in a parametrised test: the fields that differ from the defaults."""
+    if not isinstance(value, Model):
+        return None
+    values = ((field.name, getattr(value, field.name), field.default) for field in dataclasses.fields(value))
+    return ",".join(f"{name}={own}" for name, own, default in values if own != default) or "default"
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FIXTURES
+from conftest import FIXTURES, named
 
 from segnext import Cost, Model
 from segnext.cost import measure, multiply_adds
@@ -94,7 +94,7 @@ EVERY_PART = [
 ]
 
 
-@pytest.mark.parametrize(("model", "task"), EVERY_PART, ids=str)
+@pytest.mark.parametrize(("model", "task"), EVERY_PART, ids=named)
 def test_following_shapes_alone_counts_what_a_pass_with_numbers_does(model: Model, task: str):
     network = build_network(model, 5, task).eval()
     measured = measure(Cost(model, 5, 67, 96, task=task))

@@ -8,11 +8,11 @@ import math
 import pkgutil
 import re
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
 import torch
+from conftest import needs
 from torch import Tensor, nn
 
 import segnext
@@ -116,11 +116,16 @@ def test_no_shape_and_no_public_module_escapes():
     assert with_line - ABSTRACT == CASES.keys(), "a stated shape is not executed"
 
 
-@pytest.mark.parametrize("thing", CASES, ids=lambda thing: thing.__qualname__)
+EXTRA = {SegFormerEncoder: needs("segformer", "transformers")}
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [pytest.param(thing, marks=EXTRA.get(thing, ())) for thing in CASES],
+    ids=lambda thing: thing.__qualname__,
+)
 @pytest.mark.parametrize("training", [False, True])
 def test_a_stated_shape_is_what_comes_out(thing: Any, training: bool):
-    if thing is SegFormerEncoder and find_spec("transformers") is None:
-        pytest.skip("the extra `segformer` is not installed")
     build, letters = CASES[thing]
     function = build()
     if isinstance(function, nn.Module):
