@@ -91,8 +91,8 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
         "Every claim that the tables below make about their rows, judged on differences between our own runs, or to a "
         "peer's printed value.",
         "Costs are exact; accuracies need at least 3 seeds per row. Runs that were cut short are left out here.",
-        "Only protocol paper can confirm or refute the paper; under another, a verdict says how the claim stands there, "
-        "on other data and at another scale.",
+        "Only protocol paper can confirm or refute the paper; under another, a verdict says how the claim stands "
+        "there, on other data and at another scale.",
     )
     return Table("claims", "Claims", caption, columns, tuple(lines))
 
