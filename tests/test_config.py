@@ -188,3 +188,22 @@ def test_a_field_added_later_leaves_old_ids_alone_until_it_differs():
 def test_impossible_recipes_are_refused_by_field(bad: dict):
     with pytest.raises(ValueError, match=r"Train\.(iterations|batch)"):
         Train(**bad)
+
+
+def test_the_frozen_literals_are_those_of_the_day_their_fields_came():
+    """Never edited, only added to: with another literal here, old ids would come to mean another model."""
+    frozen = {
+        f"{kind.__name__}.{f.name}": f.metadata["frozen"]
+        for kind in (Model, Data, Train, Run, Cost)
+        for f in dataclasses.fields(kind)
+        if "frozen" in f.metadata
+    }
+    assert frozen == {
+        "Model.encoder": "mscan",
+        "Model.mixer": "msca",
+        "Model.context": "ham",
+        "Model.encoder_norm": "bn",
+        "Model.head_norm": "gn",
+        "Model.nmf_gradient": "full",
+        "Cost.task": "segmentation",
+    }
