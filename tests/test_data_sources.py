@@ -42,7 +42,7 @@ def test_an_unknown_split_is_refused_with_those_that_exist(dataset, tmp_path):
 
 def test_the_protocols_name_datasets_that_can_be_opened():
     protocols = pytest.importorskip("studies.protocols")
-    data, _ = protocols.PROTOCOLS["quick"].recipes["*"]
+    data = protocols.PROTOCOLS["quick"].recipes["*"].data
     assert len(open_split(data, data.train_split, None)) == 2000
     assert len(open_split(data, data.test_split, None)) == 200
 
