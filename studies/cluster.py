@@ -138,7 +138,7 @@ def _judge(cell: Cell, code: int) -> Outcome:
 
 def _recorded(cell: Cell) -> bool:
     store = Store()
-    return (store.folder / "records" / f"{cell.run.id}.json").exists() and store.run(cell.run) is not None
+    return store.path(cell.run.id).exists() and store.run(cell.run) is not None
 
 
 def _tell(cell: Cell, watcher: Watcher) -> None:

@@ -95,6 +95,10 @@ class Store:
             found[path.stem] = _checked(path, record)
         return found
 
+    def path(self, identifier: str) -> Path:
+        """Where the record of this id lies once it is finished."""
+        return self.folder / "records" / f"{identifier}.json"
+
     def run(self, run: Run) -> Record | None:
         """The record of this run, or None while it has not finished."""
         return self._find(run.id, run)
@@ -106,13 +110,12 @@ class Store:
     def _find(self, identifier: str, value: Run | Cost) -> Record | None:
         record = self.records.get(identifier)
         if record is not None and (change := difference(record["config"], canonical(value))):
-            path = self.folder / "records" / f"{identifier}.json"
-            raise ValueError(f"{path} was made for another configuration: {change}")
+            raise ValueError(f"{self.path(identifier)} was made for another configuration: {change}")
         return record
 
     def add(self, record: Record) -> Path:
         """Write a finished record, once. An existing one with this id stays as it is: the first to finish counts."""
-        path = self.folder / "records" / f"{record['id']}.json"
+        path = self.path(record["id"])
         if not path.exists():
             write_atomically(path, to_json(_checked(path, record)))
         self.__dict__.pop("records", None)

@@ -68,7 +68,7 @@ def work(run_id: str, asked_to_stop: Callable[[], bool]) -> int:
     spec = workspace.read_spec()
     try:
         with workspace.claim():
-            if (Store().folder / "records" / f"{run_id}.json").exists():
+            if Store().path(run_id).exists():
                 return 0
             with workspace.attempt() as attempt:
                 try:
