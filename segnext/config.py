@@ -71,12 +71,17 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 TASKS = ("segmentation", "classification")
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+
 DECODER_STAGES = {"a": (1, 2, 3, 4), "b": (4,), "c": (2, 3, 4)}  # Paper: Fig. 3
 
 
-def _later(default: str) -> Any:
-    """A field that was added after results existed: absent from an id while it equals the default of that day."""
-    return dataclasses.field(default=default, metadata={"frozen": default})
+def _later(default: Any, *, frozen: Any) -> Any:
+    """A field that was added after results existed: absent from an id while it equals `frozen`.
+
+    `frozen` is what every run before the field did. It is never edited, also when the default changes.
+    """
+    return dataclasses.field(default=default, metadata={"frozen": frozen})
 
 
 def _require(condition: bool, message: str) -> None:
@@ -99,12 +104,20 @@ class Model:
     stages: tuple[int, ...] | None = None  # encoder stages that decoder (c) reads; None: those of Fig. 3
     nmf_rank: int | None = None  # None: the size's own
     drop_path: float | None = None  # None: the size's own
-    encoder: str = _later("mscan")  # Paper: Sec. 3.1; "van": what Table 8's digits say; others: Table 9, Fig. 1
-    mixer: str = _later("msca")  # Paper: Sec. 3.1; "lka": VAN's large-kernel attention in its place, Table 8
-    context: str = _later("ham")  # Paper: Sec. 3.2; Table 5 (cc, ema, nl), appendix Table 2 (msca), or none
-    encoder_norm: str = _later("bn")  # Paper: Sec. 3.1, "we use batch normalization instead of layer normalization"
-    head_norm: str = _later("gn")  # Official code: GN with 32 groups; the paper names BN alone
-    nmf_gradient: str = _later("full")  # Official code: PyTorch; JSeg and HamNet: "one-step"
+    encoder: str = _later(
+        "mscan", frozen="mscan"
+    )  # Paper: Sec. 3.1; "van": what Table 8's digits say; others: Table 9, Fig. 1
+    mixer: str = _later(
+        "msca", frozen="msca"
+    )  # Paper: Sec. 3.1; "lka": VAN's large-kernel attention in its place, Table 8
+    context: str = _later(
+        "ham", frozen="ham"
+    )  # Paper: Sec. 3.2; Table 5 (cc, ema, nl), appendix Table 2 (msca), or none
+    encoder_norm: str = _later(
+        "bn", frozen="bn"
+    )  # Paper: Sec. 3.1, "we use batch normalization instead of layer normalization"
+    head_norm: str = _later("gn", frozen="gn")  # Official code: GN with 32 groups; the paper names BN alone
+    nmf_gradient: str = _later("full", frozen="full")  # Official code: PyTorch; JSeg and HamNet: "one-step"
 
     def __post_init__(self) -> None:
         _require(self.size in SIZES, f"Model.size: {self.size!r} is not one of {', '.join(SIZES)}")
@@ -190,6 +203,38 @@ class Data:
     test_scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # Official code: MS, each also flipped
     test_multiple: int = 32  # Official code: ResizeToMultiple(32) in the test pipeline
     generator: str = ""  # version of the generator, for generated datasets
+    window: tuple[int, int] | None = _later(None, frozen=None)  # tested in windows of this size; None: whole images
+    stride: tuple[int, int] | None = _later(None, frozen=None)  # from one window to the next
+
+    def __post_init__(self) -> None:
+        _require(
+            (self.window is None) == (self.stride is None),
+            f"Data.stride: {self.stride} with Data.window {self.window}; windows need both, whole images neither",
+        )
+
+
+@dataclass(frozen=True)
+class ClassificationData:
+    """A dataset of images with one class each, and how they reach the model: ImageNet-1K as VAN's code has it.
+
+    The authors pretrained as VAN (issue 33), the paper says "same as DeiT"; where the two differ (datasets.md, 3.1) the
+    defaults are VAN's. Sizes are in pixels.
+    """
+
+    dataset: str = "imagenet1k"
+    classes: int = 1000
+    crop: tuple[int, int] = (224, 224)
+    train_split: str = "train"
+    test_split: str = "val"
+    area: tuple[float, float] = (0.08, 1.0)  # VAN: RandomResizedCrop, part of the image's area
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    interpolations: tuple[str, ...] = ("bilinear", "bicubic")  # VAN: one at random; DeiT: bicubic
+    flip: float = 0.5
+    rand_augment: tuple[float, float] = (9.0, 0.5)  # VAN and DeiT: rand-m9-mstd0.5-inc1: magnitude and its deviation
+    erasing: float = 0.25  # VAN and DeiT: probability of random erasing, filled with normal noise
+    test_resize: int = 248  # VAN: the short edge, bicubic, before the centre crop; DeiT: 256
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # VAN: timm's default of its ViT; DeiT: ImageNet's
+    deviation: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True)
@@ -205,10 +250,62 @@ class Train:
     warmup_ratio: float = 1e-6  # Official code
     poly_power: float = 1.0  # Official code; the paper says "poly"
     dropout: float = 0.1  # Official code: Dropout2d before the classifier
+    # Parts that a batch is passed in, one after the other. Not in `Execution`: BatchNorm sees a part at a time.
+    accumulate: int = _later(1, frozen=1)
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch"):
+        for name in ("iterations", "batch", "accumulate"):
             _require(getattr(self, name) > 0, f"Train.{name}: {getattr(self, name)} is not positive")
+        _require(
+            self.batch % self.accumulate == 0,
+            f"Train.accumulate: a batch of {self.batch} has no {self.accumulate} equal parts",
+        )
+
+    def limited(self, iterations: int) -> Train:
+        """The same recipe with its schedule ended after this many iterations."""
+        return dataclasses.replace(self, iterations=min(iterations, self.iterations))
+
+
+@dataclass(frozen=True)
+class ClassificationTrain:
+    """The recipe that MSCAN is pretrained with: VAN's, which is DeiT's without repeated augmentation and EMA.
+
+    datasets.md, 3.1. The rate is constant through an epoch: a cosine from `learning_rate` to `minimum_learning_rate`
+    over all but the last `cooldown_iterations`, after a linear warm-up.
+    """
+
+    iterations: int = 310 * 1251  # 300 epochs and 10 of cooldown, of 1,281,167 images in batches of 1024
+    batch: int = 1024
+    learning_rate: float = 1e-3
+    minimum_learning_rate: float = 1e-6  # VAN; DeiT: 1e-5
+    weight_decay: float = 0.05  # not of biases and other vectors
+    epoch_iterations: int = 1251
+    warmup_iterations: int = 5 * 1251
+    warmup_learning_rate: float = 1e-6
+    cooldown_iterations: int = 10 * 1251
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    switch: float = 0.5  # probability of cutmix instead of mixup, drawn for each batch
+    mixing: int = 128  # VAN: samples that follow each other are mixed among themselves, the batch of one of 8 GPUs
+    smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "batch", "epoch_iterations"):
+            _require(getattr(self, name) > 0, f"ClassificationTrain.{name}: {getattr(self, name)} is not positive")
+        _require(
+            self.warmup_iterations + self.cooldown_iterations <= self.iterations,
+            f"ClassificationTrain.iterations: {self.iterations} are fewer than warm-up and cooldown",
+        )
+
+    def limited(self, iterations: int) -> ClassificationTrain:
+        """The same recipe ended after this many iterations: warm-up, epochs and cooldown shortened alike."""
+        if iterations >= self.iterations:
+            return self
+        part = iterations / self.iterations
+        names = ("warmup_iterations", "cooldown_iterations")
+        shorter: dict[str, Any] = {name: int(getattr(self, name) * part) for name in names}
+        epoch = max(1, int(self.epoch_iterations * part))
+        return dataclasses.replace(self, iterations=iterations, epoch_iterations=epoch, **shorter)
 
 
 @dataclass(frozen=True)
@@ -218,10 +315,21 @@ class Run:
     protocol: str
     protocol_version: int
     model: Model
-    data: Data
-    train: Train
+    data: Data | ClassificationData
+    train: Train | ClassificationTrain
     seed: int = 0
     init: Run | str | None = None  # an upstream run, the name of a checkpoint, or None: from scratch
+
+    def __post_init__(self) -> None:
+        _require(
+            isinstance(self.data, Data) == isinstance(self.train, Train),
+            f"Run.train: a {type(self.train).__name__} does not go with a {type(self.data).__name__}",
+        )
+
+    @property
+    def task(self) -> str:
+        """`segmentation` or `classification`."""
+        return "segmentation" if isinstance(self.data, Data) else "classification"
 
     @property
     def id(self) -> str:
@@ -240,7 +348,7 @@ class Cost:
     classes: int
     height: int
     width: int
-    task: str = _later("segmentation")
+    task: str = _later("segmentation", frozen="segmentation")
 
     def __post_init__(self) -> None:
         _require(self.task in TASKS, f"Cost.task: {self.task!r} is not one of {', '.join(TASKS)}")
@@ -261,6 +369,14 @@ class Execution:
     log_interval: int = 10  # iterations between two lines of the training curve
     checkpoint_interval: int = 100  # iterations between two checkpoints
     evaluation_batch: int = 8  # images of one size that are evaluated together
+    precision: str = "float32"  # or bfloat16, float16: autocast; recorded, for it rounds otherwise
+    compile: bool = False  # torch.compile; falls back to eager with a warning in the log
+
+    def __post_init__(self) -> None:
+        _require(
+            self.precision in PRECISIONS,
+            f"Execution.precision: {self.precision!r} is not one of {', '.join(PRECISIONS)}",
+        )
 
 
 def canonical(value: Any) -> Any:

@@ -76,9 +76,7 @@ class Protocol:
         return self._run(self.recipe(panel, row), self.model(row), seed, limit_iterations)
 
     def _run(self, recipe: Recipe, model: Model, seed: int, limit: int | None) -> Run:
-        train = recipe.train
-        if limit is not None and limit < train.iterations:
-            train = dataclasses.replace(train, iterations=limit)
+        train = recipe.train if limit is None else recipe.train.limited(limit)
         upstream = self._run(self.recipes[recipe.after], model, UPSTREAM_SEED, limit) if recipe.after else self.init
         return Run(self.name, self.version, model, recipe.data, train, seed, upstream)
 

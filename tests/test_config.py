@@ -10,11 +10,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segnext import config
-from segnext.config import SIZES, Cost, Data, Execution, Model, Run, Train, canonical
+from segnext.config import (
+    SIZES,
+    ClassificationData,
+    ClassificationTrain,
+    Cost,
+    Data,
+    Execution,
+    Model,
+    Run,
+    Train,
+    canonical,
+)
 from studies.protocols import protocol
 from studies.tables import table7
 
-RUN = Run("test", 1, Model("T"), Data("camvid", 11, (480, 360), (352, 480)), Train(iterations=100))
+RUN = Run(
+    "test",
+    1,
+    Model("T"),
+    Data("camvid", 11, (480, 360), (352, 480), window=(352, 480), stride=(176, 240)),
+    Train(iterations=100),
+)
+PRETRAINING = Run("test", 1, Model("T"), ClassificationData(), ClassificationTrain())
 
 
 def changed(name: str, value: object) -> object:
@@ -31,18 +49,25 @@ def changed(name: str, value: object) -> object:
     if value in special:
         return special[value]
     if isinstance(value, tuple):
-        return tuple(item + 1 for item in value)
+        return tuple(changed(name, item) for item in value)
+    if name == "accumulate":
+        return 4
     return f"{value}x" if isinstance(value, str) else value + 1
 
 
 @pytest.mark.parametrize(
-    ("part", "name"),
-    [(part, f.name) for part in ("model", "data", "train") for f in dataclasses.fields(getattr(RUN, part))],
+    ("run", "part", "name"),
+    [
+        (run, part, f.name)
+        for run in (RUN, PRETRAINING)
+        for part in ("model", "data", "train")
+        for f in dataclasses.fields(getattr(run, part))
+    ],
 )
-def test_every_field_of_model_data_and_train_changes_the_id(part: str, name: str):
-    value = getattr(RUN, part)
+def test_every_field_of_model_data_and_train_changes_the_id(run: Run, part: str, name: str):
+    value = getattr(run, part)
     other = dataclasses.replace(value, **{name: changed(name, getattr(value, name))})
-    assert dataclasses.replace(RUN, **{part: other}).id != RUN.id
+    assert dataclasses.replace(run, **{part: other}).id != run.id
 
 
 # Ids of runs and costs that were recorded before Model and Cost got more fields.
@@ -110,7 +135,7 @@ def test_how_a_run_is_carried_out_is_in_no_id():
 
     collect(canonical(RUN))
     assert not names & used
-    in_a_run = {Run, Model, Data, Train, config.Size, Cost}
+    in_a_run = {Run, Model, Data, Train, ClassificationData, ClassificationTrain, config.Size, Cost}
     declared = {c for c in vars(config).values() if isinstance(c, type) and dataclasses.is_dataclass(c)}
     assert declared == in_a_run | {Execution}, "a new dataclass must be in the id or in Execution"
 
@@ -184,10 +209,29 @@ def test_a_field_added_later_leaves_old_ids_alone_until_it_differs():
     assert canonical(NewDefault()) == {"a": 1, "b": "y"}
 
 
-@pytest.mark.parametrize("bad", [{"iterations": 0}, {"iterations": 5, "batch": -1}])
+@pytest.mark.parametrize(
+    "bad", [{"iterations": 0}, {"iterations": 5, "batch": -1}, {"iterations": 5, "batch": 16, "accumulate": 3}]
+)
 def test_impossible_recipes_are_refused_by_field(bad: dict):
-    with pytest.raises(ValueError, match=r"Train\.(iterations|batch)"):
+    with pytest.raises(ValueError, match=r"Train\.(iterations|batch|accumulate)"):
         Train(**bad)
+
+
+def test_windows_without_a_stride_are_refused():
+    with pytest.raises(ValueError, match=r"Data\.stride"):
+        Data("cityscapes", 19, (2048, 1024), (1024, 1024), window=(1024, 1024))
+
+
+def test_a_recipe_of_another_task_than_the_data_is_refused():
+    with pytest.raises(ValueError, match=r"Run\.train: a Train does not go with a ClassificationData"):
+        dataclasses.replace(PRETRAINING, train=Train(iterations=1))
+
+
+@given(st.integers(1, 400_000))
+def test_a_limited_pretraining_is_a_whole_one_of_its_own(iterations: int):
+    limited = ClassificationTrain().limited(iterations)
+    assert limited.iterations == min(iterations, ClassificationTrain().iterations)
+    assert limited.warmup_iterations + limited.cooldown_iterations <= limited.iterations
 
 
 def test_the_frozen_literals_are_those_of_the_day_their_fields_came():
@@ -206,4 +250,7 @@ def test_the_frozen_literals_are_those_of_the_day_their_fields_came():
         "Model.head_norm": "gn",
         "Model.nmf_gradient": "full",
         "Cost.task": "segmentation",
+        "Data.window": None,
+        "Data.stride": None,
+        "Train.accumulate": 1,
     }
