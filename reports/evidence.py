@@ -194,4 +194,4 @@ def gather(study: Study, store: Store) -> Evidence:
 
 def marks(record: Record) -> tuple[str, ...]:
     """What a reader must be warned of beside a number, in words that are shown next to its link."""
-    return () if record["provenance"].get("code") == code_fingerprint() else ("stale code",)
+    return () if record["provenance"].get("code") == code_fingerprint(record["kind"]) else ("stale code",)

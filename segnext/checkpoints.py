@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from segnext.files import write_atomically
 from segnext.model import MSCANClassifier
 
 # Ours -> released (c87bcae). The released names also decide the optimiser's groups (segnext.train).
@@ -109,6 +111,13 @@ def to_released(model: nn.Module) -> dict[str, Tensor]:
     """The model's state dict under the released key names."""
     own = model.state_dict()
     return {key: own[name] for key, name in _released_names(model).items()}
+
+
+def save_released(model: nn.Module, path: Path) -> None:
+    """Write the model's weights under the released key names: whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save(to_released(model), buffer)
+    write_atomically(path, buffer.getbuffer())
 
 
 def _of_encoder(name: str) -> bool:

@@ -180,6 +180,13 @@ class Model:
         return DECODER_STAGES[self.decoder] if self.stages is None else tuple(self.stages)
 
     @property
+    def encoder_alone(self) -> Model:
+        """What is pretrained for this model: its encoder, with the decoder that nobody reads at its default."""
+        default = Model(self.size)
+        names = ("decoder", "stages", "nmf_rank", "context", "head_norm", "nmf_gradient")
+        return dataclasses.replace(self, **{name: getattr(default, name) for name in names})
+
+    @property
     def widths(self) -> Size:
         """The size with the encoder's own widths and this model's own rank and drop path filled in."""
         own = {k: getattr(self, k) for k in ("nmf_rank", "drop_path") if getattr(self, k) is not None}
@@ -338,6 +345,32 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """Weights that were trained elsewhere: a file, by what it holds."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A test of finished weights: again of a run's own, or of a file's, which are never counted as reproduced.
+
+    `ham_seed` draws the bases that Ham starts from; a run's own evaluation uses 0.
+    """
+
+    weights: Run | Weights
+    model: Model
+    data: Data
+    ham_seed: int = 0
+
+    @property
+    def id(self) -> str:
+        """`evaluation-` and twelve hexadecimal digits."""
+        return "evaluation-" + digest(canonical(self))
+
+
+@dataclass(frozen=True)
 class Cost:
     """A cost measurement: parameters and FLOPs of a model for `classes` classes at an input size in pixels.
 
@@ -391,6 +424,8 @@ def canonical(value: Any) -> Any:
     if isinstance(value, Run):
         data = _fields(value, skip=("init",))
         return {**data, "init": value.init.id if isinstance(value.init, Run) else value.init}
+    if isinstance(value, Evaluation) and isinstance(value.weights, Run):
+        return {**_fields(value, skip=("weights",)), "weights": value.weights.id}
     if dataclasses.is_dataclass(value):
         return _fields(value)
     if isinstance(value, tuple):

@@ -7,11 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from studies.plan import Cell
+from studies.plan import Cell, upstream
 from studies.store import REPOSITORY, Store
 from studies.worker import work
 from studies.workspace import Workspace
@@ -58,14 +58,18 @@ def run_local(
                     if process is not None:
                         process.send_signal(signal.SIGTERM)
             if stopped_at is not None:
-                outcomes.update({cell.run.id: Outcome("stopped", "not started") for cell in waiting})
+                outcomes.update({cell.id: Outcome("stopped", "not started") for cell in waiting})
                 waiting.clear()
             late = stopped_at is not None and time.monotonic() - stopped_at > GRACE_SECONDS
-            while waiting and len(working) < parallel:
-                cell = waiting.pop(0)
-                elsewhere = Workspace(cell.run.id).owner() is not None
-                watcher.progressed(cell, "waits" if elsewhere else "starts", 0, cell.run.train.iterations, "")
-                working[cell.run.id] = (cell, None if elsewhere else _start(cell, threads))
+            while len(working) < parallel and (cell := _next(waiting, working)):
+                waiting.remove(cell)
+                if (failed := _upstream_failure(cell, outcomes)) is not None:
+                    outcomes[cell.id] = failed
+                    watcher.ended(cell, failed)
+                    continue
+                elsewhere = Workspace(cell.id).owner() is not None
+                watcher.progressed(cell, "waits" if elsewhere else "starts", 0, cell.total, "")
+                working[cell.id] = (cell, None if elsewhere else _start(cell, threads))
             for run_id, (cell, process) in list(working.items()):
                 _tell(cell, watcher)
                 if late and process is not None:
@@ -90,21 +94,36 @@ def run_debug(cells: Sequence[Cell], watcher: Watcher, asked_to_stop: Callable[[
     outcomes: dict[str, Outcome] = {}
     for cell in cells:
         if asked_to_stop():
-            outcomes[cell.run.id] = Outcome("stopped", "not started")
+            outcomes[cell.id] = Outcome("stopped", "not started")
             continue
-        code = work(cell.run.id, asked_to_stop)
-        outcomes[cell.run.id] = _judge(cell, code)
-        watcher.ended(cell, outcomes[cell.run.id])
+        outcomes[cell.id] = _upstream_failure(cell, outcomes) or _judge(cell, work(cell.id, asked_to_stop))
+        watcher.ended(cell, outcomes[cell.id])
     return outcomes
 
 
+def _next(waiting: Sequence[Cell], working: Iterable[str]) -> Cell | None:
+    """The first cell that waits for no run under way or still to come."""
+    unfinished = {*working, *(cell.id for cell in waiting)}
+    free = (cell for cell in waiting if (before := upstream(cell)) is None or before.id not in unfinished)
+    return next(free, None)
+
+
+def _upstream_failure(cell: Cell, outcomes: Mapping[str, Outcome]) -> Outcome | None:
+    """Why a cell cannot start: what it starts from did not end well."""
+    before = upstream(cell)
+    if before is None or before.id not in outcomes or outcomes[before.id].state == "done":
+        return None
+    ended = outcomes[before.id]
+    return Outcome(ended.state, f"upstream_{ended.state}: {before.id} on {before.data.dataset}")
+
+
 def _start(cell: Cell, threads: int) -> subprocess.Popen[bytes]:
-    workspace = Workspace(cell.run.id)
+    workspace = Workspace(cell.id)
     workspace.forget_progress()
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     with open(workspace.log, "ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "studies.worker", cell.run.id],
+            [sys.executable, "-m", "studies.worker", cell.id],
             cwd=REPOSITORY,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -129,7 +148,7 @@ def _judge(cell: Cell, code: int) -> Outcome:
         return Outcome("done")
     if code == 5:
         return Outcome("stopped", "saved; the same command continues")
-    attempts = Workspace(cell.run.id).attempts()
+    attempts = Workspace(cell.id).attempts()
     if code < 0:
         return Outcome("failed", f"killed by {signal.Signals(-code).name}; the same command continues")
     last = attempts[-1] if attempts else {"cause": "code", "message": f"exit code {code}"}
@@ -138,11 +157,13 @@ def _judge(cell: Cell, code: int) -> Outcome:
 
 def _recorded(cell: Cell) -> bool:
     store = Store()
-    return store.path(cell.run.id).exists() and store.run(cell.run) is not None
+    if not store.path(cell.id).exists():
+        return False
+    return (store.evaluation(cell.evaluation) if cell.evaluation else store.run(cell.run)) is not None
 
 
 def _tell(cell: Cell, watcher: Watcher) -> None:
-    progress = Workspace(cell.run.id).progress()
+    progress = Workspace(cell.id).progress()
     if progress:
         note = f"loss {progress['loss']:.3f}  {progress['rate']:.1f} images/s" if "loss" in progress else ""
         watcher.progressed(cell, progress["phase"], progress["done"], progress["total"], note)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from segnext.config import Cost, Run
+from segnext.config import Cost, Data, Evaluation, Run, Weights
 from studies.protocols import Protocol
 from studies.provenance import code_fingerprint
 from studies.store import Store, row_cost
 from studies.study import Panel, Reported, Row, Study, studies, study
+from studies.weights import sha256, weights_file
 from studies.workspace import Workspace
 
 _SELECTOR = re.compile(r"^(?P<study>[^/@]+)(/(?P<row>[^/@]+))?(@(?P<seed>\d+))?$")
@@ -27,7 +29,13 @@ class Selection:
 
 @dataclass(frozen=True)
 class Cell:
-    """One wanted run and where it stands: `done`, `running`, `stopped` (can be continued), `failed` or `new`."""
+    """One wanted run and where it stands.
+
+    `state`: `done`, `running`, `trained` (without a record), `stopped` (can be continued), `failed` or `new`.
+
+    `upstream` counts the runs between it and the row's own, which starts from it. With an `evaluation` it is a test of
+    finished weights, and `run` is the run whose weights they are, or, of a file's, the one that they stand for.
+    """
 
     study: Study
     panel: Panel
@@ -35,12 +43,32 @@ class Cell:
     run: Run
     state: str
     detail: str = ""
+    upstream: int = 0
+    evaluation: Evaluation | None = None
+    weights: Path | None = None  # the file, of an evaluation of released weights
+
+    @property
+    def id(self) -> str:
+        """What the record will be called."""
+        return self.evaluation.id if self.evaluation else self.run.id
+
+    @property
+    def total(self) -> int:
+        """The iterations to do."""
+        return 0 if self.evaluation else self.run.train.iterations
 
     @property
     def label(self) -> str:
         """The run as the selector grammar writes it, with the dataset where the study has several."""
-        dataset = f" {self.run.data.dataset}" if len(self.study.panels) > 1 else ""
-        return f"{self.study.slug}/{self.row.slug}@{self.run.seed}{dataset}"
+        dataset = f" {self.run.data.dataset}" if len(self.study.panels) > 1 or self.upstream else ""
+        ham = f" Ham {self.evaluation.ham_seed}" if self.evaluation and self.evaluation.ham_seed else ""
+        seed = f" {self.weights.name}" if self.weights else f"@{self.run.seed}"
+        return f"{self.study.slug}/{self.row.slug}{seed}{dataset}{ham}"
+
+
+def upstream(cell: Cell) -> Run | None:
+    """The run whose weights a cell's training starts from."""
+    return cell.run.init if cell.evaluation is None and isinstance(cell.run.init, Run) else None
 
 
 def select(
@@ -70,15 +98,67 @@ def select(
 
 
 def plan(selections: Iterable[Selection], protocol: Protocol, limit_iterations: int | None, store: Store) -> list[Cell]:
-    """Every wanted run once, in the tables' order: equal runs are one run."""
+    """Every wanted run once, in the tables' order, and before it what it starts from: equal runs are one run."""
+    cells: dict[str, Cell] = {}
+    for selection in selections:
+        for panel, row, run in _wanted(selection, protocol, limit_iterations):
+            chain = [Cell(selection.study, panel, row, run, *_standing(run, store))]
+            while chain[-1].state != "done" and isinstance(chain[-1].run.init, Run):
+                before = chain[-1].run.init
+                standing = _standing(before, store)
+                chain.append(Cell(selection.study, panel, row, before, *standing, upstream=len(chain)))
+            for cell in reversed(chain):
+                if cell.upstream == 0 or cell.state != "done":
+                    cells.setdefault(cell.id, cell)
+    return list(cells.values())
+
+
+def _wanted(selection: Selection, protocol: Protocol, limit: int | None) -> Iterator[tuple[Panel, Row, Run]]:
+    for panel in protocol.panels(selection.study):
+        for seed in selection.seeds:
+            for row in selection.rows:
+                yield panel, row, protocol.run(panel, row, seed, limit)
+
+
+def evaluations(
+    selections: Iterable[Selection],
+    protocol: Protocol,
+    limit_iterations: int | None,
+    store: Store,
+    ham_seeds: Sequence[int],
+) -> list[Cell]:
+    """Tests of the wanted runs that are trained, once more and with these seeds of Ham's bases."""
+    cells: dict[str, Cell] = {}
+    for selection in selections:
+        for panel, row, run in _wanted(selection, protocol, limit_iterations):
+            if not isinstance(run.data, Data) or not Workspace(run.id).weights.exists():
+                continue
+            for seed in ham_seeds:
+                evaluation = Evaluation(run, run.model, run.data, seed)
+                state = "new" if store.evaluation(evaluation) is None else "done"
+                cell = Cell(selection.study, panel, row, run, state, evaluation=evaluation)
+                cells.setdefault(cell.id, cell)
+    return list(cells.values())
+
+
+def imports(
+    selections: Iterable[Selection], protocol: Protocol, store: Store, folder: Path, ham_seeds: Sequence[int]
+) -> list[Cell]:
+    """Tests of weights that were trained elsewhere: the files of `folder` that belong to the wanted rows."""
     cells: dict[str, Cell] = {}
     for selection in selections:
         for panel in protocol.panels(selection.study):
-            for seed in selection.seeds:
-                for row in selection.rows:
-                    run = protocol.run(panel, row, seed, limit_iterations)
-                    if run.id not in cells:
-                        cells[run.id] = Cell(selection.study, panel, row, run, *_standing(run, store))
+            for row in selection.rows:
+                run = protocol.run(panel, row, seed=0)
+                path = weights_file(folder, row, panel, run)
+                if path is None or not isinstance(run.data, Data):
+                    continue
+                weights = Weights(path.name, sha256(path))
+                for seed in ham_seeds:
+                    evaluation = Evaluation(weights, run.model, run.data, seed)
+                    state = "new" if store.evaluation(evaluation) is None else "done"
+                    cell = Cell(selection.study, panel, row, run, state, evaluation=evaluation, weights=path)
+                    cells.setdefault(cell.id, cell)
     return list(cells.values())
 
 
@@ -102,9 +182,11 @@ def costs(selections: Iterable[Selection], store: Store) -> list[tuple[str, Cost
 
 def _standing(run: Run, store: Store) -> tuple[str, str]:
     if (record := store.run(run)) is not None:
-        stale = record["provenance"].get("code") != code_fingerprint()
+        stale = record["provenance"].get("code") != code_fingerprint("run")
         return "done", "made by other code than today's" if stale else ""
     workspace = Workspace(run.id)
+    if workspace.weights.exists() and workspace.owner() is None:
+        return "trained", "to be evaluated"
     progress = workspace.progress()
     if workspace.owner() is not None:
         return "running", f"{progress['done']}/{progress['total']}" if progress else ""
@@ -115,5 +197,5 @@ def _standing(run: Run, store: Store) -> tuple[str, str]:
     if saved:
         return "stopped", f"continues after {saved} of {run.train.iterations} iterations"
     if isinstance(run.init, Run):
-        return "new", f"starts from {run.init.id} on {run.init.data.dataset}, {run.init.train.iterations} iterations"
-    return "new", ""
+        return "new", f"after {run.init.id} ({run.init.data.dataset})"
+    return "new", f"from {run.init}" if run.init else ""

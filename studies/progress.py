@@ -52,20 +52,20 @@ class Bars:
         if self._plain:
             self._print_line(cell, phase, done, total, note)
             return
-        task, shown = self._runs.get(cell.run.id, (None, ""))
+        task, shown = self._runs.get(cell.id, (None, ""))
         if task is not None and shown != phase:
             self._bars.remove_task(task)
             task = None
         if task is None:
             task = self._bars.add_task(f"{cell.label} {phase}", total=total, note=note)
-            self._runs[cell.run.id] = (task, phase)
+            self._runs[cell.id] = (task, phase)
         self._bars.update(task, completed=done, note=note)
 
     def ended(self, cell: Cell, outcome: Outcome) -> None:
         """Say how the run ended and count it."""
         self._ended += 1
-        if cell.run.id in self._runs:
-            self._bars.remove_task(self._runs.pop(cell.run.id)[0])
+        if cell.id in self._runs:
+            self._bars.remove_task(self._runs.pop(cell.id)[0])
         line = Text(f"[{self._ended}/{self._total}] {cell.label} ")
         line.append(outcome.state, STYLES[outcome.state]).append(f"  {outcome.message}" if outcome.message else "")
         self._console.print(line, soft_wrap=True)
@@ -73,9 +73,9 @@ class Bars:
 
     def _print_line(self, cell: Cell, phase: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
-        last_phase, last_time = self._printed.get(cell.run.id, ("", 0.0))
+        last_phase, last_time = self._printed.get(cell.id, ("", 0.0))
         if phase != last_phase or now - last_time >= PLAIN_SECONDS:
-            self._printed[cell.run.id] = (phase, now)
+            self._printed[cell.id] = (phase, now)
             self._console.print(
                 f"{cell.label} {phase} {done}/{total} {note}", highlight=False, markup=False, soft_wrap=True
             )

@@ -1,4 +1,4 @@
-"""The data and the recipe that a study is run under: `paper`, `camvid`, `camvid-half`, `quick`."""
+"""The data and the recipe that a study is run under: `paper`, `paper-pretrained`, `camvid`, `camvid-half`, `quick`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from segnext.config import Data, Model, Run, Train
+from segnext.config import ClassificationData, ClassificationTrain, Data, Model, Run, Train
 from studies.study import Panel, Row, Study, unknown
 
-PRETRAINED = "imagenet1k"  # stands for the ImageNet-1K pretraining of the row's encoder (Paper: Sec. 4)
 UPSTREAM_SEED = 0  # DESIGN: pretraining has a seed of its own
+PRETRAINING_DROP_PATH = {"L": 0.2}  # VAN's code: B3 0.2, the others 0.1, as for segmentation
+RELEASED = "released/"  # begins the name of released ImageNet weights in `Run.init`
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What a run trains on and how. `after` names the recipe that is trained before, whose weights it starts from."""
 
-    data: Data
-    train: Train
+    data: Data | ClassificationData
+    train: Train | ClassificationTrain
     after: str = ""
 
 
@@ -33,7 +34,7 @@ class Protocol:
     seeds: tuple[int, ...]  # trained unless --seeds says otherwise
     recipes: Mapping[str, Recipe]  # by dataset; "*": one in place of every dataset of segmentation
     size: str | None = None  # trains every row at this size instead of its own
-    init: str | None = None
+    pretraining: str = ""  # ImageNet-1K weights that training starts from: `own`, `released`, or none
     comparable: bool = False  # whether an accuracy may be held against a printed one
 
     def panels(self, study: Study) -> list[Panel]:
@@ -49,8 +50,12 @@ class Protocol:
         """Why a panel is not trained; empty where it is."""
         if not panel.accuracies:
             return "the table prints costs alone"
+        if self.pretraining == "released" and panel.task == "segmentation":
+            without = [row.label for row in study.trained if released_encoder(row.model) is None]
+            if without:
+                return f"nobody released ImageNet weights for the encoder of {', '.join(without)}; --protocol paper"
         if "*" not in self.recipes:
-            return "" if panel.dataset in self.recipes else f"protocol {self.name} has no recipe for it yet"
+            return "" if panel.dataset in self.recipes else f"protocol {self.name} has no recipe for it"
         if panel.task != "segmentation":
             return f"protocol {self.name} trains segmentation alone"
         if panel != next(p for p in study.panels if p.accuracies and p.task == "segmentation"):
@@ -73,12 +78,45 @@ class Protocol:
 
     def run(self, panel: Panel, row: Row, seed: int, limit_iterations: int | None = None) -> Run:
         """The run that measures this row: what `studies.run` trains and what the tables look for."""
-        return self._run(self.recipe(panel, row), self.model(row), seed, limit_iterations)
+        model, recipe = self.model(row), self.recipe(panel, row)
+        if limit_iterations is not None and limit_iterations >= recipe.train.iterations:
+            limit_iterations = None  # nor does it shorten what the row starts from
+        if panel.task == "classification":
+            return self._pretrained(model, seed, limit_iterations)
+        return self._run(recipe, model, seed, limit_iterations)
 
     def _run(self, recipe: Recipe, model: Model, seed: int, limit: int | None) -> Run:
         train = recipe.train if limit is None else recipe.train.limited(limit)
-        upstream = self._run(self.recipes[recipe.after], model, UPSTREAM_SEED, limit) if recipe.after else self.init
-        return Run(self.name, self.version, model, recipe.data, train, seed, upstream)
+        if recipe.after:
+            beginning: Run | str | None = self._run(self.recipes[recipe.after], model, UPSTREAM_SEED, limit)
+        else:
+            beginning = self._beginning(model, limit)
+        return Run(self.name, self.version, model, recipe.data, train, seed, beginning)
+
+    def _beginning(self, model: Model, limit: int | None) -> Run | str | None:
+        """The ImageNet-1K weights of a model's encoder: a run, or the name of released ones."""
+        if not self.pretraining:
+            return None
+        if self.pretraining == "own" and model.encoder in ("mscan", "van"):
+            return self._pretrained(model, UPSTREAM_SEED, limit)
+        return f"{RELEASED}{released_encoder(model)}"
+
+    def _pretrained(self, model: Model, seed: int, limit: int | None) -> Run:
+        """The run that pretrains a model's encoder: the same for all that share it, whatever their decoder."""
+        recipe = self.recipes["imagenet1k"]
+        train = recipe.train if limit is None else recipe.train.limited(limit)
+        alone = dataclasses.replace(model.encoder_alone, drop_path=PRETRAINING_DROP_PATH.get(model.size))
+        return Run(self.name, self.version, alone, recipe.data, train, seed)
+
+
+def released_encoder(model: Model) -> str | None:
+    """The name of the ImageNet-1K weights that somebody released for this model's encoder; None where nobody did."""
+    alone = model.encoder_alone
+    released = {Model(size): f"mscan_{size.lower()}" for size in "TSBL"}
+    released |= {Model(size, encoder="van"): f"van_b{number}" for number, size in enumerate("TSBL")}
+    if alone.encoder in ("mscan", "van"):
+        return released.get(alone)
+    return alone.encoder.replace("segformer", "mit")
 
 
 def _from_scratch(iterations: int, batch: int, learning_rate: float, warmup_iterations: int) -> Train:
@@ -96,10 +134,22 @@ _CONTEXT = Data("pascal_context", 59, (520, 520), (480, 480))  # Ours: mmsegment
 _VOC = Data("voc2012", 21, (2048, 512), (512, 512), train_split="trainaug")  # Ours: mmsegmentation's scale
 
 # Paper: Sec. 4 and appendix Table 1. Official code: scales, and the data's other fields.
-# How an image larger than the crop is tested (Cityscapes: a window of 1024 with a stride of 768) comes with its loader.
 PAPER = {
+    "imagenet1k": Recipe(ClassificationData(), ClassificationTrain()),
     "ade20k": Recipe(Data("ade20k", 150, (2048, 512), (512, 512)), Train(160_000)),
-    "cityscapes": Recipe(Data("cityscapes", 19, (2048, 1024), (1024, 1024)), Train(160_000, batch=8)),
+    # Official code: tested in windows; the paper is silent.
+    "cityscapes": Recipe(
+        Data(
+            "cityscapes",
+            19,
+            (2048, 1024),
+            (1024, 1024),
+            test_multiple=1,
+            window=(1024, 1024),
+            stride=(768, 768),
+        ),
+        Train(160_000, batch=8),
+    ),
     # Ours: trained and tested at Table 11's input size, on `train` alone; the paper says neither.
     "cityscapes_test": Recipe(
         Data("cityscapes", 19, (1536, 768), (768, 768), test_split="test"), Train(160_000, batch=8)
@@ -125,10 +175,20 @@ _ALL = (
         name="paper",
         version=1,
         purpose="the paper's datasets and recipes to the letter; the only one held against printed accuracies",
-        needs="the datasets, ImageNet-1K pretraining, GPUs",
+        needs="the datasets and ImageNet-1K, GPUs",
         seeds=(0, 1, 2),
         recipes=PAPER,
-        init=PRETRAINED,
+        pretraining="own",
+        comparable=True,
+    ),
+    Protocol(
+        name="paper-pretrained",
+        version=1,
+        purpose="the same from released ImageNet-1K weights (--pretrained DIR): no ImageNet needed",
+        needs="the datasets, released ImageNet-1K weights, GPUs",
+        seeds=(0, 1, 2),
+        recipes={name: recipe for name, recipe in PAPER.items() if name != "imagenet1k"},
+        pretraining="released",
         comparable=True,
     ),
     Protocol(

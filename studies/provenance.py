@@ -7,6 +7,7 @@ import hashlib
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,33 +17,72 @@ from studies.store import REPOSITORY
 PACKAGES = ("torch", "torchvision", "fvcore", "numpy", "pillow")
 
 
-@cache
-def code_fingerprint() -> str:
-    """Digest of what `segnext` does: its sources without comments, docstrings and layout.
+MEASURED_BY = {
+    "cost": ("segnext.cost",),
+    "run": ("segnext.train", "segnext.evaluate", "segnext.data"),
+    "evaluation": ("segnext.evaluate", "segnext.checkpoints", "segnext.data"),
+}
+"""By kind of record: the modules that made its numbers."""
 
-    Without the generators either: a run's `Data.generator` says which version of them made its images.
+RECORDED_OTHERWISE = ("segnext.config", "segnext.data.diagnostic")
+"""Modules whose values are in a record's own configuration: `Data.generator` names the version of the generators."""
+
+
+@cache
+def code_fingerprint(kind: str) -> str:
+    """Digest of what the code behind a kind of record does, without comments, docstrings and layout.
+
+    That is the modules that made it and everything of segnext that they import, wherever they do.
     """
     digest = hashlib.sha256()
-    for path in sorted((REPOSITORY / "segnext").rglob("*.py")):
-        if path.name == "diagnostic.py":
-            continue
-        tree = ast.parse(path.read_text())
+    for name in sorted(_behind(MEASURED_BY[kind])):
+        tree = _parsed(name)
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 first = node.body[0] if node.body else None
                 if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                     node.body = node.body[1:] or [ast.Pass()]
-        digest.update(path.relative_to(REPOSITORY).as_posix().encode())
+        digest.update(name.encode())
         digest.update(ast.unparse(tree).encode())
     return digest.hexdigest()[:12]
 
 
-def provenance() -> dict[str, Any]:
-    """Commit, versions and processor of this process."""
+def _behind(names: Iterable[str]) -> set[str]:
+    """These modules of segnext and all that they import, by name."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in found or name in RECORDED_OTHERWISE or _file(name) is None:
+            continue
+        found.add(name)
+        for node in ast.walk(_parsed(name)):
+            if isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
+def _parsed(name: str) -> ast.Module:
+    path = _file(name)
+    assert path is not None, name
+    return ast.parse(path.read_text())
+
+
+def _file(name: str) -> Path | None:
+    """The source of a module of segnext; None for anything else."""
+    base = REPOSITORY.joinpath(*name.split("."))
+    files = (path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file())
+    return next(files, None) if name.split(".")[0] == "segnext" else None
+
+
+def provenance(kind: str) -> dict[str, Any]:
+    """Commit, versions and processor of this process, for a record of this kind."""
     return {
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain", "--", "segnext", "studies")),
-        "code": code_fingerprint(),
+        "code": code_fingerprint(kind),
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "processor": _processor(),

@@ -21,10 +21,11 @@ from types import FrameType
 from rich.console import Console
 from rich.table import Table
 
-from segnext.config import Cost, Execution, Run, canonical
-from studies.plan import Cell, Selection, costs, plan, select
+from segnext.config import PRECISIONS, Cost, Execution, Run, canonical
+from studies.plan import Cell, Selection, costs, evaluations, imports, plan, select
 from studies.protocols import PROTOCOLS, Protocol, protocol
 from studies.store import Store, runs_folder
+from studies.weights import pretrained_file
 from studies.workspace import Workspace
 
 FREE_BYTES = 500e6  # pre-flight: two states and a temporary one of the runs under way, with room to spare
@@ -51,10 +52,36 @@ def parser() -> argparse.ArgumentParser:
         help="end every run's schedule after N iterations; such runs are runs of their own",
     )
     parse.add_argument("--data-root", type=Path, metavar="DIR", help="the dataset's folder (default: $SEGNEXT_DATA)")
+    parse.add_argument(
+        "--pretrained",
+        type=Path,
+        metavar="DIR",
+        help="start from released ImageNet weights (mscan_t.pth, ...) instead: protocol paper-pretrained",
+    )
+    parse.add_argument(
+        "--weights",
+        type=Path,
+        metavar="DIR",
+        help="with --only evaluate: test released checkpoints; recorded as imported, never as reproduced",
+    )
     parse.add_argument("--max-parallel", type=_positive, metavar="N", help="runs at a time (default: cores / threads)")
     parse.add_argument("--threads", type=_positive, default=1, metavar="N", help="cores of a run (default: 1)")
     parse.add_argument("--device", default="cpu", help="cpu, cuda, cuda:0, ... (default: cpu)")
-    parse.add_argument("--only", choices=("cost",), help="cost: measure parameters and FLOPs, train nothing")
+    parse.add_argument("--workers", type=_number, default=0, metavar="N", help="loader processes of a run (default: 0)")
+    parse.add_argument("--precision", default="float32", choices=PRECISIONS, help="autocast (default: float32)")
+    parse.add_argument("--compile", action="store_true", help="torch.compile the model; eager where that fails")
+    parse.add_argument(
+        "--only",
+        choices=("cost", "pretrain", "evaluate"),
+        help="cost: parameters and FLOPs; pretrain: what the rows start from; evaluate: test what is trained once more",
+    )
+    parse.add_argument(
+        "--ham-seeds",
+        type=_numbers,
+        default=(0,),
+        metavar="0,1,2",
+        help="with --only evaluate: the seeds of Ham's initial bases to test with (default: 0, as every run)",
+    )
     parse.add_argument("--dry-run", action="store_true", help="say what exists and what would start; start nothing")
     return parse
 
@@ -66,10 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse.parse_args(words)
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
     try:
-        chosen = protocol(options.protocol)
+        chosen = protocol(_protocol_name(options))
         selections = select(options.selectors, chosen, options.rows, options.seeds)
         store = Store()
-        cells = [] if options.only == "cost" else plan(selections, chosen, options.limit_iterations, store)
+        cells = _cells(options, selections, chosen, store)
         unmeasured = costs(selections, store)
     except ValueError as error:
         parse.exit(2, f"{parse.prog}: {error}\n")
@@ -78,29 +105,74 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _show_plan(console, selections, chosen, cells, unmeasured)
         return 0
     todo = [cell for cell in cells if cell.state != "done"]
-    if options.only != "cost":
+    if options.only in (None, "pretrain"):
         _tell_left_out(console, selections, chosen)
     if done := len(cells) - len(todo):
         console.print(f"{done} of {len(cells)} runs are done already: nothing of them is started again")
     data_root = options.data_root or (Path(root) if (root := os.environ.get("SEGNEXT_DATA")) else None)
     try:
-        _preflight(todo, data_root, store)
+        if options.only == "evaluate" and not cells:
+            raise PreflightError(_nothing_to_evaluate(options))
+        _preflight(todo, data_root, options.pretrained, store)
     except (PreflightError, ValueError) as error:  # segnext.data.DataError is a ValueError
         parse.exit(3, f"{parse.prog}: nothing was started: {error}\n")
 
     _measure_costs(console, unmeasured, store)
     code = 0
     if todo:
-        execution = Execution(device=options.device, threads=options.threads)
+        execution = Execution(
+            device=options.device,
+            threads=options.threads,
+            workers=options.workers,
+            precision=options.precision,
+            compile=options.compile,
+        )
         command = "python -m studies.run " + shlex.join(_portable(words))
-        for cell in todo:
-            _write_spec(cell, data_root, execution, command)
+        _write_specs(todo, options, data_root, execution, command)
         parallel = options.max_parallel or max(1, (os.cpu_count() or 1) // options.threads)
         code = _carry_out(console, todo, parallel, options.threads, options.cluster)
     for path in Store().build_tables():
         if path.stem in {selection.study.slug for selection in selections}:
             console.print(f"wrote {_shown(path)}")
     return code
+
+
+def _protocol_name(options: argparse.Namespace) -> str:
+    """The protocol that the options mean; `ValueError` where they do not go together."""
+    if (options.weights or options.ham_seeds != (0,)) and options.only != "evaluate":
+        raise ValueError("--weights and --ham-seeds are about finished weights: they go with --only evaluate")
+    if options.weights and not options.weights.is_dir():
+        raise ValueError(f"--weights {options.weights}: there is no such folder")
+    if options.pretrained is None:
+        return str(options.protocol)
+    if options.protocol not in ("paper", "paper-pretrained"):
+        raise ValueError(f"--pretrained goes with --protocol paper; {options.protocol} trains from scratch")
+    return "paper-pretrained"
+
+
+def _cells(options: argparse.Namespace, selections: list[Selection], chosen: Protocol, store: Store) -> list[Cell]:
+    """What is wanted, by `--only`."""
+    match options.only:
+        case "cost":
+            return []
+        case "evaluate" if options.weights:
+            return imports(selections, chosen, store, options.weights, options.ham_seeds)
+        case "evaluate":
+            return evaluations(selections, chosen, options.limit_iterations, store, options.ham_seeds)
+        case "pretrain":
+            cells = plan(selections, chosen, options.limit_iterations, store)
+            return [cell for cell in cells if cell.upstream or cell.run.task == "classification"]
+        case _:
+            return plan(selections, chosen, options.limit_iterations, store)
+
+
+def _nothing_to_evaluate(options: argparse.Namespace) -> str:
+    if options.weights:
+        return (
+            f"no file in {options.weights} has the name of a wanted row's weights: ROW_DATASET.pth (table9: "
+            "t_ade20k.pth), or as its authors or mmsegmentation named it (segnext_tiny_512x512_ade_160k.pth)"
+        )
+    return f"none of these runs has finished weights under {runs_folder()}; train them first, or name --weights DIR"
 
 
 def _carry_out(console: Console, todo: list[Cell], parallel: int, threads: int, cluster: str) -> int:
@@ -136,24 +208,35 @@ def _carry_out(console: Console, todo: list[Cell], parallel: int, threads: int, 
     return 1 if counts["failed"] else 0
 
 
-def _beginning(run: Run) -> str | None:
-    """The checkpoint that a run, or the runs before it, start from."""
-    return _beginning(run.init) if isinstance(run.init, Run) else run.init
-
-
-def _preflight(todo: list[Cell], data_root: Path | None, store: Store) -> None:
+def _preflight(todo: list[Cell], data_root: Path | None, pretrained: Path | None, store: Store) -> None:
     """Check what every run needs before the first one starts: data, ways to begin, places to write."""
     from segnext.data import open_split  # numpy costs a list or a dry run half of its time
 
-    for run in {cell.run.init: cell.run for cell in todo}.values():
-        if run.init is not None:
+    coming = {cell.id for cell in todo}
+    for cell in todo:
+        init = None if cell.evaluation else cell.run.init
+        if isinstance(init, Run) and init.id not in coming and not Workspace(init.id).weights.exists():
             raise PreflightError(
-                f"protocol {run.protocol} starts from {_beginning(run)} pretraining, which this version cannot make or "
-                "load; --protocol quick needs nothing, --protocol camvid-half needs CamVid"
+                f"{cell.label} starts from run {init.id}, which is recorded, but its weights are not at "
+                f"{Workspace(init.id).weights}; bring them back, or delete the record to train it again"
             )
-    for data in {cell.run.data for cell in todo}:
-        for split in (data.train_split, data.test_split):
+        if isinstance(init, str):
+            if pretrained is None:
+                raise PreflightError(
+                    f"{cell.label} starts from released ImageNet weights; name their folder: --pretrained"
+                )
+            pretrained_file(pretrained, init)
+    try:
+        for data, split in dict.fromkeys(
+            (cell.run.data, split)
+            for cell in todo
+            for split in (cell.run.data.train_split, cell.run.data.test_split)[cell.evaluation is not None :]
+        ):
             open_split(data, split, data_root)
+    except ValueError as error:
+        protocols = {cell.run.protocol for cell in todo}
+        hint = "; --protocol quick needs no data" if protocols & {"paper", "paper-pretrained"} else ""
+        raise PreflightError(f"{error}{hint}") from None
     for folder in {store.folder, runs_folder()}:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -174,7 +257,7 @@ def _measure_costs(console: Console, unmeasured: list[tuple[str, Cost]], store: 
         from segnext.cost import measure
         from studies.provenance import provenance
 
-        origin, missing = provenance(), Counter[str]()
+        origin, missing = provenance("cost"), Counter[str]()
         for number, (label, cost) in enumerate(unmeasured, start=1):
             try:
                 measured = dataclasses.asdict(measure(cost))
@@ -191,13 +274,14 @@ def _measure_costs(console: Console, unmeasured: list[tuple[str, Cost]], store: 
             console.print(f"{count} of {len(unmeasured)} costs are not measured: {reason}", markup=False)
 
 
-def _write_spec(cell: Cell, data_root: Path | None, execution: Execution, command: str) -> None:
+def _write_specs(
+    todo: list[Cell], options: argparse.Namespace, data_root: Path | None, execution: Execution, command: str
+) -> None:
     from studies.worker import specification
 
-    root = data_root.resolve() if data_root else None
-    settings = dataclasses.asdict(execution)
-    names = (cell.study.slug, cell.panel.dataset, cell.row.slug)
-    Workspace(cell.run.id).write_spec(specification(*names, cell.run, root, settings, command))
+    for cell in todo:
+        spec = specification(cell, options.limit_iterations, data_root, options.pretrained, execution, command)
+        Workspace(cell.id).write_spec(spec)
 
 
 def _show_plan(
@@ -211,8 +295,9 @@ def _show_plan(
         own = [cell for cell in cells if cell.study is selection.study]
         if own:
             console.print(_plan_table(f"{selection.study.slug} under {chosen.name}: {chosen.purpose}", own))
+        direct = sum(not cell.upstream and not cell.evaluation for cell in own)
         wanted = len(chosen.panels(selection.study)) * len(selection.rows) * len(selection.seeds)
-        if shared := wanted - len(own):
+        if (shared := wanted - direct) and direct:
             console.print(f"{selection.study.slug}: {shared} of its runs are listed already: equal runs are one run\n")
     _tell_left_out(console, selections, chosen)
     counts = Counter(cell.state for cell in cells)
@@ -229,7 +314,8 @@ def _plan_table(title: str, cells: list[Cell]) -> Table:
     for cell in cells:
         state = f"{cell.state}: {cell.detail}" if cell.detail else cell.state
         dataset = cell.run.data.dataset
-        table.add_row(cell.row.slug, cell.row.label, dataset, str(cell.run.seed), cell.run.id, state)
+        name = "before it" if cell.upstream else cell.row.label
+        table.add_row(cell.row.slug, name, dataset, str(cell.run.seed), cell.id, state)
     return table
 
 
@@ -256,14 +342,20 @@ def _words(text: str) -> list[str]:
     return [word for word in text.split(",") if word]
 
 
-def _numbers(text: str) -> list[int]:
+def _numbers(text: str) -> tuple[int, ...]:
     try:
-        numbers = [int(word) for word in text.split(",")]
+        numbers = tuple(int(word) for word in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of seeds such as 0,1,2") from None
     if any(number < 0 for number in numbers):
         raise argparse.ArgumentTypeError("seeds are not negative")
     return numbers
+
+
+def _number(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
 
 
 def _positive(text: str) -> int:

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from segnext.config import Cost, Run, canonical, digest
+from segnext.config import Cost, Evaluation, Run, canonical, digest
 from segnext.files import write_atomically
 from studies.protocols import PROTOCOLS, Protocol
 from studies.study import Panel, Reported, Row, Study, studies
@@ -107,7 +107,27 @@ class Store:
         """The record of this cost measurement, or None."""
         return self._find(cost.id, cost)
 
-    def _find(self, identifier: str, value: Run | Cost) -> Record | None:
+    def evaluation(self, evaluation: Evaluation) -> Record | None:
+        """The record of this test of finished weights, or None."""
+        return self._find(evaluation.id, evaluation)
+
+    def evaluations(self, run: Run) -> list[Record]:
+        """The records of every repeated test of this run, by the seed of Ham's bases."""
+        found = (r for r in self.records.values() if r["kind"] == "evaluation" and r["config"]["weights"] == run.id)
+        return sorted(found, key=lambda record: record["config"]["ham_seed"])
+
+    def imported(self, run: Run) -> list[Record]:
+        """The records of weights that were trained elsewhere and tested as this run is."""
+        wanted = {"model": canonical(run.model), "data": canonical(run.data), "ham_seed": 0}
+        return [
+            record
+            for record in self.records.values()
+            if record["kind"] == "evaluation"
+            and isinstance(record["config"]["weights"], dict)
+            and wanted.items() <= record["config"].items()
+        ]
+
+    def _find(self, identifier: str, value: Run | Cost | Evaluation) -> Record | None:
         record = self.records.get(identifier)
         if record is not None and (change := difference(record["config"], canonical(value))):
             raise ValueError(f"{self.path(identifier)} was made for another configuration: {change}")
@@ -151,6 +171,8 @@ class Store:
                 for iterations, seeds in self._lengths(study, protocol, panel).items():
                     rows = ((row, seed) for row in study.trained for seed in seeds)
                     lines = [self._line(study, protocol, panel, row, seed, iterations) for row, seed in rows]
+                    if iterations == protocol.recipe(panel).train.iterations:
+                        lines += self._imported_lines(study, protocol, panel)
                     yield View(protocol, panel, iterations, lines)
 
     def _lengths(self, study: Study, protocol: Protocol, panel: Panel) -> dict[int, list[int | None]]:
@@ -176,9 +198,22 @@ class Store:
                 seeds |= set(protocol.seeds)
             if seeds:
                 lengths[iterations] = sorted(seeds)
-        if full not in lengths and protocol.name == "paper":
+        if full not in lengths and (protocol.name == "paper" or self._imported_lines(study, protocol, panel)):
             return {full: [None], **lengths}
         return lengths
+
+    def _imported_lines(self, study: Study, protocol: Protocol, panel: Panel) -> list[Line]:
+        """What weights of elsewhere score: never among what was reproduced, and once, not under both papers."""
+        if protocol.pretraining == "released":
+            return []
+        lines = []
+        for row in study.trained:
+            run = protocol.run(panel, row, seed=0)
+            for record in self.imported(run):
+                line = self._line(study, protocol, panel, row, None, run.train.iterations)
+                line.update(run_id=record["id"], upstream_run_id=None, state="imported", iterations=None)
+                lines.append({**line, **_metrics(record)})
+        return lines
 
     def _untrained(self, study: Study, panel: Panel, row: Row) -> Line:
         """A line of a panel without runs: costs alone, or a dataset that has no recipe yet."""
@@ -205,7 +240,7 @@ class Store:
         )
         if record:
             line.update(trained_params=record["trained"]["params"], trained_gmacs=record["trained"]["gmacs"])
-            line.update({key: record["metrics"].get(key) for key in ("miou_ss", "miou_ms", "top1", "fps")})
+            line.update(_metrics(record))
         return line
 
     def _cost_line(self, study: Study, panel: Panel, row: Row) -> Line:
@@ -220,6 +255,10 @@ class Store:
         """The record of the cost that a table prints for a row."""
         cost = row_cost(panel, row)
         return None if cost is None else self.cost(cost)
+
+
+def _metrics(record: Record) -> Line:
+    return {key: record["metrics"].get(key) for key in ("miou_ss", "miou_ms", "top1", "fps")}
 
 
 def row_cost(panel: Panel, row: Row | Reported) -> Cost | None:
@@ -241,6 +280,7 @@ def difference(old: Any, new: Any, path: str = "") -> str | None:
 _PARTS = {
     "run": ("metrics", "classes", "trained", "training", "provenance"),
     "cost": ("params", "gmacs", "gmacs_fvcore", "provenance"),
+    "evaluation": ("metrics", "classes", "provenance"),
 }
 
 

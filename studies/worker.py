@@ -1,10 +1,13 @@
-"""One job = one run: `python -m studies.worker RUN_ID`. What to do and where to resume is read from disk at its start.
+"""One job = one run, or one test of finished weights: `python -m studies.worker ID`.
+
+What to do and where to resume is read from disk at its start.
 
 Exit codes: 0 the record exists, 1 failed (the attempt says why), 5 stopped by a signal and resumable.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -15,40 +18,51 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from segnext.config import Cost, Execution, Run, canonical
+from segnext.config import Cost, Data, Evaluation, Execution, Run, Weights, canonical
 from segnext.data import DataError, Source, open_split
 from segnext.files import write_atomically
+from studies.plan import Cell
 from studies.protocols import protocol
 from studies.provenance import provenance
 from studies.store import Store
 from studies.study import study
+from studies.weights import pretrained_file, sha256
 from studies.workspace import Claimed, Workspace
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from segnext.metrics import Score
+    from segnext.train import Step
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 CURVE_COLUMNS = ("iteration", "loss", "learning_rate", "images_per_second")
 
 
 def specification(
-    study_slug: str,
-    dataset: str,
-    row: str,
-    run: Run,
+    cell: Cell,
+    limit_iterations: int | None,
     data_root: Path | None,
-    execution: dict[str, Any],
+    pretrained: Path | None,
+    execution: Execution,
     command: str,
 ) -> dict[str, Any]:
     """What a worker needs to know, as JSON."""
     return {
-        "study": study_slug,
-        "dataset": dataset,  # the panel of the table; what the run is trained on is the protocol's
-        "row": row,
-        "protocol": run.protocol,
-        "seed": run.seed,
-        "iterations": run.train.iterations,
-        "data_root": str(data_root) if data_root else None,
-        "execution": execution,
+        "study": cell.study.slug,
+        "dataset": cell.panel.dataset,  # the panel of the table; what the run is trained on is the protocol's
+        "row": cell.row.slug,
+        "protocol": cell.run.protocol,
+        "seed": cell.run.seed,
+        "limit_iterations": limit_iterations,
+        "upstream": cell.upstream,
+        "ham_seed": cell.evaluation.ham_seed if cell.evaluation else None,
+        "weights": _absolute(cell.weights),
+        "data_root": _absolute(data_root),
+        "pretrained": _absolute(pretrained),
+        "execution": dataclasses.asdict(execution),
         "command": command,
     }
 
@@ -56,26 +70,45 @@ def specification(
 def specified_run(spec: dict[str, Any]) -> Run:
     """The run that a specification means, by today's declarations."""
     declared = study(spec["study"])
-    panel = declared.panel(spec["dataset"])
-    return protocol(spec["protocol"]).run(panel, declared.row(spec["row"]), spec["seed"], spec["iterations"])
+    panel, row = declared.panel(spec["dataset"]), declared.row(spec["row"])
+    run = protocol(spec["protocol"]).run(panel, row, spec["seed"], spec["limit_iterations"])
+    for _ in range(spec["upstream"]):
+        assert isinstance(run.init, Run)
+        run = run.init
+    return run
 
 
-def work(run_id: str, asked_to_stop: Callable[[], bool]) -> int:
-    """Train and evaluate a run and write its record; returns the exit code."""
+def specified_evaluation(spec: dict[str, Any], run: Run) -> Evaluation | None:
+    """The test of finished weights that a specification means; None where it means a training."""
+    if spec["ham_seed"] is None:
+        return None
+    assert isinstance(run.data, Data)
+    weights: Run | Weights = run
+    if spec["weights"]:
+        path = Path(spec["weights"])
+        weights = Weights(path.name, sha256(path))
+    return Evaluation(weights, run.model, run.data, spec["ham_seed"])
+
+
+def work(identifier: str, asked_to_stop: Callable[[], bool]) -> int:
+    """Train and evaluate a run, or test finished weights, and write the record; returns the exit code."""
     from segnext.train import Stopped
 
-    workspace = Workspace(run_id)
+    workspace = Workspace(identifier)
     spec = workspace.read_spec()
     try:
         with workspace.claim():
-            if Store().path(run_id).exists():
+            if Store().path(identifier).exists():
                 return 0
             with workspace.attempt() as attempt:
                 try:
                     run = specified_run(spec)
-                    if run.id != run_id:
-                        raise ValueError(f"what was planned as {run_id} is declared as {run.id} now; start it again")
-                    Store().add(_measure(run, spec, workspace, asked_to_stop))
+                    evaluation = specified_evaluation(spec, run)
+                    declared = evaluation.id if evaluation else run.id
+                    if declared != identifier:
+                        raise ValueError(f"what was planned as {identifier} is {declared} now; start it again")
+                    job = _Job(run, spec, workspace, asked_to_stop)
+                    Store().add(job.train() if evaluation is None else job.test(evaluation))
                 except Stopped as stopped:
                     attempt.update(cause="stopped", message=str(stopped))
                     print(stopped, flush=True)
@@ -91,110 +124,179 @@ def work(run_id: str, asked_to_stop: Callable[[], bool]) -> int:
         return 1
 
 
-def _measure(run: Run, spec: dict[str, Any], workspace: Workspace, asked_to_stop: Callable[[], bool]) -> dict[str, Any]:
-    import torch
+class _Job:
+    """What a worker does for one run."""
 
-    from segnext.cost import measure
-    from segnext.data import cached
-    from segnext.evaluate import evaluate
-    from segnext.metrics import Score
-    from segnext.train import Step, Stopped, train
+    def __init__(self, run: Run, spec: dict[str, Any], workspace: Workspace, asked_to_stop: Callable[[], bool]) -> None:
+        import torch
 
-    execution = Execution(**spec["execution"])
-    torch.set_num_threads(execution.threads)
-    started = time.time()
-    root = Path(spec["data_root"]) if spec["data_root"] else None
-    training = cached(open_split(run.data, run.data.train_split, root))
-    testing = open_split(run.data, run.data.test_split, root)
+        self._run, self._spec, self._workspace, self._asked_to_stop = run, spec, workspace, asked_to_stop
+        self._execution = Execution(**spec["execution"])
+        self._device = torch.device(self._execution.device)
+        self._root = Path(spec["data_root"]) if spec["data_root"] else None
+        self._started = time.time()
+        torch.set_num_threads(self._execution.threads)
 
-    workspace.report("train", workspace.last_state(), run.train.iterations, force=True)
-    _forget_after(workspace.curve, workspace.last_state())
-    last: Step | None = None
+    def train(self) -> dict[str, Any]:
+        """Train the run, keep its weights, test them: its record."""
+        from segnext.checkpoints import save_released
+        from segnext.cost import measure
+        from segnext.data import cached
+        from segnext.train import train
 
-    def on_step(step: Step) -> None:
-        nonlocal last
-        last = step
-        workspace.report("train", step.iteration, run.train.iterations, loss=step.loss, rate=step.images_per_second)
-        if step.iteration % execution.log_interval == 0 or step.iteration == run.train.iterations:
+        run, workspace = self._run, self._workspace
+        training = cached(open_split(run.data, run.data.train_split, self._root))
+        initial, beginning = self._beginning()
+        workspace.report("train", workspace.last_state(), run.train.iterations, force=True)
+        _forget_after(workspace.curve, workspace.last_state())
+        model, seconds = train(
+            run,
+            training,
+            workspace.states,
+            self._execution,
+            initial=initial,
+            on_step=self._draw,
+            stop=self._asked_to_stop,
+        )
+        if not workspace.weights.exists():
+            save_released(model, workspace.weights)
+        testing = open_split(run.data, run.data.test_split, self._root)
+        metrics = self._score(model, testing)
+        trained = measure(Cost(run.model, run.data.classes, *run.data.crop, task=run.task))
+
+        curve = [json.loads(line) for line in workspace.curve.read_text().splitlines()]
+        text = ",".join(CURVE_COLUMNS) + "\n"
+        text += "".join(",".join(repr(point[key]) for key in CURVE_COLUMNS) + "\n" for point in curve)
+        write_atomically(Store().folder / "curves" / f"{run.id}.csv", text)
+        return {
+            "id": run.id,
+            "kind": "run",
+            "config": canonical(run),
+            "metrics": metrics,
+            "classes": list(testing.classes),
+            "weights": {"name": workspace.weights.name, "sha256": sha256(workspace.weights)},
+            "trained": {
+                "params": trained.params,
+                "gmacs": trained.gmacs,
+                "gmacs_fvcore": trained.gmacs_fvcore,
+                "height": run.data.crop[0],
+                "width": run.data.crop[1],
+            },
+            "training": {
+                "iterations": run.train.iterations,
+                "seconds": round(seconds, 3),
+                "images_per_second": round(run.train.iterations * run.train.batch / seconds, 3),
+                "final_loss": curve[-1]["loss"],
+            },
+            "provenance": {
+                **self._provenance("run"),
+                "initial": beginning,
+                "data": {**_data_facts("train", training), **_data_facts("test", testing)},
+            },
+        }
+
+    def test(self, evaluation: Evaluation) -> dict[str, Any]:
+        """Test finished weights: an evaluation's record."""
+        from segnext.checkpoints import load_file, load_released
+        from segnext.model import build_network
+
+        run = self._run
+        path = Path(self._spec["weights"]) if self._spec["weights"] else Workspace(run.id).weights
+        model = build_network(run.model, run.data.classes, run.task)
+        load_released(model, load_file(path), path.name)
+        testing = open_split(run.data, run.data.test_split, self._root)
+        return {
+            "id": evaluation.id,
+            "kind": "evaluation",
+            "config": canonical(evaluation),
+            "metrics": self._score(model.to(self._device), testing, evaluation.ham_seed),
+            "classes": list(testing.classes),
+            "weights": {"name": path.name, "sha256": sha256(path)},
+            "provenance": {**self._provenance("evaluation"), "data": _data_facts("test", testing)},
+        }
+
+    def _beginning(self) -> tuple[dict[str, Any] | None, dict[str, str] | None]:
+        """The weights that training starts from, and what a record says of them."""
+        from segnext.checkpoints import load_file
+
+        init = self._run.init
+        if init is None:
+            return None, None
+        if isinstance(init, Run):
+            path = Workspace(init.id).weights
+        else:
+            path = pretrained_file(Path(self._spec["pretrained"] or "."), init)
+        return load_file(path), {"name": init.id if isinstance(init, Run) else path.name, "sha256": sha256(path)}
+
+    def _draw(self, step: Step) -> None:
+        """Report a step, and every so often add it to the curve."""
+        iterations = self._run.train.iterations
+        self._workspace.report("train", step.iteration, iterations, loss=step.loss, rate=step.images_per_second)
+        if step.iteration % self._execution.log_interval == 0 or step.iteration == iterations:
             line = [step.iteration, step.loss, step.learning_rate, step.images_per_second]
-            with open(workspace.curve, "a") as file:
+            with open(self._workspace.curve, "a") as file:
                 file.write(json.dumps(dict(zip(CURVE_COLUMNS, line, strict=True))) + "\n")
 
-    model, seconds = train(run, training, workspace.states, execution, on_step=on_step, stop=asked_to_stop)
+    def _score(self, model: nn.Module, testing: Source, ham_seed: int = 0) -> dict[str, Any]:
+        """A record's metrics."""
+        from segnext.evaluate import evaluate
 
-    def watch(phase: str) -> Callable[[int, int], None]:
-        def progress(done: int, total: int) -> None:
-            workspace.report(phase, done, total)
-            if asked_to_stop():
-                raise Stopped(f"stopped in {phase}; the training is saved and the same command continues")
+        data = self._run.data
+        assert isinstance(data, Data)
 
-        return progress
+        def score(phase: str, multi_scale: bool) -> Score:
+            return evaluate(
+                model,
+                testing,
+                data,
+                multi_scale=multi_scale,
+                batch=self._execution.evaluation_batch,
+                device=self._device,
+                progress=self._watch(phase),
+            )
 
-    device = torch.device(execution.device)
-
-    def score(phase: str, multi_scale: bool) -> Score:
-        return evaluate(
-            model,
-            testing,
-            run.data,
-            multi_scale=multi_scale,
-            batch=execution.evaluation_batch,
-            device=device,
-            progress=watch(phase),
-        )
-
-    single, multi = score("evaluate SS", multi_scale=False), score("evaluate MS", multi_scale=True)
-    trained = measure(Cost(run.model, run.data.classes, *run.data.crop))
-
-    curve = [json.loads(line) for line in workspace.curve.read_text().splitlines()]
-    text = ",".join(CURVE_COLUMNS) + "\n"
-    text += "".join(",".join(repr(point[key]) for key in CURVE_COLUMNS) + "\n" for point in curve)
-    write_atomically(Store().folder / "curves" / f"{run.id}.csv", text)
-    return {
-        "id": run.id,
-        "kind": "run",
-        "config": canonical(run),
-        "metrics": {
+        single, multi = score("evaluate SS", multi_scale=False), score("evaluate MS", multi_scale=True)
+        return {
             "miou_ss": single.miou,
             "miou_ms": multi.miou,
             "pixel_accuracy": single.pixel_accuracy,
             "iou": single.iou,
             "iou_ms": multi.iou,
-        },
-        "classes": list(training.classes),
-        "trained": {
-            "params": trained.params,
-            "gmacs": trained.gmacs,
-            "gmacs_fvcore": trained.gmacs_fvcore,
-            "height": run.data.crop[0],
-            "width": run.data.crop[1],
-        },
-        "training": {
-            "iterations": run.train.iterations,
-            "seconds": round(seconds, 3),
-            "images_per_second": round(run.train.iterations * run.train.batch / seconds, 3),
-            "final_loss": curve[-1]["loss"],
-        },
-        "provenance": {
-            **provenance(),
-            "command": spec["command"],
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            "threads": execution.threads,
-            "data": _data_provenance(training, testing),
-            "started": _timestamp(min([started, *(attempt["started"] for attempt in workspace.attempts())])),
+        }
+
+    def _watch(self, phase: str) -> Callable[[int, int], None]:
+        from segnext.train import Stopped
+
+        def progress(done: int, total: int) -> None:
+            self._workspace.report(phase, done, total)
+            if self._asked_to_stop():
+                raise Stopped(f"stopped in {phase}; the training is saved and the same command continues")
+
+        return progress
+
+    def _provenance(self, kind: str) -> dict[str, Any]:
+        import torch
+
+        attempts = self._workspace.attempts()
+        return {
+            **provenance(kind),
+            "command": self._spec["command"],
+            "device": torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu",
+            "threads": self._execution.threads,
+            "precision": self._execution.precision,
+            "compiled": self._execution.compile,
+            "started": _timestamp(min([self._started, *(attempt["started"] for attempt in attempts)])),
             "finished": _timestamp(time.time()),
-            "attempts": len(workspace.attempts()),
-        },
-    }
+            "attempts": len(attempts),
+        }
 
 
-def _data_provenance(training: Source, testing: Source) -> dict[str, Any]:
-    return {
-        "train_images": len(training),
-        "train_fingerprint": training.fingerprint(),
-        "test_images": len(testing),
-        "test_fingerprint": testing.fingerprint(),
-    }
+def _absolute(path: Path | None) -> str | None:
+    return str(path.resolve()) if path else None
+
+
+def _data_facts(use: str, source: Source) -> dict[str, Any]:
+    return {f"{use}_images": len(source), f"{use}_fingerprint": source.fingerprint()}
 
 
 def _timestamp(moment: float) -> str:

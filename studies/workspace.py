@@ -5,6 +5,7 @@ runs/<run id>/spec.json       what to do; written before a worker starts
               progress.json   phase and step, replaced about twice a second: also the owner's heartbeat
               curve.jsonl     the training curve so far      log.txt   what the worker printed
               states/         the last two training states   attempts/001.json ...   how each attempt ended
+              weights.pt      what the training ended with, under the released names; kept
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Workspace:
         self.states = self.folder / "states"
         self.curve = self.folder / "curve.jsonl"
         self.log = self.folder / "log.txt"
+        self.weights = self.folder / "weights.pt"
         self._claim = self.folder / "claim.json"
         self._progress = self.folder / "progress.json"
         self._reported = 0.0
