@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from segnext.files import write_atomically
 from segnext.model import MSCANClassifier
 
-# Ours -> released (c87bcae). The released names also decide the optimiser's groups (segnext.train).
+# Ours -> released (c87bcae). The released names also decide the optimiser's groups (segnext.segmentation).
 _STRIPS = {"7": "0", "11": "1", "21": "2"}
 _NAMES: tuple[tuple[str, str], ...] = (
     (r"^encoder\.stages\.0\.downsample\.(\d)\.", r"backbone.patch_embed1.proj.\1."),
@@ -105,6 +105,24 @@ def load_encoder(model: nn.Module, content: Mapping[str, Any], source: Path | st
     given = {key: value for key, value in _given(content, source).items() if not re.match(r"head\.(weight|bias)$", key)}
     names = {key.removeprefix("backbone."): name for key, name in _released_names(model).items() if _of_encoder(name)}
     _load(model, names, given, source)
+
+
+def load_initial(model: nn.Module, content: Mapping[str, Any], source: Path | str = "these weights") -> None:
+    """Load what a training starts from: of an ImageNet file the encoder, of a segmentor's the whole network.
+
+    A segmentor for other classes gives everything but the layer that scores them, which stays as it is. `Ours:` the
+    paper is silent; mmsegmentation's `load_from` does so, but says nothing of other keys. Raises `ValueError` as
+    `load_released` does.
+    """
+    given = _given(content, source)
+    if not any(key.startswith("decode_head.") for key in given):
+        return load_encoder(model, content, source)
+    names, own = _released_names(model), model.state_dict()
+    scores = [key for key in names if key.startswith("decode_head.conv_seg.")]
+    if any(key in given and given[key].shape[:1] != own[names[key]].shape[:1] for key in scores):
+        names = {key: name for key, name in names.items() if key not in scores}
+        given = {key: value for key, value in given.items() if key not in scores}
+    return _load(model, names, given, source)
 
 
 def to_released(model: nn.Module) -> dict[str, Tensor]:

@@ -1,26 +1,24 @@
-"""The trainer: AdamW, poly schedule with linear warm-up, and a state that any stop can continue from (Sec. 4)."""
+"""The trainer: AdamW, a schedule, and a state that any stop can continue from. What is trained for is a `Task`."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segnext.checkpoints import released_name
+from segnext.checkpoints import load_initial
 from segnext.config import Execution, Run, Train
 from segnext.data import Source
-from segnext.data.stream import stream
-from segnext.decoder import resize
-from segnext.metrics import IGNORE
-from segnext.model import SegNeXt
+from segnext.data.stream import Batch, Share
+from segnext.model import build_network
 from segnext.resume import load_state, save_state
+from segnext.segmentation import Segmentation
 from segnext.stochastic import set_numbers
 
 
@@ -42,52 +40,52 @@ class Step:
     images_per_second: float  # since the last report
 
 
-def segmentation_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of `(B, classes, h, w)` scores resized to the `(B, H, W)` labels.
+class Task(Protocol):
+    """What sets one kind of training apart. `train` does the rest."""
 
-    Official code: summed over labelled pixels and divided by all pixels, ignored ones included (`datasets.md`,
-    section 3); PyTorch's own mean divides by the labelled ones.
+    run: Run
+
+    def groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """The optimiser's groups; each has `factor`, its multiple of the scheduled learning rate."""
+
+    def learning_rate(self, iteration: int) -> float:
+        """The scheduled learning rate at a step, 0 the first."""
+
+    def batches(self, start: int, share: Share, workers: int) -> Iterator[Batch]:
+        """This process's share of the batches from iteration `start` to the run's end, a part at a time.
+
+        A batch of `Train.accumulate` parts comes as so many, one after the other. Each is a function of the seed and
+        its place alone, and leaves torch's global random state alone.
+        """
+
+    def loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        """The mean loss over the samples, float32 (), of a batch on the model's device and under autocast."""
+
+
+def task(run: Run, source: Source) -> Task:
+    """The task that a run names."""
+    if run.task == "segmentation":
+        return Segmentation(run, source)
+    raise ValueError(f"Run.task: {run.task} is not possible in this version")
+
+
+def build(run: Run, initial: Mapping[str, Any] | None = None) -> nn.Module:
+    """The run's network with its initial weights, the same for the same seed.
+
+    `initial` are the weights that `run.init` names, under released names (`segnext.checkpoints.load_initial`). Raises
+    `ValueError` where one of the two is there without the other, and for weights that do not fit.
     """
-    scores = resize(scores, labels.shape[1:])
-    return F.cross_entropy(scores, labels.long(), ignore_index=IGNORE, reduction="sum") / labels.numel()
-
-
-def learning_rate(train: Train, iteration: int) -> float:
-    """The encoder's learning rate at a step, 0 the first: poly to zero, scaled up linearly during the warm-up."""
-    poly = train.learning_rate * (1 - iteration / train.iterations) ** train.poly_power
-    if iteration >= train.warmup_iterations:
-        return poly
-    return poly * (1 - (1 - iteration / train.warmup_iterations) * (1 - train.warmup_ratio))
-
-
-def parameter_groups(model: nn.Module, train: Train) -> list[dict[str, Any]]:
-    """Official code's groups, decided on the released names: `head` learns faster, `norm` is not decayed.
-
-    As released, that decays all biases outside `norm`, the layer scales, the stem's BN and the decoder's GN.
-    Each group carries `factor`, its multiple of the scheduled learning rate.
-    """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:  # EMA's first convolution
-            continue
-        released = released_name(name)
-        head = "head" in released
-        decayed = head or "norm" not in released
-        key = (train.head_learning_rate_factor if head else 1.0, train.weight_decay if decayed else 0.0)
-        groups.setdefault(key, []).append(parameter)
-    return [
-        {"params": parameters, "factor": factor, "weight_decay": decay, "lr": train.learning_rate * factor}
-        for (factor, decay), parameters in groups.items()
-    ]
-
-
-def build(run: Run) -> SegNeXt:
-    """The run's model with its initial weights, the same for the same seed."""
-    if run.init is not None:
-        raise ValueError(f"starting from {run.init!r} is not possible in this version; only training from scratch is")
+    if run.init is not None and initial is None:
+        raise ValueError(f"the run starts from {run.init!r}, but its weights are not here; give them as `initial`")
+    if run.init is None and initial is not None:
+        raise ValueError("initial weights were given, but the run starts from scratch: Run.init is None")
+    dropout = {"dropout": run.train.dropout} if isinstance(run.train, Train) else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        return SegNeXt(run.model, run.data.classes, run.train.dropout)
+        network = build_network(run.model, run.data.classes, run.task, **dropout)
+    if initial is not None:
+        load_initial(network, initial, run.init if isinstance(run.init, str) else f"run {run.init and run.init.id}")
+    return network
 
 
 def train(
@@ -96,17 +94,19 @@ def train(
     folder: Path,
     execution: Execution,
     *,
+    initial: Mapping[str, Any] | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
     stop: Callable[[], bool] = lambda: False,
-) -> tuple[SegNeXt, float]:
-    """Train the run to its end, from its newest state in `folder` if there is one.
+) -> tuple[nn.Module, float]:
+    """Train the run to its end, from its newest state in `folder` if there is one, else from its initial weights.
 
     Returns the model and the seconds spent in steps over all attempts. Raises `Stopped` after saving when `stop()`
     turns true, and `Diverged` at once when the loss is not finite.
     """
     device = torch.device(execution.device)
-    model = build(run).to(device).train()
-    optimiser = torch.optim.AdamW(parameter_groups(model, run.train), fused=True)
+    this = task(run, source)
+    model = build(run, initial).to(device).train()
+    optimiser = torch.optim.AdamW(this.groups(model), fused=True)
     done, seconds = 0, 0.0
     if (state := load_state(folder)) is not None:
         if state["run"] != run.id:
@@ -133,14 +133,13 @@ def train(
     saved = done
     settings = run.train
     started = time.perf_counter()
-    batches = stream(run.data, source, run.seed, settings.batch, done, settings.iterations, execution.workers)
-    for batch in batches:
-        rate = learning_rate(settings, batch.iteration)
+    for batch in this.batches(done, Share(), execution.workers):
+        rate = this.learning_rate(done)
         for group in optimiser.param_groups:
             group["lr"] = rate * group["factor"]
         set_numbers(model, run.seed, batch.samples.tolist())
         images = batch.images.to(device, memory_format=torch.channels_last)
-        loss = segmentation_loss(model.logits(images), batch.labels.to(device))
+        loss = this.loss(model, images, batch.labels.to(device))
         value = loss.item()
         if not math.isfinite(value):
             raise Diverged(f"the loss is {value} at iteration {batch.iteration}; the last good state is after {saved}")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from segnext import Model, MSCANClassifier, SegNeXt, Train
 from segnext.checkpoints import load_encoder, load_file, load_released, released_name, to_released
-from segnext.train import parameter_groups
+from segnext.segmentation import parameter_groups
 
 VARIANTS = [
     Model("micro"),

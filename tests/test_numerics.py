@@ -19,7 +19,7 @@ from segnext.ham import NMF, Hamburger
 from segnext.model import build_network
 from segnext.msca import LKA, MSCA
 from segnext.mscan import ChannelNorm, Stage
-from segnext.train import parameter_groups
+from segnext.segmentation import parameter_groups
 
 CONTEXTS = ("ham", "nl", "cc", "ema", "msca", "none")
 VARIANTS = [

@@ -11,7 +11,7 @@ from conftest import needs
 from segnext import Cost, Model, SegNeXt, Train
 from segnext.checkpoints import load_released, released_name, to_released
 from segnext.cost import measure, multiply_adds
-from segnext.train import parameter_groups
+from segnext.segmentation import parameter_groups
 
 installed = needs("segformer", "transformers")
 B0 = Model(encoder="segformer_b0")

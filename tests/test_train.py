@@ -19,7 +19,8 @@ from segnext.checkpoints import load_released, to_released
 from segnext.data import cached, open_split
 from segnext.ham import NMF
 from segnext.resume import load_state, save_state
-from segnext.train import Diverged, Stopped, build, learning_rate, parameter_groups, segmentation_loss, train
+from segnext.segmentation import learning_rate, parameter_groups, segmentation_loss
+from segnext.train import Diverged, Stopped, build, train
 
 GOLDEN = FIXTURES / "golden"
 DATA = Data("diagnostic/scene", 7, (96, 96), (64, 64), ratio=(0.75, 1.5), generator="1")

@@ -26,23 +26,46 @@ class Batch:
     iteration: int
     samples: Tensor  # int64 (B,): the samples' numbers, counted from the start of the run
     images: Tensor  # float32 (B, 3, h, w)
-    labels: Tensor  # uint8 (B, h, w), 255 = ignore
+    labels: Tensor  # what the task's loss takes; for segmentation uint8 (B, h, w), 255 = ignore
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one of `size` processes takes of every batch: the samples in place `rank`, of equally many in a row."""
+
+    rank: int = 0
+    size: int = 1
+
+    def of(self, samples: range) -> range:
+        """This share of a batch's samples. Raises `ValueError` where they have no equal shares."""
+        each, rest = divmod(len(samples), self.size)
+        if rest:
+            raise ValueError(f"{len(samples)} samples that are passed together have no {self.size} equal shares")
+        return samples[self.rank * each : (self.rank + 1) * each]
 
 
 def stream(
-    data: Data, source: Source, seed: int, batch: int, start: int, iterations: int, workers: int = 0
+    data: Data,
+    source: Source,
+    seed: int,
+    batch: int,
+    start: int,
+    iterations: int,
+    workers: int = 0,
+    share: Share = Share(),  # frozen
 ) -> Iterator[Batch]:
-    """The batches of iterations `start` .. `iterations` - 1, of `batch` samples each.
+    """The batches of iterations `start` .. `iterations` - 1, this process's share of `batch` samples each.
 
     Sample k = iteration * batch + j is image k % N of epoch k // N in an order of that epoch, augmented with chance
-    that belongs to (seed, k). So batches depend neither on the number of `workers` (processes that load ahead; 0: none)
-    nor on where a run restarts, they flow over the end of an epoch, and torch's random state is left alone. Images are
-    float32 (B, 3, h, w), labels uint8 (B, h, w), where (h, w) is `data.crop`. Raises `DataError` as images are loaded.
+    that belongs to (seed, k). So samples depend neither on the number of `workers` (processes that load ahead; 0: none)
+    nor on how a batch is shared nor on where a run restarts, they flow over the end of an epoch, and torch's random
+    state is left alone. Images are float32 (B, 3, h, w), labels uint8 (B, h, w), where (h, w) is `data.crop`. Raises
+    `DataError` as images are loaded.
     """
     # One pass over all iterations, a whole batch at a time: workers start once and never wait for an epoch to end. The
     # loader draws a seed for its workers, which need none: from a generator of its own, for the model's may not notice.
     loader: DataLoader[Batch] = DataLoader(
-        _Batches(data, source, seed, batch),
+        _Batches(data, source, seed, batch, share),
         batch_size=None,
         sampler=range(start, iterations),
         num_workers=workers,
@@ -54,11 +77,11 @@ def stream(
 class _Batches(Dataset[Batch]):
     """The batches by iteration."""
 
-    def __init__(self, data: Data, source: Source, seed: int, batch: int) -> None:
-        self._data, self._source, self._seed, self._batch = data, source, seed, batch
+    def __init__(self, data: Data, source: Source, seed: int, batch: int, share: Share) -> None:
+        self._data, self._source, self._seed, self._batch, self._share = data, source, seed, batch, share
 
     def __getitem__(self, iteration: int) -> Batch:
-        numbers = range(iteration * self._batch, (iteration + 1) * self._batch)
+        numbers = self._share.of(range(iteration * self._batch, (iteration + 1) * self._batch))
         images, labels = zip(*(self._sample(number) for number in numbers), strict=True)
         return Batch(iteration, torch.tensor(numbers), torch.stack(images), torch.stack(labels))
 
