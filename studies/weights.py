@@ -25,7 +25,7 @@ def weights_file(folder: Path, row: Row, panel: Panel, run: Run) -> Path | None:
     (`segnext_tiny_512x512_ade_160k.pth`) or mmsegmentation (`segnext_mscan-t_..._ade20k_....pth`) name theirs.
     Raises `ValueError` where several files fit.
     """
-    dataset = run.data.dataset
+    dataset = run.data.dataset.replace("/", "_")
     patterns = [rf"{re.escape(row.slug)}[_-]{re.escape(dataset)}"]
     if run.model == Model(run.model.size) and run.model.size in _SIZES:
         names = _DATASETS.get(dataset, re.escape(dataset))

@@ -1,0 +1,205 @@
+"""Studies expand into runs: what starts from what, what is shared, and which files are whose weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from segnext.config import Data, Model, Run
+from studies import protocols
+from studies.cluster import Outcome, _next, _upstream_failure, run_debug
+from studies.plan import Cell, evaluations, imports, plan, select
+from studies.protocols import PROTOCOLS, Protocol, Recipe, protocol, released_encoder
+from studies.store import Store
+from studies.study import studies, study
+from studies.weights import pretrained_file, weights_file
+from studies.worker import specification
+from studies.workspace import Workspace
+
+PAPER = protocol("paper")
+ABLATIONS = ("table5", "table6", "table7", "table8", "table9")
+
+
+def beginnings(chosen: Protocol, slugs: tuple[str, ...], without: str = "-") -> set[str]:
+    """The ids or names of the ImageNet weights that the rows of these studies start from."""
+    found = set()
+    for slug in slugs:
+        for panel in chosen.panels(study(slug)):
+            for row in study(slug).trained:
+                run: Run | str | None = chosen.run(panel, row, seed=0)
+                if row.slug.endswith(without):
+                    continue
+                while isinstance(run, Run):
+                    beginning, run = run, run.init
+                found.add(run or beginning.id)
+    return found
+
+
+def test_tables_5_to_9_need_13_pretrainings_and_11_under_one_reading_of_table_8():
+    assert len(beginnings(PAPER, ABLATIONS)) == 13
+    assert len(beginnings(PAPER, ABLATIONS, without="-van")) == 11
+    assert len(beginnings(PAPER, ABLATIONS, without="-lka")) == 11
+
+
+def test_released_weights_serve_the_tables_whose_encoders_were_released():
+    chosen = protocol("paper-pretrained")
+    assert beginnings(chosen, ("table5", "table7", "table9", "table12", "appendix_table2")) == {
+        f"released/mscan_{size}" for size in "tsbl"
+    }
+    for slug in ("table6", "table8"):
+        assert chosen.panels(study(slug)) == []
+        assert any("nobody released ImageNet weights" in reason for reason in chosen.left_out(study(slug)))
+
+
+def test_every_encoder_that_was_released_has_a_name_and_no_ablation_has():
+    assert released_encoder(Model("S", decoder="a")) == "mscan_s"
+    assert released_encoder(Model("S", encoder="van", nmf_rank=32)) == "van_b1"
+    assert released_encoder(Model(encoder="convnext_tiny")) == "convnext_tiny"
+    for ablation in ({"branches": (7,)}, {"mixer": "lka"}, {"encoder_norm": "ln"}, {"attention": False}):
+        assert released_encoder(Model("T", **ablation)) is None
+
+
+def test_decoders_share_the_pretraining_of_their_encoder_and_its_seed_is_its_own():
+    table7 = study("table7")
+    runs = [PAPER.run(table7.panel(), row, seed) for row in table7.trained for seed in (0, 1, 2)]
+    assert len({run.id for run in runs}) == 12
+    assert len({run.init for run in runs}) == 1
+    assert runs[0].init == PAPER.run(study("table6").panel("imagenet1k"), study("table6").row("full"), seed=0)
+
+
+def test_a_limit_that_shortens_nothing_leaves_the_pretraining_whole():
+    table7 = study("table7")
+    whole = PAPER.run(table7.panel(), table7.row("c"), 0)
+    assert PAPER.run(table7.panel(), table7.row("c"), 0, limit_iterations=160_000) == whole
+    short = PAPER.run(table7.panel(), table7.row("c"), 0, limit_iterations=100)
+    assert isinstance(short.init, Run)
+    assert (short.train.iterations, short.init.train.iterations) == (100, 100)
+
+
+def test_what_a_run_starts_from_is_planned_before_it_once():
+    cells = plan(select(["table7", "table6/full"], PAPER, None, [0, 1]), PAPER, None, Store())
+    assert len({cell.id for cell in cells}) == len(cells) == 8 + 1 + 1  # the encoder's seed 0 is both
+    assert cells[0].upstream == 1
+    assert cells[0].run.task == "classification"
+    assert all(cell.run.init == cells[0].run for cell in cells[1:9])
+    context = study("table12").trained[-1]
+    chain = plan(select([f"table12/{context.slug}@0"], PAPER, None, None), PAPER, None, Store())
+    assert [cell.run.data.dataset for cell in chain] == ["imagenet1k", "ade20k", "pascal_context"]
+    assert [cell.upstream for cell in chain] == [2, 1, 0]
+
+
+AUTHORS = {
+    "segnext_tiny_512x512_ade_160k.pth": ("t", "ade20k"),
+    "segnext_small_1024x1024_city_160k.pth": ("s", "cityscapes"),
+    "segnext_base_512x512_ade_160k.pth": ("b", "ade20k"),
+    "segnext_large_1024x1024_city_160k.pth": ("l", "cityscapes"),
+    "segnext_mscan-t_1x16_512x512_adamw_160k_ade20k_20230210_140244-05bd8466.pth": ("t", "ade20k"),
+    "segnext_mscan-l_1x16_512x512_adamw_160k_ade20k_20230209_172055-19b14b63.pth": ("l", "ade20k"),
+    "s_coco_stuff164k.pth": ("s", "coco_stuff164k"),
+    "notes.txt": None,
+    "mscan_t.pth": None,
+}
+
+
+@pytest.mark.parametrize("name", AUTHORS)
+def test_weights_are_found_by_the_names_that_people_have(tmp_path: Path, name: str):
+    (tmp_path / name).write_bytes(b"weights")
+    table9, found = study("table9"), set()
+    for panel in table9.panels:
+        for row in table9.trained:
+            if weights_file(tmp_path, row, panel, PAPER.run(panel, row, 0)):
+                found.add((row.slug, panel.dataset))
+    assert found == ({AUTHORS[name]} if AUTHORS[name] else set())
+
+
+def test_two_files_for_one_row_are_refused(tmp_path: Path):
+    for name in ("t_ade20k.pth", "segnext_tiny_512x512_ade_160k.pth"):
+        (tmp_path / name).write_bytes(b"weights")
+    table9 = study("table9")
+    with pytest.raises(ValueError, match=r"segnext_tiny.*t_ade20k.*keep one"):
+        weights_file(tmp_path, table9.row("t"), table9.panel(), PAPER.run(table9.panel(), table9.row("t"), 0))
+
+
+def test_an_ablation_is_never_given_the_weights_of_the_whole_model(tmp_path: Path):
+    (tmp_path / "segnext_tiny_512x512_ade_160k.pth").write_bytes(b"weights")
+    cells = imports(select(["table6", "table7"], PAPER, None, None), PAPER, Store(), tmp_path, [0])
+    assert {cell.row.slug for cell in cells} == {"full"}  # table7/c is the same model: one evaluation
+    assert all(cell.evaluation and isinstance(cell.run.data, Data) for cell in cells)
+
+
+@pytest.mark.parametrize("present", [(), ("mscan_t.pth", "mscan_t-0.pth")])
+def test_released_imagenet_weights_must_be_exactly_one_file(tmp_path: Path, present: tuple[str, ...]):
+    for name in present:
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=r"mscan_t\.pth are needed"):
+        pretrained_file(tmp_path, "released/mscan_t")
+    (tmp_path / "mscan_s.pth").touch()
+    assert pretrained_file(tmp_path, "released/mscan_s").name == "mscan_s.pth"
+
+
+@pytest.fixture
+def chained(monkeypatch: pytest.MonkeyPatch) -> Protocol:
+    """The quick protocol with a stage before it, as VOC's and Context's recipes have."""
+    quick = protocol("quick")
+    recipe = quick.recipes["*"]
+    recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, test_scales=(0.5,)))
+    before = Recipe(dataclasses.replace(recipe.data, flip=0.0), recipe.train)
+    found = dataclasses.replace(
+        quick, name="chained", recipes={"*": dataclasses.replace(recipe, after="before"), "before": before}
+    )
+    monkeypatch.setitem(PROTOCOLS, "chained", found)
+    return found
+
+
+class Silent:
+    def progressed(self, *arguments: object) -> None: ...
+    def ended(self, *arguments: object) -> None: ...
+
+
+def carried_out(cells: list[Cell], limit: int) -> dict[str, Outcome]:
+    from segnext.config import Execution
+
+    for cell in cells:
+        Workspace(cell.id).write_spec(specification(cell, limit, None, None, Execution(), "a test"))
+    return run_debug(cells, Silent(), lambda: False)
+
+
+def test_a_run_trains_on_from_the_weights_of_the_one_before_it(chained: Protocol):
+    cells = plan(select(["table7/c@3"], chained, None, None), chained, 2, Store())
+    assert [(cell.upstream, cell.run.seed) for cell in cells] == [(1, protocols.UPSTREAM_SEED), (0, 3)]
+    outcomes = carried_out(cells, limit=2)
+    assert [outcome.state for outcome in outcomes.values()] == ["done", "done"]
+    before, run = (Store().records[cell.id] for cell in cells)
+    assert run["provenance"]["initial"] == {"name": cells[0].id, "sha256": before["weights"]["sha256"]}
+    assert before["provenance"]["initial"] is None
+    (line,) = (li for li in Store().table(study("table7")) if li["protocol"] == "chained" and li["state"] == "done")
+    assert (line["run_id"], line["upstream_run_id"]) == (cells[1].id, cells[0].id)
+    again = plan(select(["table7/c@3"], chained, None, None), chained, 2, Store())
+    assert [(cell.id, cell.state) for cell in again] == [(cells[1].id, "done")]
+
+    # The finished weights are tested once more, with two seeds of Ham's bases.
+    tests = evaluations(select(["table7/c@3"], chained, None, None), chained, 2, Store(), [0, 1])
+    assert [outcome.state for outcome in carried_out(tests, limit=2).values()] == ["done", "done"]
+    first, second = (Store().records[cell.id]["metrics"] for cell in tests)
+    assert first == run["metrics"]
+    assert second["miou_ss"] is not None
+    assert second != first
+
+
+def test_a_run_whose_upstream_failed_does_not_start(chained: Protocol):
+    cells = plan(select(["table7/c@0", "table7/c@1"], chained, None, None), chained, 2, Store())
+    upstream, *dependants = cells
+    assert _next(cells, []) == upstream
+    assert _next(dependants, [upstream.id]) is None
+    assert _next(dependants, []) == dependants[0]
+    failed = _upstream_failure(dependants[0], {upstream.id: Outcome("failed", "out of memory")})
+    assert failed is not None
+    assert failed.message.startswith(f"upstream_failed: {upstream.id}")
+    assert _upstream_failure(dependants[0], {upstream.id: Outcome("done")}) is None
+
+
+def test_every_study_plans_under_every_protocol():
+    for chosen in PROTOCOLS.values():
+        plan(select(list(studies()), chosen, None, None), chosen, None, Store())
