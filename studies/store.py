@@ -116,6 +116,12 @@ class Store:
         found = (r for r in self.records.values() if r["kind"] == "evaluation" and r["config"]["weights"] == run.id)
         return sorted(found, key=lambda record: record["config"]["ham_seed"])
 
+    def server(self, run: Run, metric: str) -> Record | None:
+        """The record of what a test server said about this run, or None."""
+        wanted = {"run": run.id, "metric": metric}
+        found = (r for r in self.records.values() if r["kind"] == "server" and wanted.items() <= r["config"].items())
+        return next(found, None)
+
     def imported(self, run: Run) -> list[Record]:
         """The records of weights that were trained elsewhere and tested as this run is."""
         wanted = {"model": canonical(run.model), "data": canonical(run.data), "ham_seed": 0}
@@ -241,6 +247,9 @@ class Store:
         if record:
             line.update(trained_params=record["trained"]["params"], trained_gmacs=record["trained"]["gmacs"])
             line.update(_metrics(record))
+            for metric in panel.accuracies:
+                if line[metric] is None and (said := self.server(run, metric)) is not None:
+                    line[metric] = said["value"]
         return line
 
     def _cost_line(self, study: Study, panel: Panel, row: Row) -> Line:
@@ -281,6 +290,7 @@ _PARTS = {
     "run": ("metrics", "classes", "trained", "training", "provenance"),
     "cost": ("params", "gmacs", "gmacs_fvcore", "provenance"),
     "evaluation": ("metrics", "classes", "provenance"),
+    "server": ("value", "provenance"),
 }
 
 

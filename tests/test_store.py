@@ -15,6 +15,7 @@ import pytest
 
 from segnext.config import canonical
 from segnext.files import write_atomically
+from studies.evidence import main as evidence
 from studies.protocols import PROTOCOLS
 from studies.store import COLUMNS, Store, difference, row_cost, to_json
 from studies.study import studies, study
@@ -221,3 +222,29 @@ def test_an_attempt_that_is_killed_leaves_its_trace():
     with workspace.attempt():
         pass
     assert [entry["cause"] for entry in workspace.attempts()] == ["done", "killed"]
+
+
+def test_a_servers_score_shows_in_the_line_of_the_run_that_was_submitted():
+    table10 = study("table10")
+    run = PROTOCOLS["paper"].run(table10.panel(), table10.row("t"), 0)
+    record = run_record("c", 0, 0.0) | {"id": run.id, "config": canonical(run), "metrics": {"miou_ms": None}}
+    store = Store()
+    store.add(record | {"predictions": {"name": "predictions.tar.gz", "sha256": "0" * 64}})
+    words = ["table10/t@0", "--source", "http://example.org/1, 2026-11-23"]
+    assert evidence([*words, "--miou", "82.125"]) == 0
+    assert evidence([*words, "--miou", "82.125"]) == 0  # entering it again changes nothing
+    (line,) = (line for line in Store().table(table10) if line["state"] == "done")
+    assert (line["run_id"], line["miou_ms"]) == (run.id, 82.125)
+    (said,) = (r for r in Store().records.values() if r["kind"] == "server")
+    assert said["provenance"]["predictions"]["sha256"] == "0" * 64
+    for wrong in (["--miou", "90"], ["--miou", "182"]):
+        with pytest.raises(SystemExit) as refused:
+            evidence([*words, *wrong])
+        assert refused.value.code == 2
+
+
+def test_a_servers_score_for_nothing_that_was_submitted_is_refused(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as refused:
+        evidence(["table10/t@0", "--miou", "82", "--source", "hearsay"])
+    assert refused.value.code == 2
+    assert "found: none" in capsys.readouterr().err

@@ -1,0 +1,78 @@
+"""Enter what a test server said: `python -m studies.evidence table10/t@0 --miou 82.1 --source "where and when"`.
+
+The labels of Pascal VOC's and Cityscapes' test splits are their servers' alone. A finished run on them keeps an archive
+of its predictions; the score that a server returns for it is a record of its own, with its source.
+Exit codes: 0 entered, 2 usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+
+from segnext.config import digest
+from studies.plan import Cell, plan, select
+from studies.protocols import PROTOCOLS, protocol
+from studies.store import Record, Store
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    purpose, rest = (__doc__ or "").split("\n\n")
+    parse = argparse.ArgumentParser(prog="python -m studies.evidence", description=purpose, epilog=rest)
+    parse.add_argument("selector", metavar="STUDY/ROW[@seed]", help="the run that was submitted")
+    parse.add_argument("--miou", type=float, required=True, metavar="PERCENT", help="what the server returned")
+    parse.add_argument("--source", required=True, help="the result's address, or who saw it, and the date")
+    parse.add_argument("--protocol", default="paper", help=f"one of {', '.join(PROTOCOLS)} (default: paper)")
+    options = parse.parse_args(arguments)
+    try:
+        if not 0 <= options.miou <= 100:
+            raise ValueError(f"--miou {options.miou}: not a percentage")
+        store = Store()
+        cell = _submitted(options.selector, options.protocol, store)
+        path = store.add(server_record(cell, options.miou, options.source, store))
+    except ValueError as error:
+        parse.exit(2, f"{parse.prog}: {error}\n")
+    store.build_tables()
+    print(f"entered {options.miou} for {cell.label} in {path.name}")
+    return 0
+
+
+def _submitted(selector: str, name: str, store: Store) -> Cell:
+    chosen = protocol(name)
+    cells = [cell for cell in plan(select([selector], chosen, None, None), chosen, None, store) if not cell.upstream]
+    submitted = [cell for cell in cells if "predictions" in (store.records.get(cell.id) or {})]
+    if len(submitted) != 1:
+        found = ", ".join(cell.label for cell in submitted) or "none"
+        raise ValueError(
+            f"{selector} under {name} must be one finished run with predictions for a test server; found: {found}"
+        )
+    return submitted[0]
+
+
+def server_record(cell: Cell, value: float, source: str, store: Store) -> Record:
+    """The record of a server's score for a finished run. Raises `ValueError` where it has another one already."""
+    (metric, *_) = cell.panel.accuracies
+    before = store.server(cell.run, metric)
+    if before is not None and (before["value"], before["config"]["source"]) != (value, source):
+        raise ValueError(
+            f"{cell.label} has a score already, {before['value']}, in {before['id']}.json; delete that first"
+        )
+    config = {"run": cell.run.id, "metric": metric, "source": source}
+    return {
+        "id": f"server-{digest(config)}",
+        "kind": "server",
+        "config": config,
+        "value": value,
+        "provenance": {
+            "entered": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "predictions": store.records[cell.id]["predictions"],
+        },
+    }
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.exit(main())
