@@ -16,16 +16,65 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.data import Dataset
 from torchvision.transforms import functional as pillow
 
 from segnext.config import ClassificationData, ClassificationTrain
+from segnext.data.imagenet import ClassFolderSource
 from segnext.data.randaugment import RESAMPLING, rand_augment
 from segnext.data.source import Pixels
+from segnext.data.stream import AUGMENTATION, MIXING, Batch, Share, generator, image_index
 
 CROP_TRIES = 10  # timm and torchvision: RandomResizedCrop; then the central part
 ERASING_TRIES = 10  # timm: RandomErasing; then nothing is erased
 ERASED_AREA = (0.02, 1 / 3)  # timm: RandomErasing, part of the image
 ERASED_ASPECT = (0.3, 1 / 0.3)
+
+
+class ClassificationBatches(Dataset[Batch]):
+    """Batches by number, `batch` samples each, of which a process loads its share.
+
+    Sample k is image k % N of epoch k // N, augmented with chance that belongs to (seed, k). The samples b * mixing ..
+    (b + 1) * mixing - 1 are block b, mixed with chance that belongs to (seed, b). So a share of whole blocks is the
+    same whoever loads it. Labels are soft targets, float32 (B, classes).
+
+    Raises `ValueError` for a share that is not made of whole blocks.
+    """
+
+    def __init__(
+        self,
+        data: ClassificationData,
+        train: ClassificationTrain,
+        source: ClassFolderSource,
+        seed: int,
+        batch: int,
+        share: Share,
+    ) -> None:
+        self._data, self._train, self._source = data, train, source
+        self._seed, self._batch, self._share = seed, batch, share
+        each = len(share.of(range(batch)))
+        if each % train.mixing:
+            raise ValueError(
+                f"ClassificationTrain.mixing: the {each} samples that a process passes together cannot be cut into "
+                f"blocks of {train.mixing}; take fewer processes, or another batch, or smaller blocks (another recipe)"
+            )
+
+    def __getitem__(self, number: int) -> Batch:
+        samples = self._share.of(range(number * self._batch, (number + 1) * self._batch))
+        size = self._train.mixing
+        blocks = [self._block(samples[first : first + size]) for first in range(0, len(samples), size)]
+        images, targets = (torch.cat(parts) for parts in zip(*blocks, strict=True))
+        return Batch(number, torch.tensor(samples), images, targets)
+
+    def _block(self, samples: range) -> tuple[Tensor, Tensor]:
+        randoms = [generator(self._seed, AUGMENTATION, sample) for sample in samples]
+        images, labels = [], []
+        for sample, random in zip(samples, randoms, strict=True):
+            image, label = self._source.load(image_index(self._seed, sample, len(self._source)))
+            images.append(train_image(image, self._data, random))
+            labels.append(label)
+        own = generator(self._seed, MIXING, samples.start // self._train.mixing)
+        return mixed_block(images, labels, self._data, self._train, randoms, own)
 
 
 class Window(NamedTuple):
@@ -92,8 +141,8 @@ def mixed_block(
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous().float()
     own = mix(pixels, train, random)
     normalise(pixels, data)
-    for image, generator in zip(pixels, randoms, strict=True):
-        erase(image, data.erasing, generator)
+    for image, own_random in zip(pixels, randoms, strict=True):
+        erase(image, data.erasing, own_random)
     return pixels, soft_targets(torch.tensor(labels), own, data.classes, train.smoothing)
 
 

@@ -84,8 +84,9 @@ OPERATIONS = {
         lambda strength: 30 * strength,
         lambda image, value, filling: image.rotate(value, filling.resampling, fillcolor=filling.colour),
     ),
-    "Posterize": Operation(  # bits that are kept
-        lambda strength: 4 - int(4 * abs(strength)), lambda image, value, filling: ImageOps.posterize(image, int(value))
+    "Posterize": Operation(  # bits that are kept; 0 at magnitude 10, which newer Pillows refuse
+        lambda strength: 4 - int(4 * abs(strength)),
+        lambda image, value, filling: image.point([level & 0xFF00 >> int(value) for level in range(256)] * 3),
     ),
     "Solarize": Operation(  # the level from which on they are inverted
         lambda strength: 256 - int(256 * abs(strength)),
