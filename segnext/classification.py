@@ -22,8 +22,9 @@ from segnext.evaluate import Progress
 class Classification:
     """The `segnext.train.Task` of a run on images with one class each.
 
-    `Ours:` BatchNorm sees the whole global batch (VAN: 128 samples on each GPU, and averages the statistics of the GPUs
-    after each epoch), and a batch may hold images of two epochs (VAN leaves out the last 143 images of each).
+    `Ours:` BatchNorm sees what is passed together on all GPUs, whose statistics are always the same (VAN: each GPU's
+    128 samples, and the mean of the GPUs' statistics after each epoch); images flow over the end of an epoch (VAN
+    leaves out the last 143 of each).
     """
 
     def __init__(self, run: Run, source: ClassFolderSource) -> None:

@@ -149,7 +149,7 @@ def train(
             save_state(folder, done, content)
 
     settings, saved = run.train, done
-    parts = settings.accumulate if isinstance(settings, Train) else 1
+    parts = settings.accumulate
     loss_of = _compiled(this.loss) if execution.compile else this.loss
     autocast = torch.autocast(
         device.type, getattr(torch, execution.precision), enabled=execution.precision != "float32"

@@ -39,8 +39,7 @@ TIMM = {
 
 def picture() -> Image.Image:
     rng = np.random.default_rng(1)
-    smooth = Image.fromarray(rng.integers(40, 216, (8, 10, 3), np.uint8)).resize((60, 48), Image.Resampling.BICUBIC)
-    return smooth
+    return Image.fromarray(rng.integers(40, 216, (8, 10, 3), np.uint8)).resize((60, 48), Image.Resampling.BICUBIC)
 
 
 def test_the_operations_are_timms():
