@@ -295,10 +295,16 @@ class ClassificationTrain:
     switch: float = 0.5  # probability of cutmix instead of mixup, drawn for each batch
     mixing: int = 128  # VAN: samples that follow each other are mixed among themselves, the batch of one of 8 GPUs
     smoothing: float = 0.1
+    accumulate: int = _later(1, frozen=1)  # as Train.accumulate; each part is made of whole blocks of `mixing`
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch", "epoch_iterations"):
+        for name in ("iterations", "batch", "epoch_iterations", "mixing", "accumulate"):
             _require(getattr(self, name) > 0, f"ClassificationTrain.{name}: {getattr(self, name)} is not positive")
+        _require(
+            self.batch % (self.mixing * self.accumulate) == 0,
+            f"ClassificationTrain.mixing: blocks of {self.mixing} samples do not fill a batch of {self.batch} in "
+            f"{self.accumulate} equal parts; take a batch that is a multiple of {self.mixing * self.accumulate}",
+        )
         _require(
             self.warmup_iterations + self.cooldown_iterations <= self.iterations,
             f"ClassificationTrain.iterations: {self.iterations} are fewer than warm-up and cooldown",

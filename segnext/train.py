@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from segnext.checkpoints import load_initial
+from segnext.classification import Classification
 from segnext.config import Execution, Run, Train
 from segnext.data import Source
+from segnext.data.imagenet import ClassFolderSource
 from segnext.data.stream import Batch, Share
 from segnext.distributed import World, synchronise
 from segnext.model import build_network
@@ -70,11 +72,11 @@ class Task(Protocol):
         """The mean loss over the samples, float32 (), of a batch on the model's device and under autocast."""
 
 
-def task(run: Run, source: Source) -> Task:
+def task(run: Run, source: Source | ClassFolderSource) -> Task:
     """The task that a run names."""
-    if run.task == "segmentation":
-        return Segmentation(run, source)
-    raise ValueError(f"Run.task: {run.task} is not possible in this version")
+    if isinstance(source, ClassFolderSource):
+        return Classification(run, source)
+    return Segmentation(run, source)
 
 
 def build(run: Run, initial: Mapping[str, Any] | None = None) -> nn.Module:
@@ -98,7 +100,7 @@ def build(run: Run, initial: Mapping[str, Any] | None = None) -> nn.Module:
 
 def train(
     run: Run,
-    source: Source,
+    source: Source | ClassFolderSource,
     folder: Path,
     execution: Execution,
     *,
@@ -147,7 +149,7 @@ def train(
             save_state(folder, done, content)
 
     settings, saved = run.train, done
-    parts = settings.accumulate if isinstance(settings, Train) else 1
+    parts = settings.accumulate
     loss_of = _compiled(this.loss) if execution.compile else this.loss
     autocast = torch.autocast(
         device.type, getattr(torch, execution.precision), enabled=execution.precision != "float32"

@@ -50,8 +50,8 @@ def changed(name: str, value: object) -> object:
         return special[value]
     if isinstance(value, tuple):
         return tuple(changed(name, item) for item in value)
-    if name == "accumulate":
-        return 4
+    if name in ("batch", "mixing", "accumulate"):  # each is a multiple of the next
+        return 4 * value
     return f"{value}x" if isinstance(value, str) else value + 1
 
 
