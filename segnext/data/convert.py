@@ -55,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder of .mat files (pascal_context), the folder with train/ and val/ (isaid)",
     )
     parser.add_argument("--processes", type=int, metavar="N", help="files made at a time (default: the usable cores)")
-    parser.add_argument("--patch", type=int, metavar="PIXELS", help=f"isaid: side of a tile (default: {PATCH})")
-    parser.add_argument("--overlap", type=int, metavar="PIXELS", help=f"isaid: of two tiles (default: {OVERLAP})")
+    parser.add_argument("--patch", type=int, metavar="PIXELS", help=f"isaid: side of a tile, {PATCH} (default) or 800")
+    parser.add_argument("--overlap", type=int, metavar="PIXELS", help=f"isaid: of tiles, {OVERLAP} (default) or 200")
     parser.add_argument("--dry-run", action="store_true", help="say what would be written; write nothing")
 
 
@@ -71,6 +71,9 @@ def main(options: argparse.Namespace) -> int:
     except ValueError as error:
         messages.print(f"error: {error}")
         return 2
+    except OSError as error:
+        messages.print(f"error: the originals cannot be looked at: {error}")
+        return 3
     try:
         return _carried_out(plan, options, messages)
     except KeyboardInterrupt:
@@ -107,14 +110,16 @@ def _planned(options: argparse.Namespace) -> Plan:
         case "isaid":
             patch = PATCH if options.patch is None else options.patch
             overlap = OVERLAP if options.overlap is None else options.overlap
-            if not 0 <= overlap < patch:
-                raise ValueError(f"--overlap: {overlap} with --patch {patch}; 0 <= overlap < patch is needed")
             return isaid(root, options.source, patch, overlap)
     raise ValueError(f"{dataset!r} is not one of {', '.join(DATASETS)}")
 
 
 def _carried_out(plan: Plan, options: argparse.Namespace, messages: Console) -> int:
     started = time.monotonic()
+    if plan.origin and plan.origin[0].exists() and plan.origin[0].read_text(encoding="utf-8") != plan.origin[1]:
+        folder, other = plan.origin[0].parent, plan.origin[0].read_text(encoding="utf-8").strip()
+        messages.print(f"error: {folder} holds labels made from {other}, not {plan.origin[1].strip()}; move it away")
+        return 1
     for remark in plan.remarks:
         print(f"{options.dataset}: {remark}")
     for problem in plan.problems:
@@ -130,6 +135,8 @@ def _carried_out(plan: Plan, options: argparse.Namespace, messages: Console) -> 
             print(f"would write {path}, {len(plan.lists[path]):,} lines")
         return 1 if plan.problems else 0
 
+    if plan.origin and not plan.origin[0].exists() and absent == targets:  # labels that are there are not known
+        write_atomically(*plan.origin)
     written, problems = 0, len(plan.problems)
     with _Bar(messages, options.dataset, len(missing)) as bar:
         for outcome in _outcomes([job for job, _ in missing], options.processes or _cores()):
@@ -160,7 +167,7 @@ def _carried_out(plan: Plan, options: argparse.Namespace, messages: Console) -> 
     if problems:
         print("Next: put the originals right and run the same command again; it makes what is missing")
         return 1
-    print(f"Next: python -m segnext.data check {options.dataset} --data-root {shlex.quote(str(plan.folder))}")
+    print(f"Next: python -m segnext.data check {plan.dataset} --data-root {shlex.quote(str(plan.folder))}")
     return 0
 
 

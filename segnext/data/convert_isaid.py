@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,7 +31,9 @@ ISAID_COLOURS = (
     *((0, 0, 0), (0, 0, 63), (0, 63, 63), (0, 63, 0), (0, 63, 127), (0, 63, 191), (0, 63, 255), (0, 127, 63)),
     *((0, 127, 127), (0, 0, 127), (0, 0, 191), (0, 0, 255), (0, 191, 127), (0, 127, 191), (0, 127, 255), (0, 100, 155)),
 )
-PATCH, OVERLAP = 896, 384  # Official code: the PyTorch release; the Jittor release: 800, 200
+PATCH, OVERLAP = 896, 384  # Official code: the PyTorch release
+# Dataset and folder of each tiling (patch, overlap). Official code: the Jittor release has the second.
+TILINGS = {(PATCH, OVERLAP): ("isaid", "iSAID"), (800, 200): ("isaid_800_200", "iSAID_800_200")}
 _ISAID_FRAMES = {"train": 1_411, "val": 458}
 _PUBLISHED = {(896, 384): {"train": 33_978, "val": 11_644}, (800, 200): {"train": 28_029, "val": 9_512}}
 _ISAID_NAME = re.compile(r"(P\d+)(_instance_color_RGB)?\.png")
@@ -39,37 +42,42 @@ _ISAID_NAME = re.compile(r"(P\d+)(_instance_color_RGB)?\.png")
 def isaid(root: Path, source: Path | None = None, patch: int = PATCH, overlap: int = OVERLAP) -> Plan:
     """Images and colour masks -> img_dir/SPLIT/P####_y0_y1_x0_x1.png, ann_dir/SPLIT/..._instance_color_RGB.png (0..15).
 
-    Originals are found anywhere under SPLIT, in zip archives as downloaded or unpacked. Other tilings than 896/384 go
-    to a folder of their own, iSAID_800_200. Test images have no labels and stay as they are. `source` is the folder of
-    the originals.
+    Originals are found anywhere under SPLIT, in zip archives as downloaded or unpacked. The 800/200 tiling is a dataset
+    of its own in a folder of its own, iSAID_800_200. Test images have no labels and stay as they are. `source` is the
+    folder of the originals. Raises `ValueError` for a tiling that no dataset has.
     """
+    if (patch, overlap) not in TILINGS:
+        known = " and ".join(f"--patch {side} --overlap {shared}" for side, shared in TILINGS)
+        raise ValueError(f"isaid: there is no dataset of --patch {patch} --overlap {overlap}; there are {known}")
+    dataset, name = TILINGS[patch, overlap]
     places = [source] if source else [root / "iSAID", root / "isaid", root]
     base = find(places, "isaid", "train", "val")
-    folder = "iSAID" if (patch, overlap) == (PATCH, OVERLAP) else f"iSAID_{patch}_{overlap}"
-    plan = Plan(base if folder == "iSAID" and not source else root if root.name == folder else root / folder)
+    in_place = dataset == "isaid" and source is None
+    plan = Plan(dataset, base if in_place else root if root.name == name else root / name)
     for split, whole in _ISAID_FRAMES.items():
         images, masks = _isaid_originals(base / split)
-        for name in sorted(images.keys() ^ masks.keys()):
-            lone, kind = (images[name], "mask") if name in images else (masks[name], "image")
+        for number in sorted(images.keys() ^ masks.keys()):
+            lone, kind = (images[number], "mask") if number in images else (masks[number], "image")
             plan.problems.append(f"{lone}: there is no {kind} of it under {base / split}")
         tiles = released = 0
-        for name in sorted(images.keys() & masks.keys()):
+        for number in sorted(images.keys() & masks.keys()):
             try:
-                with images[name].open() as file, Image.open(file) as image:
-                    width, height = image.size
+                with images[number].open() as file, Image.open(file) as image:
+                    size = image.height, image.width
             except UNREADABLE as error:
-                plan.problems.append(unreadable(images[name], error))
+                plan.problems.append(unreadable(images[number], error))
                 continue
-            files = isaid_files(plan.folder, split, name, (height, width), patch, overlap)
-            convert = functools.partial(isaid_tiles, images[name], masks[name], files, (height, width), patch)
+            files = isaid_files(plan.folder, split, number, size, patch, overlap)
+            convert = functools.partial(isaid_tiles, images[number], masks[number], files, size, patch)
             plan.jobs.append(Job(tuple(itertools.chain(*files.values())), convert))
             tiles += len(files)
-            released += _isaid_released(name, (height, width), patch, len(files))
+            released += isaid_released(number, size, patch, overlap)
         plan.count(f"{split} images", len(images), whole)
-        plan.remarks.append(f"{split} tiles: {tiles:,}")
-        if len(images) == whole and (patch, overlap) in _PUBLISHED:
-            plan.remarks[-1] += f"; the release's rule makes {released:,} of these images, and it published "
-            plan.remarks[-1] += f"{_PUBLISHED[patch, overlap][split]:,}"
+        remark = f"{split} tiles: {tiles:,}"
+        if len(images) == whole:
+            published = _PUBLISHED[patch, overlap][split]
+            remark += f"; the release's rule makes {released:,} of these images, and it published {published:,}"
+        plan.remarks.append(remark)
     if not plan.jobs and not plan.problems:
         raise NotFoundError(
             f"isaid: no P####.png with its P####_instance_color_RGB.png under {base}/{{train,val}}, nor zip archives "
@@ -87,12 +95,12 @@ def starts(side: int, patch: int, overlap: int) -> list[int]:
 
 
 def isaid_files(
-    folder: Path, split: str, name: str, size: tuple[int, int], patch: int, overlap: int
+    folder: Path, split: str, number: str, size: tuple[int, int], patch: int, overlap: int
 ) -> dict[tuple[int, int], tuple[Path, Path]]:
-    """The image and the label file of every tile of an image of `size` = (H, W), by the tile's (top, left)."""
+    """The image and the label file of every tile of image P#### of `size` = (H, W), by the tile's (top, left)."""
     files = {}
     for top, left in itertools.product(*(starts(side, patch, overlap) for side in size)):
-        tile = f"{name}_{top}_{top + patch}_{left}_{left + patch}"
+        tile = f"{number}_{top}_{top + patch}_{left}_{left + patch}"
         image = folder / "img_dir" / split / f"{tile}.png"
         files[top, left] = (image, folder / "ann_dir" / split / f"{tile}_instance_color_RGB.png")
     return files
@@ -143,13 +151,13 @@ def isaid_label(colours: Pixels) -> tuple[Pixels, int]:
     return label, int(unknown.sum())
 
 
-def _isaid_released(name: str, size: tuple[int, int], patch: int, tiles: int) -> int:
-    """How many tiles the release that cuts patches of this size makes of an image."""
-    if patch != 800:
-        return tiles
-    if name in ("P1527", "P1530"):
+def isaid_released(number: str, size: tuple[int, int], patch: int, overlap: int) -> int:
+    """How many tiles the release that has this tiling makes of image P####: to compare with the published counts."""
+    if patch == 800 and number in ("P1527", "P1530"):
         return 0
-    return tiles if min(size) > patch else 1
+    if patch == 800 and min(size) <= patch:
+        return 1
+    return math.prod(len(starts(side, patch, overlap)) for side in size)
 
 
 def _isaid_originals(folder: Path) -> tuple[dict[str, Original], dict[str, Original]]:

@@ -35,7 +35,7 @@ def cityscapes(root: Path) -> Plan:
     that the download holds are recoded, which needs no polygons. Test labels are blank and stay as they are.
     """
     base = find([root / "cityscapes", root], "cityscapes", "gtFine/train", "gtFine/val")
-    plan = Plan(base)
+    plan = Plan("cityscapes", base)
     for split, whole in _CITYSCAPES_FRAMES.items():
         paths = sorted((base / "gtFine" / split).glob("*/[!.]*_gtFine_labelIds.png"))
         for path in paths:
@@ -67,7 +67,7 @@ def coco_stuff164k(root: Path) -> Plan:
     originals (id 12 becomes 11, and so on). A gap's id is damage, where the release would leave it in place.
     """
     base = find([root / "coco_stuff164k", root], "coco_stuff164k", "annotations/train2017", "annotations/val2017")
-    plan = Plan(base)
+    plan = Plan("coco_stuff164k", base)
     for split, whole in _COCO_FRAMES.items():
         paths = [path for path in files_of(base / "annotations" / split, ".png") if "_label" not in path.name]
         for path in paths:
@@ -98,7 +98,7 @@ def voc2012(root: Path, source: Path | None = None) -> Plan:
     usual = [home / name for home in (base, base.parent, root) for name in ("VOCaug", "benchmark_RELEASE")]
     homes = [source] if source else usual
     sbd = find([folder for home in homes for folder in (home, home / "dataset")], "voc2012: SBD", "cls")
-    plan = Plan(base)
+    plan = Plan("voc2012", base)
     masks = files_of(sbd / "cls", ".mat")
     for path in masks:
         target = base / "SegmentationClassAug" / f"{path.stem}.png"
@@ -158,8 +158,10 @@ def pascal_context(root: Path, source: Path | None = None) -> Plan:
     found = next((place for place in places if place.exists()), None)
     if found is None:
         raise NotFoundError(f"pascal_context: no labels: there is neither {' nor '.join(map(str, places))}")
-    plan = Plan(base)
     labels = base / "SegmentationClassContext"
+    # Without it, labels of both kinds could end up side by side.
+    origin = labels / ".made-from", f"{_CONTEXT_JSON if found.is_file() else '.mat LabelMaps'}\n"
+    plan = Plan("pascal_context", base, origin=origin)
     sets = base / "ImageSets" / "SegmentationContext"
     splits: dict[str, list[str]] = defaultdict(list)
     if found.is_file():

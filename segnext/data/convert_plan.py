@@ -52,11 +52,13 @@ class Job:
 class Plan:
     """Everything that a conversion is going to do."""
 
+    dataset: str  # what `check` calls the converted dataset
     folder: Path  # of the converted dataset: what `check` takes as its data root
     jobs: list[Job] = field(default_factory=list)
     lists: dict[Path, list[str]] = field(default_factory=dict)  # written once every label is there: names, one a line
     problems: list[str] = field(default_factory=list)  # originals that are missing or do not fit
     remarks: list[str] = field(default_factory=list)  # worth knowing, and nothing wrong
+    origin: tuple[Path, str] | None = None  # a note of what the labels are made from, where two originals differ
 
     def count(self, what: str, found: int, whole: int) -> None:
         """Compare a number with that of the whole dataset: fewer is a part of it, more is a mistake."""
