@@ -17,6 +17,8 @@ from PIL import Image
 
 from segnext.config import Data
 from segnext.data import DataError, DataNotFoundError, open_dataset, open_split
+from segnext.data.__main__ import main
+from segnext.data.check import check
 from segnext.data.datasets import DATASETS, dataset_name, display_colours
 from segnext.data.folders import FolderSource
 from studies.protocols import PAPER
@@ -444,3 +446,22 @@ def test_lists_may_give_paths_as_converters_write_them(tmp_path):
     (base / listing("cityscapes", "val")).write_text("\n".join(names))
     assert len(open_dataset("cityscapes", "val", tmp_path)) == 2
     assert FOLDERS["cityscapes"] == base.name
+
+
+def test_what_the_converters_write_is_what_is_opened(tmp_path):
+    coco, isaid = tmp_path / "coco_stuff164k", tmp_path / "iSAID"
+    save(coco / "images/val2017/000000000139.jpg", np.zeros((4, 6, 3), np.uint8))
+    save(coco / "annotations/val2017/000000000139.png", np.full((4, 6), 181, np.uint8))
+    save(isaid / "val/images/P0003.png", np.zeros((900, 700, 3), np.uint8))
+    save(isaid / "val/images/P0003_instance_color_RGB.png", np.full((900, 700, 3), (0, 100, 155), np.uint8))
+    for words in (["coco_stuff164k"], ["isaid"], ["isaid", "--patch", "800", "--overlap", "200"]):
+        main(["convert", *words, "--data-root", str(tmp_path), "--processes", "1"])  # other splits are missed
+    (coco / "val.txt").write_text("000000000139\n")
+    _, label = open_dataset("coco_stuff164k", "val", tmp_path).load(0)
+    assert (label == 170).all()
+    tiles = open_dataset("isaid_800_200", "val", tmp_path)
+    assert [tiles.name(index) for index in range(len(tiles))] == ["P0003_0_800_0_800", "P0003_100_900_0_800"]
+    np.testing.assert_array_equal(np.unique(tiles.load(0)[1]), [15, 255])
+    (report,), _ = check(DATASETS["isaid"], tmp_path, ["val"])
+    assert report.images == report.labels == 2
+    assert report.findings.problems.keys() == {"another number of images than the split has"}
