@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from segnext.data import Source, open_dataset
+from segnext.data import Source, convert, open_dataset
 from segnext.data.source import IGNORE, Pixels
 
 _GAP = 6  # pixels between pictures
@@ -64,7 +64,10 @@ def main(arguments: list[str] | None = None) -> int:
     show.add_argument("--columns", type=int, default=6)
     show.add_argument("--rows", type=int, default=3)
     show.add_argument("--magnify", type=int, default=1, help="screen pixels for each pixel")
+    convert.add_arguments(verbs.add_parser("convert", help="make the labels that training reads from a download"))
     chosen = parser.parse_args(arguments)
+    if chosen.verb == "convert":
+        return convert.main(chosen)
     try:
         source = open_dataset(chosen.dataset, chosen.split, chosen.data_root)
         sheet(source, chosen.columns, chosen.rows, chosen.magnify).save(chosen.out)
