@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -74,9 +74,9 @@ class Task(Protocol):
 
 def task(run: Run, source: Source | ClassFolderSource) -> Task:
     """The task that a run names."""
-    if isinstance(source, ClassFolderSource):
-        return Classification(run, source)
-    return Segmentation(run, source)
+    if run.task == "classification":
+        return Classification(run, cast(ClassFolderSource, source))
+    return Segmentation(run, cast(Source, source))
 
 
 def build(run: Run, initial: Mapping[str, Any] | None = None) -> nn.Module:

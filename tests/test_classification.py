@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import os
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from segnext.classification import Classification, Top1, evaluate_classification
 from segnext.config import ClassificationData, ClassificationTrain
 from segnext.data.imagenet import ClassFolderSource
 from segnext.data.stream import Share
+from segnext.distributed import distributed
 from segnext.model import MSCANClassifier
 from segnext.train import Stopped, build, task, train
 
@@ -126,6 +130,29 @@ def test_stopping_and_continuing_ends_with_the_same_bits(source: ClassFolderSour
     stopped = final_state(source, tmp_path / "stopped", 1, 3)
     assert whole.keys() == stopped.keys()
     assert all(torch.equal(whole[key], stopped[key]) for key in whole)
+
+
+def train_a_share(rank: int, root: Path, folder: Path, port: str) -> None:
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    torch.set_num_threads(1)
+    losses: list[float] = []
+    with distributed("cpu") as world:
+        source = ClassFolderSource(DATA, "train", root)
+        train(SHORT, source, folder, Execution(), world=world, on_step=lambda step: losses.append(step.loss))
+        if world.first:
+            (folder / "losses.json").write_text(json.dumps(losses))
+
+
+@pytest.mark.long
+def test_two_processes_train_what_one_trains(root: Path, source: ClassFolderSource, tmp_path: Path):
+    losses: list[float] = []
+    train(SHORT, source, tmp_path, Execution(), on_step=lambda step: losses.append(step.loss))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    torch.multiprocessing.spawn(train_a_share, (root, tmp_path / "two", port), nprocs=2)
+    assert json.loads((tmp_path / "two/losses.json").read_text()) == pytest.approx(losses, rel=1e-4)
+    assert len(set(losses)) == 5
 
 
 def test_batches_depend_neither_on_workers_nor_on_where_a_run_restarts(source: ClassFolderSource):
