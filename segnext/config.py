@@ -403,8 +403,9 @@ class Execution:
     """How a run is carried out. Nothing here changes a result beyond rounding, and nothing here is in an id."""
 
     device: str = "cpu"
-    threads: int = 1
-    workers: int = 0  # loader processes beside the trainer
+    processes: int = 1  # that share every batch, one a GPU
+    threads: int = 1  # cores of a process
+    workers: int = 0  # loader processes beside each
     log_interval: int = 10  # iterations between two lines of the training curve
     checkpoint_interval: int = 100  # iterations between two checkpoints
     evaluation_batch: int = 8  # images of one size that are evaluated together
