@@ -58,7 +58,7 @@ class Confusion(_Counts):
         _check(prediction, label, self.classes)
         # Two rows more than classes: the last but one for labels out of range, the last for what is ignored.
         rows = label.clamp(max=self.classes).masked_fill(label == IGNORE, self.classes + 1)
-        cells = (rows.long() * self.classes).add_(prediction).flatten()
+        cells = (rows.int() * self.classes).add_(prediction).flatten()
         counts = torch.bincount(cells, minlength=(self.classes + 2) * self.classes)
         self.counts += counts.view(-1, self.classes)[:-1].cpu()
 
@@ -108,7 +108,7 @@ class Boundary(_Counts):
         label = label.clamp(max=nothing)
         bands = [band.masked_fill(~near_contour(band, distance), nothing) for band in (label, prediction)]
         side = self.classes + 1
-        cells = (bands[0].long() * side).add_(bands[1]).flatten()
+        cells = (bands[0].int() * side).add_(bands[1]).flatten()
         pairs = torch.bincount(cells, minlength=side * side).view(side, side)
         self.counts += torch.stack([pairs.diagonal(), pairs.sum(1), pairs.sum(0)])[:, :-1].cpu()
 
@@ -140,18 +140,15 @@ def near_contour(maps: Tensor, distance: int) -> Tensor:
     """
     near = torch.ones_like(maps, dtype=torch.bool)
     height, width = maps.shape[1:]
-    middle_rows, middle_columns = slice(distance, height - distance), slice(distance, width - distance)
     if min(height, width) <= 2 * distance:
         return near
-    # First the rows: whether a value changes within `distance` to the left or right.
-    changes = _running_sum(maps[:, :, 1:] != maps[:, :, :-1], dim=2)
-    row_changes = changes[:, :, 2 * distance :] != changes[:, :, : width - 2 * distance]
-    # Then the columns: whether any of these rows changes, or a value does from one of them to the next.
-    centre = maps[:, :, middle_columns]
-    changing = row_changes[:, :-1] | (centre[:, 1:] != centre[:, :-1])
-    changes = _running_sum(changing, dim=1)
-    above = changes[:, 2 * distance :] != changes[:, : height - 2 * distance]
-    near[:, middle_rows, middle_columns] = above | row_changes[:, 2 * distance :]
+    middle = (slice(None), slice(distance, height - distance), slice(distance, width - distance))
+    # First the rows: whether a value changes within the distance to the left or right.
+    rows = _any_of(2 * distance, maps[:, :, 1:] != maps[:, :, :-1])
+    # Then the columns: whether a row within the distance does so, or a value changes from one of them to the next.
+    centre = maps[:, :, middle[2]]
+    columns = rows[:, :-1] | (centre[:, 1:] != centre[:, :-1])
+    near[middle] = _any_of(2 * distance, columns.mT).mT | rows[:, 2 * distance :]
     return near
 
 
@@ -161,10 +158,11 @@ def mean(values: Sequence[float | None]) -> float | None:
     return sum(present) / len(present) if present else None
 
 
-def _running_sum(flags: Tensor, dim: int) -> Tensor:
-    """Sums of the first 0, 1, 2, ... of them: one longer along `dim`."""
-    sums = flags.cumsum(dim, dtype=torch.int32)
-    return torch.cat([torch.zeros_like(sums.narrow(dim, 0, 1)), sums], dim)
+def _any_of(count: int, flags: Tensor) -> Tensor:
+    """Whether any of `count` that follow each other is set: `(..., N) -> (..., N - count + 1)`."""
+    sums = flags.contiguous().cumsum(-1, dtype=torch.int32)  # down columns it would be ten times slower
+    sums = torch.cat([torch.zeros_like(sums[..., :1]), sums], -1)
+    return sums[..., count:] != sums[..., :-count]
 
 
 def _percentages(parts: Tensor, wholes: Tensor) -> list[float | None]:

@@ -13,7 +13,7 @@ import json
 import re
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,8 +23,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from segnext.config import Data, digest
-from segnext.data.source import IGNORE, DataError, Pixels, Source
+from segnext.config import Data
+from segnext.data.source import Pixels, Source
 from segnext.evaluate import Progress, predictions
 from segnext.files import write_atomically
 
@@ -75,7 +75,10 @@ def predict(
     ham_seed: int = 0,
     progress: Progress | None = None,
 ) -> Iterator[tuple[str, Pixels]]:
-    """The name of each image and the likeliest class of its pixels, uint8 `(H, W)`; as `evaluate` has them."""
+    """The name of each image and the likeliest class of its pixels, uint8 `(H, W)`; as `evaluate` has them.
+
+    A split without labels, as a test server's, will do.
+    """
     for numbers, maps, _ in predictions(
         model,
         source,
@@ -138,41 +141,6 @@ def load_manifest(path: Path) -> Manifest:
     if hashlib.sha256(content).hexdigest() != manifest.sha256:
         raise ValueError(f"{path}: {manifest.archive} is not the archive that was exported; export again")
     return manifest
-
-
-class Images:
-    """Images that have no labels, as a test split's, in the order of their names: a `Source` for `predict`.
-
-    Every label is ignored wholly. Raises `ValueError` for two images of one name.
-    """
-
-    def __init__(self, paths: Sequence[Path], classes: Sequence[str]) -> None:
-        self.classes = tuple(classes)
-        self._paths = sorted(paths, key=lambda path: path.stem)
-        for one, other in zip(self._paths, self._paths[1:], strict=False):
-            if one.stem == other.stem:
-                raise ValueError(f"{one} and {other} have the same name; predict them apart")
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def name(self, index: int) -> str:
-        """The file name without its suffix."""
-        return self._paths[index].stem
-
-    def load(self, index: int) -> tuple[Pixels, Pixels]:
-        """Image `index` as uint8 RGB (H, W, 3), and 255 everywhere (H, W). Raises `DataError`."""
-        path = self._paths[index]
-        try:
-            with Image.open(path) as file:
-                image = np.array(file.convert("RGB"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(f"{path}: cannot be read as an image ({error}); put the original back") from error
-        return image, np.full(image.shape[:2], IGNORE, dtype=np.uint8)
-
-    def fingerprint(self) -> str:
-        """Digest of names and file sizes."""
-        return digest([[path.name, path.stat().st_size] for path in self._paths])
 
 
 def _beside(path: Path) -> Path:

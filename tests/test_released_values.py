@@ -21,7 +21,7 @@ from segnext.checkpoints import released_name
 from segnext.data import open_dataset, transforms
 from segnext.evaluate import evaluate
 from segnext.metrics import Confusion, Score, mean
-from segnext.train import learning_rate, parameter_groups
+from segnext.segmentation import learning_rate, parameter_groups
 
 RELEASED = json.loads((FIXTURES / "oracle.json").read_text())
 METRICS = RELEASED["metrics"]
