@@ -9,14 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from segnext.config import Data
-from segnext.data.camvid import CAMVID
+from segnext.data.datasets import DATASETS, IMAGENET, unknown_dataset
 from segnext.data.diagnostic import GeneratedSource
 from segnext.data.folders import FolderSource
-from segnext.data.source import DataError, Source, cached
+from segnext.data.source import DataError, DataNotFoundError, Source, cached
 
-__all__ = ["DataError", "Source", "cached", "open_dataset", "open_split"]
+__all__ = ["DataError", "DataNotFoundError", "Source", "cached", "open_dataset", "open_split"]
 
-_FOLDERS = {dataset.name: dataset for dataset in (CAMVID,)}
 _GENERATED = "diagnostic/"
 
 
@@ -26,12 +25,13 @@ def open_dataset(dataset: str, split: str, root: Path | None = None, generator: 
     Raises `ValueError` for a dataset, split or generator version that this code cannot read, and `DataError` where the
     files under `root` are missing or do not match.
     """
-    if dataset in _FOLDERS:
-        return FolderSource(_FOLDERS[dataset], split, root)
+    if dataset in DATASETS:
+        return FolderSource(DATASETS[dataset], split, root)
     if dataset.startswith(_GENERATED):
         return GeneratedSource(dataset.removeprefix(_GENERATED), split, generator)
-    readable = ", ".join([*_FOLDERS, f"{_GENERATED}<task>"])
-    raise ValueError(f"Data.dataset: {dataset!r} is not readable yet; readable are {readable}")
+    if dataset == IMAGENET:
+        raise ValueError(f"Data.dataset: {dataset} has no labels for each pixel; segnext.data.imagenet reads it")
+    raise ValueError(f"Data.dataset: {unknown_dataset(dataset)}")
 
 
 def open_split(data: Data, split: str, root: Path | None) -> Source:
