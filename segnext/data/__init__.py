@@ -7,14 +7,16 @@ checking a data folder before a run is instant; `segnext.data.transforms` and `s
 from __future__ import annotations
 
 from pathlib import Path
+from typing import overload
 
-from segnext.config import Data
+from segnext.config import ClassificationData, Data
 from segnext.data.datasets import DATASETS, IMAGENET, unknown_dataset
 from segnext.data.diagnostic import GeneratedSource
 from segnext.data.folders import FolderSource
+from segnext.data.imagenet import ClassFolderSource
 from segnext.data.source import DataError, DataNotFoundError, Source, cached
 
-__all__ = ["DataError", "DataNotFoundError", "Source", "cached", "open_dataset", "open_split"]
+__all__ = ["ClassFolderSource", "DataError", "DataNotFoundError", "Source", "cached", "open_dataset", "open_split"]
 
 _GENERATED = "diagnostic/"
 
@@ -34,11 +36,21 @@ def open_dataset(dataset: str, split: str, root: Path | None = None, generator: 
     raise ValueError(f"Data.dataset: {unknown_dataset(dataset)}")
 
 
-def open_split(data: Data, split: str, root: Path | None) -> Source:
+@overload
+def open_split(data: Data, split: str, root: Path | None) -> Source: ...
+
+
+@overload
+def open_split(data: ClassificationData, split: str, root: Path | None) -> ClassFolderSource: ...
+
+
+def open_split(data: Data | ClassificationData, split: str, root: Path | None) -> Source | ClassFolderSource:
     """The source of one split of `data.dataset`, read from under `root`; generated datasets need no root.
 
     Raises what `open_dataset` raises, and `ValueError` where `data.classes` is not the dataset's number of classes.
     """
+    if isinstance(data, ClassificationData):
+        return ClassFolderSource(data, split, root)
     source = open_dataset(data.dataset, split, root, data.generator)
     if data.classes != len(source.classes):
         raise ValueError(f"Data.classes: {data.classes}, but {data.dataset} has {len(source.classes)} classes")
