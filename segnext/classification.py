@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as distributed
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -17,7 +16,7 @@ from segnext.config import ClassificationData, ClassificationTrain, Run
 from segnext.data.classification import ClassificationBatches, test_image
 from segnext.data.imagenet import ClassFolderSource
 from segnext.data.stream import Batch, Share, loaded
-from segnext.evaluate import Progress, check_group
+from segnext.evaluate import Progress
 
 
 class Classification:
@@ -81,10 +80,13 @@ def parameter_groups(model: nn.Module, train: ClassificationTrain) -> list[dict[
 
 @dataclass(frozen=True)
 class Top1:
-    """How many images were given their own class, of how many."""
+    """How many images were given their own class. Those of the shares of a split add up to that of the split."""
 
     correct: int
     images: int
+
+    def __add__(self, other: Top1) -> Top1:
+        return Top1(self.correct + other.correct, self.images + other.images)
 
     @property
     def percent(self) -> float | None:
@@ -100,22 +102,19 @@ def evaluate_classification(
     *,
     batch: int = 1,
     device: torch.device | None = None,
-    share: tuple[int, int] = (0, 1),
+    share: Share | None = None,
     workers: int = 0,
     progress: Progress | None = None,
 ) -> Top1:
-    """Top-1 of a model on every image of a split, one centre crop each (Table 3); the model is left in evaluation mode.
+    """Top-1 on a process's share of a split, None: all of it; one centre crop of each image, once (Table 3).
 
-    Images are passed `batch` at a time and loaded ahead by `workers` processes, which changes nothing beyond rounding.
-    With `share` = (rank, world) this process passes the images rank, rank + world, ..., as `segnext.evaluate.evaluate`
-    does: the counts are summed over torch's default process group, each image counts once, and every process returns
-    the whole split's. Raises `ValueError` where there is no such group.
+    The model is left in evaluation mode. Images are passed `batch` at a time and loaded ahead by `workers` processes,
+    which changes nothing beyond rounding.
     """
-    check_group(*share)
     model.eval()
-    device = device or torch.device("cpu")
-    mine = range(share[0], len(source), share[1])
-    groups = [mine[start : start + batch] for start in range(0, len(mine), batch)]
+    device, share = device or torch.device("cpu"), share or Share()
+    first, last = (len(source) * rank // share.size for rank in (share.rank, share.rank + 1))
+    groups = [range(start, min(start + batch, last)) for start in range(first, last, batch)]
     loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
         _Images(source, data), batch_size=None, sampler=groups, num_workers=workers, generator=torch.Generator()
     )
@@ -125,11 +124,8 @@ def evaluate_classification(
         correct += int((predicted.cpu() == labels).sum())
         done += len(labels)
         if progress:
-            progress(done, len(mine))
-    counts = torch.tensor([correct, done], device=device)
-    if share[1] > 1:
-        distributed.all_reduce(counts)
-    return Top1(*counts.tolist())
+            progress(done, last - first)
+    return Top1(correct, done)
 
 
 class _Images(Dataset[tuple[Tensor, Tensor]]):

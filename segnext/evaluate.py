@@ -41,7 +41,7 @@ def evaluate(
     summed over torch's default process group: each image counts once, and every process returns the whole split's
     score. Raises `ValueError` where there is no such group.
     """
-    check_group(*share)
+    _check_group(*share)
     confusion, boundary = Confusion(data.classes), Boundary(data.classes)
     for _, predicted, labels in predictions(
         model,
@@ -177,8 +177,7 @@ def _stacked(group: list[tuple[int, np.ndarray, np.ndarray]]) -> tuple[list[int]
     return list(numbers), torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels))
 
 
-def check_group(rank: int, world: int) -> None:
-    """Raises `ValueError` unless torch's default process group has so many processes and this is that one of them."""
+def _check_group(rank: int, world: int) -> None:
     if not 0 <= rank < world:
         raise ValueError(f"share: {(rank, world)} is not a rank below a number of processes")
     if world > 1:
