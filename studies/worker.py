@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from segnext.train import Step
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
-REMEMBERED_BYTES = 1 << 30  # of decoded training images, which every loader process has
 CURVE_COLUMNS = ("iteration", "loss", "learning_rate", "images_per_second")
 
 
@@ -175,7 +174,9 @@ class _Job:
         from segnext.train import train
 
         run, workspace, first = self._run, self._workspace, self._world.first
-        training = self._open(run.data.train_split, remembered=True)
+        training = open_split(run.data, run.data.train_split, self._root)
+        if not isinstance(training, ClassFolderSource):
+            training = cached(training)
         initial, beginning = self._beginning()
         if first:
             workspace.report("train", workspace.last_state(), run.train.iterations, force=True)
@@ -192,7 +193,7 @@ class _Job:
         )
         if first and not workspace.weights.exists():
             save_released(model, workspace.weights)
-        testing = self._open(run.data.test_split)
+        testing = open_split(run.data, run.data.test_split, self._root)
         tested = self._tested(model, testing)
         if not first:
             return {}
@@ -232,7 +233,7 @@ class _Job:
         path = Path(self._spec["weights"]) if self._spec["weights"] else Workspace(run.id).weights
         model = build_network(run.model, run.data.classes, run.task)
         load_released(model, load_file(path), path.name)
-        testing = self._open(run.data.test_split)
+        testing = open_split(run.data, run.data.test_split, self._root)
         return {
             "id": evaluation.id,
             "kind": "evaluation",
@@ -241,14 +242,6 @@ class _Job:
             "weights": {"name": path.name, "sha256": sha256(path)},
             "provenance": {**self._provenance("evaluation"), "data": _data_facts("test", testing)},
         }
-
-    def _open(self, split: str, remembered: bool = False) -> Source | ClassFolderSource:
-        """A split of the run's dataset; decoded images stay in memory where they are to be, and few enough."""
-        source = open_split(self._run.data, split, self._root)
-        if not remembered or isinstance(source, ClassFolderSource):
-            return source
-        size = sum(pixels.nbytes for pixels in source.load(0)) * len(source)
-        return cached(source) if size < REMEMBERED_BYTES else source
 
     def _beginning(self) -> tuple[dict[str, Any] | None, dict[str, str] | None]:
         """The weights that training starts from, and what a record says of them."""
