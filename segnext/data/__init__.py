@@ -16,7 +16,7 @@ from segnext.data.folders import FolderSource
 from segnext.data.imagenet import ClassFolderSource
 from segnext.data.source import DataError, DataNotFoundError, Source, cached
 
-__all__ = ["DataError", "DataNotFoundError", "Source", "cached", "open_dataset", "open_split"]
+__all__ = ["ClassFolderSource", "DataError", "DataNotFoundError", "Source", "cached", "open_dataset", "open_split"]
 
 _GENERATED = "diagnostic/"
 
