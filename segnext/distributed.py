@@ -134,11 +134,12 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
 
     torch's SyncBatchNorm refuses CPU; this serves every device. The global variance is the mean of the processes' own
     plus the variance of their means, so nothing is subtracted that is larger than the result. All processes compute it
-    from the same numbers in the same order: their running statistics are the same bits.
+    from the same numbers in the same order: their running statistics are the same bits. One process alone, and
+    evaluation, get torch's own BN.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
+        if not (self.training and dist.is_available() and dist.is_initialized()):
             return super().forward(x)
         running_mean, running_var, passes = self.running_mean, self.running_var, self.num_batches_tracked
         assert running_mean is not None
