@@ -113,15 +113,20 @@ def average(values: Tensor) -> Tensor:
     return total / dist.get_world_size()
 
 
-def synchronise(model: nn.Module) -> None:
-    """Let every BN of a model see the whole batch: a `GlobalBatchNorm2d` in the place of each, with its weights."""
+def synchronise(model: nn.Module, compiled: bool = False) -> None:
+    """Let every BN of a model see the whole batch: a `GlobalBatchNorm2d` in the place of each, with its weights.
+
+    In a model that is to be `compiled` they stay outside of what is compiled.
+    """
     for name, child in model.named_children():
         if type(child) is nn.BatchNorm2d:
             norm = GlobalBatchNorm2d(child.num_features, child.eps, child.momentum)
             norm.__dict__.update(child.__dict__)  # the same parameters and buffers, under the same names
+            if compiled:  # not a decorator of the class: that imports the compiler, seconds long, in every process
+                norm.forward = torch.compiler.disable(norm.forward)  # type: ignore[method-assign]
             setattr(model, name, norm)
         else:
-            synchronise(child)
+            synchronise(child, compiled)
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):
@@ -129,12 +134,12 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
 
     torch's SyncBatchNorm refuses CPU; this serves every device. The global variance is the mean of the processes' own
     plus the variance of their means, so nothing is subtracted that is larger than the result. All processes compute it
-    from the same numbers in the same order: their running statistics are the same bits.
+    from the same numbers in the same order: their running statistics are the same bits. One process alone, and
+    evaluation, get torch's own BN.
     """
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # collectives stay out of a compiled graph
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
+        if not (self.training and dist.is_available() and dist.is_initialized()):
             return super().forward(x)
         running_mean, running_var, passes = self.running_mean, self.running_var, self.num_batches_tracked
         assert running_mean is not None

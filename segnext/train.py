@@ -120,7 +120,7 @@ def train(
     this = task(run, source)
     model = build(run, initial).to(device).train()
     if world.size > 1:
-        synchronise(model)
+        synchronise(model, execution.compile)
     optimiser = torch.optim.AdamW(this.groups(model), fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=execution.precision == "float16")
     done, seconds = 0, 0.0

@@ -74,9 +74,14 @@ def main(options: dict) -> int:
     def stop() -> bool:  # called in every process, once a step
         nonlocal steps
         steps += 1
-        if steps == options.get("die_in_step", {}).get(os.environ.get("RANK", "0")):
+        rank = os.environ.get("RANK", "0")
+        if steps == options.get("die_in_step", {}).get(rank):
             kill()
-        return bool(asked) or steps == options.get("stop", {}).get(os.environ.get("RANK", "0"))
+        if steps == options.get("signal_in_step", {}).get(rank):
+            os.kill(os.getpid(), signal.SIGUSR2)
+        if steps == options.get("hang_in_step", {}).get(rank):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return bool(asked) or steps == options.get("stop", {}).get(rank)
 
     with distributed("cpu", timeout) as world:
         try:
