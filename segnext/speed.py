@@ -133,7 +133,8 @@ def predict_memory(speed: Speed) -> int:
     """Bytes of the tensors that are alive at once, at most, while one image is evaluated: no number is computed."""
     network = build_network(speed.model, speed.classes).eval()
     fake = FakeTensorMode()
-    weights = {name: fake.from_tensor(t) for name, t in (*network.named_parameters(), *network.named_buffers())}
+    tensors = (*network.named_parameters(), *network.named_buffers())
+    weights: dict[str, Tensor] = {name: fake.from_tensor(tensor) for name, tensor in tensors}
     with fake, torch.inference_mode(), _precision(speed.platform, torch.device("cpu")):
         image = torch.empty(1, 3, speed.height, speed.width)
         with _Tracker([image, *weights.values()]) as tracker:
@@ -145,7 +146,7 @@ class _Tracker(TorchDispatchMode):
     """Follows what operators allocate beside the given tensors, and when the last tensor that uses it is gone."""
 
     def __init__(self, given: Iterable[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.alive = self.peak = 0
         self._known = weakref.WeakSet(tensor.untyped_storage() for tensor in given)
 

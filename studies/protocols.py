@@ -61,7 +61,9 @@ class Protocol:
         if panel != next(p for p in study.panels if p.accuracies and p.task == "segmentation"):
             return f"protocol {self.name} has one dataset in place of all"
         if self.size and (wide := [row.label for row in study.trained if ENCODERS[row.model.encoder]]):
-            return f"protocol {self.name} trains {self.size} models; no {self.size} encoder is there for {', '.join(wide)}"
+            return (
+                f"protocol {self.name} trains {self.size} models; no {self.size} encoder is there for {', '.join(wide)}"
+            )
         if self.size and len({self.model(row) for row in study.trained}) == 1:
             return f"protocol {self.name} would train every row as the same {self.size} model"
         return ""

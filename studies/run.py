@@ -346,7 +346,9 @@ def _show_plan(
     starting = [cell for cell in cells if cell.state not in ("done", "running")]
     states = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "none wanted"
     timed = f"; {len(untimed)} speeds to measure" if untimed else ""
-    console.print(f"{len(cells)} runs: {states}; {len(starting)} would start; {len(unmeasured)} costs to measure{timed}")
+    console.print(
+        f"{len(cells)} runs: {states}; {len(starting)} would start; {len(unmeasured)} costs to measure{timed}"
+    )
     console.print("nothing started (--dry-run)")
 
 

@@ -178,8 +178,8 @@ class Claim:
 class Study:
     """One table of the paper. `number` is how the paper names it, `caption` its words.
 
-    `squares` are the sides, in pixels and ascending, of square images at which every row's cost, latency and peak memory
-    are measured as well, for the classes of the first panel: how they grow with the number of pixels.
+    `squares` are the sides, in pixels and ascending, of square images at which every row's cost, latency and peak
+    memory are measured as well, for the classes of the first panel: how they grow with the number of pixels.
     """
 
     slug: str

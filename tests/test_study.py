@@ -101,6 +101,7 @@ def test_squares_ascend_and_a_slope_is_claimed_over_them():
         with pytest.raises(AssertionError, match="example"):
             dataclasses.replace(EXAMPLE, **change)
 
+
 def test_a_row_with_a_pretraining_of_its_own_starts_from_that_run():
     context = Panel("pascal_context", ("miou_ss",))
     row = Row("L", "l", Model("L"), context(59.2), pretraining="ade20k")

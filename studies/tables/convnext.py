@@ -16,8 +16,8 @@ STUDY = Study(
         Row("ConvNeXt-T with SegNeXt's decoder", "convnext-t", Model("T", encoder="convnext_tiny"), {}),
     ),
     notes=(
-        "The paper holds its Grad-CAM maps (appendix Fig. 2) and classification (Table 3) against ConvNeXt's and prints "
-        "no segmentation accuracy of it. The encoder is torchvision's ConvNeXt-T, untrained, with a LayerNorm on each "
-        "output as in ConvNeXt's own segmentation code.",
+        "The paper holds its Grad-CAM maps (appendix Fig. 2) and its classification (Table 3) against ConvNeXt's; it "
+        "prints no segmentation accuracy of it. The encoder is torchvision's ConvNeXt-T, untrained, with a LayerNorm "
+        "on each output as in ConvNeXt's own segmentation code.",
     ),
 )

@@ -23,7 +23,7 @@ STUDY = Study(
             "nl",
             Model("T", context="nl"),
             {},
-            note="Table 5's non-local block in Ham's place, on T: the same network but for the n × n matrix of its head.",
+            note="Table 5's non-local block in Ham's place, on T: the same network but for its head's n × n matrix.",
         ),
         Row("SegFormer-B0", "segformer-b0", Model(encoder="segformer_b0"), {}),
     ),
