@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from reports import verdicts
 from reports.evidence import UNITS, Evidence, Variant
+from reports.scaling import scaling_slugs
 from reports.table import METRICS, Cell, Column, Line, Source, Table, number
 from reports.tables import cost_slug, verdict_cell
 from reports.verdicts import Judgement
@@ -31,9 +32,9 @@ def claims_table(evidence: Evidence, variant: Variant | None) -> Table:
         cells = (
             Cell(claim.text),
             Cell(_sides(evidence, claim)),
-            Cell(METRICS[claim.metric]),
+            Cell(_metric(claim)),
             Cell(_printed(claim), {"printed": claim.printed}),
-            _difference(claim, judgement, variant.slug if variant else cost_slug(evidence, study.panel(claim.dataset))),
+            _difference(claim, judgement, _behind(evidence, variant, claim)),
             _interval(judgement),
             verdict_cell(judgement, {"verdict": judgement.verdict, "seeds_that_would_resolve_it": judgement.seeds}),
         )
@@ -85,7 +86,7 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
             printed = Cell(_printed(claim))
             table = Cell(study.number, sources=(Source(study.number, f"#{study.slug}"),))
             dataset = f", {study.panel(claim.dataset).title}" if len(study.panels) > 1 else ""
-            asserted = (Cell(claim.text), Cell(_sides(evidence, claim)), Cell(METRICS[claim.metric] + dataset))
+            asserted = (Cell(claim.text), Cell(_sides(evidence, claim)), Cell(_metric(claim) + dataset))
             lines.append(Line(claim.slug, (*asserted, *found, printed, table)))
     caption = (
         "Every claim that the tables below make about their rows, judged on differences between our own runs, or to a "
@@ -95,6 +96,19 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
         "there, on other data and at another scale.",
     )
     return Table("claims", "Claims", caption, columns, tuple(lines))
+
+
+def _metric(claim: Claim) -> str:
+    return f"exponent of {METRICS[claim.metric]}" if claim.kind == "slope" else METRICS[claim.metric]
+
+
+def _behind(evidence: Evidence, variant: Variant | None, claim: Claim) -> str:
+    """The table whose rows a claim is about."""
+    if variant:
+        return variant.slug
+    if claim.kind == "slope":
+        return scaling_slugs(evidence)[0]
+    return cost_slug(evidence, evidence.study.panel(claim.dataset))
 
 
 def _sides(evidence: Evidence, claim: Claim) -> str:

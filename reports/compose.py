@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from reports import claims, curves, discrepancies, formats, overview, page, tables
+from reports import claims, curves, discrepancies, formats, overview, page, scaling, tables
 from reports.evidence import Evidence, gather
 from reports.latex import latex
 from reports.page import StudyPart, VariantPart
@@ -45,7 +45,7 @@ def _study_part(evidence: Evidence, results: Path) -> StudyPart:
             )
         )
     costs = tuple(tables.cost_table(evidence, panel) for panel in evidence.study.panels)
-    return StudyPart(evidence, costs, claims.claims_table(evidence, None), tuple(variants))
+    return StudyPart(evidence, costs, claims.claims_table(evidence, None), scaling.scaling(evidence), tuple(variants))
 
 
 def _study_files(part: StudyPart) -> Mapping[str, str | bytes]:
@@ -59,18 +59,15 @@ def _study_files(part: StudyPart) -> Mapping[str, str | bytes]:
         f"{study.slug}-claims.csv": formats.claims_csv(part.evidence, claims_of),
     }
     for drawing in part.drawings:
-        files |= {
-            f"{drawing.slug}.svg": drawing.svg,
-            f"{drawing.slug}.png": drawing.png,
-            f"{drawing.slug}.csv": drawing.csv,
-        }
+        files |= drawing.files
+    for table, _ in part.scaling:
+        files[f"{table.slug}.csv"] = formats.values_csv(table)
     return files
 
 
 def _discrepancy_files(table: Table) -> Mapping[str, str]:
-    values = [{key: value for cell in line.cells for key, value in cell.values.items()} for line in table.lines]
     return {
         f"{table.slug}.md": formats.markdown(table.title, [table]),
         f"{table.slug}.tex": latex(f"{table.slug}.tex", [table] if table.lines else []),
-        f"{table.slug}.csv": formats.to_csv(values),
+        f"{table.slug}.csv": formats.values_csv(table),
     }

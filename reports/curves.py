@@ -1,4 +1,4 @@
-"""Figures: per-seed strips with intervals, and training losses. Each as SVG and PNG with the CSV it was drawn from."""
+"""Figures: per-seed strips with intervals, and training losses. Each as SVG, PNG and PDF with the CSV behind it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,13 @@ class Drawing:
     description: str
     svg: str
     png: bytes
+    pdf: bytes
     csv: str
+
+    @property
+    def files(self) -> dict[str, str | bytes]:
+        """By name."""
+        return {f"{self.slug}.{ending}": getattr(self, ending) for ending in ("svg", "png", "pdf", "csv")}
 
 
 def strip(variant: Variant) -> Drawing | None:
@@ -71,7 +77,7 @@ def strip(variant: Variant) -> Drawing | None:
             axes.grid(False, axis="y")
         axes.set_yticks(range(len(rows)), names)
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        svg, png = _save(figure)
+        pictures = save(figure)
     tick = " Vertical tick: the printed value." if variant.comparable else ""
     legend = f"one dot per seed; diamond and bar: mean and 95 % t-interval, from 3 seeds on.{tick}"
     caption = f"Protocol {variant.name}: {legend}"
@@ -81,7 +87,7 @@ def strip(variant: Variant) -> Drawing | None:
         for m in metrics
         if variant.values(row.slug, m)
     ]
-    return Drawing(f"{variant.slug}-seeds", caption, "; ".join(described), svg, png, to_csv(data))
+    return Drawing(f"{variant.slug}-seeds", caption, "; ".join(described), *pictures, to_csv(data))
 
 
 def _strip_row(axes: Axes, place: int, values: list[float], colour: str, marker: str) -> None:
@@ -111,7 +117,7 @@ def losses(variant: Variant, results: Path) -> Drawing | None:
         drawn = {slug: study.row(slug).label for slug, _ in curves}
         handles = [Line2D([], [], color=styles[slug][0], label=textwrap.fill(name, 40)) for slug, name in drawn.items()]
         figure.legend(handles=handles, loc="outside upper left", ncols=2)
-        svg, png = _save(figure)
+        pictures = save(figure)
     legend = "training loss, one thin line per seed, averaged over windows where curves are long."
     described = "; ".join(
         f"{drawn[slug]}, seed {seed}: from {points[0][1]:.2f} to {points[-1][1]:.2f}"
@@ -122,7 +128,7 @@ def losses(variant: Variant, results: Path) -> Drawing | None:
         for (slug, seed), points in curves.items()
         for iteration, loss in points
     ]
-    return Drawing(f"{variant.slug}-loss", f"Protocol {variant.name}: {legend}", described, svg, png, to_csv(data))
+    return Drawing(f"{variant.slug}-loss", f"Protocol {variant.name}: {legend}", described, *pictures, to_csv(data))
 
 
 def read_curve(path: Path) -> list[tuple[float, float]]:
@@ -137,10 +143,12 @@ def read_curve(path: Path) -> list[tuple[float, float]]:
     return [(statistics.fmean(x for x, _ in chunk), statistics.fmean(y for _, y in chunk)) for chunk in chunks]
 
 
-def _save(figure: Figure) -> tuple[str, bytes]:
+def save(figure: Figure) -> tuple[str, bytes, bytes]:
+    """The figure as SVG, PNG and PDF."""
     FigureCanvasAgg(figure)
-    svg, png = io.StringIO(), io.BytesIO()
+    svg, png, pdf = io.StringIO(), io.BytesIO(), io.BytesIO()
     nothing: Mapping[str, None] = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # the same bytes at any time
     figure.savefig(svg, format="svg", metadata=nothing)
     figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
-    return svg.getvalue(), png.getvalue()
+    figure.savefig(pdf, format="pdf", metadata=dict.fromkeys(("Creator", "Producer", "CreationDate")))
+    return svg.getvalue(), png.getvalue(), pdf.getvalue()

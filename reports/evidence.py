@@ -8,9 +8,10 @@ from typing import Any
 
 from reports import verdicts
 from reports.verdicts import Judgement
+from segnext.config import Platform
 from studies.protocols import Protocol, Recipe
 from studies.provenance import code_fingerprint
-from studies.store import Record, Store
+from studies.store import Record, Store, square_cost, square_speed
 from studies.study import MEASURED_AS, Claim, Panel, Reported, Row, Study
 
 UNITS = {"params_m": 1e6, "gflops": 1.0}
@@ -34,6 +35,14 @@ class Expense:
     printed_units: Mapping[str, float]  # params_m, gflops
     gmacs_fvcore: float
     record: str
+
+
+@dataclass(frozen=True)
+class Timings:
+    """The speed records of one platform, by row and side of the square image."""
+
+    platform: Platform
+    records: Mapping[tuple[str, int], Record]
 
 
 @dataclass(frozen=True)
@@ -150,6 +159,8 @@ class Evidence:
     study: Study
     expenses: Mapping[tuple[str, str], Expense]  # by dataset and row, where measured
     variants: tuple[Variant, ...]
+    growth: Mapping[tuple[str, int], Expense]  # costs by row and side of the square image, where measured
+    timings: tuple[Timings, ...]
 
     @property
     def cost_claims(self) -> list[Claim]:
@@ -158,6 +169,8 @@ class Evidence:
 
     def judge_cost(self, claim: Claim) -> Judgement:
         """The verdict on a claim about costs."""
+        if claim.kind == "slope":
+            return verdicts.slope(*(self._exponent(slug, claim.metric) for slug in (claim.better, claim.worse)))
         panel = self.study.panel(claim.dataset)
         rows = {row.slug: row for row in self.study.rows}
         better, worse = (self._cost(panel, rows[slug], claim.metric) for slug in (claim.better, claim.worse))
@@ -169,10 +182,18 @@ class Evidence:
         expense = self.expenses.get((panel.dataset, row.slug))
         return None if expense is None else expense.printed_units[metric]
 
+    def _exponent(self, row: str, metric: str) -> verdicts.Exponent | None:
+        """How a row's cost grows; None while it is not measured on every square."""
+        found = [(side, self.growth.get((row, side))) for side in self.study.squares]
+        points = [(side**2, expense.printed_units[metric]) for side, expense in found if expense]
+        return verdicts.exponent(points) if len(points) == len(found) else None
+
     def records(self, store: Store) -> list[Record]:
         """Every record behind this study, by id."""
         runs = {line["run_id"] for variant in self.variants for line in variant.finished}
-        return [store.records[key] for key in sorted(runs | {expense.record for expense in self.expenses.values()})]
+        costs = {expense.record for expense in (*self.expenses.values(), *self.growth.values())}
+        speeds = {record["id"] for timings in self.timings for record in timings.records.values()}
+        return [store.records[key] for key in sorted(runs | costs | speeds)]
 
 
 def gather(study: Study, store: Store) -> Evidence:
@@ -181,15 +202,38 @@ def gather(study: Study, store: Store) -> Evidence:
     for panel in study.panels:
         for row in study.rows:
             if record := store.row_cost(panel, row):
-                units = {metric: record[MEASURED_AS[metric]] / unit for metric, unit in UNITS.items()}
-                expenses[panel.dataset, row.slug] = Expense(units, record["gmacs_fvcore"], record["id"])
+                expenses[panel.dataset, row.slug] = _expense(record)
+    squares = [(row, side) for side in study.squares for row in study.trained]
+    growth = {(row.slug, side): store.cost(square_cost(study, row, side)) for row, side in squares}
+    timings = (
+        Timings(
+            platform,
+            {
+                (row.slug, side): record
+                for row, side in squares
+                if (record := store.speed(square_speed(study, row, side, platform)))
+            },
+        )
+        for platform in (store.platforms() if study.squares else ())
+    )
     warnings = {key: marks(record) for key, record in store.records.items()}
     variants = (
         Variant(study, view.panel, view.protocol, view.iterations, tuple(view.lines), warnings)
         for view in store.views(study)
         if view.panel.accuracies
     )
-    return Evidence(study, expenses, tuple(variants))
+    return Evidence(
+        study,
+        expenses,
+        tuple(variants),
+        {key: _expense(record) for key, record in growth.items() if record},
+        tuple(found for found in timings if found.records),
+    )
+
+
+def _expense(record: Record) -> Expense:
+    units = {metric: record[MEASURED_AS[metric]] / unit for metric, unit in UNITS.items()}
+    return Expense(units, record["gmacs_fvcore"], record["id"])
 
 
 def marks(record: Record) -> tuple[str, ...]:

@@ -79,6 +79,11 @@ def claims_csv(evidence: Evidence, claims: Sequence[tuple[Variant | None, Table]
     return to_csv(rows)
 
 
+def values_csv(table: Table) -> str:
+    """The values behind a table's cells at full precision: one line per row."""
+    return to_csv([_values(line.cells) for line in table.lines])
+
+
 def to_csv(rows: Sequence[Mapping[str, Value]]) -> str:
     """Rows as CSV, with every column that any of them has."""
     buffer = io.StringIO()

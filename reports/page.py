@@ -36,6 +36,7 @@ class StudyPart:
     evidence: Evidence
     costs: tuple[Table, ...]  # one per dataset
     cost_claims: Table
+    scaling: tuple[tuple[Table, Drawing], ...]  # exponents and their figure; one per platform
     variants: tuple[VariantPart, ...]
 
     @property
@@ -45,7 +46,7 @@ class StudyPart:
 
     def tables_of(self, variants: Iterable[VariantPart]) -> list[Table]:
         """The tables about costs and about these variants."""
-        tables = [*self.costs, self.cost_claims]
+        tables = [*self.costs, *(table for table, _ in self.scaling), self.cost_claims]
         for part in variants:
             tables += [part.accuracy, part.claims]
         return [table for table in tables if table.lines]
@@ -53,7 +54,7 @@ class StudyPart:
     @property
     def drawings(self) -> list[Drawing]:
         """Every figure of the study."""
-        return [drawing for part in self.variants for drawing in part.drawings]
+        return [drawing for _, drawing in self.scaling] + [d for part in self.variants for d in part.drawings]
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ def provenance_table(records: Sequence[Record]) -> Table:
         for fact, values in counted.items()
     ]
     runs = [record for record in records if record["kind"] == "run"]
+    kinds = Counter(record["kind"] for record in records)
     if runs:
         seconds = sum(record["training"]["seconds"] for record in runs)
         attempts = sum(_attempts(record) for record in runs)
@@ -27,7 +28,7 @@ def provenance_table(records: Sequence[Record]) -> Table:
         lines.append(Line("attempts", (Cell("Attempts"), Cell(str(attempts)), Cell(str(len(runs))))))
     columns = (Column("Fact", align="left"), Column("Value", align="text"), Column("Records"))
     caption = (
-        f"From {len(runs)} run records and {len(records) - len(runs)} cost records.",
+        f"Records: {', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))}.",
         "Training time is that of finished runs. ×n: in how many records, where they differ.",
     )
     return Table("provenance", "Provenance", caption, columns, tuple(lines))

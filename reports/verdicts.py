@@ -19,6 +19,8 @@ POWER = 0.80  # at which "seeds that would resolve it" is counted
 MOST_SEEDS = 1000  # beyond it the answer is "more than"
 EPSILON = {"miou_ss": 1.0, "miou_ms": 1.0, "top1": 0.5}  # DESIGN: stated defaults, never fitted to results
 MARGIN = 0.5  # of an equivalence claim, in the metric's own points
+LINEAR = 0.05  # how far from 1 the exponent of a cost that grows with the number of pixels may lie
+QUADRATIC = 1.5  # of a x + b x²: 1 + the share of b x² is the exponent at x, so above this most of it is quadratic
 ROUNDING = 0.06  # a printed cost is rounded to 0.1, sometimes twice (4.2507 -> 4.25 -> 4.3)
 
 Side = Sequence[float] | float
@@ -32,11 +34,13 @@ RULES = {
     "supported": (
         "the 95 % Welch interval of the difference (to a printed value: Student's) lies wholly above 0; for "
         f"a claim of no difference, the 90 % interval lies wholly inside ±{MARGIN} (two one-sided tests at 5 %); for "
-        "costs, the order is as claimed"
+        "costs, the order is as claimed; for how they grow, the exponent between the two largest images lies within "
+        f"±{LINEAR} of 1 for the first row and above {QUADRATIC} for the second: most of that cost then grows with the "
+        "square"
     ),
     "contradicted": (
         f"the 95 % interval lies wholly below 0; for a claim of no difference, wholly outside ±{MARGIN}; "
-        "for costs, the order is not as claimed"
+        "for costs, the order is not as claimed, or one of the two exponents"
     ),
     "not resolved": (
         "neither; in brackets the seeds per row that would resolve it at 80 % power, were the true difference and the "
@@ -153,6 +157,34 @@ def costs(better: float | None, worse: float | None, kind: str) -> Judgement:
     difference = better - worse
     holds = difference > 0 if kind == "greater" else abs(difference) <= ROUNDING
     return Judgement("supported" if holds else "contradicted", difference)
+
+
+@dataclass(frozen=True)
+class Exponent:
+    """b of y = a x^b: by least squares of log y on log x, with its standard error, and between the two largest x."""
+
+    value: float
+    error: float
+    last: float
+
+
+def exponent(points: Sequence[tuple[float, float]]) -> Exponent | None:
+    """How y > 0 grows with x > 0, from points in ascending x; None for fewer than three."""
+    if len(points) < 3:
+        return None
+    xs, ys = ([math.log(value) for value in values] for values in zip(*points, strict=True))
+    value, offset = statistics.linear_regression(xs, ys)
+    rest = sum((y - value * x - offset) ** 2 for x, y in zip(xs, ys, strict=True))
+    error = math.sqrt(rest / (len(xs) - 2) / (len(xs) - 1) / statistics.variance(xs))
+    return Exponent(value, error, (ys[-1] - ys[-2]) / (xs[-1] - xs[-2]))
+
+
+def slope(linear: Exponent | None, quadratic: Exponent | None) -> Judgement:
+    """The claim that one cost grows with the number of pixels and another with its square."""
+    if linear is None or quadratic is None:
+        return Judgement("pending")
+    holds = abs(linear.last - 1) <= LINEAR and quadratic.last > QUADRATIC
+    return Judgement("supported" if holds else "contradicted", linear.last - quadratic.last)
 
 
 def agrees(measured: float, printed: float) -> bool:

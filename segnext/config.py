@@ -1,4 +1,4 @@
-"""What a run is, as frozen values: `Model`, `Data`, `Train`, `Run`; `Cost`, a measurement alone; and their ids.
+"""What a run is, as frozen values: `Model`, `Data`, `Train`, `Run`; `Cost`, `Speed`: measurements alone; their ids.
 
 This module imports no torch, so that declaring, planning and reporting stay instant. Every default carries its source:
 `Paper:` the paper, `Official code:` the release at c87bcae, `Ours:` a choice of this project.
@@ -73,6 +73,8 @@ TASKS = ("segmentation", "classification")
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
+DEVICES = ("cpu", "cuda")  # where speeds are measured
+
 DECODER_STAGES = {"a": (1, 2, 3, 4), "b": (4,), "c": (2, 3, 4)}  # Paper: Fig. 3
 
 
@@ -87,6 +89,10 @@ def _later(default: Any, *, frozen: Any) -> Any:
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def _require_precision(kind: str, value: str) -> None:
+    _require(value in PRECISIONS, f"{kind}.precision: {value!r} is not one of {', '.join(PRECISIONS)}")
 
 
 @dataclass(frozen=True)
@@ -399,6 +405,38 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Platform:
+    """What a speed is measured on, and how. On another platform it is another fact, so all of it is in the id."""
+
+    processor: str  # the CPU's or the GPU's name
+    memory_gib: int  # of the device: what does not fit here may fit on another with the same processor
+    torch: str  # its version
+    device: str = "cpu"
+    threads: int = 1
+    precision: str = "float32"  # or bfloat16, float16: autocast
+
+    def __post_init__(self) -> None:
+        _require(self.device in DEVICES, f"Platform.device: {self.device!r} is not one of {', '.join(DEVICES)}")
+        _require_precision("Platform", self.precision)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A speed measurement: latency and peak memory of evaluating one image at an input size in pixels."""
+
+    model: Model
+    classes: int
+    height: int
+    width: int
+    platform: Platform
+
+    @property
+    def id(self) -> str:
+        """`speed-` and twelve hexadecimal digits."""
+        return "speed-" + digest(canonical(self))
+
+
+@dataclass(frozen=True)
 class Execution:
     """How a run is carried out. Nothing here changes a result beyond rounding, and nothing here is in an id."""
 
@@ -413,10 +451,7 @@ class Execution:
     compile: bool = False  # torch.compile; falls back to eager with a warning in the log
 
     def __post_init__(self) -> None:
-        _require(
-            self.precision in PRECISIONS,
-            f"Execution.precision: {self.precision!r} is not one of {', '.join(PRECISIONS)}",
-        )
+        _require_precision("Execution", self.precision)
 
 
 def canonical(value: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ def _convolution(entering: int, leaving: int, norm: nn.Module) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(entering, leaving, 1, bias=False), norm, nn.ReLU())
 
 
-class Decoder(nn.Module):
+class Decoder(nn.Module, ABC):
     """The encoder's stages to class scores at the resolution of the first stage read, stride s.
 
     `(B, C1, H/4, W/4), (B, C2, H/8, W/8), (B, C3, H/16, W/16), (B, C4, H/32, W/32) -> (B, classes, H/s, W/s)`
@@ -37,9 +39,9 @@ class Decoder(nn.Module):
         self.dropout = ChannelDropout(width, dropout)
         self.classifier = nn.Conv2d(width, classes, 1)
 
+    @abstractmethod
     def context(self, features: list[Tensor]) -> Tensor:
         """The chosen stages, fused: `(B, Ci, H/s, W/s), (B, Cj, H/2/s, W/2/s), ... -> (B, D, H/s, W/s)`."""
-        raise NotImplementedError
 
     def forward(self, features: list[Tensor]) -> Tensor:
         chosen = [features[stage - 1] for stage in self.stages]

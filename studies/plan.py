@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segnext.config import Cost, Data, Evaluation, Run, Weights
+from segnext.config import Cost, Data, Evaluation, Platform, Run, Speed, Weights
 from studies.protocols import Protocol
 from studies.provenance import code_fingerprint
-from studies.store import Store, row_cost
+from studies.store import Store, row_cost, square_cost, square_speed
 from studies.study import Panel, Reported, Row, Study, studies, study
 from studies.weights import sha256, weights_file
 from studies.workspace import Workspace
@@ -177,7 +177,21 @@ def costs(selections: Iterable[Selection], store: Store) -> list[tuple[str, Cost
             for row in rows:
                 if (cost := row_cost(panel, row)) is not None:
                     wanted.setdefault(cost, f"{study.slug}/{row.slug} {panel.dataset}")
+        for side in study.squares:
+            for measured in selection.rows:
+                wanted.setdefault(square_cost(study, measured, side), f"{study.slug}/{measured.slug} {side}x{side}")
     return [(label, cost) for cost, label in wanted.items() if store.cost(cost) is None]
+
+
+def speeds(selections: Iterable[Selection], platform: Platform, store: Store) -> list[tuple[str, Speed]]:
+    """The speed measurements that the selected rows lack on this platform, the smallest images first, with labels."""
+    wanted = {
+        square_speed(selection.study, row, side, platform): f"{selection.study.slug}/{row.slug} {side}x{side}"
+        for selection in selections
+        for side in selection.study.squares
+        for row in selection.rows
+    }
+    return [(label, speed) for speed, label in wanted.items() if store.speed(speed) is None]
 
 
 def _standing(run: Run, store: Store) -> tuple[str, str]:

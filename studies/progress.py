@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from studies.cluster import Outcome
@@ -15,6 +25,15 @@ from studies.plan import Cell
 
 PLAIN_SECONDS = 15.0  # between two lines of one run in a log
 STYLES = {"done": "green", "failed": "bold red", "stopped": "yellow"}
+
+
+@contextmanager
+def measuring(console: Console, title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar with the time left for measurements of unequal length; gives what moves it. Nothing in a log."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=28), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done: bar.advance(task, done)
 
 
 class Bars:

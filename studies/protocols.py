@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from segnext.config import ClassificationData, ClassificationTrain, Data, Model, Run, Train
+from segnext.config import ENCODERS, ClassificationData, ClassificationTrain, Data, Model, Run, Train
 from studies.study import Panel, Row, Study, unknown
 
 UPSTREAM_SEED = 0  # DESIGN: pretraining has a seed of its own
@@ -60,6 +60,10 @@ class Protocol:
             return f"protocol {self.name} trains segmentation alone"
         if panel != next(p for p in study.panels if p.accuracies and p.task == "segmentation"):
             return f"protocol {self.name} has one dataset in place of all"
+        if self.size and (wide := [row.label for row in study.trained if ENCODERS[row.model.encoder]]):
+            return (
+                f"protocol {self.name} trains {self.size} models; no {self.size} encoder is there for {', '.join(wide)}"
+            )
         if self.size and len({self.model(row) for row in study.trained}) == 1:
             return f"protocol {self.name} would train every row as the same {self.size} model"
         return ""

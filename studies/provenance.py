@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from segnext import memory
+from segnext.config import Platform
 from studies.store import REPOSITORY
 
 PACKAGES = ("torch", "torchvision", "fvcore", "numpy", "pillow")
@@ -19,6 +21,7 @@ PACKAGES = ("torch", "torchvision", "fvcore", "numpy", "pillow")
 
 MEASURED_BY = {
     "cost": ("segnext.cost",),
+    "speed": ("segnext.speed",),
     "run": ("segnext.train", "segnext.evaluate", "segnext.data"),
     "evaluation": ("segnext.evaluate", "segnext.checkpoints", "segnext.data"),
 }
@@ -87,6 +90,21 @@ def provenance(kind: str) -> dict[str, Any]:
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "processor": _processor(),
     }
+
+
+def platform_of(device: str, threads: int, precision: str = "float32") -> Platform:
+    """This machine as speeds are measured on it; `ValueError` where it has no such device. Imports torch for a GPU."""
+    version = importlib.metadata.version("torch")
+    kind = device.split(":")[0]
+    name, size = _processor(), memory.installed()
+    if kind == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ValueError(f"--device {device}: torch {version} finds no GPU here that it can use")
+        properties = torch.cuda.get_device_properties(device)
+        name, size = properties.name, properties.total_memory
+    return Platform(name, round(size / 2**30), version, kind, threads, precision)
 
 
 def _git(*words: str) -> str | None:

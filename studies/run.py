@@ -21,8 +21,8 @@ from types import FrameType
 from rich.console import Console
 from rich.table import Table
 
-from segnext.config import PRECISIONS, Cost, Execution, Run, canonical
-from studies.plan import Cell, Selection, costs, evaluations, imports, plan, select
+from segnext.config import PRECISIONS, Cost, Execution, Run, Speed, canonical
+from studies.plan import Cell, Selection, costs, evaluations, imports, plan, select, speeds
 from studies.protocols import PROTOCOLS, Protocol, protocol
 from studies.store import Store, runs_folder
 from studies.weights import pretrained_file
@@ -80,8 +80,9 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--compile", action="store_true", help="torch.compile the model; eager where that fails")
     parse.add_argument(
         "--only",
-        choices=("cost", "pretrain", "evaluate"),
-        help="cost: parameters and FLOPs; pretrain: what the rows start from; evaluate: test what is trained once more",
+        choices=("cost", "speed", "pretrain", "evaluate"),
+        help="cost: parameters and FLOPs; speed: also latency and memory, where a study has them; pretrain: what the "
+        "rows start from; evaluate: test what is trained once more",
     )
     parse.add_argument(
         "--ham-seeds",
@@ -106,11 +107,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         store = Store()
         cells = _cells(options, selections, chosen, store)
         unmeasured = costs(selections, store)
+        untimed = _untimed(options, selections, store)
     except ValueError as error:
         parse.exit(2, f"{parse.prog}: {error}\n")
 
     if options.dry_run:
-        _show_plan(console, selections, chosen, cells, unmeasured)
+        _show_plan(console, selections, chosen, cells, unmeasured, untimed)
         return 0
     todo = [cell for cell in cells if cell.state != "done"]
     if options.only in (None, "pretrain"):
@@ -126,8 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parse.exit(3, f"{parse.prog}: nothing was started: {error}\n")
 
     _measure_costs(console, unmeasured, store)
-    code = 0
-    if todo:
+    code = _measure_speeds(console, untimed, options.device, store)
+    if todo and code != 5:
         execution = Execution(
             device=options.device,
             processes=options.gpus,
@@ -139,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = "python -m studies.run " + shlex.join(_portable(words))
         _write_specs(todo, options, data_root, execution, command)
         parallel = options.max_parallel or max(1, (os.cpu_count() or 1) // (options.threads * options.gpus))
-        code = _carry_out(console, todo, parallel, execution, options.cluster)
+        code = max(code, _carry_out(console, todo, parallel, execution, options.cluster))
     for path in Store().build_tables():
         if path.stem in {selection.study.slug for selection in selections}:
             console.print(f"wrote {_shown(path)}")
@@ -162,7 +164,7 @@ def _protocol_name(options: argparse.Namespace) -> str:
 def _cells(options: argparse.Namespace, selections: list[Selection], chosen: Protocol, store: Store) -> list[Cell]:
     """What is wanted, by `--only`."""
     match options.only:
-        case "cost":
+        case "cost" | "speed":
             return []
         case "evaluate" if options.weights:
             return imports(selections, chosen, store, options.weights, options.ham_seeds)
@@ -283,6 +285,45 @@ def _measure_costs(console: Console, unmeasured: list[tuple[str, Cost]], store: 
             console.print(f"{count} of {len(unmeasured)} costs are not measured: {reason}", markup=False)
 
 
+def _untimed(options: argparse.Namespace, selections: list[Selection], store: Store) -> list[tuple[str, Speed]]:
+    if options.only not in (None, "speed") or not any(selection.study.squares for selection in selections):
+        return []
+    from studies.provenance import platform_of
+
+    return speeds(selections, platform_of(options.device, options.threads, options.precision), store)
+
+
+def _measure_speeds(console: Console, untimed: list[tuple[str, Speed]], device: str, store: Store) -> int:
+    """Measure one after the other, with nothing beside them; returns the exit code."""
+    if not untimed:
+        return 0
+    from segnext.speed import measure
+    from studies.progress import measuring
+    from studies.provenance import provenance
+
+    origin, missing, failed = provenance("speed"), Counter[str](), 0
+    with measuring(console, "latency and peak memory", sum(s.height * s.width for _, s in untimed)) as advance:
+        for number, (label, speed) in enumerate(untimed, start=1):
+            try:
+                measured = measure(speed, device)
+            except KeyboardInterrupt:
+                console.print("stopped: the same command continues")
+                return 5
+            except ModuleNotFoundError as error:  # an optional extra, as for costs
+                missing[str(error)] += 1
+            except (MemoryError, ChildProcessError) as error:  # of this moment: not recorded, and tried again
+                failed += 1
+                console.print(f"speed {number}/{len(untimed)} {label}: failed: {error}", markup=False)
+            else:
+                facts = {**dataclasses.asdict(measured), "provenance": origin}
+                store.add({"id": speed.id, "kind": "speed", "config": canonical(speed), **facts})
+                console.print(f"speed {number}/{len(untimed)} {label}: {measured}", markup=False)
+            advance(speed.height * speed.width)
+    for reason, count in missing.items():
+        console.print(f"{count} of {len(untimed)} speeds are not measured: {reason}", markup=False)
+    return 1 if failed else 0
+
+
 def _write_specs(
     todo: list[Cell], options: argparse.Namespace, data_root: Path | None, execution: Execution, command: str
 ) -> None:
@@ -299,6 +340,7 @@ def _show_plan(
     chosen: Protocol,
     cells: list[Cell],
     unmeasured: list[tuple[str, Cost]],
+    untimed: list[tuple[str, Speed]],
 ) -> None:
     for selection in selections:
         own = [cell for cell in cells if cell.study is selection.study]
@@ -312,7 +354,10 @@ def _show_plan(
     counts = Counter(cell.state for cell in cells)
     starting = [cell for cell in cells if cell.state not in ("done", "running")]
     states = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "none wanted"
-    console.print(f"{len(cells)} runs: {states}; {len(starting)} would start; {len(unmeasured)} costs to measure")
+    timed = f"; {len(untimed)} speeds to measure" if untimed else ""
+    console.print(
+        f"{len(cells)} runs: {states}; {len(starting)} would start; {len(unmeasured)} costs to measure{timed}"
+    )
     console.print("nothing started (--dry-run)")
 
 

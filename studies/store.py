@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from segnext.config import Cost, Evaluation, Run, canonical, digest
+from segnext.config import Cost, Evaluation, Platform, Run, Speed, canonical, digest
 from segnext.files import write_atomically
 from studies.protocols import PROTOCOLS, Protocol
 from studies.study import Panel, Reported, Row, Study, studies
@@ -133,7 +133,16 @@ class Store:
             and wanted.items() <= record["config"].items()
         ]
 
-    def _find(self, identifier: str, value: Run | Cost | Evaluation) -> Record | None:
+    def speed(self, speed: Speed) -> Record | None:
+        """The record of this speed measurement, or None."""
+        return self._find(speed.id, speed)
+
+    def platforms(self) -> list[Platform]:
+        """Everything that a speed was measured on."""
+        found = {Platform(**r["config"]["platform"]) for r in self.records.values() if r["kind"] == "speed"}
+        return sorted(found, key=repr)
+
+    def _find(self, identifier: str, value: Run | Cost | Speed | Evaluation) -> Record | None:
         record = self.records.get(identifier)
         if record is not None and (change := difference(record["config"], canonical(value))):
             raise ValueError(f"{self.path(identifier)} was made for another configuration: {change}")
@@ -275,6 +284,16 @@ def row_cost(panel: Panel, row: Row | Reported) -> Cost | None:
     return None if row.model is None else Cost(row.model, panel.classes, *panel.input_size, task=panel.task)
 
 
+def square_cost(study: Study, row: Row, side: int) -> Cost:
+    """The cost of a row on a square image of a study that measures how it grows."""
+    return Cost(row.model, study.panel().classes, side, side)
+
+
+def square_speed(study: Study, row: Row, side: int, platform: Platform) -> Speed:
+    """Its latency and peak memory on a platform."""
+    return Speed(row.model, study.panel().classes, side, side, platform)
+
+
 def difference(old: Any, new: Any, path: str = "") -> str | None:
     """The first field in which two configurations differ, as `field: old -> new`; None when they are equal."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
@@ -289,6 +308,7 @@ def difference(old: Any, new: Any, path: str = "") -> str | None:
 _PARTS = {
     "run": ("metrics", "classes", "trained", "training", "provenance"),
     "cost": ("params", "gmacs", "gmacs_fvcore", "provenance"),
+    "speed": ("latency", "memory", "predicted_memory", "reason", "provenance"),
     "evaluation": ("metrics", "classes", "provenance"),
     "server": ("value", "provenance"),
 }

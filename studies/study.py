@@ -159,7 +159,8 @@ class Claim:
     """What a table asserts about two of its rows, on one dataset (default: the study's first).
 
     `greater`: `better` lies above `worse` on `metric`; `equivalent`: no difference is expected; `at least`: `better`
-    reaches what is printed for `worse`. `printed` is the printed difference (better - worse), where there is one;
+    reaches what is printed for `worse`; `slope`: over the study's squares the cost of `better` grows with the number of
+    pixels, that of `worse` with its square. `printed` is the printed difference (better - worse), where there is one;
     `text` what the paper says, in words. A quoted row counts with its printed value.
     """
 
@@ -169,13 +170,17 @@ class Claim:
     metric: str
     printed: float | None
     text: str
-    kind: Literal["greater", "equivalent", "at least"] = "greater"
+    kind: Literal["greater", "equivalent", "at least", "slope"] = "greater"
     dataset: str = ""
 
 
 @dataclass(frozen=True)
 class Study:
-    """One table of the paper. `number` is how the paper names it, `caption` its words."""
+    """One table of the paper. `number` is how the paper names it, `caption` its words.
+
+    `squares` are the sides, in pixels and ascending, of square images at which every row's cost, latency and peak
+    memory are measured as well, for the classes of the first panel: how they grow with the number of pixels.
+    """
 
     slug: str
     number: str
@@ -184,6 +189,7 @@ class Study:
     rows: Sequence[Row | Reported]
     claims: Sequence[Claim] = ()
     notes: Sequence[str] = ()
+    squares: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         slugs = [row.slug for row in self.rows]
@@ -195,6 +201,8 @@ class Study:
         for claim in self.claims:
             assert {claim.better, claim.worse} <= set(slugs), f"{self.slug}: claim {claim.slug} names an unknown row"
             assert claim.metric in self.panel(claim.dataset).columns, f"{self.slug}: claim {claim.slug}"
+            assert claim.kind != "slope" or (claim.metric in COSTS and self.squares), f"{self.slug}: claim {claim.slug}"
+        assert list(self.squares) == sorted(set(self.squares)), f"{self.slug}: squares do not ascend"
 
     @property
     def trained(self) -> list[Row]:

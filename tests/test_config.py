@@ -18,7 +18,9 @@ from segnext.config import (
     Data,
     Execution,
     Model,
+    Platform,
     Run,
+    Speed,
     Train,
     canonical,
 )
@@ -135,9 +137,29 @@ def test_how_a_run_is_carried_out_is_in_no_id():
 
     collect(canonical(RUN))
     assert not names & used
-    in_a_run = {Run, Model, Data, Train, ClassificationData, ClassificationTrain, config.Size, Cost}
+    in_a_run = {Run, Model, Data, Train, ClassificationData, ClassificationTrain, config.Size, Cost, Speed, Platform}
     declared = {c for c in vars(config).values() if isinstance(c, type) and dataclasses.is_dataclass(c)}
     assert declared == in_a_run | {Execution}, "a new dataclass must be in the id or in Execution"
+
+
+SPEED = Speed(Model("T"), 150, 512, 512, Platform("Example CPU", 16, "2.11.0"))
+
+
+@pytest.mark.parametrize("field", [f.name for kind in (Speed, Platform) for f in dataclasses.fields(kind)])
+def test_every_field_of_a_speed_and_of_its_platform_changes_the_id(field: str):
+    """Another machine's measurement is another fact, never a replacement."""
+    others = {"model": Model("S"), "platform": Platform("Other CPU", 16, "2.11.0"), "device": "cuda"}
+    others |= {"precision": "bfloat16"}
+    part = SPEED if field in vars(SPEED) else SPEED.platform
+    other = dataclasses.replace(part, **{field: others.get(field) or changed(field, getattr(part, field))})
+    assert (other if part is SPEED else dataclasses.replace(SPEED, platform=other)).id != SPEED.id
+
+
+def test_an_unknown_device_or_precision_is_refused_by_field():
+    with pytest.raises(ValueError, match=r"Platform\.device: 'mps' is not one of cpu, cuda"):
+        Platform("Example GPU", 16, "2.11.0", device="mps")
+    with pytest.raises(ValueError, match=r"Platform\.precision: 'int8'"):
+        Platform("Example CPU", 16, "2.11.0", precision="int8")
 
 
 def test_one_architecture_is_one_value():

@@ -87,6 +87,21 @@ def test_rows_that_a_protocol_cannot_tell_apart_are_not_trained():
     assert PROTOCOLS["quick"].panels(ablation) == [ADE]
 
 
+def test_an_encoder_that_cannot_be_shrunk_is_left_out_by_name():
+    convnext = study("convnext")
+    assert PROTOCOLS["quick"].panels(convnext) == []
+    assert "no micro encoder is there for ConvNeXt-T" in PROTOCOLS["quick"].left_out(convnext)[0]
+    assert [PROTOCOLS[name].panels(convnext) for name in ("paper", "camvid", "camvid-half")] == [[convnext.panel()]] * 3
+
+
+def test_squares_ascend_and_a_slope_is_claimed_over_them():
+    slope = Claim("c", "t", "s", "params_m", None, "", kind="slope", dataset="ade20k")
+    assert dataclasses.replace(EXAMPLE, claims=(slope,), squares=(64, 96)).squares == (64, 96)
+    for change in ({"claims": (slope,)}, {"squares": (96, 64)}):
+        with pytest.raises(AssertionError, match="example"):
+            dataclasses.replace(EXAMPLE, **change)
+
+
 def test_a_row_with_a_pretraining_of_its_own_starts_from_that_run():
     context = Panel("pascal_context", ("miou_ss",))
     row = Row("L", "l", Model("L"), context(59.2), pretraining="ade20k")
