@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from reports import verdicts
 from reports.verdicts import Judgement
+from segnext.config import digest
 from studies.protocols import Protocol, Recipe
 from studies.provenance import code_fingerprint
-from studies.store import Record, Store
+from studies.store import Record, Store, View
 from studies.study import MEASURED_AS, Claim, Panel, Reported, Row, Study
 
 UNITS = {"params_m": 1e6, "gflops": 1.0}
@@ -19,7 +20,7 @@ UNITS = {"params_m": 1e6, "gflops": 1.0}
 
 @dataclass(frozen=True)
 class Seed:
-    """One measured accuracy, its run's record, and what a reader must be warned of."""
+    """One measured accuracy, its record, and what a reader must be warned of. The seed is the run's, or Ham's."""
 
     seed: int
     value: float
@@ -37,6 +38,16 @@ class Expense:
 
 
 @dataclass(frozen=True)
+class Tested:
+    """Finished weights of a row, a run's or a file's, and what their tests gave: by metric, then by Ham's seed."""
+
+    row: str
+    name: str  # `seed 0` of a run, or the file's name
+    values: Mapping[str, tuple[Seed, ...]]
+    own: Mapping[str, float] = field(default_factory=dict)  # a run's own evaluation, if Ham's seed 0 was tested again
+
+
+@dataclass(frozen=True)
 class Variant:
     """A panel of a study under one protocol at one length. Different lengths are different variants, never pooled."""
 
@@ -46,6 +57,8 @@ class Variant:
     iterations: int | None  # None: the protocol has no recipe for the panel
     lines: tuple[Mapping[str, Any], ...]  # of the derived table
     marks: Mapping[str, tuple[str, ...]]  # by record
+    imported: tuple[Tested, ...] = ()  # weights that were trained elsewhere
+    retested: tuple[Tested, ...] = ()  # finished runs that were tested again
 
     @property
     def recipe(self) -> Recipe | None:
@@ -95,13 +108,24 @@ class Variant:
         return [line for line in self.lines if line["state"] == "done"]
 
     @property
+    def progress(self) -> str:
+        """How far the table is filled, in words."""
+        files = f", {len(self.imported)} imported" if self.imported else ""
+        return f"{len(self.finished)} of {self.planned} runs finished{files}"
+
+    @property
+    def counted(self) -> bool:
+        """Whether the report's summaries count it: at full length, and more than weights of elsewhere."""
+        return self.full and (self.protocol.comparable or bool(self.finished))
+
+    @property
     def telling(self) -> bool:
         """Whether there is something to compare: with a print, or two rows of a seed that are not one run.
 
         A run that several tables share would else open each of them with a single row.
         """
         if self.comparable or len(self.study.trained) == 1:
-            return bool(self.finished)
+            return bool(self.finished or self.imported)
         runs = {(line["seed"], line["run_id"]) for line in self.finished}
         return len(runs) > len({seed for seed, _ in runs})
 
@@ -121,6 +145,8 @@ class Variant:
     def claims(self) -> list[Claim]:
         """The claims that these runs can judge: on accuracies of this panel, and on a printed one if comparable."""
         trained = {row.slug for row in self.study.trained}
+        if not self.finished and not self.protocol.comparable:  # weights of elsewhere judge nothing
+            return []
         return [
             claim
             for claim in self.study.claims
@@ -171,8 +197,12 @@ class Evidence:
 
     def records(self, store: Store) -> list[Record]:
         """Every record behind this study, by id."""
-        runs = {line["run_id"] for variant in self.variants for line in variant.finished}
-        return [store.records[key] for key in sorted(runs | {expense.record for expense in self.expenses.values()})]
+        found = {line["run_id"] for variant in self.variants for line in variant.finished}
+        found |= {expense.record for expense in self.expenses.values()}
+        for variant in self.variants:
+            for tested in (*variant.imported, *variant.retested):
+                found |= {seed.record for values in tested.values.values() for seed in values}
+        return [store.records[key] for key in sorted(found)]
 
 
 def gather(study: Study, store: Store) -> Evidence:
@@ -184,12 +214,67 @@ def gather(study: Study, store: Store) -> Evidence:
                 units = {metric: record[MEASURED_AS[metric]] / unit for metric, unit in UNITS.items()}
                 expenses[panel.dataset, row.slug] = Expense(units, record["gmacs_fvcore"], record["id"])
     warnings = {key: marks(record) for key, record in store.records.items()}
+    retests: dict[str, list[Record]] = {}
+    for record in store.records.values():
+        if record["kind"] == "evaluation":
+            retests.setdefault(_weights(record), []).append(record)
     variants = (
-        Variant(study, view.panel, view.protocol, view.iterations, tuple(view.lines), warnings)
+        Variant(
+            study,
+            view.panel,
+            view.protocol,
+            view.iterations,
+            tuple(view.lines),
+            warnings,
+            tuple(_imported(view, store, retests, warnings)),
+            tuple(_retested(view, store, retests, warnings)),
+        )
         for view in store.views(study)
         if view.panel.accuracies
     )
     return Evidence(study, expenses, tuple(variants))
+
+
+_Retests = Mapping[str, Sequence[Record]]
+_Warnings = Mapping[str, tuple[str, ...]]
+
+
+def _weights(record: Record) -> str:
+    """What the tests of the same weights on the same data share; a run's record gives that of its own weights."""
+    config = record["config"]
+    weights = config["weights"] if record["kind"] == "evaluation" else record["id"]
+    return digest([weights, config["model"], config["data"]])
+
+
+def _imported(view: View, store: Store, retests: _Retests, warnings: _Warnings) -> Iterator[Tested]:
+    for line in view.lines:
+        if line["state"] == "imported":
+            record = store.records[line["run_id"]]
+            if values := _by_metric(view.panel, retests[_weights(record)], warnings):
+                yield Tested(line["row"], record["config"]["weights"]["name"], values)
+
+
+def _retested(view: View, store: Store, retests: _Retests, warnings: _Warnings) -> Iterator[Tested]:
+    """A run's own evaluation stands for Ham's seed 0, unless it was tested again with it."""
+    for line in view.lines:
+        record = store.records.get(line["run_id"]) if line["state"] == "done" else None
+        if record is None or not (again := retests.get(_weights(record), ())):
+            continue
+        repeated = any(test["config"]["ham_seed"] == 0 for test in again)
+        values = _by_metric(view.panel, again if repeated else [record, *again], warnings)
+        own = _by_metric(view.panel, [record] if repeated else [], warnings)
+        yield Tested(line["row"], f"seed {line['seed']}", values, {key: seed.value for key, (seed,) in own.items()})
+
+
+def _by_metric(panel: Panel, tests: Sequence[Record], warnings: _Warnings) -> dict[str, tuple[Seed, ...]]:
+    """The accuracies of some tests, by the seed of Ham's bases; a run's own evaluation used 0."""
+    found: dict[str, tuple[Seed, ...]] = {}
+    for metric in panel.accuracies:
+        values = [(r["config"].get("ham_seed", 0), r["metrics"].get(MEASURED_AS[metric]), r["id"]) for r in tests]
+        seeds = (Seed(ham, value, key, warnings.get(key, ())) for ham, value, key in values if value is not None)
+        if ordered := tuple(sorted(seeds, key=lambda seed: seed.seed)):
+            found[metric] = ordered
+    return found
 
 
 def marks(record: Record) -> tuple[str, ...]:

@@ -26,8 +26,10 @@ def provenance_table(records: Sequence[Record]) -> Table:
         lines.append(Line("compute", (Cell("Training time"), Cell(_duration(seconds)), Cell(str(len(runs))))))
         lines.append(Line("attempts", (Cell("Attempts"), Cell(str(attempts)), Cell(str(len(runs))))))
     columns = (Column("Fact", align="left"), Column("Value", align="text"), Column("Records"))
+    kinds = Counter(record["kind"] for record in records)
+    again = f", {kinds['evaluation']} of tests of finished weights" if kinds["evaluation"] else ""
     caption = (
-        f"From {len(runs)} run records and {len(records) - len(runs)} cost records.",
+        f"From records: {kinds['run']} of runs, {kinds['cost']} of costs{again}.",
         "Training time is that of finished runs. ×n: in how many records, where they differ.",
     )
     return Table("provenance", "Provenance", caption, columns, tuple(lines))
@@ -44,8 +46,10 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
         yield "Commit", origin["commit"][:12] + (" with uncommitted changes" if origin.get("dirty") else "")
     if origin.get("code"):
         yield "Code", str(origin["code"])
-    if fingerprint := (origin.get("data") or {}).get("fingerprint"):
-        yield "Data", f"{record['config']['data']['dataset']} {fingerprint}"
+    for use in ("train", "test"):
+        if fingerprint := (origin.get("data") or {}).get(f"{use}_fingerprint"):
+            data = record["config"]["data"]
+            yield "Data", f"{data['dataset']} {data[f'{use}_split']} {fingerprint}"
 
 
 def _joined(values: Counter[str]) -> str:
