@@ -59,6 +59,7 @@ class Variant:
     marks: Mapping[str, tuple[str, ...]]  # by record
     imported: tuple[Tested, ...] = ()  # weights that were trained elsewhere
     retested: tuple[Tested, ...] = ()  # finished runs that were tested again
+    served: Mapping[tuple[str, str], str] = field(default_factory=dict)  # by run and metric: a test server's record
 
     @property
     def recipe(self) -> Recipe | None:
@@ -131,11 +132,13 @@ class Variant:
 
     def measured(self, row: str, metric: str) -> tuple[Seed, ...]:
         """The values of a row, one per finished seed."""
-        found = (line for line in self.finished if line["row"] == row and line[MEASURED_AS[metric]] is not None)
-        return tuple(
-            Seed(line["seed"], line[MEASURED_AS[metric]], line["run_id"], self.marks.get(line["run_id"], ()))
-            for line in found
-        )
+        found = []
+        for line in self.finished:
+            value = line[MEASURED_AS[metric]]
+            if line["row"] == row and value is not None:
+                record = self.served.get((line["run_id"], metric), line["run_id"])
+                found.append(Seed(line["seed"], value, record, self.marks.get(record, ())))
+        return tuple(found)
 
     def values(self, row: str, metric: str) -> list[float]:
         """The values of a row without their origin."""
@@ -200,6 +203,7 @@ class Evidence:
         found = {line["run_id"] for variant in self.variants for line in variant.finished}
         found |= {expense.record for expense in self.expenses.values()}
         for variant in self.variants:
+            found |= {key for (run, _), key in variant.served.items() if run in found}
             for tested in (*variant.imported, *variant.retested):
                 found |= {seed.record for values in tested.values.values() for seed in values}
         return [store.records[key] for key in sorted(found)]
@@ -215,9 +219,13 @@ def gather(study: Study, store: Store) -> Evidence:
                 expenses[panel.dataset, row.slug] = Expense(units, record["gmacs_fvcore"], record["id"])
     warnings = {key: marks(record) for key, record in store.records.items()}
     retests: dict[str, list[Record]] = {}
+    served: dict[tuple[str, str], str] = {}
     for record in store.records.values():
+        config = record["config"]
         if record["kind"] == "evaluation":
             retests.setdefault(_weights(record), []).append(record)
+        elif record["kind"] == "server" and _unscored(store.records.get(config["run"]), config["metric"]):
+            served.setdefault((config["run"], config["metric"]), record["id"])
     variants = (
         Variant(
             study,
@@ -228,6 +236,7 @@ def gather(study: Study, store: Store) -> Evidence:
             warnings,
             tuple(_imported(view, store, retests, warnings)),
             tuple(_retested(view, store, retests, warnings)),
+            served,
         )
         for view in store.views(study)
         if view.panel.accuracies
@@ -237,6 +246,11 @@ def gather(study: Study, store: Store) -> Evidence:
 
 _Retests = Mapping[str, Sequence[Record]]
 _Warnings = Mapping[str, tuple[str, ...]]
+
+
+def _unscored(run: Record | None, metric: str) -> bool:
+    """Whether a finished run has no score of its own: its labels are a test server's alone."""
+    return run is not None and run["metrics"].get(MEASURED_AS[metric]) is None
 
 
 def _weights(record: Record) -> str:
@@ -279,4 +293,6 @@ def _by_metric(panel: Panel, tests: Sequence[Record], warnings: _Warnings) -> di
 
 def marks(record: Record) -> tuple[str, ...]:
     """What a reader must be warned of beside a number, in words that are shown next to its link."""
+    if record["kind"] == "server":
+        return ("test server",)
     return () if record["provenance"].get("code") == code_fingerprint(record["kind"]) else ("stale code",)

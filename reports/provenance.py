@@ -27,9 +27,10 @@ def provenance_table(records: Sequence[Record]) -> Table:
         lines.append(Line("attempts", (Cell("Attempts"), Cell(str(attempts)), Cell(str(len(runs))))))
     columns = (Column("Fact", align="left"), Column("Value", align="text"), Column("Records"))
     kinds = Counter(record["kind"] for record in records)
-    again = f", {kinds['evaluation']} of tests of finished weights" if kinds["evaluation"] else ""
+    others = {"evaluation": "of tests of finished weights", "server": "of a test server's scores"}
+    rest = "".join(f", {kinds[kind]} {words}" for kind, words in others.items() if kinds[kind])
     caption = (
-        f"From records: {kinds['run']} of runs, {kinds['cost']} of costs{again}.",
+        f"From records: {kinds['run']} of runs, {kinds['cost']} of costs{rest}.",
         "Training time is that of finished runs. ×n: in how many records, where they differ.",
     )
     return Table("provenance", "Provenance", caption, columns, tuple(lines))
