@@ -8,7 +8,7 @@ import pytest
 
 from segnext.config import Model, Run
 from studies.plan import Selection, plan
-from studies.protocols import PRETRAINED, PROTOCOLS, Recipe
+from studies.protocols import PROTOCOLS, Recipe
 from studies.store import Store
 from studies.study import DATASETS, Claim, Panel, Reported, Row, Study, studies, study
 
@@ -108,7 +108,8 @@ def test_a_row_with_a_pretraining_of_its_own_starts_from_that_run():
     run = PROTOCOLS["paper"].run(context, row, 2)
     assert isinstance(run.init, Run)
     assert run.init == PROTOCOLS["paper"].run(ADE, row.__class__("L", "l", Model("L"), {}), 0)  # Table 9's, seed 0
-    assert run.init.init == PRETRAINED
+    assert isinstance(run.init.init, Run)
+    assert run.init.init.data.dataset == "imagenet1k"
     assert run.id != PROTOCOLS["paper"].run(context, dataclasses.replace(row, pretraining=""), 2).id
 
 
