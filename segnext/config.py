@@ -224,6 +224,10 @@ class Data:
             (self.window is None) == (self.stride is None),
             f"Data.stride: {self.stride} with Data.window {self.window}; windows need both, whole images neither",
         )
+        _require(
+            all(0 < step <= side for side, step in zip(self.window or (), self.stride or (), strict=True)),
+            f"Data.stride: {self.stride} with windows of {self.window}; it must lie between 1 and the window",
+        )
 
 
 @dataclass(frozen=True)
