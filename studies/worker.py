@@ -339,6 +339,8 @@ class _Job:
         """Predictions for a test server, whose labels are its own: packed beside the weights, as it takes them."""
         from segnext.predictions import export, predict
 
+        if not self._world.first:
+            return {}
         (metric, *_) = study(self._spec["study"]).panel(self._spec["dataset"]).accuracies
         multi_scale = metric == "miou_ms"
         batch, progress = self._execution.evaluation_batch, self._watch("predict")
