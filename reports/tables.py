@@ -116,6 +116,7 @@ def _accuracy_caption(variant: Variant) -> tuple[str, ...]:
         f"Protocol {variant.protocol.name} (version {variant.protocol.version}): {variant.protocol.purpose}.",
         f"{data.dataset}, {data.test_split} split; {variant.iterations} iterations{cut} of batch {train.batch}; "
         f"seeds {seeds}.",
+        *_beginnings(variant),
         "Ours: mean over seeds ± half-width of the 95 % t-interval (number of seeds); an interval from 3 seeds on.",
     ]
     if variant.comparable:
@@ -134,6 +135,19 @@ def _accuracy_caption(variant: Variant) -> tuple[str, ...]:
         reasons += [] if variant.full else ["a run that was cut short"]
         caption.append(f"{stand_in}These numbers cannot be compared with the printed accuracies: {'; '.join(reasons)}.")
     return tuple(caption)
+
+
+def _beginnings(variant: Variant) -> list[str]:
+    """What rows are trained on before, other than ImageNet-1K; at full length, which a cut run's upstream has not."""
+    if not variant.full:
+        return []
+    recipes = {row.label: variant.protocol.recipe(variant.panel, row) for row in variant.study.trained}
+    before = {label: variant.protocol.recipes[recipe.after] for label, recipe in recipes.items() if recipe.after}
+    return [
+        f"{label}: {recipes[label].train.iterations} iterations after {first.train.iterations} on "
+        f"{first.data.dataset}, {first.data.train_split} split."
+        for label, first in before.items()
+    ]
 
 
 def _accuracy_cells(variant: Variant, row: Row | Reported, metric: str) -> list[Cell]:

@@ -141,3 +141,10 @@ def test_it_stands_where_the_paper_has_it(tmp_path: Path):
     assert places == sorted(places)
     links = [text.index(f'<a href="#{slug}">') for slug in ("table12", "appendix_table1", "appendix_table2")]
     assert links == sorted(links)
+
+
+def test_an_accuracy_table_says_what_its_rows_were_trained_on_before(tmp_path: Path):
+    text = render(tmp_path / "out", "table10", "table9")["table10.md"].decode()
+    assert "SegNeXt-B (MSCAN-B): 80000 iterations after 80000 on voc2012, trainaug split." in text
+    assert "(MSCAN-L): 40000 iterations after 600000 on coco\\_voc, train split." in text
+    assert "iterations after" not in (tmp_path / "out" / "table9.md").read_text()
