@@ -383,7 +383,7 @@ def test_terminal_says_what_was_written_relative_to_here(results, out, capsys, m
     text = capsys.readouterr().out
     assert "wrote out/index.html" in text
     assert "wrote out/{table7,costs-not-reproduced}.{csv,md,tex}" in text
-    assert "derived results/{table2,table3," in text
+    assert "derived results/{table1,table2," in text
     assert "✓ supported" in text
     render(Path("out"))
     assert "1 supported" in capsys.readouterr().out  # several studies: a line each
