@@ -21,6 +21,7 @@ from studies.study import studies, study
 if TYPE_CHECKING:
     from reports.page import StudyPart
 
+RECIPES = "appendix_table1"  # the paper's table that is no study: it prints recipes
 OUT = REPOSITORY / "reports" / "out"
 
 
@@ -32,11 +33,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="Reads results/ (or $SEGNEXT_RESULTS) and first rebuilds the CSV tables there. "
         "Exit codes: 0 fine, 1 a damaged record (nothing is written), 2 usage.",
     )
-    parser.add_argument("study", nargs="*", metavar="STUDY", help="a study, such as table7 (default: every study)")
+    parser.add_argument(
+        "study",
+        nargs="*",
+        metavar="STUDY",
+        help=f"a study, such as table7, or {RECIPES}, the recipes, which every report has (default: every study)",
+    )
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="where to write (default: reports/out)")
     options = parser.parse_args(arguments)
     try:
-        chosen = [study(name) for name in dict.fromkeys(options.study)] or list(studies().values())
+        chosen = [study(name) for name in dict.fromkeys(options.study) if name != RECIPES]
+        chosen = chosen if options.study else list(studies().values())
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -56,17 +63,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tell(parts: Sequence[StudyPart], derived: Iterable[Path], written: Iterable[Path]) -> None:
-    """One study in full; several in a line each."""
+    """One study in full, several in a line each; the recipes where they alone were asked for."""
     from reports.formats import terminal
     from reports.overview import overview_table
+    from reports.recipes import tables
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160
     if len(parts) > 1:
         console.print(terminal(overview_table([part.evidence for part in parts])))
-    else:
-        _tell_study(console, *parts)
+    for part in parts if len(parts) == 1 else ():
+        _tell_study(console, part)
+    for table in () if parts else tables():
+        console.print(terminal(table))
     _list(console, "derived", derived)
     _list(console, "wrote", written)
 
@@ -75,11 +85,11 @@ def _tell_study(console: Console, part: StudyPart) -> None:
     from reports.formats import terminal
 
     console.rule(part.evidence.study.number, align="left")
-    for table in part.tables_of([shown for shown in part.variants if shown.variant.finished]):
+    for table in part.tables_of([p for p in part.variants if p.variant.finished or p.variant.imported]):
         console.print(terminal(table))
     for shown in part.variants:
         variant = shown.variant
-        console.print(f"protocol {variant.name}: {len(variant.finished)} of {variant.planned} runs finished")
+        console.print(f"protocol {variant.name}: {variant.progress}")
 
 
 def _list(console: Console, verb: str, paths: Iterable[Path]) -> None:

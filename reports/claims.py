@@ -62,7 +62,7 @@ def claims_table(evidence: Evidence, variant: Variant | None) -> Table:
 
 def summary_table(everything: Sequence[Evidence]) -> Table:
     """The question "Does the paper hold?": every claim of every study, with its verdict per protocol."""
-    protocols = list(dict.fromkeys(v.protocol.name for evidence in everything for v in evidence.variants if v.full))
+    protocols = list(dict.fromkeys(v.protocol.name for evidence in everything for v in evidence.variants if v.counted))
     columns = (
         Column("Claim", align="text"),
         Column("Difference of", align="text"),
@@ -79,7 +79,7 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
             if claim.metric in UNITS:
                 judged["costs"] = _linked(evidence.judge_cost(claim), f"#{study.slug}-costs-claims-{claim.slug}")
             for variant in evidence.variants:
-                if variant.full and claim in variant.claims:
+                if variant.counted and claim in variant.claims:
                     anchor = f"#{variant.slug}-claims-{claim.slug}"
                     judged[variant.protocol.name] = _linked(variant.judge(claim), anchor)
             found = (judged.get(name, Cell()) for name in ("costs", *protocols))

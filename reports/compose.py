@@ -6,18 +6,22 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from reports import claims, curves, discrepancies, formats, overview, page, scaling, tables
+from reports import claims, curves, discrepancies, formats, ham, overview, page, recipes, scaling, tables
 from reports.evidence import Evidence, gather
 from reports.latex import latex
 from reports.page import StudyPart, VariantPart
 from reports.provenance import provenance_table
 from reports.table import Table
+from studies.recipes import NUMBER
 from studies.store import Store
 from studies.study import Study
 
 
 def compose(chosen: Sequence[Study], store: Store, out: Path) -> tuple[list[StudyPart], dict[str, str | bytes]]:
-    """Every file of the report by name, as it will lie in `out`; writes nothing. `ValueError`: a damaged record."""
+    """Every file of the report by name, as it will lie in `out`; writes nothing. `ValueError`: a damaged record.
+
+    The recipes, appendix Table 1, are always among them.
+    """
     parts = [_study_part(gather(study, store), store.folder) for study in chosen]
     files: dict[str, str | bytes] = {}
     for part in parts:
@@ -25,11 +29,12 @@ def compose(chosen: Sequence[Study], store: Store, out: Path) -> tuple[list[Stud
     records = {record["id"]: record for part in parts for record in part.evidence.records(store)}
     everything = [part.evidence for part in parts]
     differing = discrepancies.discrepancies_table(everything)
-    files.update(_discrepancy_files(differing))
+    files.update(_discrepancy_files(differing) if parts else {})
     summary = page.Summary(overview.overview_table(everything), claims.summary_table(everything), differing)
     provenance = provenance_table([records[key] for key in sorted(records)])
     results = Path(os.path.relpath(store.folder, out.resolve())).as_posix()
-    return parts, {**files, "index.html": page.render(summary, parts, provenance, results)}
+    files.update(_recipe_files(details := recipes.tables()))
+    return parts, {**files, "index.html": page.render(summary, parts, details, provenance, results)}
 
 
 def _study_part(evidence: Evidence, results: Path) -> StudyPart:
@@ -40,6 +45,7 @@ def _study_part(evidence: Evidence, results: Path) -> StudyPart:
             VariantPart(
                 variant,
                 tables.accuracy_table(variant),
+                ham.ham_table(variant),
                 claims.claims_table(evidence, variant),
                 tuple(drawing for drawing in drawings if drawing),
             )
@@ -58,11 +64,22 @@ def _study_files(part: StudyPart) -> Mapping[str, str | bytes]:
         f"{study.slug}.csv": formats.wide_csv(part.evidence, part.costs, accuracies),
         f"{study.slug}-claims.csv": formats.claims_csv(part.evidence, claims_of),
     }
+    if spreads := [(shown.variant, shown.ham) for shown in part.variants if shown.ham.lines]:
+        files[f"{study.slug}-ham.csv"] = formats.ham_csv(spreads)
     for drawing in part.drawings:
         files |= drawing.files
     for table, _ in part.scaling:
         files[f"{table.slug}.csv"] = formats.values_csv(table)
     return files
+
+
+def _recipe_files(details: Sequence[Table]) -> Mapping[str, str]:
+    return {
+        f"{recipes.SLUG}.md": formats.markdown(NUMBER, details),
+        f"{recipes.SLUG}.tex": latex(f"{recipes.SLUG}.tex", details),
+        f"{recipes.SLUG}.csv": formats.values_csv(details[0]),
+        "recipes.csv": formats.to_csv(recipes.values()),
+    }
 
 
 def _discrepancy_files(table: Table) -> Mapping[str, str]:

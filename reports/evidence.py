@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from reports import verdicts
 from reports.verdicts import Judgement
-from segnext.config import Platform
+from segnext.config import Platform, digest
 from studies.protocols import Protocol, Recipe
 from studies.provenance import code_fingerprint
-from studies.store import Record, Store, square_cost, square_speed
+from studies.store import Record, Store, View, square_cost, square_speed
 from studies.study import MEASURED_AS, Claim, Panel, Reported, Row, Study
 
 UNITS = {"params_m": 1e6, "gflops": 1.0}
@@ -20,7 +20,7 @@ UNITS = {"params_m": 1e6, "gflops": 1.0}
 
 @dataclass(frozen=True)
 class Seed:
-    """One measured accuracy, its run's record, and what a reader must be warned of."""
+    """One measured accuracy, its record, and what a reader must be warned of. The seed is the run's, or Ham's."""
 
     seed: int
     value: float
@@ -46,6 +46,16 @@ class Timings:
 
 
 @dataclass(frozen=True)
+class Tested:
+    """Finished weights of a row, a run's or a file's, and what their tests gave: by metric, then by Ham's seed."""
+
+    row: str
+    name: str  # `seed 0` of a run, or the file's name
+    values: Mapping[str, tuple[Seed, ...]]
+    own: Mapping[str, float] = field(default_factory=dict)  # a run's own evaluation, if Ham's seed 0 was tested again
+
+
+@dataclass(frozen=True)
 class Variant:
     """A panel of a study under one protocol at one length. Different lengths are different variants, never pooled."""
 
@@ -55,6 +65,9 @@ class Variant:
     iterations: int | None  # None: the protocol has no recipe for the panel
     lines: tuple[Mapping[str, Any], ...]  # of the derived table
     marks: Mapping[str, tuple[str, ...]]  # by record
+    imported: tuple[Tested, ...] = ()  # weights that were trained elsewhere
+    retested: tuple[Tested, ...] = ()  # finished runs that were tested again
+    served: Mapping[tuple[str, str], str] = field(default_factory=dict)  # by run and metric: a test server's record
 
     @property
     def recipe(self) -> Recipe | None:
@@ -104,23 +117,36 @@ class Variant:
         return [line for line in self.lines if line["state"] == "done"]
 
     @property
+    def progress(self) -> str:
+        """How far the table is filled, in words."""
+        files = f", {len(self.imported)} imported" if self.imported else ""
+        return f"{len(self.finished)} of {self.planned} runs finished{files}"
+
+    @property
+    def counted(self) -> bool:
+        """Whether the report's summaries count it: at full length, and more than weights of elsewhere."""
+        return self.full and (self.protocol.comparable or bool(self.finished))
+
+    @property
     def telling(self) -> bool:
         """Whether there is something to compare: with a print, or two rows of a seed that are not one run.
 
         A run that several tables share would else open each of them with a single row.
         """
         if self.comparable or len(self.study.trained) == 1:
-            return bool(self.finished)
+            return bool(self.finished or self.imported)
         runs = {(line["seed"], line["run_id"]) for line in self.finished}
         return len(runs) > len({seed for seed, _ in runs})
 
     def measured(self, row: str, metric: str) -> tuple[Seed, ...]:
         """The values of a row, one per finished seed."""
-        found = (line for line in self.finished if line["row"] == row and line[MEASURED_AS[metric]] is not None)
-        return tuple(
-            Seed(line["seed"], line[MEASURED_AS[metric]], line["run_id"], self.marks.get(line["run_id"], ()))
-            for line in found
-        )
+        found = []
+        for line in self.finished:
+            value = line[MEASURED_AS[metric]]
+            if line["row"] == row and value is not None:
+                record = self.served.get((line["run_id"], metric), line["run_id"])
+                found.append(Seed(line["seed"], value, record, self.marks.get(record, ())))
+        return tuple(found)
 
     def values(self, row: str, metric: str) -> list[float]:
         """The values of a row without their origin."""
@@ -130,6 +156,8 @@ class Variant:
     def claims(self) -> list[Claim]:
         """The claims that these runs can judge: on accuracies of this panel, and on a printed one if comparable."""
         trained = {row.slug for row in self.study.trained}
+        if not self.finished and not self.protocol.comparable:  # weights of elsewhere judge nothing
+            return []
         return [
             claim
             for claim in self.study.claims
@@ -190,10 +218,14 @@ class Evidence:
 
     def records(self, store: Store) -> list[Record]:
         """Every record behind this study, by id."""
-        runs = {line["run_id"] for variant in self.variants for line in variant.finished}
-        costs = {expense.record for expense in (*self.expenses.values(), *self.growth.values())}
-        speeds = {record["id"] for timings in self.timings for record in timings.records.values()}
-        return [store.records[key] for key in sorted(runs | costs | speeds)]
+        found = {line["run_id"] for variant in self.variants for line in variant.finished}
+        found |= {expense.record for expense in (*self.expenses.values(), *self.growth.values())}
+        found |= {record["id"] for timings in self.timings for record in timings.records.values()}
+        for variant in self.variants:
+            found |= {key for (run, _), key in variant.served.items() if run in found}
+            for tested in (*variant.imported, *variant.retested):
+                found |= {seed.record for values in tested.values.values() for seed in values}
+        return [store.records[key] for key in sorted(found)]
 
 
 def gather(study: Study, store: Store) -> Evidence:
@@ -217,8 +249,26 @@ def gather(study: Study, store: Store) -> Evidence:
         for platform in (store.platforms() if study.squares else ())
     )
     warnings = {key: marks(record) for key, record in store.records.items()}
+    retests: dict[str, list[Record]] = {}
+    served: dict[tuple[str, str], str] = {}
+    for record in store.records.values():
+        config = record["config"]
+        if record["kind"] == "evaluation":
+            retests.setdefault(_weights(record), []).append(record)
+        elif record["kind"] == "server" and _unscored(store.records.get(config["run"]), config["metric"]):
+            served.setdefault((config["run"], config["metric"]), record["id"])
     variants = (
-        Variant(study, view.panel, view.protocol, view.iterations, tuple(view.lines), warnings)
+        Variant(
+            study,
+            view.panel,
+            view.protocol,
+            view.iterations,
+            tuple(view.lines),
+            warnings,
+            tuple(_imported(view, store, retests, warnings)),
+            tuple(_retested(view, store, retests, warnings)),
+            served,
+        )
         for view in store.views(study)
         if view.panel.accuracies
     )
@@ -236,6 +286,55 @@ def _expense(record: Record) -> Expense:
     return Expense(units, record["gmacs_fvcore"], record["id"])
 
 
+_Retests = Mapping[str, Sequence[Record]]
+_Warnings = Mapping[str, tuple[str, ...]]
+
+
+def _unscored(run: Record | None, metric: str) -> bool:
+    """Whether a finished run has no score of its own: its labels are a test server's alone."""
+    return run is not None and run["metrics"].get(MEASURED_AS[metric]) is None
+
+
+def _weights(record: Record) -> str:
+    """What the tests of the same weights on the same data share; a run's record gives that of its own weights."""
+    config = record["config"]
+    weights = config["weights"] if record["kind"] == "evaluation" else record["id"]
+    return digest([weights, config["model"], config["data"]])
+
+
+def _imported(view: View, store: Store, retests: _Retests, warnings: _Warnings) -> Iterator[Tested]:
+    for line in view.lines:
+        if line["state"] == "imported":
+            record = store.records[line["run_id"]]
+            if values := _by_metric(view.panel, retests[_weights(record)], warnings):
+                yield Tested(line["row"], record["config"]["weights"]["name"], values)
+
+
+def _retested(view: View, store: Store, retests: _Retests, warnings: _Warnings) -> Iterator[Tested]:
+    """A run's own evaluation stands for Ham's seed 0, unless it was tested again with it."""
+    for line in view.lines:
+        record = store.records.get(line["run_id"]) if line["state"] == "done" else None
+        if record is None or not (again := retests.get(_weights(record), ())):
+            continue
+        repeated = any(test["config"]["ham_seed"] == 0 for test in again)
+        values = _by_metric(view.panel, again if repeated else [record, *again], warnings)
+        own = _by_metric(view.panel, [record] if repeated else [], warnings)
+        yield Tested(line["row"], f"seed {line['seed']}", values, {key: seed.value for key, (seed,) in own.items()})
+
+
+def _by_metric(panel: Panel, tests: Sequence[Record], warnings: _Warnings) -> dict[str, tuple[Seed, ...]]:
+    """The accuracies of some tests, by the seed of Ham's bases; a run's own evaluation used 0."""
+    found: dict[str, tuple[Seed, ...]] = {}
+    for metric in panel.accuracies:
+        values = [(r["config"].get("ham_seed", 0), r["metrics"].get(MEASURED_AS[metric]), r["id"]) for r in tests]
+        seeds = (Seed(ham, value, key, warnings.get(key, ())) for ham, value, key in values if value is not None)
+        if ordered := tuple(sorted(seeds, key=lambda seed: seed.seed)):
+            found[metric] = ordered
+    return found
+
+
 def marks(record: Record) -> tuple[str, ...]:
     """What a reader must be warned of beside a number, in words that are shown next to its link."""
+    if record["kind"] == "server":
+        return ("test server",)
     return () if record["provenance"].get("code") == code_fingerprint(record["kind"]) else ("stale code",)

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from rich import box
 from rich.table import Table as RichTable
@@ -19,6 +20,7 @@ _COLOURS = {  # of the terminal; the word and the glyph say the same
     **dict.fromkeys(("reproduced", "supported", "agrees"), "green"),
     **dict.fromkeys(("contradicted", "differs", "unexplained", "above", "below"), "red"),
     **dict.fromkeys(("inconclusive", "not resolved", "few seeds"), "yellow"),
+    "imported": "cyan",
     "pending": "dim",
 }
 
@@ -58,9 +60,10 @@ def wide_csv(evidence: Evidence, costs: Sequence[Table], accuracies: Sequence[tu
         expenses = {line.key: _values(line.cells) for line in table.lines}
         for variant, drawn in shown or [(None, table)]:
             for line in drawn.lines:
-                names: dict[str, Value] = {"study": evidence.study.slug, "row": line.key, "dataset": panel.dataset}
-                values = {**expenses.get(line.key, {}), **_values(line.cells)}
-                rows.append({**names, **_identity(variant), **values})
+                values = _values(line.cells)
+                row = values.get("row", line.key)  # a line of imported weights names the row that it stands under
+                names: dict[str, Value] = {"study": evidence.study.slug, "row": row, "dataset": panel.dataset}
+                rows.append({**names, **_identity(variant), **expenses.get(str(row), {}), **values})
     return to_csv(rows)
 
 
@@ -77,6 +80,11 @@ def claims_csv(evidence: Evidence, claims: Sequence[tuple[Variant | None, Table]
             kind: dict[str, Value] = {"kind": claim.kind, "text": claim.text}
             rows.append({"claim": line.key, **_identity(variant), **names, **kind, **_values(line.cells)})
     return to_csv(rows)
+
+
+def ham_csv(tables: Sequence[tuple[Variant, Table]]) -> str:
+    """A study's spread by Ham's evaluation seed: one line per variant and finished weights."""
+    return to_csv([{**_identity(v), **_values(line.cells)} for v, table in tables for line in table.lines])
 
 
 def values_csv(table: Table) -> str:
@@ -111,7 +119,8 @@ def terminal(table: Table) -> RichTable:
     )
     drawn.caption_justify = "left"
     for column in table.columns:
-        drawn.add_column(Text(column.full_title), justify="right" if column.align == "right" else "left")
+        justify: Literal["left", "right"] = "right" if column.align == "right" else "left"
+        drawn.add_column(Text(column.full_title), justify=justify, overflow="fold")
     for line in table.lines:
         drawn.add_row(*(Text(shown(cell), style=_COLOURS.get(cell.verdict, "")) for cell in line.cells))
     return drawn

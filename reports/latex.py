@@ -76,7 +76,8 @@ def escape(text: str) -> str:
 
 
 def _table(table: Table) -> str:
-    width = 0.5 / sum(column.align == "text" for column in table.columns)  # of the line, for the columns of prose
+    prose_columns = sum(column.align == "text" for column in table.columns)
+    width = (0.9 if prose_columns == len(table.columns) else 0.5) / prose_columns  # of the line
     prose = rf"p{{{min(width, 0.3):.2f}\linewidth}}"
     return _TABLE.format(
         caption=" ".join(escape(sentence) for sentence in (f"{table.title}.", *table.caption)),
@@ -109,4 +110,5 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    return escape(cell.text) + (rf"\textsuperscript{{{cell.note}}}" if cell.note else "")
+    text = escape(cell.text).replace(r"\_", r"\_\allowbreak{}")  # a file's name may be longer than its column
+    return text + (rf"\textsuperscript{{{cell.note}}}" if cell.note else "")

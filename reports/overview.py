@@ -12,8 +12,8 @@ from reports.verdicts import RULES
 
 
 def overview_table(everything: Sequence[Evidence]) -> Table:
-    """One line per study. Runs that were cut short are left out."""
-    protocols = list(dict.fromkeys(v.protocol.name for evidence in everything for v in evidence.variants if v.full))
+    """One line per study. Runs that were cut short and weights of elsewhere are left out."""
+    protocols = list(dict.fromkeys(v.protocol.name for evidence in everything for v in evidence.variants if v.counted))
     columns = [
         Column("Table", align="left"),
         Column("Datasets", align="text"),
@@ -32,7 +32,7 @@ def overview_table(everything: Sequence[Evidence]) -> Table:
             _counted(evidence.judge_cost(claim).verdict for claim in evidence.cost_claims),
         ]
         for name in protocols:
-            variants = [v for v in evidence.variants if v.full and v.protocol.name == name]
+            variants = [v for v in evidence.variants if v.counted and v.protocol.name == name]
             planned = sum(variant.planned for variant in variants)
             finished = sum(len(variant.finished) for variant in variants)
             cells.append(Cell(f"{finished} of {planned}" if planned else "–"))

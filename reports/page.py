@@ -15,6 +15,7 @@ from reports.evidence import Evidence, Variant
 from reports.style import GLYPHS, INK
 from reports.table import Line, Table
 from reports.verdicts import RULES
+from studies import recipes as training
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -25,6 +26,7 @@ class VariantPart:
 
     variant: Variant
     accuracy: Table
+    ham: Table
     claims: Table
     drawings: tuple[Drawing, ...]
 
@@ -48,8 +50,13 @@ class StudyPart:
         """The tables about costs and about these variants."""
         tables = [*self.costs, *(table for table, _ in self.scaling), self.cost_claims]
         for part in variants:
-            tables += [part.accuracy, part.claims]
+            tables += [part.accuracy, part.ham, part.claims]
         return [table for table in tables if table.lines]
+
+    @property
+    def ham(self) -> bool:
+        """Whether any weights were tested with several seeds of Ham's bases."""
+        return any(part.ham.lines for part in self.variants)
 
     @property
     def drawings(self) -> list[Drawing]:
@@ -82,8 +89,13 @@ def _waiting(line: Line) -> bool:
     return all(cell.verdict in ("", "pending") for cell in line.cells)
 
 
-def render(summary: Summary, studies: Sequence[StudyPart], provenance: Table, results: str) -> str:
-    """The page; `results` is the way from its folder to that of the results, with forward slashes."""
+def render(
+    summary: Summary, studies: Sequence[StudyPart], recipes: Sequence[Table], provenance: Table, results: str
+) -> str:
+    """The page; `results` is the way from its folder to that of the results, with forward slashes.
+
+    The recipes, appendix Table 1, stand where the paper has them: after the tables of its main part.
+    """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -96,6 +108,10 @@ def render(summary: Summary, studies: Sequence[StudyPart], provenance: Table, re
     return template.render(
         summary=summary,
         studies=studies,
+        main=[part for part in studies if part.evidence.study.slug.startswith("table")],
+        others=[part for part in studies if not part.evidence.study.slug.startswith("table")],
+        recipes=recipes,
+        training=training,
         provenance=provenance,
         results=results,
         rules=RULES,

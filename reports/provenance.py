@@ -45,8 +45,10 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
         yield "Commit", origin["commit"][:12] + (" with uncommitted changes" if origin.get("dirty") else "")
     if origin.get("code"):
         yield "Code", str(origin["code"])
-    if fingerprint := (origin.get("data") or {}).get("fingerprint"):
-        yield "Data", f"{record['config']['data']['dataset']} {fingerprint}"
+    for use in ("train", "test"):
+        if fingerprint := (origin.get("data") or {}).get(f"{use}_fingerprint"):
+            data = record["config"]["data"]
+            yield "Data", f"{data['dataset']} {data[f'{use}_split']} {fingerprint}"
 
 
 def _joined(values: Counter[str]) -> str:

@@ -24,6 +24,7 @@ GLYPHS = {
     "inconclusive": "≈",
     "not resolved": "≈",
     "few seeds": "○",
+    "imported": "◇",
     "pending": "·",
 }
 """A verdict is a word, a glyph and a colour (templates/page.css), so that none of the three has to be seen."""

@@ -62,6 +62,7 @@ class Line:
     key: str
     cells: tuple[Cell, ...]
     quoted: bool = False
+    under: bool = False  # it belongs to the line above
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,16 @@ class Table:
         """The headings above the columns, each with how many it spans; empty when no column has one."""
         spans = [(group, len(list(items))) for group, items in itertools.groupby(c.group for c in self.columns)]
         return spans if any(group for group, _ in spans) else []
+
+
+class Notes(list[str]):
+    """Footnotes in the order of their first mention; equal ones are one."""
+
+    def mark(self, note: str) -> int:
+        """The note's number; 0 without a note."""
+        if note and note not in self:
+            self.append(note)
+        return self.index(note) + 1 if note else 0
 
 
 def number(value: float, digits: int, signed: bool = False) -> str:

@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Sequence
 
 from reports import verdicts
-from reports.evidence import UNITS, Evidence, Variant
-from reports.table import METRICS, Cell, Column, Line, Source, Table, Value, number
+from reports.evidence import UNITS, Evidence, Seed, Tested, Variant
+from reports.table import METRICS, Cell, Column, Line, Notes, Source, Table, Value, number
 from reports.verdicts import Judgement
 from studies.study import Panel, Reported, Row
 
@@ -25,7 +25,7 @@ def cost_table(evidence: Evidence, panel: Panel) -> Table:
     study = evidence.study
     height, width = panel.input_size
     rows = [r for r in study.rows if isinstance(r, Row) or r.model or any(r.prints(panel, m) for m in UNITS)]
-    notes = _Notes()
+    notes = Notes()
     columns, lines = [ROW], []
     for metric in UNITS:
         columns += _columns([metric], ("printed", "measured", "agrees") if metric in panel.columns else ("measured",))
@@ -49,17 +49,7 @@ def cost_table(evidence: Evidence, panel: Panel) -> Table:
     return Table(cost_slug(evidence, panel), title, caption, tuple(columns), tuple(lines), tuple(notes))
 
 
-class _Notes(list[str]):
-    """Footnotes in the order of their first mention; equal ones are one."""
-
-    def mark(self, note: str) -> int:
-        """The note's number; 0 without a note."""
-        if note and note not in self:
-            self.append(note)
-        return self.index(note) + 1 if note else 0
-
-
-def _cost_cells(evidence: Evidence, panel: Panel, row: Row | Reported, metric: str, notes: _Notes) -> list[Cell]:
+def _cost_cells(evidence: Evidence, panel: Panel, row: Row | Reported, metric: str, notes: Notes) -> list[Cell]:
     shown = _printed(panel, row, metric)
     if row.model is None:
         return [shown, Cell(), Cell()]
@@ -110,6 +100,7 @@ def accuracy_table(variant: Variant) -> Table:
         for metric in metrics:
             cells += _accuracy_cells(variant, row, metric)
         lines.append(Line(row.slug, tuple(cells), isinstance(row, Reported)))
+        lines += [_imported_line(variant, row, file) for file in variant.imported if file.row == row.slug]
     title = f"Accuracies, protocol {variant.name}"
     return Table(variant.slug, title, _accuracy_caption(variant), tuple(columns), tuple(lines))
 
@@ -121,7 +112,7 @@ def _accuracy_caption(variant: Variant) -> tuple[str, ...]:
     seeds = ", ".join(map(str, variant.seeds))
     cut = "" if variant.full else f" instead of the protocol's {train.iterations}"
     caption = [
-        f"{len(variant.finished)} of {variant.planned} runs finished.",
+        f"{variant.progress}.",
         f"Protocol {variant.protocol.name} (version {variant.protocol.version}): {variant.protocol.purpose}.",
         f"{data.dataset}, {data.test_split} split; {variant.iterations} iterations{cut} of batch {train.batch}; "
         f"seeds {seeds}.",
@@ -134,7 +125,9 @@ def _accuracy_caption(variant: Variant) -> tuple[str, ...]:
             f"Verdict: the interval of (ours − printed) against ±ε; ε = {tolerances}, or the spread of the paper's own "
             "values for a row where that is larger."
         )
-    else:
+    if variant.imported:
+        caption.append(f"Imported: {verdicts.RULES['imported']}.")
+    if not variant.comparable:
         size = variant.protocol.size
         stand_in = f"Every row trained as the {size} model with the row's switches. " if size else ""
         reasons = [] if variant.protocol.comparable else ["another recipe, dataset or model"]
@@ -160,10 +153,41 @@ def _accuracy_cells(variant: Variant, row: Row | Reported, metric: str) -> list[
         ours = Cell(text, {**facts, f"{metric}_mean": mean, f"{metric}_half_width": half}, sources=sources)
     if not variant.comparable:
         return [shown, ours]
-    difference = Cell(values={f"{metric}_difference": judgement.difference})
-    if judgement.difference is not None:
-        difference = Cell(number(judgement.difference, 2, signed=True), difference.values)
-    return [shown, ours, difference, verdict_cell(judgement, {f"{metric}_verdict": judgement.verdict})]
+    verdict = verdict_cell(judgement, {f"{metric}_verdict": judgement.verdict})
+    return [shown, ours, _difference(metric, judgement.difference), verdict]
+
+
+def _difference(metric: str, difference: float | None) -> Cell:
+    text = "–" if difference is None else number(difference, 2, signed=True)
+    return Cell(text, {f"{metric}_difference": difference})
+
+
+def _imported_line(variant: Variant, row: Row | Reported, file: Tested) -> Line:
+    """Weights of elsewhere, tested here with Ham's first seed: in no mean, and not among what was reproduced."""
+    label = f"{row.label}, released weights: {file.name}"
+    found = {metric: seeds[0] for metric, seeds in file.values.items()}
+    record = next(iter(found.values())).record
+    values: dict[str, Value] = {"row": row.slug, "name": label, "imported": file.name, "imported_record": record}
+    imported = Cell("imported", verdict="imported")
+    cells = [Cell(label, values)] if variant.comparable else [Cell(label, values), imported]
+    for metric in variant.panel.accuracies:
+        cells += _imported_cells(variant, row, metric, found.get(metric))
+    return Line(f"{row.slug}-{record}", tuple(cells), under=True)
+
+
+def _imported_cells(variant: Variant, row: Row | Reported, metric: str, found: Seed | None) -> list[Cell]:
+    printed, shown = row.prints(variant.panel, metric), _printed(variant.panel, row, metric)
+    ours = Cell()
+    if found is not None:
+        text = number(found.value, 2)
+        source = Source(text, found.record, "record of the imported weights", found.marks)
+        ours = Cell(text, {f"{metric}_imported": found.value}, sources=(source,))
+    if not variant.comparable:
+        return [shown, ours]
+    difference = None if found is None or printed is None else found.value - printed
+    word = "imported" if found else ""
+    verdict = Cell(word or "–", {f"{metric}_verdict": word or None}, verdict=word)
+    return [shown, ours, _difference(metric, difference), verdict]
 
 
 def _level(panel: Panel, row: Row, metric: str, values: Sequence[float]) -> Judgement:

@@ -47,9 +47,15 @@ RULES = {
         "pooled spread those observed"
     ),
     "few seeds": "one or two seeds in a row: the difference shows, nothing is claimed",
+    "imported": (
+        "weights that were trained elsewhere, tested here: never counted as reproduced, and in no mean, claim or count"
+    ),
     "pending": "nothing measured yet",
-    "agrees": f"a measured cost lies within {ROUNDING} of the printed one (a print is rounded to 0.1, sometimes twice)",
-    "differs": "a measured cost lies further from the printed one; the row says why",
+    "agrees": (
+        f"a measured cost lies within {ROUNDING} of the printed one (a print is rounded to 0.1, sometimes twice); a "
+        "recipe is the printed one"
+    ),
+    "differs": "a measured cost lies further from the printed one, or a recipe is another one; the row says why",
     "unexplained": "a measured cost lies further from the printed one, and no row says why",
 }
 """Every verdict and its rule in words: the legend of the page."""

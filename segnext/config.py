@@ -224,6 +224,10 @@ class Data:
             (self.window is None) == (self.stride is None),
             f"Data.stride: {self.stride} with Data.window {self.window}; windows need both, whole images neither",
         )
+        _require(
+            all(0 < step <= side for side, step in zip(self.window or (), self.stride or (), strict=True)),
+            f"Data.stride: {self.stride} with windows of {self.window}; it must lie between 1 and the window",
+        )
 
 
 @dataclass(frozen=True)
@@ -301,10 +305,16 @@ class ClassificationTrain:
     switch: float = 0.5  # probability of cutmix instead of mixup, drawn for each batch
     mixing: int = 128  # VAN: samples that follow each other are mixed among themselves, the batch of one of 8 GPUs
     smoothing: float = 0.1
+    accumulate: int = _later(1, frozen=1)  # as Train.accumulate; each part is made of whole blocks of `mixing`
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch", "epoch_iterations"):
+        for name in ("iterations", "batch", "epoch_iterations", "mixing", "accumulate"):
             _require(getattr(self, name) > 0, f"ClassificationTrain.{name}: {getattr(self, name)} is not positive")
+        _require(
+            self.batch % (self.mixing * self.accumulate) == 0,
+            f"ClassificationTrain.mixing: blocks of {self.mixing} samples do not fill a batch of {self.batch} in "
+            f"{self.accumulate} equal parts; take a batch that is a multiple of {self.mixing * self.accumulate}",
+        )
         _require(
             self.warmup_iterations + self.cooldown_iterations <= self.iterations,
             f"ClassificationTrain.iterations: {self.iterations} are fewer than warm-up and cooldown",
@@ -435,8 +445,9 @@ class Execution:
     """How a run is carried out. Nothing here changes a result beyond rounding, and nothing here is in an id."""
 
     device: str = "cpu"
-    threads: int = 1
-    workers: int = 0  # loader processes beside the trainer
+    processes: int = 1  # that share every batch, one a GPU
+    threads: int = 1  # cores of a process
+    workers: int = 0  # loader processes beside each
     log_interval: int = 10  # iterations between two lines of the training curve
     checkpoint_interval: int = 100  # iterations between two checkpoints
     evaluation_batch: int = 8  # images of one size that are evaluated together

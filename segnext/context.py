@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segnext.config import Model
+from segnext.distributed import average
 from segnext.ham import Hamburger, full_precision
 from segnext.msca import MSCA
 from segnext.mscan import Attention, initialise
@@ -137,7 +138,7 @@ class EMA(nn.Module):
                 bases = torch.einsum("bcn,bnk->bck", pixels, F.normalize(codes, p=1, dim=1))
                 bases = F.normalize(bases, dim=1)
             if self.training:
-                mean = F.normalize(bases.mean(dim=0, keepdim=True), dim=1)
+                mean = F.normalize(average(bases.mean(dim=0, keepdim=True)), dim=1)
                 self.bases.mul_(self.momentum).add_(mean.to(self.bases.dtype), alpha=1 - self.momentum)
             return torch.einsum("bck,bnk->bcn", bases, codes).unflatten(2, x.shape[2:]).to(x.dtype)
 

@@ -1,52 +1,180 @@
-"""Mean IoU from integer sums over a whole split (official code: mmseg/core/evaluation/metrics.py)."""
+"""Measures of a segmentation from integer sums over a whole split: mean IoU, accuracies, boundary IoU.
+
+Official code: mmseg/core/evaluation/metrics.py. Every sum is an int64 count of pixels, so neither the order of images
+nor the number of processes ever matters.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as distributed
 from torch import Tensor
 
 IGNORE = 255
 
+BOUNDARY_RATIO = 0.02  # Cheng et al. 2021: the band's width as a part of the image's diagonal
 
-class Confusion:
-    """Pixel counts by (label, prediction), summed in int64: the order of images never matters.
+
+class _Counts:
+    """Sums that add up over images, and so over processes."""
+
+    counts: Tensor  # int64
+
+    def merge(self, other: _Counts) -> None:
+        """Add what another has counted. Raises `ValueError` where it counted other classes."""
+        if type(self) is not type(other) or self.counts.shape != other.counts.shape:
+            raise ValueError(
+                f"{type(self).__name__} of {tuple(self.counts.shape)} and {type(other).__name__} of "
+                f"{tuple(other.counts.shape)} do not add up; count the same classes in both"
+            )
+        self.counts += other.counts
+
+    def all_reduce(self) -> None:
+        """Sum over the processes of torch's default group, in each of them; without a group there is one process."""
+        if distributed.is_available() and distributed.is_initialized():
+            counts = self.counts.to("cuda" if distributed.get_backend() == "nccl" else "cpu")
+            distributed.all_reduce(counts)
+            self.counts = counts.cpu()
+
+
+class Confusion(_Counts):
+    """Pixel counts by (label, prediction): `counts` is int64 `(classes + 1, classes)`.
 
     A label outside the classes and not `IGNORE` is no class of its own, but its pixel is not excused either: the
-    prediction there enters the union as a false positive (as measured on the release; `datasets.md`, section 3).
+    prediction there enters the union as a false positive (as measured on the release; `datasets.md`, section 3). Such
+    pixels are the last row.
     """
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
-        self.counts = torch.zeros(classes + 1, classes, dtype=torch.int64)  # the last row: labels out of range
+        self.counts = torch.zeros(classes + 1, classes, dtype=torch.int64)
 
     def add(self, prediction: Tensor, label: Tensor) -> None:
-        """Count one image or batch: integer tensors of equal shape, predictions in 0 .. classes - 1."""
-        valid = label != IGNORE
-        rows = label[valid].long().clamp(max=self.classes)
-        cells = torch.bincount(rows * self.classes + prediction[valid].long(), minlength=self.counts.numel())
-        self.counts += cells.view_as(self.counts).cpu()
+        """Count one image or batch, integer tensors of one shape. Raises `ValueError` for a prediction out of range."""
+        _check(prediction, label, self.classes)
+        # Two rows more than classes: the last but one for labels out of range, the last for what is ignored.
+        rows = label.clamp(max=self.classes).masked_fill(label == IGNORE, self.classes + 1)
+        cells = (rows.int() * self.classes).add_(prediction).flatten()
+        counts = torch.bincount(cells, minlength=(self.classes + 2) * self.classes)
+        self.counts += counts.view(-1, self.classes)[:-1].cpu()
 
-    def score(self) -> Score:
-        """The metrics of everything counted so far."""
+    def score(self, boundary: Boundary | None = None) -> Score:
+        """The measures of everything counted so far, with boundary IoU where it was counted too."""
         labelled = self.counts[:-1]
         hits = labelled.diagonal()
-        union = labelled.sum(1) + self.counts.sum(0) - hits
-        iou = [100 * int(h) / int(u) if u else None for h, u in zip(hits, union, strict=True)]
-        present = [value for value in iou if value is not None]
-        total = int(labelled.sum())
+        iou = _percentages(hits, labelled.sum(1) + self.counts.sum(0) - hits)
+        accuracy = _percentages(hits, labelled.sum(1))
+        boundary_iou = boundary.iou() if boundary else None
         return Score(
-            miou=sum(present) / len(present) if present else None,
+            miou=mean(iou),
             iou=iou,
-            pixel_accuracy=100 * int(hits.sum()) / total if total else None,
+            pixel_accuracy=_percentages(hits.sum()[None], labelled.sum()[None])[0],
+            mean_accuracy=mean(accuracy),
+            accuracy=accuracy,
+            boundary_miou=mean(boundary_iou or []),
+            boundary_iou=boundary_iou,
+            confusion=self.counts.tolist(),
         )
+
+
+class Boundary(_Counts):
+    """Boundary IoU (Cheng et al., "Boundary IoU", CVPR 2021, Eq. 3) of each class: how well contours are met.
+
+    `IoU(G_d & G, P_d & P)`: of a class's mask in the label, G, and in the prediction, P, only the pixels count that lie
+    within d pixels of the mask's own contour. As in the authors' code: d = `ratio` times the image's diagonal, rounded,
+    at least 1; the distance is that of d erosions by 3x3 (the larger of the row and the column distance); the image's
+    border is a contour.
+
+    Ours, as mean IoU has it: intersections and unions are summed over the split before they are divided, and ignored
+    pixels are of no class in either map, so that a right prediction scores 100 whatever it says there.
+    `counts` is int64 `(3, classes)`: pixels in both bands, in the label's, in the prediction's.
+    """
+
+    def __init__(self, classes: int, ratio: float = BOUNDARY_RATIO) -> None:
+        self.classes = classes
+        self.ratio = ratio
+        self.counts = torch.zeros(3, classes, dtype=torch.int64)
+
+    def add(self, prediction: Tensor, label: Tensor) -> None:
+        """Count a batch, integer `(B, H, W)`. Raises `ValueError` for a prediction out of range."""
+        _check(prediction, label, self.classes)
+        distance = max(1, round(self.ratio * math.hypot(*label.shape[1:])))
+        nothing = self.classes  # the value of what counts for no class
+        prediction = prediction.masked_fill(label == IGNORE, nothing)
+        label = label.clamp(max=nothing)
+        bands = [band.masked_fill(~near_contour(band, distance), nothing) for band in (label, prediction)]
+        side = self.classes + 1
+        cells = (bands[0].int() * side).add_(bands[1]).flatten()
+        pairs = torch.bincount(cells, minlength=side * side).view(side, side)
+        self.counts += torch.stack([pairs.diagonal(), pairs.sum(1), pairs.sum(0)])[:, :-1].cpu()
+
+    def iou(self) -> list[float | None]:
+        """Of each class in percent; None where neither map has it."""
+        both, labels, predictions = self.counts
+        return _percentages(both, labels + predictions - both)
 
 
 @dataclass(frozen=True)
 class Score:
-    """Percentages; None where nothing was there to score: a class without union does not enter the mean."""
+    """Percentages; None where nothing was there to score: such a class does not enter the mean."""
 
     miou: float | None
-    iou: list[float | None]
-    pixel_accuracy: float | None
+    iou: list[float | None]  # of each class; None: neither labelled nor predicted
+    pixel_accuracy: float | None  # aAcc: the part of the labelled pixels that is right
+    mean_accuracy: float | None  # mAcc
+    accuracy: list[float | None]  # of each class: the part of its labelled pixels that is right; None: not labelled
+    boundary_miou: float | None
+    boundary_iou: list[float | None] | None  # of each class; None in place of the list: not measured
+    confusion: list[list[int]]  # pixels, a row a label, a column a prediction; last row: labels out of range
+
+
+def near_contour(maps: Tensor, distance: int) -> Tensor:
+    """Which pixels of integer `(B, H, W)` maps lie within `distance` of another value or of the image's outside.
+
+    A pixel lies farther inside its own value's mask exactly where the square of 2 distance + 1 around it is of one
+    value. So one look at the map does for all classes at once, by running sums whatever the distance.
+    """
+    near = torch.ones_like(maps, dtype=torch.bool)
+    height, width = maps.shape[1:]
+    if min(height, width) <= 2 * distance:
+        return near
+    middle = (slice(None), slice(distance, height - distance), slice(distance, width - distance))
+    # First the rows: whether a value changes within the distance to the left or right.
+    rows = _any_of(2 * distance, maps[:, :, 1:] != maps[:, :, :-1])
+    # Then the columns: whether a row within the distance does so, or a value changes from one of them to the next.
+    centre = maps[:, :, middle[2]]
+    columns = rows[:, :-1] | (centre[:, 1:] != centre[:, :-1])
+    near[middle] = _any_of(2 * distance, columns.mT).mT | rows[:, 2 * distance :]
+    return near
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """The mean of what is there (official code: nanmean)."""
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None
+
+
+def _any_of(count: int, flags: Tensor) -> Tensor:
+    """Whether any of `count` that follow each other is set: `(..., N) -> (..., N - count + 1)`."""
+    sums = flags.contiguous().cumsum(-1, dtype=torch.int32)  # down columns it would be ten times slower
+    sums = torch.cat([torch.zeros_like(sums[..., :1]), sums], -1)
+    return sums[..., count:] != sums[..., :-count]
+
+
+def _percentages(parts: Tensor, wholes: Tensor) -> list[float | None]:
+    return [100 * part / whole if whole else None for part, whole in zip(parts.tolist(), wholes.tolist(), strict=True)]
+
+
+def _check(prediction: Tensor, label: Tensor, classes: int) -> None:
+    if prediction.shape != label.shape:
+        raise ValueError(f"a prediction of {tuple(prediction.shape)} for a label of {tuple(label.shape)}")
+    if prediction.numel() == 0:
+        return
+    least, greatest = (int(value) for value in prediction.aminmax())
+    if least < 0 or greatest >= classes:
+        wrong = least if least < 0 else greatest
+        raise ValueError(f"a prediction of {wrong}, where the classes are 0 to {classes - 1}")

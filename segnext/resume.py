@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any
 import torch
 
 from segnext.files import write_atomically
+
+logger = logging.getLogger(__name__)
 
 KEPT = 2
 _NAME = re.compile(r"^(\d{8})-([0-9a-f]{16})\.pt$")
@@ -36,13 +39,20 @@ def save_state(folder: Path, iteration: int, state: Mapping[str, Any]) -> Path:
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
-    """The newest undamaged state, or None where there is none."""
-    for path in _saved(folder):
+    """The newest undamaged state, or None where there is none; the log tells of every damaged one.
+
+    With none left a run starts again from its beginning, which costs time and changes no result.
+    """
+    saved = _saved(folder)
+    for path in saved:
         content = path.read_bytes()
         matched = _NAME.match(path.name)
         if matched and hashlib.sha256(content).hexdigest().startswith(matched[2]):
             state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             return state
+        logger.warning("%s is damaged and passed over", path)
+    if saved:
+        logger.warning("no state in %s is undamaged: the run starts again from its beginning", folder)
     return None
 
 

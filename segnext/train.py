@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from segnext.checkpoints import load_initial
+from segnext.classification import Classification
 from segnext.config import Execution, Run, Train
 from segnext.data import Source
+from segnext.data.imagenet import ClassFolderSource
 from segnext.data.stream import Batch, Share
+from segnext.distributed import World, synchronise
 from segnext.model import build_network
 from segnext.resume import load_state, save_state
 from segnext.segmentation import Segmentation
 from segnext.stochastic import set_numbers
+
+logger = logging.getLogger(__name__)
+
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""A `Task.loss`."""
 
 
 class Stopped(Exception):
@@ -62,11 +72,11 @@ class Task(Protocol):
         """The mean loss over the samples, float32 (), of a batch on the model's device and under autocast."""
 
 
-def task(run: Run, source: Source) -> Task:
+def task(run: Run, source: Source | ClassFolderSource) -> Task:
     """The task that a run names."""
-    if run.task == "segmentation":
-        return Segmentation(run, source)
-    raise ValueError(f"Run.task: {run.task} is not possible in this version")
+    if run.task == "classification":
+        return Classification(run, cast(ClassFolderSource, source))
+    return Segmentation(run, cast(Source, source))
 
 
 def build(run: Run, initial: Mapping[str, Any] | None = None) -> nn.Module:
@@ -90,71 +100,121 @@ def build(run: Run, initial: Mapping[str, Any] | None = None) -> nn.Module:
 
 def train(
     run: Run,
-    source: Source,
+    source: Source | ClassFolderSource,
     folder: Path,
     execution: Execution,
     *,
     initial: Mapping[str, Any] | None = None,
+    world: World = World(),  # noqa: B008  # frozen
     on_step: Callable[[Step], None] = lambda step: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[nn.Module, float]:
     """Train the run to its end, from its newest state in `folder` if there is one, else from its initial weights.
 
     Returns the model and the seconds spent in steps over all attempts. Raises `Stopped` after saving when `stop()`
-    turns true, and `Diverged` at once when the loss is not finite.
+    turns true, `Diverged` at once when the loss is not finite, and `OSError` where a state cannot be written; the last
+    good one is kept. In a `world` of several processes all call this with the same arguments and stop together as soon
+    as `stop()` turns true in one; the first alone writes states and calls `on_step`.
     """
     device = torch.device(execution.device)
     this = task(run, source)
     model = build(run, initial).to(device).train()
+    if world.size > 1:
+        synchronise(model, execution.compile)
     optimiser = torch.optim.AdamW(this.groups(model), fused=True)
+    scaler = torch.amp.GradScaler(device.type, enabled=execution.precision == "float16")
     done, seconds = 0, 0.0
     if (state := load_state(folder)) is not None:
         if state["run"] != run.id:
             raise ValueError(f"{folder} holds the state of run {state['run']}, not of {run.id}; move it away")
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
+        scaler.load_state_dict(state.get("scaler") or scaler.state_dict())
         torch.set_rng_state(state["rng"])
         done, seconds = state["iteration"], state["seconds"]
+    if len(set(starts := world.gather(done))) > 1:
+        raise ValueError(f"{folder}: the processes see states after {starts} iterations; it must be a shared folder")
 
     def save() -> None:
-        save_state(
-            folder,
-            done,
-            {
+        if world.first:
+            content = {
                 "run": run.id,
                 "iteration": done,  # also the position in the data: the stream is a function of it
                 "seconds": seconds,
                 "model": model.state_dict(),
                 "optimiser": optimiser.state_dict(),
+                "scaler": scaler.state_dict(),  # empty but for float16
                 "rng": torch.get_rng_state(),
-            },
-        )
+            }
+            save_state(folder, done, content)
 
-    saved = done
-    settings = run.train
+    settings, saved = run.train, done
+    parts = settings.accumulate
+    loss_of = _compiled(this.loss) if execution.compile else this.loss
+    autocast = torch.autocast(
+        device.type, getattr(torch, execution.precision), enabled=execution.precision != "float32"
+    )
+    batches = iter(this.batches(done, Share(world.rank, world.size), execution.workers))
     started = time.perf_counter()
-    for batch in this.batches(done, Share(), execution.workers):
+    while done < settings.iterations:
         rate = this.learning_rate(done)
         for group in optimiser.param_groups:
             group["lr"] = rate * group["factor"]
-        set_numbers(model, run.seed, batch.samples.tolist())
-        images = batch.images.to(device, memory_format=torch.channels_last)
-        loss = this.loss(model, images, batch.labels.to(device))
-        value = loss.item()
-        if not math.isfinite(value):
-            raise Diverged(f"the loss is {value} at iteration {batch.iteration}; the last good state is after {saved}")
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
+        losses = []
+        for batch in itertools.islice(batches, parts):
+            set_numbers(model, run.seed, batch.samples.tolist())
+            images = batch.images.to(device, memory_format=torch.channels_last)
+            with autocast:
+                loss = loss_of(model, images, batch.labels.to(device))
+            scaler.scale(loss / parts if parts > 1 else loss).backward()
+            losses.append(loss.detach())
+        # One meeting says whether all may take the step, and whether someone was asked to stop after it.
+        value, stopping = world.sum([torch.stack(losses).mean().item() / world.size, float(stop())])
+        if not math.isfinite(value):
+            raise Diverged(f"the loss is {value} at iteration {done}; the last good state is after {saved}")
+        world.average_gradients(model.parameters())
+        scaler.step(optimiser)
+        scaler.update()
 
         now = time.perf_counter()
         done, seconds, elapsed, started = done + 1, seconds + now - started, now - started, now
-        on_step(Step(done, value, rate, settings.batch / elapsed))
-        stopping = stop() and done < settings.iterations
-        if stopping or done % execution.checkpoint_interval == 0 or done == settings.iterations:
+        if world.first:
+            on_step(Step(done, value, rate, settings.batch / elapsed))
+        stopped = bool(stopping) and done < settings.iterations
+        if stopped or done % execution.checkpoint_interval == 0 or done == settings.iterations:
             save()
             saved = done
+            if stopped or done == settings.iterations:
+                world.wait()  # a launcher ends the others when one leaves: not while the first is writing
             started = time.perf_counter()
-        if stopping:
+        if stopped:
             raise Stopped(f"stopped after {done} of {settings.iterations} iterations; the same command continues")
     return model, seconds
+
+
+def _compiled(function: Loss) -> Loss:
+    """The same under `torch.compile`; where that fails on the first batch, a warning in the log and the same as it is.
+
+    What fails for another reason fails again as it is, with its own error.
+    """
+    compiled: Loss | None = None
+
+    def call(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        nonlocal compiled
+        if compiled is not None:
+            return compiled(model, images, labels)
+        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        try:
+            compiled = torch.compile(function)
+            return compiled(model, images, labels)
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+            logger.warning("torch.compile does not work here, training goes on without it: %s", reason)
+            with torch.no_grad():
+                for name, buffer in model.named_buffers():
+                    buffer.copy_(before[name])
+            compiled = function
+            return function(model, images, labels)
+
+    return call

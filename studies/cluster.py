@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from segnext.config import Execution
 from studies.plan import Cell, upstream
 from studies.store import REPOSITORY, Store
 from studies.worker import work
@@ -39,9 +40,13 @@ class Outcome:
 
 
 def run_local(
-    cells: Sequence[Cell], parallel: int, threads: int, watcher: Watcher, asked_to_stop: Callable[[], bool]
+    cells: Sequence[Cell],
+    parallel: int,
+    execution: Execution,
+    watcher: Watcher,
+    asked_to_stop: Callable[[], bool],
 ) -> dict[str, Outcome]:
-    """Work on the cells as processes of this machine, `parallel` at a time, each on `threads` cores.
+    """Work on the cells as processes of this machine, `parallel` at a time.
 
     Own processes instead of submitit's local executor: that one starts every job at once and reports nothing until the
     end. A run that someone else is working on is waited for. When asked to stop, workers save at their next step.
@@ -69,7 +74,7 @@ def run_local(
                     continue
                 elsewhere = Workspace(cell.id).owner() is not None
                 watcher.progressed(cell, "waits" if elsewhere else "starts", 0, cell.total, "")
-                working[cell.id] = (cell, None if elsewhere else _start(cell, threads))
+                working[cell.id] = (cell, None if elsewhere else _start(cell, execution))
             for run_id, (cell, process) in list(working.items()):
                 _tell(cell, watcher)
                 if late and process is not None:
@@ -80,7 +85,7 @@ def run_local(
                     outcomes[run_id] = outcome
                     watcher.ended(cell, outcome)
                 elif process is None and Workspace(run_id).owner() is None:
-                    working[run_id] = (cell, _start(cell, threads))  # whoever had it left it unfinished
+                    working[run_id] = (cell, _start(cell, execution))  # whoever had it left it unfinished
             time.sleep(POLL_SECONDS)
     finally:
         for _, process in working.values():
@@ -117,13 +122,15 @@ def _upstream_failure(cell: Cell, outcomes: Mapping[str, Outcome]) -> Outcome | 
     return Outcome(ended.state, f"upstream_{ended.state}: {before.id} on {before.data.dataset}")
 
 
-def _start(cell: Cell, threads: int) -> subprocess.Popen[bytes]:
+def _start(cell: Cell, execution: Execution) -> subprocess.Popen[bytes]:
     workspace = Workspace(cell.id)
     workspace.forget_progress()
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    threads = str(execution.threads)
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={execution.processes}"]
     with open(workspace.log, "ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "studies.worker", cell.id],
+            [sys.executable, *(launcher if execution.processes > 1 else []), "-m", "studies.worker", cell.id],
             cwd=REPOSITORY,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -149,6 +156,8 @@ def _judge(cell: Cell, code: int) -> Outcome:
     if code == 5:
         return Outcome("stopped", "saved; the same command continues")
     attempts = Workspace(cell.id).attempts()
+    if code == 1 and attempts and attempts[-1]["cause"] == "stopped":  # torchrun has exit codes of its own
+        return Outcome("stopped", "saved; the same command continues")
     if code < 0:
         return Outcome("failed", f"killed by {signal.Signals(-code).name}; the same command continues")
     last = attempts[-1] if attempts else {"cause": "code", "message": f"exit code {code}"}

@@ -69,8 +69,16 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="with --only evaluate: test released checkpoints; recorded as imported, never as reproduced",
     )
-    parse.add_argument("--max-parallel", type=_positive, metavar="N", help="runs at a time (default: cores / threads)")
+    parse.add_argument(
+        "--max-parallel",
+        type=_positive,
+        metavar="N",
+        help="runs at a time (default: by the cores)",
+    )
     parse.add_argument("--threads", type=_positive, default=1, metavar="N", help="cores of a run (default: 1)")
+    parse.add_argument(
+        "--gpus", type=_positive, default=1, metavar="N", help="processes of a run, one a GPU (default: 1)"
+    )
     parse.add_argument("--device", default="cpu", help="cpu, cuda, cuda:0, ... (default: cpu)")
     parse.add_argument("--workers", type=_number, default=0, metavar="N", help="loader processes of a run (default: 0)")
     parse.add_argument("--precision", default="float32", choices=PRECISIONS, help="autocast (default: float32)")
@@ -129,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if todo and code != 5:
         execution = Execution(
             device=options.device,
+            processes=options.gpus,
             threads=options.threads,
             workers=options.workers,
             precision=options.precision,
@@ -136,8 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         command = "python -m studies.run " + shlex.join(_portable(words))
         _write_specs(todo, options, data_root, execution, command)
-        parallel = options.max_parallel or max(1, (os.cpu_count() or 1) // options.threads)
-        code = max(code, _carry_out(console, todo, parallel, options.threads, options.cluster))
+        parallel = options.max_parallel or max(1, (os.cpu_count() or 1) // (options.threads * options.gpus))
+        code = max(code, _carry_out(console, todo, parallel, execution, options.cluster))
     for path in Store().build_tables():
         if path.stem in {selection.study.slug for selection in selections}:
             console.print(f"wrote {_shown(path)}")
@@ -182,7 +191,7 @@ def _nothing_to_evaluate(options: argparse.Namespace) -> str:
     return f"none of these runs has finished weights under {runs_folder()}; train them first, or name --weights DIR"
 
 
-def _carry_out(console: Console, todo: list[Cell], parallel: int, threads: int, cluster: str) -> int:
+def _carry_out(console: Console, todo: list[Cell], parallel: int, execution: Execution, cluster: str) -> int:
     from studies.cluster import run_debug, run_local
     from studies.progress import Bars
 
@@ -199,7 +208,7 @@ def _carry_out(console: Console, todo: list[Cell], parallel: int, threads: int, 
         title = ", ".join(dict.fromkeys(cell.study.slug for cell in todo))
         with Bars(console, title, len(todo)) as bars:
             if cluster == "local":
-                outcomes = run_local(todo, parallel, threads, bars, lambda: stopping)
+                outcomes = run_local(todo, parallel, execution, bars, lambda: stopping)
             else:
                 outcomes = run_debug(todo, bars, lambda: stopping)
     finally:

@@ -20,8 +20,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from segnext.config import Cost, Data, Evaluation, Execution, Run, Weights, canonical
-from segnext.data import DataError, Source, open_split
+from segnext.config import ClassificationData, Cost, Data, Evaluation, Execution, Run, Weights, canonical
+from segnext.data import DataError, Source, cached, open_split
+from segnext.data.imagenet import ClassFolderSource
 from segnext.files import write_atomically
 from studies.plan import Cell
 from studies.protocols import protocol
@@ -34,6 +35,7 @@ from studies.workspace import Claimed, Workspace
 if TYPE_CHECKING:
     from torch import nn
 
+    from segnext.distributed import World
     from segnext.metrics import Score
     from segnext.train import Step
 
@@ -90,25 +92,28 @@ def specified_evaluation(spec: dict[str, Any], run: Run) -> Evaluation | None:
     return Evaluation(weights, run.model, run.data, spec["ham_seed"])
 
 
-def work(identifier: str, asked_to_stop: Callable[[], bool]) -> int:
-    """Train and evaluate a run, or test finished weights, and write the record; returns the exit code."""
+def work(identifier: str, asked_to_stop: Callable[[], bool], world: World | None = None) -> int:
+    """Train and evaluate a run, or test finished weights, and write the record; returns the exit code.
+
+    In a world of several processes the first owns the run and writes; the others only compute, and leave with it.
+    """
+    from segnext.distributed import World
     from segnext.train import Stopped
 
+    world = world or World()
+    if not world.first:
+        return _help(identifier, asked_to_stop, world)
     workspace = Workspace(identifier)
-    spec = workspace.read_spec()
+    begun = False
     try:
         with workspace.claim():
             if Store().path(identifier).exists():
                 return 0
             with workspace.attempt() as attempt:
                 try:
-                    run = specified_run(spec)
-                    evaluation = specified_evaluation(spec, run)
-                    declared = evaluation.id if evaluation else run.id
-                    if declared != identifier:
-                        raise ValueError(f"what was planned as {identifier} is {declared} now; start it again")
-                    job = _Job(run, spec, workspace, asked_to_stop)
-                    Store().add(job.train() if evaluation is None else job.test(evaluation))
+                    job = _Job(workspace, asked_to_stop, world)
+                    begun = all(world.gather(True))
+                    Store().add(job.record())
                 except Stopped as stopped:
                     attempt.update(cause="stopped", message=str(stopped))
                     print(stopped, flush=True)
@@ -122,58 +127,82 @@ def work(identifier: str, asked_to_stop: Callable[[], bool]) -> int:
     except Claimed as claimed:
         print(claimed, file=sys.stderr)
         return 1
+    finally:
+        if not begun:
+            world.gather(False)  # the others wait to hear whether there is something to do
+
+
+def _help(identifier: str, asked_to_stop: Callable[[], bool], world: World) -> int:
+    from segnext.train import Stopped
+
+    if not all(world.gather(True)):
+        return 0
+    try:
+        _Job(Workspace(identifier), asked_to_stop, world).record()
+    except Stopped:
+        return 5
+    return 0
 
 
 class _Job:
-    """What a worker does for one run."""
+    """What a worker does for one run. `ValueError` where today's declarations mean another one than was planned."""
 
-    def __init__(self, run: Run, spec: dict[str, Any], workspace: Workspace, asked_to_stop: Callable[[], bool]) -> None:
+    def __init__(self, workspace: Workspace, asked_to_stop: Callable[[], bool], world: World) -> None:
         import torch
 
-        self._run, self._spec, self._workspace, self._asked_to_stop = run, spec, workspace, asked_to_stop
+        self._workspace, self._asked_to_stop, self._world = workspace, asked_to_stop, world
+        self._spec = spec = workspace.read_spec()
+        self._run = specified_run(spec)
+        self._evaluation = specified_evaluation(spec, self._run)
+        declared = (self._evaluation or self._run).id
+        if declared != workspace.run_id:
+            raise ValueError(f"what was planned as {workspace.run_id} is {declared} now; start it again")
         self._execution = Execution(**spec["execution"])
         self._device = torch.device(self._execution.device)
         self._root = Path(spec["data_root"]) if spec["data_root"] else None
         self._started = time.time()
         torch.set_num_threads(self._execution.threads)
 
-    def train(self) -> dict[str, Any]:
-        """Train the run, keep its weights, test them: its record."""
+    def record(self) -> dict[str, Any]:
+        """Do the work; returns what the first process writes."""
+        return self._test(self._evaluation) if self._evaluation else self._train()
+
+    def _train(self) -> dict[str, Any]:
+        """Train the run, keep its weights, test them."""
         from segnext.checkpoints import save_released
         from segnext.cost import measure
-        from segnext.data import cached
         from segnext.train import train
 
-        run, workspace = self._run, self._workspace
-        training = cached(open_split(run.data, run.data.train_split, self._root))
+        run, workspace, first = self._run, self._workspace, self._world.first
+        training = open_split(run.data, run.data.train_split, self._root)
+        if not isinstance(training, ClassFolderSource):
+            training = cached(training)
         initial, beginning = self._beginning()
-        workspace.report("train", workspace.last_state(), run.train.iterations, force=True)
-        _forget_after(workspace.curve, workspace.last_state())
+        if first:
+            workspace.report("train", workspace.last_state(), run.train.iterations, force=True)
+            _forget_after(workspace.curve, workspace.last_state())
         model, seconds = train(
             run,
             training,
             workspace.states,
             self._execution,
             initial=initial,
+            world=self._world,
             on_step=self._draw,
             stop=self._asked_to_stop,
         )
-        if not workspace.weights.exists():
+        if first and not workspace.weights.exists():
             save_released(model, workspace.weights)
         testing = open_split(run.data, run.data.test_split, self._root)
-        metrics = self._score(model, testing)
+        tested = self._tested(model, testing)
+        if not first:
+            return {}
         trained = measure(Cost(run.model, run.data.classes, *run.data.crop, task=run.task))
-
-        curve = [json.loads(line) for line in workspace.curve.read_text().splitlines()]
-        text = ",".join(CURVE_COLUMNS) + "\n"
-        text += "".join(",".join(repr(point[key]) for key in CURVE_COLUMNS) + "\n" for point in curve)
-        write_atomically(Store().folder / "curves" / f"{run.id}.csv", text)
         return {
             "id": run.id,
             "kind": "run",
             "config": canonical(run),
-            "metrics": metrics,
-            "classes": list(testing.classes),
+            **tested,
             "weights": {"name": workspace.weights.name, "sha256": sha256(workspace.weights)},
             "trained": {
                 "params": trained.params,
@@ -186,7 +215,7 @@ class _Job:
                 "iterations": run.train.iterations,
                 "seconds": round(seconds, 3),
                 "images_per_second": round(run.train.iterations * run.train.batch / seconds, 3),
-                "final_loss": curve[-1]["loss"],
+                "final_loss": self._keep_curve(),
             },
             "provenance": {
                 **self._provenance("run"),
@@ -195,8 +224,8 @@ class _Job:
             },
         }
 
-    def test(self, evaluation: Evaluation) -> dict[str, Any]:
-        """Test finished weights: an evaluation's record."""
+    def _test(self, evaluation: Evaluation) -> dict[str, Any]:
+        """Test finished weights: a run's own once more, or a file's."""
         from segnext.checkpoints import load_file, load_released
         from segnext.model import build_network
 
@@ -209,8 +238,7 @@ class _Job:
             "id": evaluation.id,
             "kind": "evaluation",
             "config": canonical(evaluation),
-            "metrics": self._score(model.to(self._device), testing, evaluation.ham_seed),
-            "classes": list(testing.classes),
+            **self._tested(model.to(self._device), testing, evaluation.ham_seed),
             "weights": {"name": path.name, "sha256": sha256(path)},
             "provenance": {**self._provenance("evaluation"), "data": _data_facts("test", testing)},
         }
@@ -237,38 +265,103 @@ class _Job:
             with open(self._workspace.curve, "a") as file:
                 file.write(json.dumps(dict(zip(CURVE_COLUMNS, line, strict=True))) + "\n")
 
-    def _score(self, model: nn.Module, testing: Source, ham_seed: int = 0) -> dict[str, Any]:
-        """A record's metrics."""
-        from segnext.evaluate import evaluate
+    def _keep_curve(self) -> float:
+        """Put the finished curve beside the results; returns its last loss."""
+        curve = [json.loads(line) for line in self._workspace.curve.read_text().splitlines()]
+        text = ",".join(CURVE_COLUMNS) + "\n"
+        text += "".join(",".join(repr(point[key]) for key in CURVE_COLUMNS) + "\n" for point in curve)
+        write_atomically(Store().folder / "curves" / f"{self._run.id}.csv", text)
+        return float(curve[-1]["loss"])
 
+    def _tested(self, model: nn.Module, testing: Source | ClassFolderSource, ham_seed: int = 0) -> dict[str, Any]:
+        """The parts of a record that a test gives."""
+        if isinstance(testing, ClassFolderSource):
+            return {"metrics": {"top1": self._top1(model, testing)}, "classes": list(testing.classes)}
         data = self._run.data
         assert isinstance(data, Data)
-
-        def score(phase: str, multi_scale: bool) -> Score:
-            return evaluate(
-                model,
-                testing,
-                data,
-                multi_scale=multi_scale,
-                batch=self._execution.evaluation_batch,
-                device=self._device,
-                progress=self._watch(phase),
-            )
-
-        single, multi = score("evaluate SS", multi_scale=False), score("evaluate MS", multi_scale=True)
+        if not testing.labelled:
+            return self._predicted(model, testing, data)
+        single, multi = (
+            self._score(model, testing, data, ham_seed, multi_scale=multi_scale) for multi_scale in (False, True)
+        )
         return {
-            "miou_ss": single.miou,
-            "miou_ms": multi.miou,
-            "pixel_accuracy": single.pixel_accuracy,
-            "iou": single.iou,
-            "iou_ms": multi.iou,
+            "metrics": {
+                "miou_ss": single.miou,
+                "miou_ms": multi.miou,
+                "pixel_accuracy": single.pixel_accuracy,
+                "mean_accuracy": single.mean_accuracy,
+                "boundary_miou": single.boundary_miou,
+                "iou": single.iou,
+                "iou_ms": multi.iou,
+                "accuracy": single.accuracy,
+                "boundary_iou": single.boundary_iou,
+            },
+            "classes": list(testing.classes),
+            # A row a line: as numbers, a line each, 171 classes would take 30,000 lines.
+            "confusion": [" ".join(map(str, row)) for row in single.confusion],
+            "confusion_ms": [" ".join(map(str, row)) for row in multi.confusion],
+        }
+
+    def _score(self, model: nn.Module, testing: Source, data: Data, ham_seed: int, *, multi_scale: bool) -> Score:
+        from segnext.evaluate import evaluate
+
+        return evaluate(
+            model,
+            testing,
+            data,
+            multi_scale=multi_scale,
+            batch=self._execution.evaluation_batch,
+            device=self._device,
+            ham_seed=ham_seed,
+            share=(self._world.rank, self._world.size),
+            progress=self._watch("evaluate MS" if multi_scale else "evaluate SS"),
+        )
+
+    def _top1(self, model: nn.Module, testing: ClassFolderSource) -> float | None:
+        from segnext.classification import Top1, evaluate_classification
+        from segnext.data.stream import Share
+
+        data = self._run.data
+        assert isinstance(data, ClassificationData)
+        own = evaluate_classification(
+            model,
+            testing,
+            data,
+            batch=self._execution.evaluation_batch,
+            device=self._device,
+            share=Share(self._world.rank, self._world.size),
+            workers=self._execution.workers,
+            progress=self._watch("evaluate Top-1"),
+        )
+        return sum(self._world.gather(own), Top1(0, 0)).percent
+
+    def _predicted(self, model: nn.Module, testing: Source, data: Data) -> dict[str, Any]:
+        """Predictions for a test server, whose labels are its own: packed beside the weights, as it takes them."""
+        from segnext.predictions import export, predict
+
+        (metric, *_) = study(self._spec["study"]).panel(self._spec["dataset"]).accuracies
+        multi_scale = metric == "miou_ms"
+        batch, progress = self._execution.evaluation_batch, self._watch("predict")
+        manifest = export(
+            predict(model, testing, data, multi_scale=multi_scale, batch=batch, device=self._device, progress=progress),
+            self._workspace.folder / "predictions",
+            dataset=data.dataset,
+            classes=data.classes,
+            run=self._run.id,
+            settings={"multi_scale": multi_scale},
+        )
+        return {
+            "metrics": {"miou_ss": None, "miou_ms": None},
+            "classes": list(testing.classes),
+            "predictions": {"name": manifest.archive, "sha256": manifest.sha256, "images": manifest.images},
         }
 
     def _watch(self, phase: str) -> Callable[[int, int], None]:
         from segnext.train import Stopped
 
         def progress(done: int, total: int) -> None:
-            self._workspace.report(phase, done, total)
+            if self._world.first:
+                self._workspace.report(phase, done, total)
             if self._asked_to_stop():
                 raise Stopped(f"stopped in {phase}; the training is saved and the same command continues")
 
@@ -282,6 +375,7 @@ class _Job:
             **provenance(kind),
             "command": self._spec["command"],
             "device": torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu",
+            "processes": self._world.size,
             "threads": self._execution.threads,
             "precision": self._execution.precision,
             "compiled": self._execution.compile,
@@ -295,7 +389,7 @@ def _absolute(path: Path | None) -> str | None:
     return str(path.resolve()) if path else None
 
 
-def _data_facts(use: str, source: Source) -> dict[str, Any]:
+def _data_facts(use: str, source: Source | ClassFolderSource) -> dict[str, Any]:
     return {f"{use}_images": len(source), f"{use}_fingerprint": source.fingerprint()}
 
 
@@ -331,8 +425,10 @@ def _cause(error: Exception) -> str:
     return "code"
 
 
-def main(run_id: str) -> int:
-    """Work on the run until it is done, a signal asks to stop, or the process that started this one is gone."""
+def main(identifier: str) -> int:
+    """Work until it is done, a signal asks to stop, or the process that started this one is gone."""
+    from segnext.distributed import distributed
+
     stopping = False
     parent = os.getppid()
 
@@ -342,7 +438,9 @@ def main(run_id: str) -> int:
 
     for number in STOP_SIGNALS:
         signal.signal(number, stop)
-    return work(run_id, lambda: stopping or os.getppid() != parent)
+    device = Workspace(identifier).read_spec()["execution"]["device"]
+    with distributed(device) as world:
+        return work(identifier, lambda: stopping or os.getppid() != parent, world)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,14 @@ from segnext.config import (
     ClassificationTrain,
     Cost,
     Data,
+    Evaluation,
     Execution,
     Model,
     Platform,
     Run,
     Speed,
     Train,
+    Weights,
     canonical,
 )
 from studies.protocols import protocol
@@ -52,8 +54,8 @@ def changed(name: str, value: object) -> object:
         return special[value]
     if isinstance(value, tuple):
         return tuple(changed(name, item) for item in value)
-    if name == "accumulate":
-        return 4
+    if name in ("batch", "mixing", "accumulate"):  # each is a multiple of the next
+        return 4 * value
     return f"{value}x" if isinstance(value, str) else value + 1
 
 
@@ -137,9 +139,22 @@ def test_how_a_run_is_carried_out_is_in_no_id():
 
     collect(canonical(RUN))
     assert not names & used
-    in_a_run = {Run, Model, Data, Train, ClassificationData, ClassificationTrain, config.Size, Cost, Speed, Platform}
+    in_a_run = {
+        Run,
+        Model,
+        Data,
+        Train,
+        ClassificationData,
+        ClassificationTrain,
+        config.Size,
+        Cost,
+        Speed,
+        Platform,
+        Evaluation,
+        Weights,
+    }
     declared = {c for c in vars(config).values() if isinstance(c, type) and dataclasses.is_dataclass(c)}
-    assert declared == in_a_run | {Execution}, "a new dataclass must be in the id or in Execution"
+    assert declared == in_an_id | {Execution}, "a new dataclass must be in the id or in Execution"
 
 
 SPEED = Speed(Model("T"), 150, 512, 512, Platform("Example CPU", 16, "2.11.0"))
@@ -239,9 +254,20 @@ def test_impossible_recipes_are_refused_by_field(bad: dict):
         Train(**bad)
 
 
-def test_windows_without_a_stride_are_refused():
+@pytest.mark.parametrize("stride", [None, (768, 0), (768, 1025)])
+def test_windows_that_would_leave_pixels_out_are_refused(stride: tuple[int, int] | None):
     with pytest.raises(ValueError, match=r"Data\.stride"):
-        Data("cityscapes", 19, (2048, 1024), (1024, 1024), window=(1024, 1024))
+        Data("cityscapes", 19, (2048, 1024), (1024, 1024), window=(1024, 1024), stride=stride)
+
+
+def test_a_tests_id_says_which_weights_and_which_bases():
+    weights = Weights("t.pth", "0" * 64)
+    tests = [Evaluation(w, RUN.model, RUN.data, seed) for w in (RUN, weights) for seed in (0, 1)]
+    assert len({test.id for test in tests}) == 4
+    assert canonical(tests[0])["weights"] == RUN.id
+    assert canonical(tests[2])["weights"] == {"name": "t.pth", "sha256": "0" * 64}
+    other = dataclasses.replace(weights, sha256="1" * 64)
+    assert dataclasses.replace(tests[2], weights=other).id != tests[2].id
 
 
 def test_a_recipe_of_another_task_than_the_data_is_refused():

@@ -4,12 +4,17 @@ import dataclasses
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from layouts import NAMES, UNLABELLED, write
 from PIL import Image
 
 from segnext.config import Data
 from segnext.data import __main__ as command
-from segnext.data import open_split
+from segnext.data import cached, open_dataset, open_split
+from segnext.data.datasets import display_colours
+from segnext.data.diagnostic import SIDE
+from segnext.data.show import sheet
 
 SCENE = Data("diagnostic/scene", 7, (96, 96), (96, 96), generator="1")
 
@@ -22,7 +27,8 @@ def test_opening_needs_no_torch():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dataset": "ade20k"}, "Data.dataset: 'ade20k' is not readable yet; readable are camvid, diagnostic/<task>"),
+        ({"dataset": "ade2k"}, "Data.dataset: 'ade2k' is not a dataset .did you mean ade20k"),
+        ({"dataset": "imagenet1k"}, "Data.dataset: imagenet1k has no labels for each pixel"),
         ({"dataset": "diagnostic/maze"}, "Data.dataset: there is no diagnostic task 'maze'"),
         ({"generator": "0"}, "Data.generator: this code generates version '1' of diagnostic/scene, not '0'"),
         ({"classes": 11}, "Data.classes: 11, but diagnostic/scene has 7 classes"),
@@ -38,6 +44,20 @@ def test_an_unknown_split_is_refused_with_those_that_exist(dataset, tmp_path):
     data = dataclasses.replace(SCENE, dataset=dataset)
     with pytest.raises(ValueError, match=f"{dataset}: 'trian' is not one of its splits train, val"):
         open_split(data, "trian", tmp_path)
+
+
+def test_a_cache_keeps_no_more_than_its_limit():
+    source = open_split(SCENE, "val", None)
+    room = 2 * SIDE * SIDE * 4
+    kept = cached(source, limit=room + 1)
+    pairs = [kept.load(index) for index in (0, 1, 2)]
+    assert kept.load(0) is pairs[0]
+    assert kept.load(1) is pairs[1]
+    assert kept.load(2) is not pairs[2]
+    assert not kept.load(2)[0].flags.writeable  # whether kept or not, a writer is found out
+    for index, pair in enumerate(pairs):
+        np.testing.assert_array_equal(pair[0], source.load(index)[0])
+    assert (kept.labelled, len(kept), kept.fingerprint()) == (True, 200, source.fingerprint())
 
 
 def test_the_protocols_name_datasets_that_can_be_opened():
@@ -56,6 +76,28 @@ def test_show_draws_a_sheet(tmp_path, capsys):
         assert page.height > 2 * 2 * 96
 
 
+@pytest.mark.parametrize(("dataset", "split"), [(name, split) for name in NAMES for split in NAMES[name]])
+def test_show_draws_every_dataset(tmp_path, dataset, split):
+    write(tmp_path, dataset, split)
+    out = tmp_path / "sheet.png"
+    words = ["show", dataset.upper(), "--split", split, "--data-root", str(tmp_path), "--out", str(out)]
+    assert command.main([*words, "--columns", "2", "--rows", "1"]) == 0
+    colours = display_colours(dataset)
+    with Image.open(out) as page:
+        ignored = dataset in ("ade20k", "pascal_context") or (dataset, split) in UNLABELLED
+        zero = colours[15] if dataset == "coco_voc" else colours[0]  # COCO begins with the person
+        assert page.getpixel((8, 6 + 8 + 2)) == ((255, 255, 255) if ignored else zero)
+        seen = {colour for _, colour in page.getcolors(1 << 16)}
+    assert set(colours) <= seen  # in the legend at least
+
+
+def test_show_shrinks_large_pictures(tmp_path):
+    write(tmp_path, "cityscapes", "val", np.full((1024, 2048), 18, np.uint8))
+    page = sheet(open_dataset("cityscapes", "val", tmp_path), columns=2, rows=1, largest=512)
+    assert page.width == 2 * 512 + 3 * 6
+    assert page.getpixel((100, 6 + 256 + 100)) != (255, 255, 255)
+
+
 def test_show_explains_what_is_missing(tmp_path, capsys):
-    assert command.main(["show", "camvid", "--data-root", str(tmp_path)]) == 2
+    assert command.main(["show", "camvid", "--data-root", str(tmp_path)]) == 3
     assert f"error: camvid train: not found under {tmp_path}" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from segnext.config import Data
 from segnext.data import DataError
-from segnext.data.stream import stream
+from segnext.data.stream import Share, stream
 
 DATA = Data("diagnostic/scene", 2, scale=(24, 16), crop=(16, 24))
 
@@ -82,6 +82,34 @@ def test_workers_change_nothing(workers):
     alone = list(stream(DATA, Numbered(7), 3, 4, 5, 12))
     for before, after in zip(alone, stream(DATA, Numbered(7), 3, 4, 5, 12, workers=workers), strict=True):
         assert_equal(before, after)
+
+
+@untimed
+@given(st.integers(0, 2**40), st.integers(1, 9), st.integers(1, 3), st.integers(1, 4), st.integers(0, 4))
+def test_the_shares_of_any_number_of_processes_are_the_batch_of_one(seed, count, each, size, start):
+    batch = each * size
+    whole = list(stream(DATA, Numbered(count), seed, batch, start, 6))
+    shares = [stream(DATA, Numbered(count), seed, batch, start, 6, share=Share(rank, size)) for rank in range(size)]
+    for one, parts in zip(whole, zip(*shares, strict=True), strict=True):
+        assert {(part.iteration, len(part.samples)) for part in parts} == {(one.iteration, each)}
+        for name in ("samples", "images", "labels"):
+            assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(one, name))
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_workers_change_no_share():
+    alone = list(stream(DATA, Numbered(7), 3, 4, 5, 9, share=Share(1, 2)))
+    for before, after in zip(alone, stream(DATA, Numbered(7), 3, 4, 5, 9, 2, Share(1, 2)), strict=True):
+        assert_equal(before, after)
+
+
+@given(st.integers(1, 30), st.integers(1, 9))
+def test_shares_are_equal_or_refused(samples, size):
+    if samples % size:
+        with pytest.raises(ValueError, match=f"{samples} samples .* no {size} equal shares"):
+            Share(0, size).of(range(samples))
+    else:
+        assert [n for rank in range(size) for n in Share(rank, size).of(range(samples))] == list(range(samples))
 
 
 @untimed

@@ -1,9 +1,9 @@
 """Promises of `segnext.data.transforms`: the released pipeline, to one grey level.
 
-`fixtures/pipeline_*` hold values computed by the release itself (OpenCV, mmcv 1.7.2).
+`fixtures/pipeline_arrays.npz` holds values computed by the release itself (OpenCV, mmcv 1.7.2); its sizes are held in
+test_released_values.py.
 """
 
-import csv
 import dataclasses
 from pathlib import Path
 
@@ -41,27 +41,6 @@ def difference(ours, released):
     """Greatest difference in grey levels, and the share of values that differ."""
     gap = np.abs(ours.astype(int) - released.astype(int))
     return gap.max(), (gap > 0).mean()
-
-
-with (FIXTURES / "pipeline_sizes.csv").open() as file:
-    SIZES = [{name: int(value) for name, value in row.items()} for row in csv.DictReader(file)]
-
-
-@pytest.mark.parametrize("row", SIZES, ids=lambda row: "{width}x{height}-in-{scale_long}x{scale_short}".format(**row))
-def test_sizes_are_those_of_the_release(row):
-    scale = (row["scale_long"], row["scale_short"])
-    data = dataclasses.replace(DATA, scale=scale)
-    fitted = transforms.fitted_size(row["height"], row["width"], scale)
-    assert fitted == (row["fitted_height"], row["fitted_width"])
-    assert transforms.test_size(row["height"], row["width"], data) == (row["multiple_height"], row["multiple_width"])
-
-
-@pytest.mark.parametrize(
-    ("ratio", "size"),
-    [(0.5, (256, 352)), (0.75, (384, 512)), (1.0, (512, 704)), (1.25, (640, 864)), (1.75, (896, 1216))],
-)
-def test_multi_scale_sizes_are_those_of_the_release(ratio, size):
-    assert transforms.test_size(512, 683, dataclasses.replace(DATA, scale=(2048, 512)), ratio) == size
 
 
 @pytest.mark.parametrize("size", [(87, 131), (33, 50)])

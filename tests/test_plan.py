@@ -6,15 +6,18 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from segnext.config import Data, Model, Run
+from segnext.checkpoints import save_released
+from segnext.config import ClassificationData, ClassificationTrain, Data, Execution, Model, Run
+from segnext.model import MSCANClassifier, build_network
 from studies import protocols
 from studies.cluster import Outcome, _next, _upstream_failure, run_debug
 from studies.plan import Cell, evaluations, imports, plan, select
 from studies.protocols import PROTOCOLS, Protocol, Recipe, protocol, released_encoder
 from studies.store import Store
 from studies.study import studies, study
-from studies.weights import pretrained_file, weights_file
+from studies.weights import pretrained_file, sha256, weights_file
 from studies.worker import specification
 from studies.workspace import Workspace
 
@@ -158,11 +161,11 @@ class Silent:
     def ended(self, *arguments: object) -> None: ...
 
 
-def carried_out(cells: list[Cell], limit: int) -> dict[str, Outcome]:
-    from segnext.config import Execution
-
+def carried_out(
+    cells: list[Cell], limit: int | None = None, root: Path | None = None, pretrained: Path | None = None
+) -> dict[str, Outcome]:
     for cell in cells:
-        Workspace(cell.id).write_spec(specification(cell, limit, None, None, Execution(), "a test"))
+        Workspace(cell.id).write_spec(specification(cell, limit, root, pretrained, Execution(), "a test"))
     return run_debug(cells, Silent(), lambda: False)
 
 
@@ -186,6 +189,88 @@ def test_a_run_trains_on_from_the_weights_of_the_one_before_it(chained: Protocol
     assert first == run["metrics"]
     assert second["miou_ss"] is not None
     assert second != first
+
+
+@pytest.fixture
+def pretrained(monkeypatch: pytest.MonkeyPatch) -> Protocol:
+    """The paper's way from ImageNet to a table, as short and small as it can be."""
+    quick = protocol("quick").recipes["*"]
+    recipes = {
+        "imagenet1k": Recipe(
+            ClassificationData(classes=3, crop=(32, 32), test_resize=36),
+            ClassificationTrain(
+                iterations=3, batch=4, mixing=4, epoch_iterations=1, warmup_iterations=1, cooldown_iterations=0
+            ),
+        ),
+        "ade20k": dataclasses.replace(
+            quick,
+            data=dataclasses.replace(quick.data, test_scales=(0.5,)),
+            train=dataclasses.replace(quick.train, iterations=2),
+        ),
+    }
+    found = Protocol("pretrained", 1, "a test", "nothing", (0,), recipes, size="micro", pretraining="own")
+    monkeypatch.setitem(PROTOCOLS, found.name, found)
+    return found
+
+
+@pytest.fixture
+def imagenet(tmp_path: Path) -> Path:
+    """Three classes of three flat pictures in ImageNet's folders."""
+    for split in ("train", "val"):
+        for number, wnid in enumerate(("n01", "n02", "n03")):
+            folder = tmp_path / "imagenet" / split / wnid
+            folder.mkdir(parents=True)
+            for picture in range(3):
+                Image.new("RGB", (40, 36), (80 * number, 20 * picture, 90)).save(folder / f"{picture}.JPEG")
+    return tmp_path
+
+
+def test_pretraining_and_finetuning_are_two_runs_of_one_command(pretrained: Protocol, imagenet: Path):
+    cells = plan(select(["table6/full@0"], pretrained, None, None), pretrained, None, Store())
+    assert [cell.run.task for cell in cells] == ["classification", "segmentation"]
+    outcomes = carried_out(cells, root=imagenet)
+    assert [outcome.state for outcome in outcomes.values()] == ["done", "done"]
+    before, run = (Store().records[cell.id] for cell in cells)
+    assert 0 <= before["metrics"]["top1"] <= 100
+    assert before["provenance"]["data"]["train_images"] == 9
+    assert run["provenance"]["initial"] == {"name": cells[0].id, "sha256": before["weights"]["sha256"]}
+    done = {line["dataset"]: line for line in Store().table(study("table6")) if line["state"] == "done"}
+    assert done["imagenet1k"]["top1"] == before["metrics"]["top1"]
+    assert done["diagnostic/scene"]["upstream_run_id"] == cells[0].id
+
+
+def test_released_imagenet_weights_start_a_run_and_are_named_in_its_record(
+    pretrained: Protocol, imagenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    released = dataclasses.replace(pretrained, name="released", pretraining="released", size=None)
+    monkeypatch.setitem(PROTOCOLS, "released", released)
+    weights = tmp_path / "weights"
+    save_released(MSCANClassifier(Model("T")), weights / "mscan_t.pth")
+    cells = plan(select(["table7/c@0"], released, None, None), released, 1, Store())
+    assert [cell.run.init for cell in cells] == ["released/mscan_t"]
+    assert [outcome.state for outcome in carried_out(cells, 1, pretrained=weights).values()] == ["done"]
+    initial = Store().records[cells[0].id]["provenance"]["initial"]
+    assert initial == {"name": "mscan_t.pth", "sha256": sha256(weights / "mscan_t.pth")}
+
+
+def test_weights_of_elsewhere_are_imported_and_never_among_the_runs(tmp_path: Path):
+    quick = protocol("quick")
+    chosen = select(["table7/c"], quick, None, None)
+    model = build_network(quick.model(study("table7").row("c")), 7)
+    save_released(model, tmp_path / "c_diagnostic_scene.pth")
+    cells = imports(chosen, quick, Store(), tmp_path, [0])
+    assert [outcome.state for outcome in carried_out(cells).values()] == ["done"]
+    lines = [line for line in Store().table(study("table7")) if line["protocol"] == "quick"]
+    imported = [line for line in lines if line["state"] == "imported"]
+    assert [(line["row"], line["seed"], line["run_id"]) for line in imported] == [("c", None, cells[0].id)]
+    assert imported[0]["miou_ss"] is not None
+    assert {line["state"] for line in lines} == {"imported", "pending"}
+    assert [cell.state for cell in imports(chosen, quick, Store(), tmp_path, [0])] == ["done"]
+    record = Store().records[cells[0].id]
+    assert record["config"]["weights"] == {
+        "name": "c_diagnostic_scene.pth",
+        "sha256": sha256(tmp_path / "c_diagnostic_scene.pth"),
+    }
 
 
 def test_a_run_whose_upstream_failed_does_not_start(chained: Protocol):

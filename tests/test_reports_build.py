@@ -1,8 +1,6 @@
 """The report as a whole: from fabricated records to every file it writes."""
 
-import csv
 import dataclasses
-import html.parser
 import json
 import re
 import subprocess
@@ -10,86 +8,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from reporting import PROVENANCE, Page, add_cost, add_curve, add_run, fabricate, lines_of, render
 
 from reports import build, evidence
 from reports.latex import escape, latex
 from reports.table import Cell, Column, Line, Table, number
 from segnext.config import canonical
-from segnext.files import write_atomically
 from studies import study as study_module
 from studies.protocols import PROTOCOLS
 from studies.store import REPOSITORY, Store, row_cost
-from studies.study import Claim, Reported, Row, Study
+from studies.study import Claim, Reported
 from studies.tables.table7 import STUDY
-
-PROVENANCE = {
-    "command": "python -m studies.run table7",
-    "commit": "0123456789abcdef0123456789abcdef01234567",
-    "dirty": False,
-    "code": "abcdef012345",
-    "python": "3.11.2",
-    "packages": {"torch": "2.11.0", "numpy": "2.4.0"},
-    "device": "cpu",
-    "processor": "Example CPU <2 GHz>",
-    "threads": 1,
-    "started": "2026-01-01T00:00:00Z",
-    "finished": "2026-01-01T00:01:30Z",
-    "attempts": 1,
-}
-COSTS = {"a": (4_225_366, 9.97), "b": (4_206_070, 4.9), "c": (4_263_414, 6.5929), "c-stage1": (4_271_606, 12.09)}
-OFFSETS = {"a": -0.9, "b": -4.0, "c": 0.0, "c-stage1": -0.1}
-
-
-def add_cost(store: Store, study: Study, row: Row) -> None:
-    cost = row_cost(study.panel(), row)
-    parameters, gmacs = COSTS[row.slug]
-    measured = {"params": parameters, "gmacs": gmacs, "gmacs_fvcore": gmacs + 0.0148}
-    store.add({"id": cost.id, "kind": "cost", "config": canonical(cost), **measured, "provenance": PROVENANCE})
-
-
-def add_run(
-    store: Store, study: Study, row: Row, protocol: str, seed: int, miou: float, length: int | None = None
-) -> str:
-    run = PROTOCOLS[protocol].run(study.panel(), row, seed, length)
-    record = {
-        "id": run.id,
-        "kind": "run",
-        "config": canonical(run),
-        "metrics": {"miou_ss": miou, "miou_ms": miou + 1.1, "pixel_accuracy": 80.0, "iou": [50.0, None]},
-        "classes": ["road", "sky"],
-        "trained": {"params": 101_234, "gmacs": 0.01, "gmacs_fvcore": 0.01, "height": 96, "width": 96},
-        "training": {"iterations": 400, "seconds": 90.5, "images_per_second": 70.0, "final_loss": 0.4},
-        "provenance": {**PROVENANCE, "data": {"fingerprint": "f00d"}},
-    }
-    store.add(record)
-    return run.id
-
-
-def add_curve(store: Store, identifier: str, lines: int = 40) -> None:
-    rows = [f"{10 * i},{2.0 / i + 0.01 * (int(identifier, 16) % 7)},0.001,70.5" for i in range(1, lines + 1)]
-    content = "\n".join(["iteration,loss,learning_rate,images_per_second", *rows]) + "\n"
-    write_atomically(store.folder / "curves" / f"{identifier}.csv", content)
-
-
-def fabricate(
-    folder: Path,
-    study: Study = STUDY,
-    *,
-    protocol: str = "quick",
-    seeds: int = 3,
-    level: float = 41.1,
-    curves: bool = False,
-) -> Store:
-    """Costs, and `seeds` runs of every row under a protocol; deterministic."""
-    store = Store(folder)
-    for row in study.trained:
-        add_cost(store, study, row)
-        for seed in range(seeds):
-            wobble = 0.3 * ((seed * 7 + len(row.slug)) % 3 - 1)
-            identifier = add_run(store, study, row, protocol, seed, level + OFFSETS[row.slug] + wobble)
-            if curves:
-                add_curve(store, identifier)
-    return store
 
 
 @pytest.fixture
@@ -103,15 +32,6 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
-def render(out: Path, *studies: str) -> dict[str, bytes]:
-    assert build.main([*studies, "--out", str(out)]) == 0
-    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
-
-
-def lines_of(files: dict[str, bytes], name: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(files[name].decode().splitlines()))
-
-
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
     """A report on three seeds under `quick`, two under `paper`, drawn once for every test that only reads."""
@@ -121,41 +41,6 @@ def rendered(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
         fabricate(folder / "results", curves=True)
         fabricate(folder / "results", protocol="paper", seeds=2)
         return folder / "out", render(folder / "out")
-
-
-class Page(html.parser.HTMLParser):
-    """What a browser would find: ids, links, tables; unbalanced tags are an error."""
-
-    VOID = frozenset({"meta", "link", "br", "img", "path", "use", "rect", "circle"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        self.attributes.append((tag, found))
-        if "id" in found:
-            self.ids.append(found["id"])
-        if tag == "a":
-            self.links.append(found["href"])
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        if tag not in self.VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
 
 
 def test_imports_no_torch():
@@ -171,9 +56,10 @@ def test_unknown_study_exits_2_with_the_nearest_name(results, out, capsys):
 
 def test_nothing_measured_renders_pending(results, out):
     files = render(out, "table7")
-    whole = {f"costs-not-reproduced.{ending}" for ending in ("md", "tex", "csv")}
-    own = {"table7.md", "table7.tex", "table7.csv", "table7-claims.csv"}
-    assert set(files) == {"index.html", *own, *whole}
+    tables = {
+        f"{name}.{e}" for name in ("table7", "costs-not-reproduced", "appendix_table1") for e in ("md", "tex", "csv")
+    }
+    assert set(files) == {"index.html", "table7-claims.csv", "recipes.csv", *tables}
     assert b"0 of 12 runs finished" in files["index.html"]
     assert {line["protocol"] for line in lines_of(files, "table7.csv")} == {"paper"}
     assert {line["miou_ss_verdict"] for line in lines_of(files, "table7.csv")} == {"pending"}
@@ -183,7 +69,7 @@ def test_nothing_measured_renders_pending(results, out):
 
 def test_paper_protocol_is_held_against_printed_values(results, out):
     fabricate(results, protocol="paper")
-    rows = {line["row"]: line for line in lines_of(render(out), "table7.csv")}
+    rows = {line["row"]: line for line in lines_of(render(out, "table7"), "table7.csv")}
     assert rows["c"]["miou_ss_verdict"] == "reproduced"
     assert rows["b"]["miou_ss_verdict"] == "above"  # 37.1 against the misprinted 30.9
     assert float(rows["c"]["miou_ss_difference"]) == pytest.approx(0.0)
@@ -209,7 +95,7 @@ def test_other_protocols_are_never_held_against_printed_values(rendered):
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_few_seeds_make_no_claim(results, out, seeds):
     fabricate(results, protocol="paper", seeds=seeds)
-    files = render(out)
+    files = render(out, "table7")
     assert {line["miou_ss_verdict"] for line in lines_of(files, "table7.csv")} == {"few seeds"}
     accuracies = [line for line in lines_of(files, "table7-claims.csv") if line["metric"] != "gflops"]
     assert {line["verdict"] for line in accuracies} == {"few seeds"}
@@ -219,7 +105,7 @@ def test_few_seeds_make_no_claim(results, out, seeds):
 def test_lengths_are_never_pooled_and_a_cut_paper_run_is_not_compared(results, out):
     store = fabricate(results, protocol="paper", seeds=1)
     add_run(store, STUDY, STUDY.row("c"), "paper", 0, 3.0, length=50)
-    files = render(out)
+    files = render(out, "table7")
     rows = {(line["row"], line["iterations"]): line for line in lines_of(files, "table7.csv")}
     assert rows["c", "50"]["miou_ss_mean"] == "3.0"
     assert rows["c", "50"]["miou_ss_verdict"] == ""
@@ -232,7 +118,7 @@ def test_lengths_are_never_pooled_and_a_cut_paper_run_is_not_compared(results, o
 def test_partial_rows_render(results, out):
     store = fabricate(results, seeds=1)
     add_run(store, STUDY, STUDY.row("c"), "quick", 1, 40.0)
-    files = render(out)
+    files = render(out, "table7")
     assert "5 of 12 runs finished" in files["table7.md"].decode()
 
 
@@ -292,10 +178,10 @@ def test_declared_words_are_escaped_everywhere(results, out, monkeypatch):
 
 def test_a_damaged_record_exits_1_and_leaves_what_was_there(results, out, capsys):
     store = fabricate(results)
-    before = render(out)
+    before = render(out, "table7")
     path = next((store.folder / "records").glob("*.json"))
     path.write_text(json.dumps({**json.loads(path.read_text()), "config": {}}))
-    assert build.main(["--out", str(out)]) == 1
+    assert build.main(["table7", "--out", str(out)]) == 1
     assert path.name in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in sorted(out.iterdir())} == before
 
@@ -305,7 +191,7 @@ def test_a_damaged_curve_is_named(results, out, capsys, content):
     store = fabricate(results, seeds=1, curves=True)
     path = next((store.folder / "curves").glob("*.csv"))
     path.write_text(content)
-    assert build.main(["--out", str(out)]) == 1
+    assert build.main(["table7", "--out", str(out)]) == 1
     assert path.name in capsys.readouterr().err
     assert not out.exists()
 
@@ -315,7 +201,7 @@ def test_long_curves_are_thinned_and_empty_ones_left_out(results, out):
     first, second, *_ = sorted((store.folder / "curves").glob("*.csv"))
     add_curve(store, first.stem, lines=5000)
     second.write_text(first.read_text().splitlines()[0] + "\n")
-    curves = lines_of(render(out), "table7-quick-loss.csv")
+    curves = lines_of(render(out, "table7"), "table7-quick-loss.csv")
     assert len(curves) <= 6 * 40 + 300
     assert len({(line["row"], line["seed"]) for line in curves}) == 7
 
@@ -323,7 +209,7 @@ def test_long_curves_are_thinned_and_empty_ones_left_out(results, out):
 def test_a_mark_is_shown_beside_its_number(results, out, monkeypatch):
     fabricate(results, seeds=1)
     monkeypatch.setattr(evidence, "marks", lambda record: ("stale code",))
-    assert '<em class="mark">stale code</em>' in render(out)["index.html"].decode()
+    assert '<em class="mark">stale code</em>' in render(out, "table7")["index.html"].decode()
 
 
 def test_latex_is_balanced_and_plain_ascii(rendered):
@@ -382,7 +268,7 @@ def test_terminal_says_what_was_written_relative_to_here(results, out, capsys, m
     render(Path("out"), "table7")
     text = capsys.readouterr().out
     assert "wrote out/index.html" in text
-    assert "wrote out/{table7,costs-not-reproduced}.{csv,md,tex}" in text
+    assert "wrote out/{table7,costs-not-reproduced,appendix_table1}.{csv,md,tex}" in text
     assert "derived results/{table1,table2," in text
     assert "✓ supported" in text
     render(Path("out"))
@@ -450,7 +336,7 @@ def test_a_table_about_several_datasets_has_a_block_for_each(results, out):
     page = Page(files["index.html"].decode())
     assert {"table9-ade20k-costs", "table9-cityscapes-costs", "table9-paper-cityscapes"} <= set(page.ids)
     assert {"table6-imagenet1k-costs", "table6-paper-imagenet1k", "table6-paper-ade20k"} <= set(page.ids)
-    assert "no recipe for ImageNet-1K yet" in files["index.html"].decode()
+    assert "<summary>Protocol paper on ImageNet-1K: 0 of 18 runs finished</summary>" in files["index.html"].decode()
 
 
 def test_what_the_paper_prints_elsewhere_stands_beside_the_printed_value(results, out):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_reports_build import PROVENANCE, Page
+from reporting import PROVENANCE, Page
 
 from reports import build, verdicts
 from segnext.config import Platform, canonical

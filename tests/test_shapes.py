@@ -20,6 +20,7 @@ from segnext import Model, MSCANClassifier, SegNeXt
 from segnext.context import EMA, CrissCross, MSCAHead, NonLocal, context_module
 from segnext.convnext import ConvNeXt
 from segnext.decoder import Decoder, HamDecoder, MLPDecoder, resize
+from segnext.distributed import GlobalBatchNorm2d
 from segnext.ham import NMF, Hamburger
 from segnext.msca import LKA, MSCA
 from segnext.mscan import MSCAN, Attention, Block, ChannelNorm, FeedForward, Stage
@@ -65,6 +66,7 @@ CASES: dict[Any, tuple[Callable[[], Callable[..., Any]], dict[str, Any]]] = {
     EMA: (lambda: EMA(C, nn.GroupNorm(32, C)), {}),
     EMA.reconstruct: (lambda: EMA(C, nn.GroupNorm(32, C)).reconstruct, {}),
     MSCAHead: (lambda: MSCAHead(C), {}),
+    GlobalBatchNorm2d: (lambda: GlobalBatchNorm2d(C), {}),
     context_module: (lambda: context_module(C, MICRO), {}),
     resize: (lambda: lambda x: resize(x, NUMBERS["size"]), {}),
     HamDecoder: (lambda: listed(HamDecoder(MICRO, 5, 0.1)), widths(MICRO)),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import golden
@@ -17,9 +19,12 @@ from hypothesis import strategies as st
 from segnext import Data, Execution, Model, Run, SegNeXt, Train
 from segnext.checkpoints import load_released, to_released
 from segnext.data import cached, open_split
+from segnext.data.stream import stream
 from segnext.ham import NMF
+from segnext.model import MSCANClassifier
 from segnext.resume import load_state, save_state
 from segnext.segmentation import learning_rate, parameter_groups, segmentation_loss
+from segnext.stochastic import set_numbers
 from segnext.train import Diverged, Stopped, build, train
 
 GOLDEN = FIXTURES / "golden"
@@ -131,17 +136,32 @@ def test_stopping_and_continuing_ends_with_the_same_bits(source, tmp_path: Path)
     assert all(torch.equal(whole[key], stopped[key]) for key in whole)
 
 
-def test_a_damaged_newest_state_falls_back_to_the_one_before(source, tmp_path: Path):
+def flipped(content: bytes) -> bytes:
+    damaged = bytearray(content)
+    damaged[len(damaged) // 2] ^= 1
+    return bytes(damaged)
+
+
+@pytest.mark.parametrize("damage", [flipped, lambda content: content[: len(content) // 2], lambda content: b""])
+@pytest.mark.parametrize("both", [False, True])
+def test_a_damaged_state_is_passed_over_in_the_log_and_changes_nothing(
+    damage: Callable[[bytes], bytes], both: bool, source, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     whole = final_state(RUN, source, tmp_path / "whole")
     with pytest.raises(Stopped):
         train(RUN, source, tmp_path / "cut", Execution(checkpoint_interval=2), stop=stop_after(5))
     older, newest = sorted((tmp_path / "cut").glob("*.pt"))
-    content = bytearray(newest.read_bytes())
-    content[len(content) // 2] ^= 1
-    newest.write_bytes(content)
+    for path in [older, newest] if both else [newest]:
+        path.write_bytes(damage(path.read_bytes()))
     state = load_state(tmp_path / "cut")
-    assert state is not None
-    assert state["iteration"] == int(older.name[:8]) == 4
+    told = [f"{path} is damaged and passed over" for path in ([newest, older] if both else [newest])]
+    if both:
+        assert state is None
+        told.append(f"no state in {tmp_path / 'cut'} is undamaged: the run starts again from its beginning")
+    else:
+        assert state is not None
+        assert state["iteration"] == int(older.name[:8]) == 4
+    assert [record.message for record in caplog.records] == told
     again = final_state(RUN, source, tmp_path / "cut")
     assert all(torch.equal(whole[key], again[key]) for key in whole)
 
@@ -176,6 +196,95 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(so
     assert state["iteration"] >= 1
 
 
-def test_starting_from_something_that_cannot_be_loaded_is_an_error_not_a_start_from_scratch():
-    with pytest.raises(ValueError, match="imagenet1k"):
-        build(dataclasses.replace(RUN, init="imagenet1k"))
+def test_a_batch_in_parts_steps_along_the_mean_of_their_gradients(source, tmp_path: Path):
+    settings = Train(iterations=2, batch=6, accumulate=3, warmup_iterations=0)
+    run = dataclasses.replace(RUN, train=settings)
+    model, _ = train(run, source, tmp_path, Execution())
+    expected = build(run).train()
+    optimiser = torch.optim.AdamW(parameter_groups(expected, settings), fused=True)
+    parts = stream(DATA, source, run.seed, 2, 0, 6)
+    for iteration in range(2):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(settings, iteration) * group["factor"]
+        optimiser.zero_grad()
+        for part in itertools.islice(parts, 3):
+            set_numbers(expected, run.seed, part.samples.tolist())
+            (segmentation_loss(expected.logits(part.images), part.labels) / 3).backward()
+        optimiser.step()
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_trains_alike_and_continues_to_the_same_bits(precision: str, source, tmp_path: Path):
+    losses: dict[str, list[float]] = {"float32": [], precision: []}
+    ends = []
+    for name, told in losses.items():
+        model, _ = train(
+            RUN, source, tmp_path / name, Execution(precision=name), on_step=lambda step, to=told: to.append(step.loss)
+        )
+        ends.append(model.state_dict())
+    assert losses[precision] != losses["float32"]
+    assert losses[precision] == pytest.approx(losses["float32"], rel=0.02)
+    assert {tensor.dtype for tensor in ends[1].values()} == {torch.float32, torch.int64}
+    execution = Execution(precision=precision)
+    with pytest.raises(Stopped):
+        train(RUN, source, tmp_path / "stopped", execution, stop=stop_after(3))
+    state = load_state(tmp_path / "stopped")
+    assert state is not None
+    assert ("scale" in state["scaler"]) == (precision == "float16")
+    model, _ = train(RUN, source, tmp_path / "stopped", execution)
+    assert all(torch.equal(tensor, ends[1][key]) for key, tensor in model.state_dict().items())
+
+
+FROM_UPSTREAM = dataclasses.replace(RUN, init="upstream")
+
+
+def equal(key: str, one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    return torch.equal(to_released(one)[key], to_released(other)[key])
+
+
+def test_a_run_starts_from_the_encoder_of_a_classification_run():
+    upstream = MSCANClassifier(RUN.model, 5)
+    network, scratch = build(FROM_UPSTREAM, to_released(upstream)), build(RUN)
+    assert isinstance(network, SegNeXt)
+    assert all(
+        torch.equal(a, b) for a, b in zip(network.encoder.parameters(), upstream.encoder.parameters(), strict=True)
+    )
+    assert all(equal(key, network, scratch) for key in to_released(network) if key.startswith("decode_head."))
+
+
+@pytest.mark.parametrize("classes", [7, 3])
+def test_a_run_starts_from_a_segmentation_run_but_for_scores_of_other_classes(classes: int):
+    torch.manual_seed(1)
+    upstream = SegNeXt(RUN.model, classes)
+    network, scratch = build(FROM_UPSTREAM, to_released(upstream)), build(RUN)
+    for key in to_released(network):
+        scores = key.startswith("decode_head.conv_seg.")
+        assert equal(key, network, scratch if scores and classes != 7 else upstream), key
+
+
+def test_weights_that_do_not_fit_are_an_error_that_lists_them_all():
+    given = to_released(SegNeXt(RUN.model, 3))
+    given["decode_head.stranger"] = torch.zeros(1)
+    del given["backbone.norm1.weight"]
+    given["decode_head.squeeze.conv.weight"] = torch.zeros(2)
+    with pytest.raises(ValueError, match="upstream: these keys do not fit") as error:
+        build(FROM_UPSTREAM, given)
+    for word in ("missing: backbone.norm1.weight", "unknown: decode_head.stranger", "shape of decode_head.squeeze"):
+        assert word in str(error.value)
+    assert "conv_seg" not in str(error.value)
+
+
+def test_weights_and_their_name_come_together_or_not_at_all():
+    with pytest.raises(ValueError, match="starts from 'upstream', but its weights are not here"):
+        build(FROM_UPSTREAM)
+    with pytest.raises(ValueError, match=r"Run\.init is None"):
+        build(RUN, to_released(build(RUN)))
+
+
+def test_a_training_starts_from_the_weights_it_is_given(source, tmp_path: Path):
+    start = to_released(SegNeXt(RUN.model, 7))
+    wanted = dataclasses.replace(FROM_UPSTREAM, train=Train(iterations=1, batch=2, learning_rate=1e-12))
+    model, _ = train(wanted, source, tmp_path, Execution(), initial=start)
+    key = "backbone.block1.0.mlp.fc1.weight"
+    torch.testing.assert_close(to_released(model)[key], start[key])

@@ -7,16 +7,17 @@ checking a data folder before a run is instant; `segnext.data.transforms` and `s
 from __future__ import annotations
 
 from pathlib import Path
+from typing import overload
 
-from segnext.config import Data
-from segnext.data.camvid import CAMVID
+from segnext.config import ClassificationData, Data
+from segnext.data.datasets import DATASETS, IMAGENET, unknown_dataset
 from segnext.data.diagnostic import GeneratedSource
 from segnext.data.folders import FolderSource
-from segnext.data.source import DataError, Source, cached
+from segnext.data.imagenet import ClassFolderSource
+from segnext.data.source import DataError, DataNotFoundError, Source, cached
 
-__all__ = ["DataError", "Source", "cached", "open_dataset", "open_split"]
+__all__ = ["ClassFolderSource", "DataError", "DataNotFoundError", "Source", "cached", "open_dataset", "open_split"]
 
-_FOLDERS = {dataset.name: dataset for dataset in (CAMVID,)}
 _GENERATED = "diagnostic/"
 
 
@@ -26,19 +27,30 @@ def open_dataset(dataset: str, split: str, root: Path | None = None, generator: 
     Raises `ValueError` for a dataset, split or generator version that this code cannot read, and `DataError` where the
     files under `root` are missing or do not match.
     """
-    if dataset in _FOLDERS:
-        return FolderSource(_FOLDERS[dataset], split, root)
+    if dataset in DATASETS:
+        return FolderSource(DATASETS[dataset], split, root)
     if dataset.startswith(_GENERATED):
         return GeneratedSource(dataset.removeprefix(_GENERATED), split, generator)
-    readable = ", ".join([*_FOLDERS, f"{_GENERATED}<task>"])
-    raise ValueError(f"Data.dataset: {dataset!r} is not readable yet; readable are {readable}")
+    if dataset == IMAGENET:
+        raise ValueError(f"Data.dataset: {dataset} has no labels for each pixel; segnext.data.imagenet reads it")
+    raise ValueError(f"Data.dataset: {unknown_dataset(dataset)}")
 
 
-def open_split(data: Data, split: str, root: Path | None) -> Source:
+@overload
+def open_split(data: Data, split: str, root: Path | None) -> Source: ...
+
+
+@overload
+def open_split(data: ClassificationData, split: str, root: Path | None) -> ClassFolderSource: ...
+
+
+def open_split(data: Data | ClassificationData, split: str, root: Path | None) -> Source | ClassFolderSource:
     """The source of one split of `data.dataset`, read from under `root`; generated datasets need no root.
 
     Raises what `open_dataset` raises, and `ValueError` where `data.classes` is not the dataset's number of classes.
     """
+    if isinstance(data, ClassificationData):
+        return ClassFolderSource(data, split, root)
     source = open_dataset(data.dataset, split, root, data.generator)
     if data.classes != len(source.classes):
         raise ValueError(f"Data.classes: {data.classes}, but {data.dataset} has {len(source.classes)} classes")

@@ -1,78 +1,154 @@
-"""`python -m segnext.data show DATASET --out sheet.png`: a picture of a dataset, every image above its label."""
+"""`python -m segnext.data show | check | convert DATASET`: look at a dataset, validate it, prepare its labels."""
 
 from __future__ import annotations
 
 import argparse
-import colorsys
+import os
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageDraw
+from segnext.data import DataNotFoundError, convert, open_dataset
+from segnext.data.check import Report, available_processes, check, imagenet
+from segnext.data.datasets import DATASETS, IMAGENET, dataset_name, display_colours
+from segnext.data.show import sheet
+from segnext.data.source import IGNORE
 
-from segnext.data import Source, open_dataset
-from segnext.data.source import IGNORE, Pixels
+FINE, PROBLEMS, USAGE, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
 
-_GAP = 6  # pixels between pictures
-_LINE = 16  # pixels of a legend's line
-_GOLDEN = 0.618034  # steps of this part of the colour circle keep neighbouring classes apart
-
-
-def palette(classes: int) -> Pixels:
-    """A display colour for every label value: uint8 (256, 3); class 0 is grey, ignored pixels are white."""
-    colours = np.zeros((256, 3), dtype=np.uint8)
-    for label in range(1, classes):
-        hue, brightness = (label * _GOLDEN) % 1, (0.95, 0.7)[label % 2]
-        colours[label] = [int(255 * channel) for channel in colorsys.hsv_to_rgb(hue, 0.7, brightness)]
-    colours[0] = 60
-    colours[IGNORE] = 255
-    return colours
-
-
-def sheet(source: Source, columns: int, rows: int, magnify: int = 1) -> Image.Image:
-    """The first columns x rows images, each above its coloured label, with a legend of the classes."""
-    colours = palette(len(source.classes))
-    count = min(columns * rows, len(source))
-    pairs = [source.load(index) for index in range(count)]
-    height = magnify * max(label.shape[0] for _, label in pairs)
-    width = magnify * max(label.shape[1] for _, label in pairs)
-    down, across = 2 * height + 2 * _GAP, width + _GAP
-    legend = _LINE * len(source.classes)
-    page = Image.new("RGB", (columns * across + _GAP, -(-count // columns) * down + 2 * _GAP + legend), "white")
-    for position, (image, label) in enumerate(pairs):
-        left, top = _GAP + (position % columns) * across, _GAP + (position // columns) * down
-        size = (magnify * label.shape[1], magnify * label.shape[0])
-        for picture, shift in ((image, 0), (colours[label], height)):
-            page.paste(Image.fromarray(picture).resize(size, Image.Resampling.NEAREST), (left, top + shift))
-    draw = ImageDraw.Draw(page)
-    for number, name in enumerate(source.classes):
-        top = page.height - _GAP - legend + _LINE * number
-        draw.rectangle((_GAP, top, _GAP + 12, top + 12), fill=tuple(colours[number].tolist()))
-        draw.text((_GAP + 20, top), f"{number}  {name}", fill="black")
-    return page
+_SHOWN = 5  # problems of a kind that are listed without --all
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m segnext.data", description="Look at a dataset.")
+    options = _parser().parse_args(arguments)
+    if options.verb == "convert":
+        return convert.main(options)
+    options.data_root = options.data_root or (Path(root) if (root := os.environ.get("SEGNEXT_DATA")) else None)
+    try:
+        if not options.dataset.startswith("diagnostic/"):
+            options.dataset = dataset_name(options.dataset)
+        return _show(options) if options.verb == "show" else _check(options)
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenProcessPool:
+        print("error: a reading process was killed, for want of memory perhaps; try fewer --processes", file=sys.stderr)
+        return PROBLEMS
+    except BrokenPipeError:  # who reads has seen enough, `| head` say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FINE
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return PROBLEMS
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return NOT_FOUND if isinstance(error, DataNotFoundError) else USAGE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m segnext.data", description="Look at a dataset, or validate it.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     show = verbs.add_parser("show", help="write a picture of a split: every image above its label")
-    show.add_argument("dataset", help="camvid, or diagnostic/<task>")
     show.add_argument("--split", default="train")
-    show.add_argument("--data-root", type=Path, help="the folder that holds the dataset; generated ones need none")
     show.add_argument("--out", type=Path, default=Path("sheet.png"))
     show.add_argument("--columns", type=int, default=6)
     show.add_argument("--rows", type=int, default=3)
     show.add_argument("--magnify", type=int, default=1, help="screen pixels for each pixel")
-    chosen = parser.parse_args(arguments)
-    try:
-        source = open_dataset(chosen.dataset, chosen.split, chosen.data_root)
-        sheet(source, chosen.columns, chosen.rows, chosen.magnify).save(chosen.out)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{chosen.out}: {chosen.dataset} {chosen.split}, {len(source)} images, fingerprint {source.fingerprint()}")
-    return 0
+    count = verbs.add_parser(
+        "check",
+        help="count and validate the files of a dataset",
+        description="Counts and reads every file. Exit status: 0 fine, 1 problems, 2 usage, 3 not found.",
+    )
+    count.add_argument("--split", action="append", default=[], help="this split alone; may be given more than once")
+    count.add_argument(
+        "--processes",
+        type=int,
+        default=available_processes(),
+        metavar="N",
+        help="that read (default: the usable cores)",
+    )
+    count.add_argument("--names-only", action="store_true", help="count and pair files without reading them")
+    count.add_argument("--all", action="store_true", help="list every problem, not the first of each kind")
+    prepare = verbs.add_parser("convert", help="make the labels that training reads from a dataset's originals")
+    convert.add_arguments(prepare)
+    for verb, more in ((show, ", diagnostic/<task>"), (count, f", {IMAGENET}")):
+        verb.add_argument("dataset", help=", ".join(DATASETS) + more)
+        verb.add_argument("--data-root", type=Path, metavar="DIR", help="the dataset's folder, or one that holds it")
+    return parser
+
+
+def _show(options: argparse.Namespace) -> int:
+    source = open_dataset(options.dataset, options.split, options.data_root)
+    sheet(source, options.columns, options.rows, options.magnify, display_colours(options.dataset)).save(options.out)
+    title = f"{options.out}: {options.dataset} {options.split}"
+    print(f"{title}, {len(source)} images, fingerprint {source.fingerprint()}")
+    return FINE
+
+
+def _check(options: argparse.Namespace) -> int:
+    if options.processes < 1:
+        raise ValueError(f"--processes: {options.processes} is not positive")
+    if options.dataset != IMAGENET and options.dataset not in DATASETS:
+        raise ValueError(f"{options.dataset} is generated: there are no files to check")
+    dataset = imagenet() if options.dataset == IMAGENET else DATASETS[options.dataset]
+    reports, absent = check(
+        dataset, options.data_root, options.split, processes=options.processes, names_only=options.names_only
+    )
+    if not reports:
+        print(f"error: {next(iter(absent.values()))}", file=sys.stderr)
+        return NOT_FOUND
+    print(f"{dataset.name} in {reports[0].folder}\n")
+    _print_counts(reports)
+    if not options.names_only:
+        _print_classes(dataset.classes, reports)
+    count = sum(_print_problems(report, options.all) for report in reports)
+    needed = [split for split in absent if split in options.split or _is_labelled(dataset.name, split)]
+    for split, why in absent.items():
+        print(f"\n{split} is not there{'' if split in needed else ' (only its test server needs it)'}: {why}")
+    print(f"\n{count + len(needed)} problems" if count or needed else "\nno problems")
+    return PROBLEMS if count or needed else FINE
+
+
+def _is_labelled(name: str, split: str) -> bool:
+    layouts = DATASETS[name].splits[split].layouts if name in DATASETS else ()
+    return name == IMAGENET or not layouts or any(layout.labels for layout in layouts)
+
+
+def _print_counts(reports: list[Report]) -> None:
+    print(f"{'split':<10}{'images':>10}{'labels':>10}{'expected':>10}  fingerprint")
+    for report in reports:
+        expected = report.declared.frames or "-"
+        labels = report.labels if report.labelled else "-"
+        paper = f" (the paper says {report.declared.paper})" if report.declared.paper else ""
+        fingerprint = report.fingerprint or "none: it cannot be opened as it is"
+        print(f"{report.split:<10}{report.images:>10}{labels:>10}{expected:>10}  {fingerprint}{paper}")
+
+
+def _print_classes(classes: tuple[str, ...], reports: list[Report]) -> None:
+    """A line for each class: percent of the pixels that are not ignored, and their number."""
+    shown = [report for report in reports if report.findings.pixels.any()]
+    if not shown:
+        return
+    print(f"\n{'pixels of each class, % of those not ignored':<44}" + "".join(f"{r.split:>28}" for r in shown))
+    for label, name in [*enumerate(classes), (IGNORE, "ignored, % of all")]:
+        line = f"{label:>4}  {name:<38}"
+        for report in shown:
+            pixels = report.findings.pixels
+            of = pixels.sum() if label == IGNORE else pixels[:IGNORE].sum()
+            line += f"{100 * pixels[label] / max(of, 1):>11.4f} %{pixels[label]:>15}"
+        print(line)
+
+
+def _print_problems(report: Report, every: bool) -> int:
+    """Lists what is wrong with a split, and returns how many problems that are."""
+    for kind, messages in report.findings.problems.items():
+        shown = messages if every else messages[:_SHOWN]
+        print(f"\n{report.split}: {len(messages)} {kind}")
+        print("\n".join(f"  {message}" for message in shown))
+        if len(shown) < len(messages):
+            print(f"  and {len(messages) - len(shown)} more (--all lists them)")
+    return sum(map(len, report.findings.problems.values()))
 
 
 if __name__ == "__main__":

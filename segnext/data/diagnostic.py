@@ -78,6 +78,7 @@ class GeneratedSource:
                 f"Data.generator: this code generates version {VERSION!r} of diagnostic/{task}, not {version!r}"
             )
         self.classes = CLASSES
+        self.labelled = True
         self._identity = f"diagnostic/{task} {VERSION} {split}"
         self._split = split
 

@@ -6,29 +6,51 @@ import os
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from segnext.config import digest
-from segnext.data.source import DataError, Pixels
+from segnext.data.classes import Colour
+from segnext.data.source import IGNORE, DataError, DataNotFoundError, Pixels
 
 # What Pillow raises for a file that is not, or not wholly, an image: OSError mostly, the others from inside a decoder.
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 _SHOWN = 5  # offenders that a message names
+_SUFFIXES = (".png", ".jpg", ".jpeg")  # that a list may leave on its names
+
+Classes = npt.NDArray[np.int16]
+"""By value in a label file, (256,): its class, 255 = ignore, or -1 for a value that no label may hold."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a split lies below the dataset's folder; "{split}" stands for its name."""
+    """Where a split lies below the dataset's folder: frame `name` is images/name+ending and labels/name+ending."""
 
     images: str
-    labels: str
-    image_suffix: str
-    label_suffix: str
-    listing: str  # a file that names one frame a line, which may be absent
+    labels: str  # "": the split comes without labels, for a test server has them
+    image_ending: str
+    label_ending: str
+    listing: str  # a file that names one frame a line
+    # Whether the list chooses the split's frames from folders that hold more; else the folders are the split, and the
+    # list may be absent.
+    chosen: bool = False
+    nested: bool = False  # frames lie a folder deeper, which begins their names: Cityscapes' cities
+    converter: str = ""  # the DATASET of `python -m segnext.data convert DATASET`, which makes the labels
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split: its own files in one of several layouts, or other splits together."""
+
+    frames: int | None  # of the whole split, as its files have it; None: that depends on how they were made
+    layouts: tuple[Layout, ...] = ()
+    parts: tuple[str, ...] = ()  # names of splits that together are this one
+    paper: int | None = None  # frames as the paper prints it, where that differs
 
 
 @dataclass(frozen=True)
@@ -36,11 +58,122 @@ class FolderDataset:
     """All that sets one dataset of paired folders apart from another."""
 
     name: str
-    classes: tuple[str, ...]
+    colours: Mapping[str, Colour]  # the classes in the order of their labels, with colours to show them in
     values: Mapping[int, int]  # value in a label file -> class or IGNORE; any other value is damage
-    frames: Mapping[str, int]  # split -> number of frames of the whole dataset
+    splits: Mapping[str, Split]
     folders: tuple[str, ...]  # the names that its folder may have below a data root
-    layouts: tuple[Layout, ...]
+    size: tuple[int, int] | None = (
+        None  # (height, width) in pixels, where all frames have one; `check` holds them to it
+    )
+    spellings: tuple[str, ...] = ()  # other names that people give it
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names; label k is `classes[k]`."""
+        return tuple(self.colours)
+
+    def parts(self, split: str) -> tuple[str, ...]:
+        """The splits with files of their own that make up this one. `ValueError` for a split that there is not."""
+        if split not in self.splits:
+            raise ValueError(f"{self.name}: {split!r} is not one of its splits {', '.join(self.splits)}")
+        return self.splits[split].parts or (split,)
+
+    def classes_of_values(self) -> Classes:
+        """The label map as a table to look values up in."""
+        return np.array([self.values.get(value, -1) for value in range(256)], dtype=np.int16)
+
+
+class Frame(NamedTuple):
+    """One image and its label, as paths below the dataset's folder; label None: there is none."""
+
+    name: str
+    folder: Path
+    image: str
+    label: str | None
+
+
+class Inventory:
+    """What lies on disk of one split with files of its own, matching or not. Only names are looked at.
+
+    `root` is the dataset's own folder or one that holds it. Raises `DataNotFoundError` where neither has the split.
+    """
+
+    def __init__(self, dataset: FolderDataset, split: str, root: Path | None) -> None:
+        self.title = f"{dataset.name} {split}"
+        self.whole = dataset.splits[split].frames
+        self.base, self.layout = self._find(dataset, split, root)
+        layout = self.layout
+        listing = self.base / layout.listing
+        self.listed = _listed(listing, layout) if listing.is_file() else None
+        self.images = _files(self.base, layout.images, layout.image_ending, layout.nested)
+        self.labels: dict[str, str] = {}
+        if layout.labels:
+            self.labels = _files(self.base, layout.labels, layout.label_ending, layout.nested)
+        if layout.chosen and self.listed is not None:
+            for files in (self.images, self.labels):
+                for name in files.keys() - self.listed:
+                    del files[name]
+
+    def problems(self) -> dict[str, list[str]]:
+        """Kind of problem -> the names of the frames that have it, sorted; empty where names and list agree."""
+        images, labels = self.images.keys(), self.labels.keys()
+        problems: dict[str, Iterable[str]] = {}
+        if self.layout.labels:
+            problems["images without a label"] = images - labels
+            problems["labels without an image"] = labels - images
+        if self.listed is not None:
+            listing = Path(self.layout.listing).name
+            problems[f"names in {listing} without files"] = self.listed - images - labels
+            problems[f"frames that {listing} does not name"] = (images | labels) - self.listed
+        return {kind: sorted(names) for kind, names in problems.items() if names}
+
+    def frames(self) -> list[Frame]:
+        """The frames that have all their files, by name."""
+        if not self.layout.labels:
+            return [Frame(name, self.base, image, None) for name, image in sorted(self.images.items())]
+        names = sorted(self.images.keys() & self.labels.keys())
+        return [Frame(name, self.base, self.images[name], self.labels[name]) for name in names]
+
+    def require_agreement(self) -> None:
+        """Raises `DataError` unless names and list agree, and a split without a list has all its frames."""
+        layout = self.layout
+        found = [f"{len(names)} {kind} ({_some(names)})" for kind, names in self.problems().items()]
+        if self.listed is None and self.whole not in (None, len(self.images)):
+            listing = Path(layout.listing).name
+            found.append(f"a part of the split only (a list {listing} that names its frames makes a part welcome)")
+        if not self.images and not self.labels:
+            labels = f" and no *{layout.label_ending} labels" if layout.labels else ""
+            found = [f"no *{layout.image_ending} images{labels}"]
+        if found:
+            labels = f" and {len(self.labels)} labels" if layout.labels else ""
+            whole = "" if self.whole is None else f", the whole split has {self.whole}"
+            raise DataError(
+                f"{self.title} in {self.base}: {'; '.join(found)}. Found are {len(self.images)} images{labels}{whole}; "
+                "complete the copy, or make files and list agree"
+                + (_conversion(layout) if len(self.labels) < len(self.images) else "")
+            )
+
+    def _find(self, dataset: FolderDataset, split: str, root: Path | None) -> tuple[Path, Layout]:
+        if root is None:
+            raise DataNotFoundError(
+                f"{self.title}: no folder is given; name the one that holds {dataset.name} (--data-root)"
+            )
+        looked, conversion = [], ""
+        for base in (root, *(root / folder for folder in dataset.folders)):
+            for layout in dataset.splits[split].layouts:
+                folders = [base / folder for folder in (layout.images, layout.labels) if folder]
+                missing = [str(folder) for folder in folders if not folder.is_dir()]
+                if layout.chosen and not (base / layout.listing).is_file():
+                    missing.append(str(base / layout.listing))
+                if not missing:
+                    return base, layout
+                if folders[0].is_dir():
+                    conversion = _conversion(layout)
+                looked.append(" and ".join(missing))
+        raise DataNotFoundError(
+            f"{self.title}: not found under {root}; missing are {', or '.join(looked)}; "
+            f"correct the data root, or put the dataset there{conversion}"
+        )
 
 
 class FolderSource:
@@ -48,105 +181,116 @@ class FolderSource:
 
     `root` is the dataset's own folder or one that holds it. Opening looks at names alone: every image must have its
     label, every label its image, and the list file, where there is one, must name exactly these; without a list the
-    split must have all its frames, so that half a copy is noticed. Pixels are checked as they are loaded.
+    split must have all its frames, so that half a copy is noticed. Where the list chooses the frames from folders that
+    hold more, all that it names must be there. Pixels are checked as they are loaded.
 
     Raises `ValueError` for an unknown split and `DataError` for folders that are missing, empty or do not match.
     """
 
     def __init__(self, dataset: FolderDataset, split: str, root: Path | None) -> None:
-        if split not in dataset.frames:
-            raise ValueError(f"{dataset.name}: {split!r} is not one of its splits {', '.join(dataset.frames)}")
+        parts = [Inventory(dataset, part, root) for part in dataset.parts(split)]
+        for part in parts:
+            part.require_agreement()
         self.classes = dataset.classes
-        self._title = f"{dataset.name} {split}"
-        self._base, layout = self._find(dataset, split, root)
-        self._images = _files(self._base / layout.images.format(split=split), layout.image_suffix)
-        self._labels = _files(self._base / layout.labels.format(split=split), layout.label_suffix)
-        self._check_pairs(self._base / layout.listing.format(split=split), dataset.frames[split], layout)
-        self._names = sorted(self._images)
-        # Looked up by value: the class, IGNORE, or -1 for a value that no label may hold.
-        self._classes_of_values = np.array([dataset.values.get(value, -1) for value in range(256)], dtype=np.int16)
+        self.labelled = all(part.layout.labels for part in parts)
+        self._frames = sorted((frame for part in parts for frame in part.frames()), key=lambda frame: frame.name)
+        repeated = {a.name for a, b in zip(self._frames, self._frames[1:], strict=False) if a.name == b.name}
+        if repeated:
+            lists = " and ".join(Path(part.layout.listing).name for part in parts)
+            raise DataError(
+                f"{dataset.name} {split} in {parts[0].base}: {lists} both name {len(repeated)} frames "
+                f"({_some(repeated)}); take them out of one"
+            )
+        self._classes_of_values = dataset.classes_of_values()
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._frames)
 
     def name(self, index: int) -> str:
-        """The file name without its suffix."""
-        return self._names[index]
+        """The file name without its ending, after the folder that groups files, if one does: "aachen/aachen_000001"."""
+        return self._frames[index].name
 
     def load(self, index: int) -> tuple[Pixels, Pixels]:
         """Decodes image `index`, uint8 RGB (H, W, 3), and its label, uint8 (H, W), 255 = ignore.
 
         Raises `DataError`, naming the file, where one is damaged, their sizes differ, or a value has no class.
         """
-        name = self._names[index]
-        image = _decode(self._images[name], index_image=False)
-        label = _decode(self._labels[name], index_image=True)
-        if image.shape[:2] != label.shape:
-            sizes = f"{label.shape[1]}x{label.shape[0]}, but its image {image.shape[1]}x{image.shape[0]}"
-            raise DataError(f"{self._labels[name]}: the label is {sizes}; put the original pair back")
-        classes = self._classes_of_values[label]
-        if classes.min() < 0:
-            found = ", ".join(str(value) for value in np.unique(label[classes < 0])[:_SHOWN])
-            raise DataError(f"{self._labels[name]}: no class has the label value {found}; put the original back")
-        return image, classes.astype(np.uint8)
+        _, folder, image_path, label_path = self._frames[index]
+        image = read_image(folder / image_path)
+        if label_path is None:
+            return image, np.full(image.shape[:2], IGNORE, dtype=np.uint8)
+        label = read_label(folder / label_path)
+        check_sizes(image, label, folder / label_path)
+        return image, classes_of(label, self._classes_of_values, folder / label_path)
 
     def fingerprint(self) -> str:
         """Digest of the frames' relative paths and file sizes: fast, and blind to a change that keeps every size."""
-        paths = [path for name in self._names for path in (self._images[name], self._labels[name])]
-        return digest([[path.relative_to(self._base).as_posix(), path.stat().st_size] for path in paths])
-
-    def _find(self, dataset: FolderDataset, split: str, root: Path | None) -> tuple[Path, Layout]:
-        if root is None:
-            raise DataError(f"{self._title}: no folder is given; name the one that holds {dataset.name} (--data-root)")
-        looked = []
-        for base in (root, *(root / folder for folder in dataset.folders)):
-            for layout in dataset.layouts:
-                folders = [base / pattern.format(split=split) for pattern in (layout.images, layout.labels)]
-                missing = [str(folder) for folder in folders if not folder.is_dir()]
-                if not missing:
-                    return base, layout
-                looked.append(" and ".join(missing))
-        raise DataError(
-            f"{self._title}: not found under {root}; missing are {', or '.join(looked)}; "
-            "correct the data root, or put the dataset there"
-        )
-
-    def _check_pairs(self, listing: Path, whole: int, layout: Layout) -> None:
-        images, labels = self._images.keys(), self._labels.keys()
-        problems = {"images without a label": images - labels, "labels without an image": labels - images}
-        if listing.is_file():
-            listed = _listed(listing)
-            present = images | labels
-            problems[f"names in {listing.name} without files"] = listed - present
-            problems[f"frames that {listing.name} does not name"] = present - listed
-        found = [f"{len(names)} {what} ({_some(names)})" for what, names in problems.items() if names]
-        if not listing.is_file() and len(images) != whole:
-            found.append(f"a part of the split only (a list {listing.name} that names its frames makes a part welcome)")
-        if not images and not labels:
-            found = [f"no *{layout.image_suffix} images and no *{layout.label_suffix} labels"]
-        if found:
-            raise DataError(
-                f"{self._title} in {self._base}: {'; '.join(found)}. Found are {len(images)} images and {len(labels)} "
-                f"labels, the whole split has {whole}; complete the copy, or make files and list agree"
-            )
+        paths = ((frame.folder, path) for frame in self._frames for path in frame[2:] if path is not None)
+        return digest([[path, os.stat(f"{folder}/{path}").st_size] for folder, path in paths])
 
 
-def _files(folder: Path, suffix: str) -> dict[str, Path]:
-    """The files of this kind in a folder, by stem; hidden ones, as desktops leave behind, do not count."""
-    with os.scandir(folder) as entries:
-        paths = [Path(entry.path) for entry in entries if not entry.name.startswith(".")]
-    return {path.stem: path for path in paths if path.suffix.lower() == suffix}
+def read_image(path: Path) -> Pixels:
+    """An image file as uint8 RGB (H, W, 3); `DataError`, naming it, where it cannot be decoded to its end."""
+    return _decode(path, index_image=False)
 
 
-def _listed(listing: Path) -> set[str]:
-    """The stems that a list file names: the first word of each line, whatever folder it is said to lie in."""
+def read_label(path: Path) -> Pixels:
+    """The stored bytes of a grey or palette image, uint8 (H, W); `DataError` for another mode or a damaged file."""
+    return _decode(path, index_image=True)
+
+
+def check_sizes(image: Pixels, label: Pixels, path: Path) -> None:
+    """Raises `DataError`, naming the label's file, where (H, W, 3) and (H, W) are of different sizes."""
+    if image.shape[:2] != label.shape:
+        sizes = f"{label.shape[1]}x{label.shape[0]}, but its image {image.shape[1]}x{image.shape[0]}"
+        raise DataError(f"{path}: the label is {sizes}; put the original pair back")
+
+
+def classes_of(label: Pixels, classes_of_values: Classes, path: Path) -> Pixels:
+    """(H, W) -> (H, W): stored values to classes, 255 = ignore; `DataError`, naming the file, for one that has none."""
+    classes = classes_of_values[label]
+    if classes.min() < 0:
+        found = ", ".join(str(value) for value in np.unique(label[classes < 0])[:_SHOWN])
+        raise DataError(f"{path}: no class has the label value {found}; put the original back")
+    return classes.astype(np.uint8)
+
+
+def _files(base: Path, folder: str, ending: str, nested: bool) -> dict[str, str]:
+    """The files of a folder that end so, as name -> path below `base`; hidden ones, as desktops leave, do not count."""
+    with os.scandir(base / folder) as entries:
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+    if nested:
+        below = (entry.name for entry in visible if entry.is_dir())
+        files = ((inner, _files(base, f"{folder}/{inner}", ending, nested=False)) for inner in below)
+        return {f"{inner}/{name}": path for inner, paths in files for name, path in paths.items()}
+    ending = ending.lower()
+    names = [entry.name for entry in visible if entry.name.lower().endswith(ending)]
+    return {name[: -len(ending)]: f"{folder}/{name}" for name in names}
+
+
+def _listed(listing: Path, layout: Layout) -> set[str]:
+    """The frames that a list file names: the first word of each line, whatever folder it is said to lie in."""
     lines = listing.read_text(encoding="utf-8", errors="replace").splitlines()
-    return {PurePosixPath(line.split()[0]).stem for line in lines if line.strip()}
+    return {_name(line.split()[0], layout) for line in lines if line.strip()}
+
+
+def _name(word: str, layout: Layout) -> str:
+    name = "/".join(word.split("/")[-2 if layout.nested else -1 :])
+    for ending in (layout.image_ending, *_SUFFIXES):
+        if name.endswith(ending):
+            return name.removesuffix(ending)
+    return name
 
 
 def _some(names: Iterable[str]) -> str:
     first = sorted(names)
     return ", ".join(first[:_SHOWN]) + (", ..." if len(first) > _SHOWN else "")
+
+
+def _conversion(layout: Layout) -> str:
+    if not layout.converter:
+        return ""
+    return f". The labels are made by `python -m segnext.data convert {layout.converter} --data-root DIR`"
 
 
 def _decode(path: Path, index_image: bool) -> Pixels:

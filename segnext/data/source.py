@@ -16,12 +16,20 @@ class DataError(ValueError):
     """A user's data is missing or damaged. The message names the path and the split, or the file, and the remedy."""
 
 
+class DataNotFoundError(DataError):
+    """There is no such dataset, or no such split of it, where the data root says."""
+
+
 class Source(Protocol):
     """One split of a dataset: pairs of an RGB image and its label, in an order that never changes."""
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names; label k is `classes[k]`."""
+
+    @property
+    def labelled(self) -> bool:
+        """False for a split whose labels only a test server has: `load` then gives labels of 255 alone."""
 
     def __len__(self) -> int:
         """The number of images."""
@@ -39,10 +47,12 @@ class Source(Protocol):
 class _Cached:
     """A source that remembers what it has loaded."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, limit: int) -> None:
         self._source = source
         self._loaded: dict[int, tuple[Pixels, Pixels]] = {}
+        self._room = limit
         self.classes = source.classes
+        self.labelled = source.labelled
         self.name = source.name
         self.fingerprint = source.fingerprint
 
@@ -50,17 +60,21 @@ class _Cached:
         return len(self._source)
 
     def load(self, index: int) -> tuple[Pixels, Pixels]:
-        if index not in self._loaded:
-            pair = self._source.load(index)
-            for pixels in pair:
-                pixels.flags.writeable = False  # these arrays are handed out again: a writer must copy
+        if index in self._loaded:
+            return self._loaded[index]
+        pair = self._source.load(index)
+        for pixels in pair:
+            pixels.flags.writeable = False  # these arrays are handed out again: a writer must copy
+        if sum(pixels.nbytes for pixels in pair) <= self._room:
+            self._room -= sum(pixels.nbytes for pixels in pair)
             self._loaded[index] = pair
-        return self._loaded[index]
+        return pair
 
 
-def cached(source: Source) -> Source:
-    """The same source with every image kept in memory, decoded and read-only, once it has been loaded.
+def cached(source: Source, limit: int = 1 << 30) -> Source:
+    """The same source with images kept in memory, decoded and read-only, once they have been loaded.
 
-    Costs H * W * 4 bytes an image, in each process: CamVid's train split takes 254 MB.
+    Costs H * W * 4 bytes an image, in each process: CamVid's train split takes 254 MB. At `limit` bytes no more are
+    kept: every epoch asks for every image once, so that to forget the oldest would forget each before its next use.
     """
-    return _Cached(source)
+    return _Cached(source, limit)

@@ -16,7 +16,7 @@ from segnext.config import Data
 from segnext.data.source import Source
 from segnext.data.transforms import train_sample
 
-_ORDER, _AUGMENTATION = 0, 1  # which use of a seed: the two never share random numbers
+_ORDER, AUGMENTATION, MIXING = 0, 1, 2  # which use of a seed: no two share random numbers
 
 
 @dataclass
@@ -62,16 +62,33 @@ def stream(
     state is left alone. Images are float32 (B, 3, h, w), labels uint8 (B, h, w), where (h, w) is `data.crop`. Raises
     `DataError` as images are loaded.
     """
+    yield from loaded(_Batches(data, source, seed, batch, share), start, iterations, workers)
+
+
+def loaded(batches: Dataset[Batch], start: int, iterations: int, workers: int) -> Iterator[Batch]:
+    """The items `start` .. `iterations` - 1 of a data set of whole batches, in order, loaded ahead by `workers`."""
     # One pass over all iterations, a whole batch at a time: workers start once and never wait for an epoch to end. The
     # loader draws a seed for its workers, which need none: from a generator of its own, for the model's may not notice.
     loader: DataLoader[Batch] = DataLoader(
-        _Batches(data, source, seed, batch, share),
+        batches,
         batch_size=None,
         sampler=range(start, iterations),
         num_workers=workers,
         generator=torch.Generator(),
     )
     yield from loader
+
+
+def image_index(seed: int, number: int, count: int) -> int:
+    """The image of `count` that sample `number` of a run shows: in every epoch each one once."""
+    epoch, position = divmod(number, count)
+    return int(_order(seed, epoch, count)[position])
+
+
+def generator(seed: int, use: int, number: int) -> np.random.Generator:
+    """The chance that belongs to a number (of a sample, say) in one use of a seed."""
+    # The bit generator is named, so that no later default of numpy's changes what a seed means.
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(use, number))))
 
 
 class _Batches(Dataset[Batch]):
@@ -86,17 +103,11 @@ class _Batches(Dataset[Batch]):
         return Batch(iteration, torch.tensor(numbers), torch.stack(images), torch.stack(labels))
 
     def _sample(self, number: int) -> tuple[Tensor, Tensor]:
-        epoch, position = divmod(number, len(self._source))
-        index = int(_order(self._seed, epoch, len(self._source))[position])
-        return train_sample(*self._source.load(index), self._data, _random(self._seed, _AUGMENTATION, number))
+        pair = self._source.load(image_index(self._seed, number, len(self._source)))
+        return train_sample(*pair, self._data, generator(self._seed, AUGMENTATION, number))
 
 
 @functools.lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
     """The images in the order that an epoch shows them."""
-    return _random(seed, _ORDER, epoch).permutation(count)
-
-
-def _random(seed: int, use: int, number: int) -> np.random.Generator:
-    # The bit generator is named, so that no later default of numpy's changes what a seed means.
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(use, number))))
+    return generator(seed, _ORDER, epoch).permutation(count)

@@ -1,0 +1,138 @@
+"""ImageNet-1K, or any part of it: a folder of images for each class (datasets.md, section 2)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import warnings
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from segnext.config import ClassificationData, digest
+from segnext.data.source import DataError, Pixels
+
+IMAGES = {"train": 1_281_167, "val": 50_000}  # datasets.md, section 2: how many the whole of ImageNet-1K has
+FOLDERS = ("imagenet", "ImageNet", "imagenet1k", "ILSVRC2012", "ILSVRC/Data/CLS-LOC")  # below a data root
+
+_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+_LISTERS = 16  # threads: a shared disk answers many folders at once as fast as one
+_SHOWN = 5  # offenders that a message names
+
+
+class ClassFolderSource:
+    """One split of a dataset that keeps the images of each class in a folder of its own: SPLIT/CLASS/*.JPEG.
+
+    Class k is the k-th folder by name (ImageNet: by WNID), as torchvision's `ImageFolder` has it, and images are sorted
+    within it. `root` is the dataset's own folder or one that holds it (`FOLDERS`). A part of a dataset is welcome as
+    long as it has `data.classes` class folders, the same in every split that is there.
+
+    Opening reads folders alone, never a file: no stat, no decoding; 1.28 million names take 30 MB in one array, which
+    loader processes share. Raises `DataError` for folders that are missing, empty, or not the classes.
+    """
+
+    def __init__(self, data: ClassificationData, split: str, root: Path | None) -> None:
+        self._title = f"{data.dataset} {split}"
+        self._base = self._find(data, split, root)
+        self._folder = self._base / split
+        self.classes = self._class_folders(data, split)
+        with ThreadPoolExecutor(_LISTERS) as threads:
+            names = list(threads.map(_images, (self._folder / name for name in self.classes)))
+        if empty := [name for name, found in zip(self.classes, names, strict=True) if not found]:
+            raise DataError(f"{self._title}: no image in {_some(empty)} of {self._folder}; complete the copy")
+        self._names = np.array([os.fsencode(name) for found in names for name in found])
+        self._labels = np.repeat(np.arange(len(names), dtype=np.int32), [len(found) for found in names])
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def name(self, index: int) -> str:
+        """The class folder and the file name: CLASS/NAME."""
+        return f"{self.classes[self.label(index)]}/{os.fsdecode(self._names[index])}"
+
+    def label(self, index: int) -> int:
+        """The class of image `index`, without reading the image."""
+        return int(self._labels[index])
+
+    def load(self, index: int) -> tuple[Pixels, int]:
+        """Decodes image `index`, uint8 RGB (H, W, 3), and gives its class. Raises `DataError`, naming the file.
+
+        Read by content, whatever the suffix says (one .JPEG of ImageNet is a PNG); CMYK and grey become RGB; EXIF
+        orientation is left alone. Official code: timm's and torchvision's loaders, `Image.open(...).convert("RGB")`.
+        """
+        path = self._folder / self.name(index)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # ImageNet's damaged EXIF blocks, which nobody reads
+                with Image.open(path) as file:
+                    return np.array(file.convert("RGB")), self.label(index)
+        except _UNREADABLE as error:
+            raise DataError(f"{path}: cannot be read as an image ({error}); put the original back") from error
+
+    def fingerprint(self) -> str:
+        """Digest of the classes, of every image's name, and of the size in bytes of one image of each class.
+
+        Fast where a stat of every file is not; notices another part and a resized copy, not one damaged file.
+        """
+        _, first = np.unique(self._labels, return_index=True)
+        sizes = [(self._folder / self.name(int(index))).stat().st_size for index in first]
+        names = hashlib.sha256(self._labels.tobytes() + b"\n".join(self._names.tolist())).hexdigest()
+        return digest([list(self.classes), names, sizes])
+
+    def _find(self, data: ClassificationData, split: str, root: Path | None) -> Path:
+        if root is None:
+            raise DataError(f"{self._title}: no folder is given; name the one that holds {data.dataset} (--data-root)")
+        for base in (root, *(root / folder for folder in FOLDERS)):
+            if (base / split).is_dir():
+                return base
+        raise DataError(
+            f"{self._title}: no folder {split}/ in {root} or in its {', '.join(FOLDERS)}; "
+            "correct the data root, or put the dataset there"
+        )
+
+    def _class_folders(self, data: ClassificationData, split: str) -> tuple[str, ...]:
+        classes = _folders(self._folder)
+        if not classes and _images(self._folder):
+            raise DataError(
+                f"{self._title}: the images lie in {self._folder} itself; sort them into one folder for each class, "
+                "named by its WNID (for ImageNet's val, PyTorch's examples/imagenet/extract_ILSVRC.sh does it)"
+            )
+        if len(classes) != data.classes:
+            raise DataError(
+                f"{self._title}: {self._folder} has {len(classes)} class folders, but ClassificationData.classes is "
+                f"{data.classes}; complete the copy, or set the number of classes"
+            )
+        for other in {data.train_split, data.test_split} - {split}:  # class k must be the same class in both
+            if (self._base / other).is_dir() and (theirs := _folders(self._base / other)):
+                only = [f"{name} only in {split}/" for name in sorted(set(classes) - set(theirs))]
+                only += [f"{name} only in {other}/" for name in sorted(set(theirs) - set(classes))]
+                if only:
+                    raise DataError(
+                        f"{self._title}: {self._base} has different class folders in {split}/ and {other}/: "
+                        f"{_some(only)}; a class's number is its place among them: make them the same"
+                    )
+        return classes
+
+
+def _folders(folder: Path) -> tuple[str, ...]:
+    with os.scandir(folder) as entries:
+        return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
+
+
+def _images(folder: Path) -> list[str]:
+    """The names of a folder's images, sorted; hidden ones, as desktops leave behind, do not count."""
+    try:
+        names = os.listdir(folder)  # names alone, without the stat that a shared disk would take minutes for
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror}); make it readable") from error
+    return sorted(name for name in names if name.lower().endswith(_SUFFIXES) and not name.startswith("."))
+
+
+def _some(names: Iterable[str]) -> str:
+    first = list(names)
+    return ", ".join(first[:_SHOWN]) + (f" and {len(first) - _SHOWN} more" if len(first) > _SHOWN else "")

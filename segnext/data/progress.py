@@ -1,0 +1,62 @@
+"""Progress of work on many files: a bar with rate and time left on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+PLAIN_SECONDS = 15.0  # between two lines in a log
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.finished_speed or task.speed or 0:.0f}/s")
+
+
+class Progress:
+    """Counts what is done of `total`, on standard error."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._console = Console(stderr=True)
+        self._plain = not self._console.is_terminal
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=self._console,
+            disable=self._plain,
+        )
+        self._task = self._bars.add_task(title, total=total)
+        self._title, self._total, self._done = title, total, 0
+        self._started = self._printed = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        if self._plain:
+            self._console.print(f"{self._title} 0/{self._total}", highlight=False, markup=False)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def advance(self, count: int = 1) -> None:
+        """This many more are done."""
+        self._done += count
+        self._bars.advance(self._task, count)
+        now = time.monotonic()
+        if self._plain and (self._done == self._total or now - self._printed >= PLAIN_SECONDS):
+            self._printed = now
+            rate = self._done / max(now - self._started, 1e-9)
+            left = f", {(self._total - self._done) / rate:.0f} s left" if self._done < self._total else ""
+            line = f"{self._title} {self._done}/{self._total} {rate:.0f}/s{left}"
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,142 @@
+"""Fabricated records, a report made of them, and what a browser would find in it."""
+
+from __future__ import annotations
+
+import csv
+import html.parser
+from pathlib import Path
+
+from reports import build
+from segnext.config import Evaluation, canonical
+from segnext.files import write_atomically
+from studies.protocols import PROTOCOLS
+from studies.store import Store, row_cost
+from studies.study import Row, Study
+from studies.tables.table7 import STUDY
+
+PROVENANCE = {
+    "command": "python -m studies.run table7",
+    "commit": "0123456789abcdef0123456789abcdef01234567",
+    "dirty": False,
+    "code": "abcdef012345",
+    "python": "3.11.2",
+    "packages": {"torch": "2.11.0", "numpy": "2.4.0"},
+    "device": "cpu",
+    "processor": "Example CPU <2 GHz>",
+    "threads": 1,
+    "started": "2026-01-01T00:00:00Z",
+    "finished": "2026-01-01T00:01:30Z",
+    "attempts": 1,
+}
+COSTS = {"a": (4_225_366, 9.97), "b": (4_206_070, 4.9), "c": (4_263_414, 6.5929), "c-stage1": (4_271_606, 12.09)}
+OFFSETS = {"a": -0.9, "b": -4.0, "c": 0.0, "c-stage1": -0.1}
+
+
+def add_cost(store: Store, study: Study, row: Row) -> None:
+    cost = row_cost(study.panel(), row)
+    parameters, gmacs = COSTS[row.slug]
+    measured = {"params": parameters, "gmacs": gmacs, "gmacs_fvcore": gmacs + 0.0148}
+    store.add({"id": cost.id, "kind": "cost", "config": canonical(cost), **measured, "provenance": PROVENANCE})
+
+
+def add_run(
+    store: Store, study: Study, row: Row, protocol: str, seed: int, miou: float, length: int | None = None
+) -> str:
+    run = PROTOCOLS[protocol].run(study.panel(), row, seed, length)
+    record = {
+        "id": run.id,
+        "kind": "run",
+        "config": canonical(run),
+        "metrics": {"miou_ss": miou, "miou_ms": miou + 1.1, "pixel_accuracy": 80.0, "iou": [50.0, None]},
+        "classes": ["road", "sky"],
+        "trained": {"params": 101_234, "gmacs": 0.01, "gmacs_fvcore": 0.01, "height": 96, "width": 96},
+        "training": {"iterations": 400, "seconds": 90.5, "images_per_second": 70.0, "final_loss": 0.4},
+        "provenance": {**PROVENANCE, "data": {"train_fingerprint": "f00d", "test_fingerprint": "beef"}},
+    }
+    store.add(record)
+    return run.id
+
+
+def add_curve(store: Store, identifier: str, lines: int = 40) -> None:
+    rows = [f"{10 * i},{2.0 / i + 0.01 * (int(identifier, 16) % 7)},0.001,70.5" for i in range(1, lines + 1)]
+    content = "\n".join(["iteration,loss,learning_rate,images_per_second", *rows]) + "\n"
+    write_atomically(store.folder / "curves" / f"{identifier}.csv", content)
+
+
+def fabricate(
+    folder: Path,
+    study: Study = STUDY,
+    *,
+    protocol: str = "quick",
+    seeds: int = 3,
+    level: float = 41.1,
+    curves: bool = False,
+) -> Store:
+    """Costs, and `seeds` runs of every row under a protocol; deterministic."""
+    store = Store(folder)
+    for row in study.trained:
+        add_cost(store, study, row)
+        for seed in range(seeds):
+            wobble = 0.3 * ((seed * 7 + len(row.slug)) % 3 - 1)
+            identifier = add_run(store, study, row, protocol, seed, level + OFFSETS[row.slug] + wobble)
+            if curves:
+                add_curve(store, identifier)
+    return store
+
+
+def add_evaluation(store: Store, evaluation: Evaluation, single: float | None, multi: float | None) -> str:
+    record = {
+        "id": evaluation.id,
+        "kind": "evaluation",
+        "config": canonical(evaluation),
+        "metrics": {"miou_ss": single, "miou_ms": multi, "pixel_accuracy": 80.0, "iou": [50.0, None]},
+        "classes": ["road", "sky"],
+        "weights": {"name": "weights.pth", "sha256": "0" * 64},
+        "provenance": {**PROVENANCE, "data": {"test_fingerprint": "beef"}},
+    }
+    store.add(record)
+    return evaluation.id
+
+
+def render(out: Path, *studies: str) -> dict[str, bytes]:
+    assert build.main([*studies, "--out", str(out)]) == 0
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
+
+
+def lines_of(files: dict[str, bytes], name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(files[name].decode().splitlines()))
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser would find: ids, links, tables; unbalanced tags are an error."""
+
+    VOID = frozenset({"meta", "link", "br", "img", "path", "use", "rect", "circle"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.attributes.append((tag, found))
+        if "id" in found:
+            self.ids.append(found["id"])
+        if tag == "a":
+            self.links.append(found["href"])
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
