@@ -139,7 +139,7 @@ def test_how_a_run_is_carried_out_is_in_no_id():
 
     collect(canonical(RUN))
     assert not names & used
-    in_a_run = {
+    in_an_id = {
         Run,
         Model,
         Data,
