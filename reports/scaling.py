@@ -14,7 +14,7 @@ from reports import verdicts
 from reports.curves import Drawing, save
 from reports.evidence import Evidence, Timings, marks
 from reports.formats import to_csv
-from reports.style import FIGURE, PAPER, row_styles
+from reports.style import FIGURE, row_styles
 from reports.table import Cell, Column, Line, Source, Table, Value, number
 from segnext.config import Platform
 
@@ -118,7 +118,7 @@ def _table(evidence: Evidence, platform: Platform | None, points: Sequence[Point
     )
     if platform:
         caption += (
-            f"Latency: median of repeated evaluations of one image, no training; peak memory: what one takes above the "
+            "Latency: median of repeated evaluations of one image; peak memory: what one takes above the "
             f"loaded network and its image; each square in a process of its own. Measured on {_named(platform)}.",
         )
     return Table(slug, "Growth with the number of pixels", caption, tuple(columns), tuple(lines), tuple(notes))
@@ -188,7 +188,7 @@ def _draw_row(axes: Axes, points: Sequence[Point], quantity: str, colour: str, m
         predicted = [(p.side**2, p.predicted) for p in points if p.timing.get("reason") and p.predicted is not None]
         for x, y in predicted:
             axes.plot([xs[-1], x], [ys[-1], y], color=colour, linewidth=0.8, linestyle=":")
-            axes.plot(x, y, color=colour, marker=marker, markersize=4, markerfacecolor=PAPER)
+            axes.plot(x, y, color=colour, marker=marker, markersize=4, markerfacecolor="none")
 
 
 def _data(point: Point) -> dict[str, Value]:

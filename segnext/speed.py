@@ -25,7 +25,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from segnext import memory
+from segnext import machine
 from segnext.config import Platform, Speed
 from segnext.model import build_network
 
@@ -46,6 +46,7 @@ class Measured:
     lower_quartile: float | None = None
     upper_quartile: float | None = None
     passes: int = 0
+    waited: float | None = None  # part of the timed passes that its threads waited for a core: others' work, 0 if quiet
     memory: int | None = None  # None also where the system keeps no accounts
     reason: str = ""
 
@@ -95,14 +96,14 @@ def _work(speed: Speed, device: str, sending: Connection) -> None:
 def _measure(speed: Speed, device: torch.device) -> Measured:
     torch.set_num_threads(speed.platform.threads)
     predicted = predict_memory(speed)
+    needed, whole, free = predicted + 12 * speed.height * speed.width, speed.platform.memory_gib * 2**30, _free(device)
+    needs = f"needs about {needed / 1e9:.1f} GB"
+    if needed > whole:
+        return Measured(predicted, reason=f"{needs}, {whole / 1e9:.1f} GB are there")
+    if needed > free:
+        raise MemoryError(f"{needs}, {free / 1e9:.1f} of {whole / 1e9:.1f} GB are free now")
     network = build_network(speed.model, speed.classes).eval().to(device)
     image = torch.rand(1, 3, speed.height, speed.width, device=device)
-    whole, free = speed.platform.memory_gib * 2**30, _free(device)
-    needed = f"needs about {predicted / 1e9:.1f} GB"
-    if predicted > whole:
-        return Measured(predicted, reason=f"{needed}, {whole / 1e9:.1f} GB are there")
-    if predicted > free:
-        raise MemoryError(f"{needed}, {free / 1e9:.1f} of {whole / 1e9:.1f} GB are free now")
 
     def evaluate(image: Tensor) -> float:
         _wait(device)
@@ -114,19 +115,22 @@ def _measure(speed: Speed, device: torch.device) -> Measured:
 
     evaluate(image[:, :, :LOADING, :LOADING])
     try:
-        with memory.nothing_kept():
+        with machine.nothing_kept():
             peak = _peak(device)
             evaluate(image)
             occupied = peak()
         times: list[float] = []
+        before = machine.waited()
         while len(times) < FEWEST or (len(times) < MOST and sum(times) < SECONDS):
             times.append(evaluate(image))
     except (MemoryError, RuntimeError) as error:
         if "memory" not in str(error):  # what the allocators of CPU and CUDA say alike
             raise
-        return Measured(predicted, reason=f"out of memory: {needed}, {free / 1e9:.1f} GB were free")
+        return Measured(predicted, reason=f"out of memory: {needs}, {free / 1e9:.1f} GB were free")
+    after = machine.waited()
+    share = (after - before) / sum(times) / speed.platform.threads if before is not None and after is not None else None
     lower, median, upper = statistics.quantiles(times, n=4, method="inclusive")
-    return Measured(predicted, median, lower, upper, len(times), occupied)
+    return Measured(predicted, median, lower, upper, len(times), share, occupied)
 
 
 def predict_memory(speed: Speed) -> int:
@@ -181,7 +185,7 @@ def _wait(device: torch.device) -> None:
 
 
 def _free(device: torch.device) -> int:
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory.available()
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else machine.available()
 
 
 def _peak(device: torch.device) -> Callable[[], int | None]:
@@ -190,11 +194,11 @@ def _peak(device: torch.device) -> Callable[[], int | None]:
         torch.cuda.reset_peak_memory_stats(device)
         loaded = torch.cuda.memory_allocated(device)
         return lambda: torch.cuda.max_memory_allocated(device) - loaded
-    memory.forget_peak()
-    before = memory.resident()
+    machine.forget_peak()
+    before = machine.resident()
 
     def above() -> int | None:
-        after = memory.resident()
+        after = machine.resident()
         # A peak that is not above that of loading the network was not seen: the system did not forget it.
         return after[1] - before[0] if before and after and after[1] > before[1] else None
 

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from segnext import memory
+from segnext import machine
 from segnext.config import Platform
 from studies.store import REPOSITORY
 
@@ -96,7 +96,7 @@ def platform_of(device: str, threads: int, precision: str = "float32") -> Platfo
     """This machine as speeds are measured on it; `ValueError` where it has no such device. Imports torch for a GPU."""
     version = importlib.metadata.version("torch")
     kind = device.split(":")[0]
-    name, size = _processor(), memory.installed()
+    name, size = _processor(), machine.installed()
     if kind == "cuda":
         import torch
 

@@ -28,11 +28,16 @@ from studies.store import Store, runs_folder
 from studies.weights import pretrained_file
 from studies.workspace import Workspace
 
+BUSY = 0.1  # part of its time that a measurement of speed may wait for a core
 FREE_BYTES = 500e6  # pre-flight: two states and a temporary one of the runs under way, with room to spare
 
 
 class PreflightError(Exception):
     """Something that every run needs is missing; nothing was started."""
+
+
+class _Disturbed(Exception):
+    """Others took the time that was to be measured."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -306,14 +311,16 @@ def _measure_speeds(console: Console, untimed: list[tuple[str, Speed]], device: 
         for number, (label, speed) in enumerate(untimed, start=1):
             try:
                 measured = measure(speed, device)
+                if measured.waited is not None and measured.waited > BUSY:
+                    raise _Disturbed(f"this machine is busy: {measured.waited:.0%} of the time waited for a core")
             except KeyboardInterrupt:
                 console.print("stopped: the same command continues")
                 return 5
             except ModuleNotFoundError as error:  # an optional extra, as for costs
                 missing[str(error)] += 1
-            except (MemoryError, ChildProcessError) as error:  # of this moment: not recorded, and tried again
+            except (MemoryError, ChildProcessError, _Disturbed) as error:  # of this moment: the next attempt may differ
                 failed += 1
-                console.print(f"speed {number}/{len(untimed)} {label}: failed: {error}", markup=False)
+                console.print(f"speed {number}/{len(untimed)} {label}: failed, not recorded: {error}", markup=False)
             else:
                 facts = {**dataclasses.asdict(measured), "provenance": origin}
                 store.add({"id": speed.id, "kind": "speed", "config": canonical(speed), **facts})

@@ -1,4 +1,4 @@
-"""Main memory of this machine and of this process, in bytes, from Linux's own accounts. Imports no torch."""
+"""What this machine and this process have and use, from Linux's own accounts; memory in bytes. Imports no torch."""
 
 from __future__ import annotations
 
@@ -59,6 +59,15 @@ def nothing_kept() -> Iterator[None]:
     finally:  # the values that glibc's own adjustment ends at
         library.mallopt(_M_MMAP_THRESHOLD, 2**25)
         library.mallopt(_M_TRIM_THRESHOLD, 2**26)
+
+
+def waited() -> float | None:
+    """Seconds that this process's threads were ready to run and waited for a core; None where nobody counts."""
+    try:
+        accounts = [path.read_text().split() for path in (_PROC / "self" / "task").glob("*/schedstat")]
+    except OSError:  # a thread that ended in between
+        return None
+    return sum(int(account[1]) for account in accounts) / 1e9 if accounts else None
 
 
 def _entry(path: Path, key: str) -> int | None:
