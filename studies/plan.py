@@ -144,7 +144,10 @@ def evaluations(
 def imports(
     selections: Iterable[Selection], protocol: Protocol, store: Store, folder: Path, ham_seeds: Sequence[int]
 ) -> list[Cell]:
-    """Tests of weights that were trained elsewhere: the files of `folder` that belong to the wanted rows."""
+    """Tests of weights that were trained elsewhere: the files of `folder` that belong to the wanted rows.
+
+    Ham's seed 0 is always among them: it is what the tables show.
+    """
     cells: dict[str, Cell] = {}
     for selection in selections:
         for panel in protocol.panels(selection.study):
@@ -154,7 +157,7 @@ def imports(
                 if path is None or not isinstance(run.data, Data):
                     continue
                 weights = Weights(path.name, sha256(path))
-                for seed in ham_seeds:
+                for seed in sorted({0, *ham_seeds}):
                     evaluation = Evaluation(weights, run.model, run.data, seed)
                     state = "new" if store.evaluation(evaluation) is None else "done"
                     cell = Cell(selection.study, panel, row, run, state, evaluation=evaluation, weights=path)

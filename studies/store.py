@@ -123,24 +123,11 @@ class Store:
         return next(found, None)
 
     def imported(self, run: Run) -> list[Record]:
-        """The records of weights that were trained elsewhere and tested as this run is."""
-        wanted = {"model": canonical(run.model), "data": canonical(run.data), "ham_seed": 0}
+        """The records of weights that were trained elsewhere and stand for this run."""
+        evaluations = (record for record in self.records.values() if record["kind"] == "evaluation")
         return [
-            record
-            for record in self.records.values()
-            if record["kind"] == "evaluation"
-            and isinstance(record["config"]["weights"], dict)
-            and wanted.items() <= record["config"].items()
+            record for record in evaluations if record.get("stands_for") == run.id and record["config"]["ham_seed"] == 0
         ]
-
-    def speed(self, speed: Speed) -> Record | None:
-        """The record of this speed measurement, or None."""
-        return self._find(speed.id, speed)
-
-    def platforms(self) -> list[Platform]:
-        """Everything that a speed was measured on."""
-        found = {Platform(**r["config"]["platform"]) for r in self.records.values() if r["kind"] == "speed"}
-        return sorted(found, key=repr)
 
     def _find(self, identifier: str, value: Run | Cost | Speed | Evaluation) -> Record | None:
         record = self.records.get(identifier)

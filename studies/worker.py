@@ -238,6 +238,7 @@ class _Job:
             "id": evaluation.id,
             "kind": "evaluation",
             "config": canonical(evaluation),
+            **({"stands_for": run.id} if isinstance(evaluation.weights, Weights) else {}),
             **self._tested(model.to(self._device), testing, evaluation.ham_seed),
             "weights": {"name": path.name, "sha256": sha256(path)},
             "provenance": {**self._provenance("evaluation"), "data": _data_facts("test", testing)},

@@ -84,8 +84,11 @@ def fabricate(
     return store
 
 
-def add_evaluation(store: Store, evaluation: Evaluation, single: float | None, multi: float | None) -> str:
+def add_evaluation(
+    store: Store, evaluation: Evaluation, single: float | None, multi: float | None, stands_for: str | None = None
+) -> str:
     record = {
+        **({"stands_for": stands_for} if stands_for else {}),
         "id": evaluation.id,
         "kind": "evaluation",
         "config": canonical(evaluation),

@@ -26,7 +26,8 @@ def import_weights(
 ) -> str:
     """A test of a file that holds Table 9's SegNeXt-T."""
     run = PROTOCOLS[protocol].run(TABLE9.panel(), TABLE9.row("t"), 0)
-    return add_evaluation(store, Evaluation(Weights(name, "a" * 64), run.model, run.data, ham_seed), single, multi)
+    evaluation = Evaluation(Weights(name, "a" * 64), run.model, run.data, ham_seed)
+    return add_evaluation(store, evaluation, single, multi, stands_for=run.id)
 
 
 def retest(store: Store, row: str, seed: int, ham_seed: int, single: float, protocol: str = "quick") -> str:
