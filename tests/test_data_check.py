@@ -104,7 +104,11 @@ def test_every_fault_is_found_and_named_at_once(tmp_path, capsys):
 
 
 def test_processes_find_what_one_finds(tmp_path):
-    spoil(tmp_path)
+    base = spoil(tmp_path)
+    for number in range(10, 60):  # enough to be shared
+        for folder, suffix in (("images", "jpg"), ("annotations", "png")):
+            path = base / folder / "validation"
+            os.link(path / f"ADE_val_{number % 5:08d}.{suffix}", path / f"ADE_val_{number:08d}.{suffix}")
     words = ("check", "ade20k", "--split", "val", "--data-root", tmp_path)
     one, two = run(*words, "--processes", 1), run(*words, "--processes", 2)
     assert (one.returncode, two.returncode) == (1, 1)

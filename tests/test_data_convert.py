@@ -20,17 +20,18 @@ from PIL import Image
 from scipy.io import savemat
 from scipy.sparse import csc_array
 
-from segnext.data import convert, convert_isaid, convert_labels
+from segnext.data import convert_isaid, convert_labels, open_dataset, progress
 from segnext.data.__main__ import main
 from segnext.data.convert_isaid import isaid_files, isaid_label, isaid_released, isaid_tiles, starts
 from segnext.data.convert_labels import detail_label, run_lengths_decoded
-from segnext.data.convert_plan import Original, relabelled
+from segnext.data.convert_plan import relabelled
+from segnext.data.images import Original
 from segnext.data.source import DataError
 
 MAPS = json.loads((FIXTURES / "label_maps.json").read_text())  # copied from datasets.yaml
 CITYSCAPES = {int(label): train for label, train in MAPS["cityscapes"].items()}
 COCO = {int(label): train for label, train in MAPS["coco_stuff164k"].items()}
-DATASETS = ("cityscapes", "coco_stuff164k", "voc2012", "pascal_context", "isaid")
+DATASETS = ("cityscapes", "coco_stuff164k", "voc2012", "pascal_context", "isaid", "isaid_800_200")
 
 
 def write_png(path, pixels):
@@ -551,7 +552,7 @@ def test_the_other_tiling_is_a_dataset_of_its_own(tmp_path, capsys):
     before = files_of(download)
     root = tmp_path / "data"
     root.mkdir()
-    assert run("isaid", root, "--source", str(download), "--patch", "800", "--overlap", "200") == 0
+    assert run("isaid_800_200", root, "--source", str(download)) == 0
     names = [f"{number}_0_800_{left}_{left + 800}" for number in ("P0003", "P0004") for left in (0, 100)]
     images = sorted(path.stem for path in (root / "iSAID_800_200" / "img_dir" / "val").iterdir())
     assert images == names
@@ -559,6 +560,29 @@ def test_the_other_tiling_is_a_dataset_of_its_own(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert f"check isaid_800_200 --data-root {root / 'iSAID_800_200'}" in out
     assert "P0004_instance_color_RGB.png: 6 pixels have a colour of no class and count as background" in err
+
+
+@pytest.mark.parametrize("dataset", ["isaid", "isaid_800_200"])
+def test_of_a_whole_isaid_half_a_copy_is_noticed_and_of_a_part_there_is_no_list(tmp_path, monkeypatch, capsys, dataset):
+    monkeypatch.setattr(convert_isaid, "_IMAGES", {"train": 2, "val": 2})
+    for split, number in (("train", "P0001"), ("train", "P0002"), ("val", "P0003")):
+        write_isaid(tmp_path / "iSAID" / split, number, *aerial(60, 900)[::2])
+    assert run(dataset, tmp_path) == 0
+    base = tmp_path / {"isaid": "iSAID", "isaid_800_200": "iSAID_800_200"}[dataset]
+    tiles = sorted(path.stem for path in (base / "img_dir" / "train").iterdir())
+    assert (base / "train.txt").read_text().split() == tiles
+    assert not (base / "val.txt").exists()
+    source = open_dataset(dataset, "train", tmp_path)
+    assert [source.name(index) for index in range(len(source))] == tiles
+    (base / "img_dir" / "train" / f"{tiles[0]}.png").unlink()
+    (base / "ann_dir" / "train" / f"{tiles[0]}_instance_color_RGB.png").unlink()
+    with pytest.raises(DataError, match=f"1 names in train.txt without files .{tiles[0]}"):
+        open_dataset(dataset, "train", tmp_path)
+    (base / "train.txt").write_text(f"{tiles[1]}\n")
+    capsys.readouterr()
+    assert run(dataset, tmp_path) == 1
+    assert (base / "train.txt").read_text() == f"{tiles[1]}\n"
+    assert f"train.txt is there but does not name the {len(tiles)} frames" in capsys.readouterr().err
 
 
 def test_isaid_problems_are_named_and_the_rest_is_made(tmp_path, capsys):
@@ -662,11 +686,11 @@ def test_empty_folders_are_no_originals(tmp_path, capsys, folder, dataset, said)
 @pytest.mark.parametrize(
     ("dataset", "arguments", "said"),
     [
-        ("cityscapes", ["--processes", "0"], "at least 1"),
-        ("cityscapes", ["--patch", "800"], "belong to isaid"),
-        ("coco_stuff164k", ["--source", "."], "--source"),
-        ("isaid", ["--patch", "800"], "--patch 800 --overlap 200"),
-        ("isaid", ["--patch", "0", "--overlap", "0"], "there is no dataset of"),
+        ("cityscapes", ["--processes", "0"], "--processes: 0 is not positive"),
+        ("coco_stuff164k", ["--source", "."], "--source: coco_stuff164k's labels are written beside"),
+        ("ade20k", [], "ade20k needs no conversion; what does is cityscapes, "),
+        ("diagnostic/scene", [], "diagnostic/scene needs no conversion"),
+        ("isiad", [], "'isiad' is not a dataset (did you mean isaid?)"),
     ],
 )
 def test_arguments_that_do_not_fit_end_with_2(tmp_path, capsys, dataset, arguments, said):
@@ -675,6 +699,33 @@ def test_arguments_that_do_not_fit_end_with_2(tmp_path, capsys, dataset, argumen
     assert run(dataset, tmp_path, *arguments) == 2
     assert said in capsys.readouterr().err
     assert files_of(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("spelling", "dataset"),
+    [("CityScapes", "cityscapes"), ("COCO-Stuff164k", "coco_stuff164k"), ("coco_voc", "coco_stuff164k")],
+)
+def test_datasets_may_be_spelled_as_people_do(tmp_path, capsys, spelling, dataset):
+    write_any(dataset, tmp_path)
+    assert run(spelling, tmp_path) == 0
+    assert f"check {dataset} --data-root" in capsys.readouterr().out
+
+
+def test_the_environment_names_the_data_root(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("SEGNEXT_DATA", raising=False)
+    assert main(["convert", "cityscapes"]) == 3
+    assert "cityscapes: no folder is given" in capsys.readouterr().err
+    write_any("cityscapes", tmp_path)
+    monkeypatch.setenv("SEGNEXT_DATA", str(tmp_path))
+    assert main(["convert", "cityscapes", "--processes", "1"]) == 0
+
+
+def test_sbd_is_not_converted_into_another_years_voc(tmp_path, capsys):
+    write_voc(tmp_path)
+    other = (tmp_path / "VOCdevkit" / "VOC2012").rename(tmp_path / "VOCdevkit" / "VOC2010")
+    assert run("voc2012", other, "--source", str(tmp_path / "VOCdevkit" / "VOCaug")) == 3
+    assert not (other / "SegmentationClassAug").exists()
+    assert "voc2012: not found" in capsys.readouterr().err
 
 
 def damage(folder):
@@ -729,12 +780,13 @@ def test_a_place_that_cannot_be_written_is_an_error_without_traceback(tmp_path, 
 
 
 def test_a_log_gets_plain_lines_with_rate_and_time_left(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(convert, "_PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
     write_coco(tmp_path, np.zeros((3, 4, 4)))
     assert run("coco_stuff164k", tmp_path) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
-    assert all("images/s" in line and "s left" in line and "\x1b" not in line for line in lines)
+    assert [line.split("converted ")[1].split()[0] for line in lines] == ["0/3", "1/3", "2/3", "3/3"]
+    assert all("/s, " in line and "s left" in line for line in lines[1:-1])
+    assert "\x1b" not in "".join(lines)
 
 
 def command(root, *more):
@@ -811,7 +863,7 @@ def test_an_interrupt_ends_with_130_and_the_next_command_continues(tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert err.strip() == "interrupted; the same command continues"
+    assert err.splitlines()[1:] == ["interrupted; the same command continues"]  # the first one counts originals
     assert not list(folder.glob(".*.tmp"))  # files under way were ended
     assert run("coco_stuff164k", tmp_path) == 0
     assert len(list(folder.glob("*_labelTrainIds.png"))) == len(labels)

@@ -227,6 +227,21 @@ def test_voc_trainaug_takes_vocs_own_labels_for_train_and_sbds_for_aug(tmp_path)
     assert len({source.fingerprint(), *(part.fingerprint() for part in parts)}) == 3
 
 
+@pytest.mark.parametrize(
+    ("dataset", "other"),
+    [("voc2012", "VOC2010"), ("isaid", "iSAID_800_200"), ("isaid_800_200", "iSAID")],
+)
+def test_another_datasets_folder_with_the_same_files_is_refused(tmp_path, dataset, other):
+    """VOC 2010's shorter lists, and tiles of another size, would be trained on as if they were the dataset's own."""
+    folder = write(tmp_path, dataset, "train").rename(tmp_path / other)
+    message = refused(dataset, "train", folder, DataNotFoundError)
+    assert f"not found under {folder}, which is another dataset's folder by its name" in message
+    assert len(open_dataset(dataset, "train", folder.rename(tmp_path / "mine"))) == len(NAMES[dataset]["train"])
+    (tmp_path / "mine").rename(tmp_path / other)
+    write(tmp_path / other, dataset, "train")  # one that lies in it is found
+    assert len(open_dataset(dataset, "train", folder)) == len(NAMES[dataset]["train"])
+
+
 def test_voc_trainval_is_train_and_val(tmp_path):
     for split in ("train", "val", "test", "aug"):
         write(tmp_path, "voc2012", split)
@@ -454,8 +469,8 @@ def test_what_the_converters_write_is_what_is_opened(tmp_path):
     save(coco / "annotations/val2017/000000000139.png", np.full((4, 6), 181, np.uint8))
     save(isaid / "val/images/P0003.png", np.zeros((900, 700, 3), np.uint8))
     save(isaid / "val/images/P0003_instance_color_RGB.png", np.full((900, 700, 3), (0, 100, 155), np.uint8))
-    for words in (["coco_stuff164k"], ["isaid"], ["isaid", "--patch", "800", "--overlap", "200"]):
-        main(["convert", *words, "--data-root", str(tmp_path), "--processes", "1"])  # other splits are missed
+    for dataset in ("coco_stuff164k", "isaid", "isaid_800_200"):
+        main(["convert", dataset, "--data-root", str(tmp_path), "--processes", "1"])  # other splits are missed
     (coco / "val.txt").write_text("000000000139\n")
     _, label = open_dataset("coco_stuff164k", "val", tmp_path).load(0)
     assert (label == 170).all()

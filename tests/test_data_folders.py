@@ -205,7 +205,7 @@ def test_only_the_first_offenders_are_named(tmp_path, write):
     for name in names:
         only(tmp_path, name)[1].unlink()
     message = refused(tmp_path)
-    assert "12 images without a label (frame00, frame01, frame02, frame03, frame04, ...)" in message
+    assert "12 images without a label (frame00, frame01, frame02, frame03, frame04 and 7 more)" in message
 
 
 def spoilt(root, number=0):

@@ -8,9 +8,11 @@ import sys
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from segnext.data import DataNotFoundError, convert, open_dataset
-from segnext.data.check import Report, available_processes, check, imagenet
+from segnext.data import DataNotFoundError, open_dataset
+from segnext.data.check import Report, check, imagenet
+from segnext.data.convert import CONVERTED, convert, planned
 from segnext.data.datasets import DATASETS, IMAGENET, dataset_name, display_colours
+from segnext.data.processes import available_processes
 from segnext.data.show import sheet
 from segnext.data.source import IGNORE
 
@@ -22,24 +24,25 @@ _SHOWN = 5  # problems of a kind that are listed without --all
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    if options.verb == "convert":
-        return convert.main(options)
     options.data_root = options.data_root or (Path(root) if (root := os.environ.get("SEGNEXT_DATA")) else None)
+    again = "; the same command continues" if options.verb == "convert" else ""
     try:
         if not options.dataset.startswith("diagnostic/"):
             options.dataset = dataset_name(options.dataset)
-        return _show(options) if options.verb == "show" else _check(options)
+        if options.verb != "show" and options.processes < 1:
+            raise ValueError(f"--processes: {options.processes} is not positive")
+        return {"show": _show, "check": _check, "convert": _convert}[options.verb](options)
     except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
+        print(f"interrupted{again or '; nothing was written'}", file=sys.stderr)
         return INTERRUPTED
     except BrokenProcessPool:
-        print("error: a reading process was killed, for want of memory perhaps; try fewer --processes", file=sys.stderr)
+        print(f"error: a process was killed, for want of memory perhaps; try fewer --processes{again}", file=sys.stderr)
         return PROBLEMS
     except BrokenPipeError:  # who reads has seen enough, `| head` say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FINE
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        return PROBLEMS if again else FINE
+    except (OSError, MemoryError) as error:
+        print(f"error: {error or 'out of memory'}{again}", file=sys.stderr)
         return PROBLEMS
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -47,7 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m segnext.data", description="Look at a dataset, or validate it.")
+    parser = argparse.ArgumentParser(
+        prog="python -m segnext.data", description="Look at a dataset, validate it, or prepare its labels."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     show = verbs.add_parser("show", help="write a picture of a split: every image above its label")
     show.add_argument("--split", default="train")
@@ -61,19 +66,29 @@ def _parser() -> argparse.ArgumentParser:
         description="Counts and reads every file. Exit status: 0 fine, 1 problems, 2 usage, 3 not found.",
     )
     count.add_argument("--split", action="append", default=[], help="this split alone; may be given more than once")
-    count.add_argument(
-        "--processes",
-        type=int,
-        default=available_processes(),
-        metavar="N",
-        help="that read (default: the usable cores)",
-    )
     count.add_argument("--names-only", action="store_true", help="count and pair files without reading them")
     count.add_argument("--all", action="store_true", help="list every problem, not the first of each kind")
-    prepare = verbs.add_parser("convert", help="make the labels that training reads from a dataset's originals")
-    convert.add_arguments(prepare)
-    for verb, more in ((show, ", diagnostic/<task>"), (count, f", {IMAGENET}")):
-        verb.add_argument("dataset", help=", ".join(DATASETS) + more)
+    prepare = verbs.add_parser(
+        "convert",
+        help="make the labels that training reads from a dataset's originals",
+        description="Makes the files that are missing, and touches no other. Exit status: 0 all are there, 1 some "
+        "could not be made (the others were), 2 usage, 3 originals not found, 130 interrupted (the same command "
+        "continues).",
+    )
+    prepare.add_argument(
+        "--source",
+        type=Path,
+        metavar="PATH",
+        help="where originals are that do not lie below the data root: SBD's folder (voc2012), trainval_merged.json or "
+        "the folder of .mat files (pascal_context), the folder with train/ and val/ (isaid)",
+    )
+    prepare.add_argument("--dry-run", action="store_true", help="say what would be written; write nothing")
+    for verb in (count, prepare):
+        usable = available_processes()
+        verb.add_argument("--processes", type=int, default=usable, metavar="N", help="default: the usable cores")
+    named = {show: [*DATASETS, "diagnostic/<task>"], count: [*DATASETS, IMAGENET], prepare: [*CONVERTED]}
+    for verb, names in named.items():
+        verb.add_argument("dataset", help=", ".join(names))
         verb.add_argument("--data-root", type=Path, metavar="DIR", help="the dataset's folder, or one that holds it")
     return parser
 
@@ -87,8 +102,6 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    if options.processes < 1:
-        raise ValueError(f"--processes: {options.processes} is not positive")
     if options.dataset != IMAGENET and options.dataset not in DATASETS:
         raise ValueError(f"{options.dataset} is generated: there are no files to check")
     dataset = imagenet() if options.dataset == IMAGENET else DATASETS[options.dataset]
@@ -108,6 +121,11 @@ def _check(options: argparse.Namespace) -> int:
         print(f"\n{split} is not there{'' if split in needed else ' (only its test server needs it)'}: {why}")
     print(f"\n{count + len(needed)} problems" if count or needed else "\nno problems")
     return PROBLEMS if count or needed else FINE
+
+
+def _convert(options: argparse.Namespace) -> int:
+    plan = planned(options.dataset, options.data_root, options.source)
+    return PROBLEMS if convert(plan, options.processes, options.dry_run) else FINE
 
 
 def _is_labelled(name: str, split: str) -> bool:

@@ -6,15 +6,8 @@ Nothing is written, and nothing stops at the first fault: every file is read, an
 from __future__ import annotations
 
 import itertools
-import multiprocessing
-import os
-import signal
-import threading
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,9 +27,9 @@ from segnext.data.folders import (
     Split,
     check_sizes,
     classes_of,
-    read_image,
-    read_label,
 )
+from segnext.data.images import read_image, read_label
+from segnext.data.processes import in_processes
 from segnext.data.progress import Progress
 from segnext.data.source import IGNORE, DataError, DataNotFoundError
 
@@ -104,7 +97,7 @@ def check(
         tasks = [(part, chunk) for part in found for chunk in _chunks(frames[part])]
         inspected = partial(inspect, classes_of_values=dataset.classes_of_values(), size=dataset.size)
         with Progress(f"{dataset.name} frames read", sum(map(len, frames.values()))) as progress:
-            results = _in_processes(inspected, [chunk for _, chunk in tasks], processes)
+            results = in_processes(inspected, [chunk for _, chunk in tasks], processes)
             for (part, chunk), result in zip(tasks, results, strict=True):
                 findings[part].join(result)
                 progress.advance(len(chunk))
@@ -220,52 +213,3 @@ def _add_shared_frames(dataset: FolderDataset, reports: list[Report], names: dic
 
 def _chunks(frames: list[Frame]) -> Iterator[list[Frame]]:
     return (frames[start : start + _CHUNK] for start in range(0, len(frames), _CHUNK))
-
-
-def _in_processes(
-    work: Callable[[list[Frame]], Findings], chunks: list[list[Frame]], processes: int
-) -> Iterator[Findings]:
-    """What `work` returns of each chunk, in their order; a few are under way at a time."""
-    if processes == 1:
-        yield from map(work, chunks)
-        return
-    # spawn: this process has a thread that draws the bar, and threads do not survive a fork.
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_leave_with_parent)
-    try:
-        pending: deque[Future[Findings]] = deque()
-        for chunk in chunks:
-            with _interrupts_held():  # submitting may start a process
-                pending.append(pool.submit(work, chunk))
-            if len(pending) > 4 * processes:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits until after this block, and never reaches a process that is started in it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _leave_with_parent() -> None:
-    """In each process: the parent's end, however sudden, is the end."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def available_processes() -> int:
-    """The CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,78 +10,67 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from segnext.data.convert_plan import (
-    UNREADABLE,
-    Job,
-    Made,
-    NotFoundError,
-    Original,
-    Plan,
-    archive,
-    decoded,
-    find,
-    unreadable,
-)
-from segnext.data.source import IGNORE, DataError, Pixels
+from segnext.data.convert_plan import Job, Made, Plan, find
+from segnext.data.datasets import ISAID, ISAID_800_200
+from segnext.data.folders import FolderDataset
+from segnext.data.images import UNREADABLE, Original, archive, read_image, read_size
+from segnext.data.source import IGNORE, DataError, DataNotFoundError, Pixels
 
 # Official code: the colour of each class, as (red, green, blue).
 ISAID_COLOURS = (
     *((0, 0, 0), (0, 0, 63), (0, 63, 63), (0, 63, 0), (0, 63, 127), (0, 63, 191), (0, 63, 255), (0, 127, 63)),
     *((0, 127, 127), (0, 0, 127), (0, 0, 191), (0, 0, 255), (0, 191, 127), (0, 127, 191), (0, 127, 255), (0, 100, 155)),
 )
-PATCH, OVERLAP = 896, 384  # Official code: the PyTorch release
-# Dataset and folder of each tiling (patch, overlap). Official code: the Jittor release has the second.
-TILINGS = {(PATCH, OVERLAP): ("isaid", "iSAID"), (800, 200): ("isaid_800_200", "iSAID_800_200")}
-_ISAID_FRAMES = {"train": 1_411, "val": 458}
-_PUBLISHED = {(896, 384): {"train": 33_978, "val": 11_644}, (800, 200): {"train": 28_029, "val": 9_512}}
-_ISAID_NAME = re.compile(r"(P\d+)(_instance_color_RGB)?\.png")
+# (patch, overlap) of each dataset. Official code: the PyTorch and the Jittor release.
+TILINGS = {ISAID.name: (896, 384), ISAID_800_200.name: (800, 200)}
+_IMAGES = {"train": 1_411, "val": 458}
+_PUBLISHED = {ISAID.name: {"train": 33_978, "val": 11_644}, ISAID_800_200.name: {"train": 28_029, "val": 9_512}}
+_NAME = re.compile(r"(P\d+)(_instance_color_RGB)?\.png")
 
 
-def isaid(root: Path, source: Path | None = None, patch: int = PATCH, overlap: int = OVERLAP) -> Plan:
+def isaid(root: Path, source: Path | None = None, dataset: FolderDataset = ISAID) -> Plan:
     """Images and colour masks -> img_dir/SPLIT/P####_y0_y1_x0_x1.png, ann_dir/SPLIT/..._instance_color_RGB.png (0..15).
 
-    Originals are found anywhere under SPLIT, in zip archives as downloaded or unpacked. The 800/200 tiling is a dataset
-    of its own in a folder of its own, iSAID_800_200. Test images have no labels and stay as they are. `source` is the
-    folder of the originals. Raises `ValueError` for a tiling that no dataset has.
+    Originals are found anywhere under SPLIT, in zip archives as downloaded or unpacked. Each tiling is a dataset in a
+    folder of its own. Test images have no labels and stay as they are. A split whose images are all there gets a list,
+    SPLIT.txt, by which half a copy of its tiles is noticed. `source` is the folder of the originals.
     """
-    if (patch, overlap) not in TILINGS:
-        known = " and ".join(f"--patch {side} --overlap {shared}" for side, shared in TILINGS)
-        raise ValueError(f"isaid: there is no dataset of --patch {patch} --overlap {overlap}; there are {known}")
-    dataset, name = TILINGS[patch, overlap]
+    patch, overlap = TILINGS[dataset.name]
+    (name,) = dataset.folders
     places = [source] if source else [root / "iSAID", root / "isaid", root]
-    base = find(places, "isaid", "train", "val")
-    in_place = dataset == "isaid" and source is None
-    plan = Plan(dataset, base if in_place else root if root.name == name else root / name)
-    for split, whole in _ISAID_FRAMES.items():
+    base = find(places, dataset.name, "train", "val")
+    in_place = dataset is ISAID and source is None
+    plan = Plan(dataset.name, base if in_place else root if root.name == name else root / name)
+    for split, whole in _IMAGES.items():
         images, masks = _isaid_originals(base / split)
         for number in sorted(images.keys() ^ masks.keys()):
             lone, kind = (images[number], "mask") if number in images else (masks[number], "image")
             plan.problems.append(f"{lone}: there is no {kind} of it under {base / split}")
-        tiles = released = 0
+        tiles: list[str] = []
+        released = 0
         for number in sorted(images.keys() & masks.keys()):
             try:
-                with images[number].open() as file, Image.open(file) as image:
-                    size = image.height, image.width
-            except UNREADABLE as error:
-                plan.problems.append(unreadable(images[number], error))
+                size = read_size(images[number])
+            except DataError as error:
+                plan.problems.append(str(error))
                 continue
             files = isaid_files(plan.folder, split, number, size, patch, overlap)
             convert = functools.partial(isaid_tiles, images[number], masks[number], files, size, patch)
             plan.jobs.append(Job(tuple(itertools.chain(*files.values())), convert))
-            tiles += len(files)
+            tiles += [image.stem for image, _ in files.values()]
             released += isaid_released(number, size, patch, overlap)
         plan.count(f"{split} images", len(images), whole)
-        remark = f"{split} tiles: {tiles:,}"
+        remark = f"{split} tiles: {len(tiles):,}"
         if len(images) == whole:
-            published = _PUBLISHED[patch, overlap][split]
+            plan.lists[plan.folder / f"{split}.txt"] = sorted(tiles)
+            published = _PUBLISHED[dataset.name][split]
             remark += f"; the release's rule makes {released:,} of these images, and it published {published:,}"
         plan.remarks.append(remark)
     if not plan.jobs and not plan.problems:
-        raise NotFoundError(
-            f"isaid: no P####.png with its P####_instance_color_RGB.png under {base}/{{train,val}}, nor zip archives "
-            "of them; images are those of DOTA-v1.0, masks iSAID's Semantic_masks"
+        raise DataNotFoundError(
+            f"{dataset.name}: no P####.png with its P####_instance_color_RGB.png under {base}/{{train,val}}, nor zip "
+            "archives of them; images are those of DOTA-v1.0, masks iSAID's Semantic_masks"
         )
     return plan
 
@@ -119,7 +108,7 @@ def isaid_tiles(
     cuts a thin tile from a negative offset), the Jittor release keeps an image whole that is not larger both ways and
     leaves out P1527 and P1530. Raises `DataError` where one is damaged or their sizes differ.
     """
-    picture, colours = decoded(image), decoded(mask)
+    picture, colours = read_image(image), read_image(mask)
     for original, pixels in ((image, picture), (mask, colours)):
         if pixels.shape[:2] != size:
             sizes = f"{pixels.shape[1]}x{pixels.shape[0]}, but its image's header says {size[1]}x{size[0]}"
@@ -169,11 +158,11 @@ def _isaid_originals(folder: Path) -> tuple[dict[str, Original], dict[str, Origi
             try:
                 found += [Original(path, member) for member in archive(path).namelist()]
             except UNREADABLE as error:
-                raise NotFoundError(f"{path}: cannot be read as an archive ({error}); fetch it again") from error
+                raise DataNotFoundError(f"{path}: cannot be read as an archive ({error}); fetch it again") from error
     images: dict[str, Original] = {}
     masks: dict[str, Original] = {}
     for original in found:
-        if match := _ISAID_NAME.fullmatch((original.member or original.path.name).rpartition("/")[2]):
+        if match := _NAME.fullmatch((original.member or original.path.name).rpartition("/")[2]):
             (masks if match[2] else images).setdefault(match[1], original)
     return images, masks
 

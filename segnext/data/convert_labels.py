@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segnext.data.convert_plan import NotFoundError, Plan, files_of, find, relabel, relabelled, single, some
-from segnext.data.source import IGNORE, DataError, Pixels
+from segnext.data.convert_plan import Plan, files_of, find, frames_of, relabel, relabelled, single
+from segnext.data.datasets import CITYSCAPES, COCO_STUFF164K, PASCAL_CONTEXT, VOC2012
+from segnext.data.source import IGNORE, DataError, DataNotFoundError, Pixels, some
 
 # Cityscapes: Official code: cityscapesScripts' labels.py, which calls the other labels' trainId 255 (or -1).
 
@@ -25,7 +26,7 @@ CITYSCAPES_VALUES: Mapping[int, int] = {
     **dict.fromkeys([*range(34), 255], IGNORE),  # 255 is how a byte holds the licence plate's -1
     **{label: train for train, label in enumerate(_CITYSCAPES_CLASSES)},
 }
-_CITYSCAPES_FRAMES = {"train": 2_975, "val": 500}
+_CITYSCAPES_FRAMES = frames_of(CITYSCAPES, "train", "val")
 
 
 def cityscapes(root: Path) -> Plan:
@@ -34,7 +35,7 @@ def cityscapes(root: Path) -> Plan:
     Official code: mmsegmentation draws the same labels from the polygons with cityscapesScripts. Ours: the label images
     that the download holds are recoded, which needs no polygons. Test labels are blank and stay as they are.
     """
-    base = find([root / "cityscapes", root], "cityscapes", "gtFine/train", "gtFine/val")
+    base = find(CITYSCAPES.places(root), "cityscapes", "gtFine/train", "gtFine/val")
     plan = Plan("cityscapes", base)
     for split, whole in _CITYSCAPES_FRAMES.items():
         paths = sorted((base / "gtFine" / split).glob("*/[!.]*_gtFine_labelIds.png"))
@@ -43,7 +44,7 @@ def cityscapes(root: Path) -> Plan:
             plan.jobs.append(relabel(path, target, CITYSCAPES_VALUES))
         plan.count(f"{split} labels", len(paths), whole)
     if not plan.jobs:
-        raise NotFoundError(
+        raise DataNotFoundError(
             f"cityscapes: no */*_gtFine_labelIds.png under {base / 'gtFine'}/{{train,val}}: they are in "
             "gtFine_trainvaltest.zip; where only polygons are left, cityscapesScripts draws them again"
         )
@@ -57,7 +58,7 @@ COCO_VALUES: Mapping[int, int] = {
     255: IGNORE,
     **{label: train for train, label in enumerate(sorted(set(range(182)) - set(COCO_GAPS)))},
 }
-_COCO_FRAMES = {"train2017": 118_287, "val2017": 5_000}
+_COCO_FRAMES = {f"{split}2017": frames for split, frames in frames_of(COCO_STUFF164K, "train", "val").items()}
 
 
 def coco_stuff164k(root: Path) -> Plan:
@@ -66,7 +67,7 @@ def coco_stuff164k(root: Path) -> Plan:
     Every pixel is looked up in the untouched array: ids written one after another into one array would be taken for
     originals (id 12 becomes 11, and so on). A gap's id is damage, where the release would leave it in place.
     """
-    base = find([root / "coco_stuff164k", root], "coco_stuff164k", "annotations/train2017", "annotations/val2017")
+    base = find(COCO_STUFF164K.places(root), "coco_stuff164k", "annotations/train2017", "annotations/val2017")
     plan = Plan("coco_stuff164k", base)
     for split, whole in _COCO_FRAMES.items():
         paths = [path for path in files_of(base / "annotations" / split, ".png") if "_label" not in path.name]
@@ -74,7 +75,7 @@ def coco_stuff164k(root: Path) -> Plan:
             plan.jobs.append(relabel(path, path.with_name(f"{path.stem}_labelTrainIds.png"), COCO_VALUES))
         plan.count(f"{split} labels", len(paths), whole)
     if not plan.jobs:
-        raise NotFoundError(
+        raise DataNotFoundError(
             f"coco_stuff164k: no label maps *.png under {base / 'annotations'}/{{train2017,val2017}}; unzip "
             "stuffthingmaps_trainval2017.zip into annotations/"
         )
@@ -84,8 +85,9 @@ def coco_stuff164k(root: Path) -> Plan:
 # Pascal VOC 2012 with the Semantic Boundaries Dataset (SBD).
 
 _VOC_CLASSES = {value: value for value in range(21)}  # SBD masks hold no 255
-_VOC_LISTS = {"VOC train": 1_464, "VOC val": 1_449, "SBD train": 8_498, "SBD val": 2_857}
-_VOC_AUGMENTED = {"aug": 9_118, "trainaug": 10_582}
+_VOC_LISTS = {f"VOC {split}": frames for split, frames in frames_of(VOC2012, "train", "val").items()}
+_VOC_LISTS |= {"SBD train": 8_498, "SBD val": 2_857}
+_VOC_AUGMENTED = frames_of(VOC2012, "aug", "trainaug")
 
 
 def voc2012(root: Path, source: Path | None = None) -> Plan:
@@ -94,7 +96,7 @@ def voc2012(root: Path, source: Path | None = None) -> Plan:
     trainaug = (VOC train + SBD train + SBD val) - VOC val, aug = trainaug - VOC train. Ours: the lists are sorted,
     where the release leaves them in the order of a Python set. `source` is SBD's folder (benchmark_RELEASE).
     """
-    base = find(_devkit(root, "VOC2012"), "voc2012", "ImageSets/Segmentation/train.txt")
+    base = find(VOC2012.places(root), "voc2012", "ImageSets/Segmentation/train.txt")
     usual = [home / name for home in (base, base.parent, root) for name in ("VOCaug", "benchmark_RELEASE")]
     homes = [source] if source else usual
     sbd = find([folder for home in homes for folder in (home, home / "dataset")], "voc2012: SBD", "cls")
@@ -110,7 +112,9 @@ def voc2012(root: Path, source: Path | None = None) -> Plan:
     lists = {"aug": trainaug - listed["VOC train"], "trainaug": trainaug}
     plan.lists = {sets / f"{name}.txt": sorted(names) for name, names in lists.items()}
     if missing := lists["aug"] - {path.stem for path in masks}:
-        plan.problems.append(f"{sbd / 'cls'}: no {some(f'{name}.mat' for name in missing)}, which SBD's lists name")
+        plan.problems.append(
+            f"{sbd / 'cls'}: no {some(f'{name}.mat' for name in sorted(missing))}, which SBD's lists name"
+        )
     whole = {name: len(names) for name, names in listed.items()} == _VOC_LISTS
     for name, expected in _VOC_AUGMENTED.items():
         plan.count(f"{name}.txt frames", len(lists[name]), expected)
@@ -141,7 +145,7 @@ _CONTEXT_IDS = (
 )
 CONTEXT_VALUES: Mapping[int, int] = {label: train for train, label in enumerate(map(int, _CONTEXT_IDS.split()))}
 _CONTEXT_ALL_VALUES = {**dict.fromkeys(range(460), 0), **CONTEXT_VALUES}  # the other classes are background
-_CONTEXT_FRAMES = {"train": 4_998, "val": 5_105}
+_CONTEXT_FRAMES = frames_of(PASCAL_CONTEXT, "train", "val")
 _CONTEXT_JSON = "trainval_merged.json"
 
 
@@ -153,11 +157,11 @@ def pascal_context(root: Path, source: Path | None = None) -> Plan:
     (mmsegmentation pull request 474), so the plan says so. Their splits are VOC 2010's own. `source` is the JSON file
     or the folder of .mat files.
     """
-    base = find(_devkit(root, "VOC2010"), "pascal_context", "JPEGImages")
+    base = find(PASCAL_CONTEXT.places(root), "pascal_context", "JPEGImages")
     places = [source] if source else [base / _CONTEXT_JSON, base.parent / _CONTEXT_JSON, base / "trainval"]
     found = next((place for place in places if place.exists()), None)
     if found is None:
-        raise NotFoundError(f"pascal_context: no labels: there is neither {' nor '.join(map(str, places))}")
+        raise DataNotFoundError(f"pascal_context: no labels: there is neither {' nor '.join(map(str, places))}")
     labels = base / "SegmentationClassContext"
     # Without it, labels of both kinds could end up side by side.
     origin = labels / ".made-from", f"{_CONTEXT_JSON if found.is_file() else '.mat LabelMaps'}\n"
@@ -188,7 +192,7 @@ def pascal_context(root: Path, source: Path | None = None) -> Plan:
             "them is not to be compared with the paper's to the digit"
         )
     if not plan.jobs:
-        raise NotFoundError(f"pascal_context: {found} holds no label")
+        raise DataNotFoundError(f"pascal_context: {found} holds no label")
     for split, whole in _CONTEXT_FRAMES.items():
         if split in splits:
             plan.lists[sets / f"{split}.txt"] = sorted(splits[split])
@@ -215,7 +219,9 @@ def _detail(path: Path) -> Iterator[tuple[dict[str, Any], list[tuple[int, Any]]]
         for frame in frames:
             frame["file_name"], frame["height"], frame["width"]
     except (ValueError, KeyError, TypeError) as error:
-        raise NotFoundError(f"{path} is not PASCAL in Detail's {_CONTEXT_JSON} ({error!r}); fetch it again") from error
+        raise DataNotFoundError(
+            f"{path} is not PASCAL in Detail's {_CONTEXT_JSON} ({error!r}); fetch it again"
+        ) from error
     return ((frame, by_frame[frame["image_id"]]) for frame in frames)
 
 
@@ -272,13 +278,9 @@ def _matlab(path: Path, variable: str) -> Any:
         raise DataError(f"{path}: cannot be read as a MATLAB file ({error}); put the original back") from error
 
 
-def _devkit(root: Path, year: str) -> list[Path]:
-    return [root / "VOCdevkit" / year, root / year, root]
-
-
 def names_of(listing: Path) -> set[str]:
     """The names that a list file holds: the first word of each line."""
     try:
         return {line.split()[0] for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()}
     except (OSError, ValueError) as error:
-        raise NotFoundError(f"{listing}: the list cannot be read ({error})") from error
+        raise DataNotFoundError(f"{listing}: the list cannot be read ({error})") from error

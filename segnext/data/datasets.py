@@ -46,7 +46,7 @@ def _cityscapes(split: str, labelled: bool = True) -> tuple[Layout, ...]:
             "_gtFine_labelTrainIds.png",
             f"{split}.txt",
             nested=True,
-            converter="cityscapes",
+            converted=True,
         ),
     )
 
@@ -65,9 +65,9 @@ CITYSCAPES = FolderDataset(
 )
 
 
-def _voc2012(split: str, labels: str, converter: str = "") -> tuple[Layout, ...]:
+def _voc2012(split: str, labels: str, converted: bool = False) -> tuple[Layout, ...]:
     listing = f"ImageSets/Segmentation/{split}.txt"
-    return (Layout("JPEGImages", labels, ".jpg", ".png", listing, chosen=True, converter=converter),)
+    return (Layout("JPEGImages", labels, ".jpg", ".png", listing, chosen=True, converted=converted),)
 
 
 VOC2012 = FolderDataset(
@@ -79,11 +79,12 @@ VOC2012 = FolderDataset(
         "val": Split(1_449, _voc2012("val", "SegmentationClass")),
         "test": Split(1_456, _voc2012("test", "")),
         # SBD's images but for train and val. Official code: the labels of train are VOC's own, those of aug SBD's.
-        "aug": Split(9_118, _voc2012("aug", "SegmentationClassAug", converter="voc2012")),
+        "aug": Split(9_118, _voc2012("aug", "SegmentationClassAug", converted=True)),
         "trainaug": Split(10_582, parts=("train", "aug")),
         "trainval": Split(2_913, parts=("train", "val")),
     },
     folders=("VOCdevkit/VOC2012", "VOC2012"),
+    other_folders=tuple(f"VOC{year}" for year in range(2007, 2012)),
     spellings=("voc", "pascal_voc", "pascal_voc2012", "voc2012_aug", "vocaug"),
 )
 
@@ -91,7 +92,7 @@ VOC2012 = FolderDataset(
 def _pascal_context(split: str) -> tuple[Layout, ...]:
     listing = f"ImageSets/SegmentationContext/{split}.txt"
     labels = "SegmentationClassContext"
-    return (Layout("JPEGImages", labels, ".jpg", ".png", listing, chosen=True, converter="pascal_context"),)
+    return (Layout("JPEGImages", labels, ".jpg", ".png", listing, chosen=True, converted=True),)
 
 
 PASCAL_CONTEXT = FolderDataset(
@@ -110,7 +111,7 @@ PASCAL_CONTEXT = FolderDataset(
 
 def _coco(split: str) -> tuple[Layout, ...]:
     images, labels = f"images/{split}2017", f"annotations/{split}2017"
-    return (Layout(images, labels, ".jpg", "_labelTrainIds.png", f"{split}.txt", converter="coco_stuff164k"),)
+    return (Layout(images, labels, ".jpg", "_labelTrainIds.png", f"{split}.txt", converted=True),)
 
 
 _COCO_SPLITS = {"train": Split(118_287, _coco("train")), "val": Split(5_000, _coco("val"))}
@@ -156,9 +157,9 @@ COCO_VOC = FolderDataset(
 )
 
 
-def _isaid(split: str, converter: str) -> tuple[Layout, ...]:
+def _isaid(split: str) -> tuple[Layout, ...]:
     ending = "_instance_color_RGB.png"
-    return (Layout(f"img_dir/{split}", f"ann_dir/{split}", ".png", ending, f"{split}.txt", converter=converter),)
+    return (Layout(f"img_dir/{split}", f"ann_dir/{split}", ".png", ending, f"{split}.txt", converted=True),)
 
 
 ISAID = FolderDataset(
@@ -166,12 +167,11 @@ ISAID = FolderDataset(
     colours=classes.ISAID,
     values=_as_they_are(16),  # the converter has turned colours into classes; 255 is padding
     # Patches of 896 that overlap by 384 (PyTorch release), of 1,411 and 458 images.
-    splits={"train": Split(33_978, _isaid("train", "isaid")), "val": Split(11_644, _isaid("val", "isaid"))},
+    splits={"train": Split(33_978, _isaid("train")), "val": Split(11_644, _isaid("val"))},
     folders=("iSAID",),
+    other_folders=("iSAID_800_200",),
     size=(896, 896),
 )
-
-_ISAID_800_200 = "isaid --patch 800 --overlap 200"
 
 ISAID_800_200 = FolderDataset(
     name="isaid_800_200",
@@ -179,8 +179,9 @@ ISAID_800_200 = FolderDataset(
     values=_as_they_are(16),
     # Patches of 800 that overlap by 200. The Jittor release's are 28,029 and 9,512: it leaves out two images, and small
     # ones whole; ours are all of one size.
-    splits={"train": Split(None, _isaid("train", _ISAID_800_200)), "val": Split(None, _isaid("val", _ISAID_800_200))},
+    splits={"train": Split(None, _isaid("train")), "val": Split(None, _isaid("val"))},
     folders=("iSAID_800_200",),
+    other_folders=("iSAID",),
     size=(800, 800),
 )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from segnext.config import digest
 from segnext.data.classes import Colour
-from segnext.data.source import IGNORE, DataError, DataNotFoundError, Pixels
+from segnext.data.images import read_image, read_label
+from segnext.data.source import IGNORE, SHOWN, DataError, DataNotFoundError, Pixels, some
 
-# What Pillow raises for a file that is not, or not wholly, an image: OSError mostly, the others from inside a decoder.
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-
-_SHOWN = 5  # offenders that a message names
 _SUFFIXES = (".png", ".jpg", ".jpeg")  # that a list may leave on its names
 
 Classes = npt.NDArray[np.int16]
@@ -40,7 +35,7 @@ class Layout:
     # list may be absent.
     chosen: bool = False
     nested: bool = False  # frames lie a folder deeper, which begins their names: Cityscapes' cities
-    converter: str = ""  # the DATASET of `python -m segnext.data convert DATASET`, which makes the labels
+    converted: bool = False  # whether `python -m segnext.data convert DATASET` makes the labels
 
 
 @dataclass(frozen=True)
@@ -62,6 +57,7 @@ class FolderDataset:
     values: Mapping[int, int]  # value in a label file -> class or IGNORE; any other value is damage
     splits: Mapping[str, Split]
     folders: tuple[str, ...]  # the names that its folder may have below a data root
+    other_folders: tuple[str, ...] = ()  # names of other datasets' folders, in which the same files lie: VOC2010
     size: tuple[int, int] | None = (
         None  # (height, width) in pixels, where all frames have one; `check` holds them to it
     )
@@ -77,6 +73,11 @@ class FolderDataset:
         if split not in self.splits:
             raise ValueError(f"{self.name}: {split!r} is not one of its splits {', '.join(self.splits)}")
         return self.splits[split].parts or (split,)
+
+    def places(self, root: Path) -> tuple[Path, ...]:
+        """Where its folder may be: `root` itself, unless that has the name of another dataset's, and below it."""
+        below = tuple(root / folder for folder in self.folders)
+        return below if os.path.basename(os.path.abspath(root)) in self.other_folders else (root, *below)
 
     def classes_of_values(self) -> Classes:
         """The label map as a table to look values up in."""
@@ -99,6 +100,7 @@ class Inventory:
     """
 
     def __init__(self, dataset: FolderDataset, split: str, root: Path | None) -> None:
+        self.dataset = dataset
         self.title = f"{dataset.name} {split}"
         self.whole = dataset.splits[split].frames
         self.base, self.layout = self._find(dataset, split, root)
@@ -137,7 +139,7 @@ class Inventory:
     def require_agreement(self) -> None:
         """Raises `DataError` unless names and list agree, and a split without a list has all its frames."""
         layout = self.layout
-        found = [f"{len(names)} {kind} ({_some(names)})" for kind, names in self.problems().items()]
+        found = [f"{len(names)} {kind} ({some(names)})" for kind, names in self.problems().items()]
         if self.listed is None and self.whole not in (None, len(self.images)):
             listing = Path(layout.listing).name
             found.append(f"a part of the split only (a list {listing} that names its frames makes a part welcome)")
@@ -150,7 +152,7 @@ class Inventory:
             raise DataError(
                 f"{self.title} in {self.base}: {'; '.join(found)}. Found are {len(self.images)} images{labels}{whole}; "
                 "complete the copy, or make files and list agree"
-                + (_conversion(layout) if len(self.labels) < len(self.images) else "")
+                + (_conversion(self.dataset, layout) if len(self.labels) < len(self.images) else "")
             )
 
     def _find(self, dataset: FolderDataset, split: str, root: Path | None) -> tuple[Path, Layout]:
@@ -159,7 +161,8 @@ class Inventory:
                 f"{self.title}: no folder is given; name the one that holds {dataset.name} (--data-root)"
             )
         looked, conversion = [], ""
-        for base in (root, *(root / folder for folder in dataset.folders)):
+        places = dataset.places(root)
+        for base in places:
             for layout in dataset.splits[split].layouts:
                 folders = [base / folder for folder in (layout.images, layout.labels) if folder]
                 missing = [str(folder) for folder in folders if not folder.is_dir()]
@@ -168,10 +171,11 @@ class Inventory:
                 if not missing:
                     return base, layout
                 if folders[0].is_dir():
-                    conversion = _conversion(layout)
+                    conversion = _conversion(dataset, layout)
                 looked.append(" and ".join(missing))
+        other = "" if root in places else ", which is another dataset's folder by its name"
         raise DataNotFoundError(
-            f"{self.title}: not found under {root}; missing are {', or '.join(looked)}; "
+            f"{self.title}: not found under {root}{other}; missing are {', or '.join(looked)}; "
             f"correct the data root, or put the dataset there{conversion}"
         )
 
@@ -199,7 +203,7 @@ class FolderSource:
             lists = " and ".join(Path(part.layout.listing).name for part in parts)
             raise DataError(
                 f"{dataset.name} {split} in {parts[0].base}: {lists} both name {len(repeated)} frames "
-                f"({_some(repeated)}); take them out of one"
+                f"({some(sorted(repeated))}); take them out of one"
             )
         self._classes_of_values = dataset.classes_of_values()
 
@@ -229,16 +233,6 @@ class FolderSource:
         return digest([[path, os.stat(f"{folder}/{path}").st_size] for folder, path in paths])
 
 
-def read_image(path: Path) -> Pixels:
-    """An image file as uint8 RGB (H, W, 3); `DataError`, naming it, where it cannot be decoded to its end."""
-    return _decode(path, index_image=False)
-
-
-def read_label(path: Path) -> Pixels:
-    """The stored bytes of a grey or palette image, uint8 (H, W); `DataError` for another mode or a damaged file."""
-    return _decode(path, index_image=True)
-
-
 def check_sizes(image: Pixels, label: Pixels, path: Path) -> None:
     """Raises `DataError`, naming the label's file, where (H, W, 3) and (H, W) are of different sizes."""
     if image.shape[:2] != label.shape:
@@ -250,7 +244,7 @@ def classes_of(label: Pixels, classes_of_values: Classes, path: Path) -> Pixels:
     """(H, W) -> (H, W): stored values to classes, 255 = ignore; `DataError`, naming the file, for one that has none."""
     classes = classes_of_values[label]
     if classes.min() < 0:
-        found = ", ".join(str(value) for value in np.unique(label[classes < 0])[:_SHOWN])
+        found = ", ".join(str(value) for value in np.unique(label[classes < 0])[:SHOWN])
         raise DataError(f"{path}: no class has the label value {found}; put the original back")
     return classes.astype(np.uint8)
 
@@ -282,25 +276,7 @@ def _name(word: str, layout: Layout) -> str:
     return name
 
 
-def _some(names: Iterable[str]) -> str:
-    first = sorted(names)
-    return ", ".join(first[:_SHOWN]) + (", ..." if len(first) > _SHOWN else "")
-
-
-def _conversion(layout: Layout) -> str:
-    if not layout.converter:
+def _conversion(dataset: FolderDataset, layout: Layout) -> str:
+    if not layout.converted:
         return ""
-    return f". The labels are made by `python -m segnext.data convert {layout.converter} --data-root DIR`"
-
-
-def _decode(path: Path, index_image: bool) -> Pixels:
-    try:
-        with Image.open(path) as file:
-            if not index_image:
-                return np.array(file.convert("RGB"))
-            if file.mode in ("L", "P"):  # grey or palette: in both, the stored byte is the class
-                return np.array(file)
-            mode = file.mode
-    except _UNREADABLE as error:
-        raise DataError(f"{path}: cannot be read as an image ({error}); put the original back") from error
-    raise DataError(f"{path}: a label of mode {mode}, where 8-bit grey or palette is meant; put the original back")
+    return f". The labels are made by `python -m segnext.data convert {dataset.name} --data-root DIR`"

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
 import warnings
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from segnext.config import ClassificationData, digest
-from segnext.data.source import DataError, Pixels
+from segnext.data.images import read_image
+from segnext.data.source import DataError, Pixels, some
 
 IMAGES = {"train": 1_281_167, "val": 50_000}  # datasets.md, section 2: how many the whole of ImageNet-1K has
 FOLDERS = ("imagenet", "ImageNet", "imagenet1k", "ILSVRC2012", "ILSVRC/Data/CLS-LOC")  # below a data root
 
 _SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 _LISTERS = 16  # threads: a shared disk answers many folders at once as fast as one
-_SHOWN = 5  # offenders that a message names
 
 
 class ClassFolderSource:
@@ -44,7 +40,7 @@ class ClassFolderSource:
         with ThreadPoolExecutor(_LISTERS) as threads:
             names = list(threads.map(_images, (self._folder / name for name in self.classes)))
         if empty := [name for name, found in zip(self.classes, names, strict=True) if not found]:
-            raise DataError(f"{self._title}: no image in {_some(empty)} of {self._folder}; complete the copy")
+            raise DataError(f"{self._title}: no image in {some(empty)} of {self._folder}; complete the copy")
         self._names = np.array([os.fsencode(name) for found in names for name in found])
         self._labels = np.repeat(np.arange(len(names), dtype=np.int32), [len(found) for found in names])
 
@@ -65,14 +61,9 @@ class ClassFolderSource:
         Read by content, whatever the suffix says (one .JPEG of ImageNet is a PNG); CMYK and grey become RGB; EXIF
         orientation is left alone. Official code: timm's and torchvision's loaders, `Image.open(...).convert("RGB")`.
         """
-        path = self._folder / self.name(index)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # ImageNet's damaged EXIF blocks, which nobody reads
-                with Image.open(path) as file:
-                    return np.array(file.convert("RGB")), self.label(index)
-        except _UNREADABLE as error:
-            raise DataError(f"{path}: cannot be read as an image ({error}); put the original back") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # ImageNet's damaged EXIF blocks, which nobody reads
+            return read_image(self._folder / self.name(index)), self.label(index)
 
     def fingerprint(self) -> str:
         """Digest of the classes, of every image's name, and of the size in bytes of one image of each class.
@@ -114,7 +105,7 @@ class ClassFolderSource:
                 if only:
                     raise DataError(
                         f"{self._title}: {self._base} has different class folders in {split}/ and {other}/: "
-                        f"{_some(only)}; a class's number is its place among them: make them the same"
+                        f"{some(only)}; a class's number is its place among them: make them the same"
                     )
         return classes
 
@@ -131,8 +122,3 @@ def _images(folder: Path) -> list[str]:
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed ({error.strerror}); make it readable") from error
     return sorted(name for name in names if name.lower().endswith(_SUFFIXES) and not name.startswith("."))
-
-
-def _some(names: Iterable[str]) -> str:
-    first = list(names)
-    return ", ".join(first[:_SHOWN]) + (f" and {len(first) - _SHOWN} more" if len(first) > _SHOWN else "")

@@ -16,14 +16,18 @@ PLAIN_SECONDS = 15.0  # between two lines in a log
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return Text(f"{task.finished_speed or task.speed or 0:.0f}/s")
+        return Text(_rate(task.finished_speed or task.speed or 0))
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:.{0 if rate >= 10 else 1}f}/s"
 
 
 class Progress:
     """Counts what is done of `total`, on standard error."""
 
     def __init__(self, title: str, total: int) -> None:
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._plain = not self._console.is_terminal
         self._bars = Bars(
             TextColumn("{task.description}"),
@@ -32,7 +36,7 @@ class Progress:
             _Rate(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=self._console,
-            disable=self._plain,
+            disable=self._plain or not total,
         )
         self._task = self._bars.add_task(title, total=total)
         self._title, self._total, self._done = title, total, 0
@@ -40,8 +44,8 @@ class Progress:
 
     def __enter__(self) -> Self:
         self._bars.start()
-        if self._plain:
-            self._console.print(f"{self._title} 0/{self._total}", highlight=False, markup=False)
+        if self._plain and self._total:
+            self._console.print(f"{self._title} 0/{self._total}")
         return self
 
     def __exit__(
@@ -58,5 +62,8 @@ class Progress:
             self._printed = now
             rate = self._done / max(now - self._started, 1e-9)
             left = f", {(self._total - self._done) / rate:.0f} s left" if self._done < self._total else ""
-            line = f"{self._title} {self._done}/{self._total} {rate:.0f}/s{left}"
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+            self._console.print(f"{self._title} {self._done}/{self._total} {_rate(rate)}{left}")
+
+    def say(self, message: str) -> None:
+        """A line above the bar."""
+        self._console.print(message)

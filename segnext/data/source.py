@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 IGNORE = 255  # Official code: the label of pixels that neither train nor count, in every dataset
+
+SHOWN = 5  # offenders that a message names
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
@@ -18,6 +21,12 @@ class DataError(ValueError):
 
 class DataNotFoundError(DataError):
     """There is no such dataset, or no such split of it, where the data root says."""
+
+
+def some(names: Iterable[str]) -> str:
+    """The first few of many names and how many more there are, for a message."""
+    first = list(names)
+    return ", ".join(first[:SHOWN]) + (f" and {len(first) - SHOWN} more" if len(first) > SHOWN else "")
 
 
 class Source(Protocol):
