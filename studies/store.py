@@ -129,6 +129,15 @@ class Store:
             record for record in evaluations if record.get("stands_for") == run.id and record["config"]["ham_seed"] == 0
         ]
 
+    def speed(self, speed: Speed) -> Record | None:
+        """The record of this speed measurement, or None."""
+        return self._find(speed.id, speed)
+
+    def platforms(self) -> list[Platform]:
+        """Everything that a speed was measured on."""
+        found = {Platform(**r["config"]["platform"]) for r in self.records.values() if r["kind"] == "speed"}
+        return sorted(found, key=repr)
+
     def _find(self, identifier: str, value: Run | Cost | Speed | Evaluation) -> Record | None:
         record = self.records.get(identifier)
         if record is not None and (change := difference(record["config"], canonical(value))):
