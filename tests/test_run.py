@@ -137,11 +137,48 @@ def test_a_missing_data_folder_exits_3_names_path_and_split_and_starts_nothing(t
     assert not runs.exists()
 
 
-def test_the_paper_protocol_exits_3_while_its_pretraining_cannot_be_had():
+def test_the_paper_protocol_without_its_data_or_weights_exits_3_and_says_what_is_missing(tmp_path: Path, runs: Path):
     done = run("table7")
     assert done.returncode == 3
-    assert "imagenet1k" in done.stderr
-    assert "--protocol quick needs nothing" in done.stderr
+    assert "imagenet1k train: no folder is given" in done.stderr
+    assert "--protocol quick needs no data" in done.stderr
+    done = run("table7", "--pretrained", str(tmp_path))
+    assert done.returncode == 3
+    assert "mscan_t.pth are needed" in done.stderr
+    assert not runs.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--weights", "/nowhere", "--only", "evaluate"), "there is no such folder"),
+        (("--weights", "."), "they go with --only evaluate"),
+        (("--ham-seeds", "0,1"), "they go with --only evaluate"),
+        (("--pretrained", ".", "--protocol", "quick"), "quick trains from scratch"),
+    ],
+)
+def test_options_that_do_not_go_together_exit_2(words: tuple[str, ...], said: str):
+    done = run("table7", *words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.long
+def test_two_processes_make_the_record_that_one_makes(results: Path, runs: Path, measured: None):
+    """Through the command, by torchrun: every image once, the same loss and mIoU to rounding."""
+    words = ("table7/c@0", *SMALL)
+    assert run(*words, "--gpus", "2").returncode == 0
+    (together,) = records(results).values()
+    assert together["provenance"]["processes"] == 2
+    apart = {"SEGNEXT_RESULTS": str(results.parent / "alone"), "SEGNEXT_RUNS": str(runs.parent / "runs-alone")}
+    assert run(*words, **apart).returncode == 0
+    (alone,) = records(results.parent / "alone").values()
+    assert together["id"] == alone["id"]
+    assert together["training"]["final_loss"] == pytest.approx(alone["training"]["final_loss"], rel=1e-4)
+    assert together["metrics"]["miou_ss"] == pytest.approx(alone["metrics"]["miou_ss"], abs=0.5)
+    pixels = [sum(int(n) for line in record["confusion"] for n in line.split()) for record in (together, alone)]
+    assert pixels[0] == pixels[1]
 
 
 def test_a_results_folder_that_cannot_be_written_exits_3(tmp_path: Path):
