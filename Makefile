@@ -56,7 +56,8 @@ tests-long: .venv/installed
 
 # With SEGNEXT_EXTRAS a missing extra is a failure, not a skip.
 oracle: .venv-oracle/installed
-	OMP_NUM_THREADS=1 SEGNEXT_EXTRAS=1 .venv-oracle/bin/python -m pytest tests/test_oracle.py tests/test_segformer.py
+	OMP_NUM_THREADS=1 SEGNEXT_EXTRAS=1 .venv-oracle/bin/python -m pytest tests/test_oracle.py tests/test_segformer.py \
+	  tests/test_plan.py::test_the_curve_is_also_tensorboards
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .
@@ -65,7 +66,7 @@ format: .venv/installed
 lock: .venv/installed
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
 	  --output-file requirements.lock pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra oracle --extra segformer \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra oracle --extra segformer --extra tensorboard \
 	  --constraint requirements.lock --generate-hashes --output-file requirements-oracle.lock pyproject.toml
 
 clean:

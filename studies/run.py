@@ -15,6 +15,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -84,6 +85,14 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--precision", default="float32", choices=PRECISIONS, help="autocast (default: float32)")
     parse.add_argument("--compile", action="store_true", help="torch.compile the model; eager where that fails")
     parse.add_argument(
+        "--evaluate-every",
+        type=_number,
+        default=Execution.evaluation_interval,
+        metavar="N",
+        help="iterations between two tests on the way, 0: none (default: %(default)s, as the release)",
+    )
+    parse.add_argument("--tensorboard", action="store_true", help="the curves in runs/ID/tensorboard, too (an extra)")
+    parse.add_argument(
         "--only",
         choices=("cost", "speed", "pretrain", "evaluate"),
         help="cost: parameters and FLOPs; speed: also latency and memory, where a study has them; pretrain: what the "
@@ -142,6 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             workers=options.workers,
             precision=options.precision,
             compile=options.compile,
+            evaluation_interval=options.evaluate_every,
         )
         command = "python -m studies.run " + shlex.join(_portable(words))
         _write_specs(todo, options, data_root, execution, command)
@@ -159,6 +169,8 @@ def _protocol_name(options: argparse.Namespace) -> str:
         raise ValueError("--weights and --ham-seeds are about finished weights: they go with --only evaluate")
     if options.weights and not options.weights.is_dir():
         raise ValueError(f"--weights {options.weights}: there is no such folder")
+    if options.tensorboard and find_spec("tensorboard") is None:
+        raise ValueError("--tensorboard: it is not installed; pip install 'segnext-study[tensorboard]'")
     if options.pretrained is None:
         return str(options.protocol)
     if options.protocol not in ("paper", "paper-pretrained"):
@@ -337,7 +349,15 @@ def _write_specs(
     from studies.worker import specification
 
     for cell in todo:
-        spec = specification(cell, options.limit_iterations, data_root, options.pretrained, execution, command)
+        spec = specification(
+            cell,
+            options.limit_iterations,
+            data_root,
+            options.pretrained,
+            execution,
+            command,
+            options.tensorboard,
+        )
         Workspace(cell.id).write_spec(spec)
 
 

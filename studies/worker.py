@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import itertools
 import json
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ from studies.workspace import Claimed, Workspace
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.utils.tensorboard import SummaryWriter
 
     from segnext.distributed import World
     from segnext.metrics import Score
@@ -50,6 +52,7 @@ def specification(
     pretrained: Path | None,
     execution: Execution,
     command: str,
+    tensorboard: bool = False,
 ) -> dict[str, Any]:
     """What a worker needs to know, as JSON."""
     return {
@@ -66,6 +69,7 @@ def specification(
         "pretrained": _absolute(pretrained),
         "execution": dataclasses.asdict(execution),
         "command": command,
+        "tensorboard": tensorboard,
     }
 
 
@@ -161,6 +165,7 @@ class _Job:
         self._device = torch.device(self._execution.device)
         self._root = Path(spec["data_root"]) if spec["data_root"] else None
         self._started = time.time()
+        self._writer: SummaryWriter | None = None
         torch.set_num_threads(self._execution.threads)
 
     def record(self) -> dict[str, Any]:
@@ -171,7 +176,6 @@ class _Job:
         """Train the run, keep its weights, test them."""
         from segnext.checkpoints import save_released
         from segnext.cost import measure
-        from segnext.train import train
 
         run, workspace, first = self._run, self._workspace, self._world.first
         training = open_split(run.data, run.data.train_split, self._root)
@@ -181,19 +185,10 @@ class _Job:
         if first:
             workspace.report("train", workspace.last_state(), run.train.iterations, force=True)
             _forget_after(workspace.curve, workspace.last_state())
-        model, seconds = train(
-            run,
-            training,
-            workspace.states,
-            self._execution,
-            initial=initial,
-            world=self._world,
-            on_step=self._draw,
-            stop=self._asked_to_stop,
-        )
+        testing = open_split(run.data, run.data.test_split, self._root)
+        model, seconds = self._fit(training, testing, initial)
         if first and not workspace.weights.exists():
             save_released(model, workspace.weights)
-        testing = open_split(run.data, run.data.test_split, self._root)
         tested = self._tested(model, testing)
         if not first:
             return {}
@@ -223,6 +218,66 @@ class _Job:
                 "data": {**_data_facts("train", training), **_data_facts("test", testing)},
             },
         }
+
+    def _fit(
+        self, training: Source | ClassFolderSource, testing: Source | ClassFolderSource, initial: dict[str, Any] | None
+    ) -> tuple[nn.Module, float]:
+        """Train to the end, with a test every so often.
+
+        For a test the training stops as for a signal, and goes on from its state: to the same bits, as tests hold.
+        """
+        from segnext.train import Stopped, train
+
+        interval = self._execution.evaluation_interval
+        leaving = False
+        while True:
+            self._test_midway(testing)
+            steps = itertools.count(self._workspace.last_state() + 1)
+
+            def stop(steps: Iterator[int] = steps) -> bool:  # asked once after every step
+                nonlocal leaving
+                leaving = self._asked_to_stop()
+                return (bool(interval) and next(steps) % interval == 0) or leaving
+
+            try:
+                return train(
+                    self._run,
+                    training,
+                    self._workspace.states,
+                    self._execution,
+                    initial=initial,
+                    world=self._world,
+                    on_step=self._draw,
+                    stop=stop,
+                )
+            except Stopped:
+                if any(self._world.gather(leaving)):
+                    raise
+
+    def _test_midway(self, testing: Source | ClassFolderSource) -> None:
+        """Add a single-scale test of the newest state to the curve, where one is due and not there yet."""
+        from segnext.model import build_network
+        from segnext.resume import load_state
+
+        run, done, interval = self._run, self._workspace.last_state(), self._execution.evaluation_interval
+        unlabelled = not isinstance(testing, ClassFolderSource) and not testing.labelled
+        if unlabelled or not interval or not done or done % interval or done == run.train.iterations:
+            return
+        there = self._world.first and any(p["iteration"] == done and "loss" not in p for p in self._curve())
+        state = load_state(self._workspace.states)
+        if self._world.gather(there)[0] or state is None or state["iteration"] != done:
+            return
+        model = build_network(run.model, run.data.classes, run.task)
+        model.load_state_dict(state["model"])
+        model.to(self._device)
+        metrics: dict[str, float | None]
+        if isinstance(testing, ClassFolderSource):
+            metrics = {"top1": self._top1(model, testing)}
+        else:
+            assert isinstance(run.data, Data)
+            metrics = {"miou_ss": self._score(model, testing, run.data, 0, multi_scale=False).miou}
+        if self._world.first:
+            self._add_to_curve({"iteration": done, **metrics})
 
     def _test(self, evaluation: Evaluation) -> dict[str, Any]:
         """Test finished weights: a run's own once more, or a file's."""
@@ -263,16 +318,36 @@ class _Job:
         self._workspace.report("train", step.iteration, iterations, loss=step.loss, rate=step.images_per_second)
         if step.iteration % self._execution.log_interval == 0 or step.iteration == iterations:
             line = [step.iteration, step.loss, step.learning_rate, step.images_per_second]
-            with open(self._workspace.curve, "a") as file:
-                file.write(json.dumps(dict(zip(CURVE_COLUMNS, line, strict=True))) + "\n")
+            self._add_to_curve(dict(zip(CURVE_COLUMNS, line, strict=True)))
+
+    def _add_to_curve(self, point: dict[str, Any]) -> None:
+        with open(self._workspace.curve, "a") as file:
+            file.write(json.dumps(point) + "\n")
+        if self._spec["tensorboard"]:
+            self._tensorboard(point)
+
+    def _tensorboard(self, point: dict[str, Any]) -> None:
+        """The same point for TensorBoard, in `runs/ID/tensorboard`."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self._workspace.folder / "tensorboard"), purge_step=point["iteration"])
+        for name, value in point.items():
+            if name != "iteration" and value is not None:
+                self._writer.add_scalar(name, value, point["iteration"])
+        self._writer.flush()
+
+    def _curve(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._workspace.curve.read_text().splitlines()]
 
     def _keep_curve(self) -> float:
-        """Put the finished curve beside the results; returns its last loss."""
-        curve = [json.loads(line) for line in self._workspace.curve.read_text().splitlines()]
-        text = ",".join(CURVE_COLUMNS) + "\n"
-        text += "".join(",".join(repr(point[key]) for key in CURVE_COLUMNS) + "\n" for point in curve)
-        write_atomically(Store().folder / "curves" / f"{self._run.id}.csv", text)
-        return float(curve[-1]["loss"])
+        """Put the finished curve beside the results, the tests on the way apart; returns the last loss."""
+        points, folder = self._curve(), Store().folder / "curves"
+        steps = [point for point in points if "loss" in point]
+        write_atomically(folder / f"{self._run.id}.csv", _csv(CURVE_COLUMNS, steps))
+        if tests := [point for point in points if "loss" not in point]:
+            write_atomically(folder / f"{self._run.id}-tests.csv", _csv(tuple(tests[0]), tests))
+        return float(steps[-1]["loss"])
 
     def _tested(self, model: nn.Module, testing: Source | ClassFolderSource, ham_seed: int = 0) -> dict[str, Any]:
         """The parts of a record that a test gives."""
@@ -386,6 +461,11 @@ class _Job:
             "finished": _timestamp(time.time()),
             "attempts": len(attempts),
         }
+
+
+def _csv(columns: Sequence[str], points: Sequence[Mapping[str, Any]]) -> str:
+    lines = (",".join("" if point[key] is None else repr(point[key]) for key in columns) for point in points)
+    return ",".join(columns) + "\n" + "".join(line + "\n" for line in lines)
 
 
 def _absolute(path: Path | None) -> str | None:

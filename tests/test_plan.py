@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 from pathlib import Path
 
 import pytest
+from conftest import needs
 from PIL import Image
 
 from segnext.checkpoints import save_released
@@ -162,10 +164,14 @@ class Silent:
 
 
 def carried_out(
-    cells: list[Cell], limit: int | None = None, root: Path | None = None, pretrained: Path | None = None
+    cells: list[Cell],
+    limit: int | None = None,
+    root: Path | None = None,
+    pretrained: Path | None = None,
+    execution: Execution = Execution(),  # noqa: B008  # frozen
 ) -> dict[str, Outcome]:
     for cell in cells:
-        Workspace(cell.id).write_spec(specification(cell, limit, root, pretrained, Execution(), "a test"))
+        Workspace(cell.id).write_spec(specification(cell, limit, root, pretrained, execution, "a test"))
     return run_debug(cells, Silent(), lambda: False)
 
 
@@ -288,3 +294,32 @@ def test_a_run_whose_upstream_failed_does_not_start(chained: Protocol):
 def test_every_study_plans_under_every_protocol():
     for chosen in PROTOCOLS.values():
         plan(select(list(studies()), chosen, None, None), chosen, None, Store())
+
+
+def test_tests_on_the_way_change_nothing_and_leave_a_curve(chained: Protocol, monkeypatch: pytest.MonkeyPatch):
+    (cell, *_) = plan(select(["table7/c@0"], chained, None, None), chained, 4, Store())
+    records = []
+    for name, interval in (("with", 2), ("without", 0)):
+        monkeypatch.setenv("SEGNEXT_RESULTS", str(Store().folder.parent / name))
+        monkeypatch.setenv("SEGNEXT_RUNS", str(Store().folder.parent / f"runs-{name}"))
+        assert carried_out([cell], 4, execution=Execution(evaluation_interval=interval))[cell.id].state == "done"
+        records.append(Store().records[cell.id])
+        tests = Store().folder / "curves" / f"{cell.id}-tests.csv"
+        if interval:
+            (line,) = csv.DictReader(tests.read_text().splitlines())
+            assert line["iteration"] == "2"  # the last one is the record's own
+            assert 0 <= float(line["miou_ss"]) <= 100
+        assert tests.exists() == bool(interval)
+    assert records[0]["metrics"] == records[1]["metrics"]
+    assert records[0]["weights"] == records[1]["weights"]
+    assert records[0]["training"]["final_loss"] == records[1]["training"]["final_loss"]
+
+
+@needs("tensorboard", "tensorboard")
+def test_the_curve_is_also_tensorboards(chained: Protocol):
+    (cell, *_) = plan(select(["table7/c@0"], chained, None, None), chained, 1, Store())
+    spec = specification(cell, 1, None, None, Execution(), "a test", tensorboard=True)
+    Workspace(cell.id).write_spec(spec)
+    assert run_debug([cell], Silent(), lambda: False)[cell.id].state == "done"
+    (events,) = (Workspace(cell.id).folder / "tensorboard").iterdir()
+    assert b"loss" in events.read_bytes()
