@@ -92,7 +92,8 @@ def test_killed_at_random_moments(workers: int, undisturbed: str, tmp_path: Path
     while True:
         process = start(tmp_path, execution=execution)
         assert process.stdout is not None
-        if "iteration" not in process.stdout.readline():  # of its first step, or it had none to do
+        # Two steps at least, so that the first one's state is there: or it had not as many to do.
+        if not all("iteration" in process.stdout.readline() for _ in range(chance.randint(2, 3))):
             break
         time.sleep(chance.uniform(0, 0.05))
         kills += process.poll() is None
