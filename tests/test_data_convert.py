@@ -808,7 +808,7 @@ def alive(marker):
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
 def test_killed_at_any_moments_it_continues_to_the_same_files(tmp_path):
-    labels = np.random.default_rng(0).integers(0, 10, (60, 300, 300))
+    labels = np.random.default_rng(0).integers(0, 10, (400, 200, 200))
     folder = write_coco(tmp_path / "killed", labels)
     write_coco(tmp_path / "whole", labels)
     assert run("coco_stuff164k", tmp_path / "whole") == 0
@@ -850,7 +850,7 @@ def test_the_temporary_file_of_a_process_at_work_is_left_alone(tmp_path):
 
 
 def test_an_interrupt_ends_with_130_and_the_next_command_continues(tmp_path):
-    labels = np.random.default_rng(0).integers(0, 10, (60, 300, 300))
+    labels = np.random.default_rng(0).integers(0, 10, (400, 200, 200))
     folder = write_coco(tmp_path, labels)
     process = subprocess.Popen(
         command(tmp_path, "--processes", "2"), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
