@@ -40,7 +40,8 @@ def compose(chosen: Sequence[Study], store: Store, out: Path) -> tuple[list[Stud
 def _study_part(evidence: Evidence, results: Path) -> StudyPart:
     variants = []
     for variant in evidence.variants:
-        drawings = (curves.strip(variant), curves.losses(variant, results))
+        # A run that several tables share would else be drawn in each of them, alone.
+        drawings = (curves.strip(variant), curves.losses(variant, results)) if variant.telling else ()
         variants.append(
             VariantPart(
                 variant,
