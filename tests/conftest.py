@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,6 +26,11 @@ def needs(extra: str, *modules: str) -> pytest.MarkDecorator:
     missing = [module for module in modules if find_spec(module) is None]
     reason = f"the extra `{extra}` is not installed (no {', '.join(missing)}); `make oracle` has it"
     return pytest.mark.skipif(bool(missing) and "SEGNEXT_EXTRAS" not in os.environ, reason=reason)
+
+
+def interruptible() -> None:
+    """For `preexec_fn`: a shell's background job, and every test in it, starts its processes deaf to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def named(value: object) -> str | None:

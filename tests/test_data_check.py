@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, SHARED
+from conftest import REPOSITORY, SHARED, interruptible
 from layouts import NAMES, listing, picture, save, write
 from PIL import Image
 
@@ -252,6 +252,7 @@ def test_an_interrupt_leaves_cleanly(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=interruptible,
     )
     assert process.stderr.readline() == "ade20k frames read 0/601\n"
     os.killpg(process.pid, signal.SIGINT)

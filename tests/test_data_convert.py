@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FIXTURES, REPOSITORY
+from conftest import FIXTURES, REPOSITORY, interruptible
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -853,7 +853,12 @@ def test_an_interrupt_ends_with_130_and_the_next_command_continues(tmp_path):
     labels = np.random.default_rng(0).integers(0, 10, (400, 200, 200))
     folder = write_coco(tmp_path, labels)
     process = subprocess.Popen(
-        command(tmp_path, "--processes", "2"), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(tmp_path, "--processes", "2"),
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=interruptible,
     )
     deadline = time.monotonic() + 120
     while len(list(folder.glob("*_labelTrainIds.png"))) < 3:
