@@ -9,15 +9,19 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from segnext.config import Execution
+from studies import snapshot
 from studies.plan import Cell, upstream
-from studies.store import REPOSITORY, Store
+from studies.standing import settle
+from studies.store import Store, results_folder, runs_folder
 from studies.worker import work
 from studies.workspace import Workspace
 
 POLL_SECONDS = 0.2
+FOLLOW_SECONDS = (2.0, 60.0)  # between two questions to the scheduler, at first and at most
 GRACE_SECONDS = 120.0  # how long a worker may take to save and leave before it is killed
 
 
@@ -51,6 +55,7 @@ def run_local(
     Own processes instead of submitit's local executor: that one starts every job at once and reports nothing until the
     end. A run that someone else is working on is waited for. When asked to stop, workers save at their next step.
     """
+    code = snapshot.take()
     waiting = list(cells)
     working: dict[str, tuple[Cell, subprocess.Popen[bytes] | None]] = {}
     outcomes: dict[str, Outcome] = {}
@@ -74,7 +79,7 @@ def run_local(
                     continue
                 elsewhere = Workspace(cell.id).owner() is not None
                 watcher.progressed(cell, "waits" if elsewhere else "starts", 0, cell.total, "")
-                working[cell.id] = (cell, None if elsewhere else _start(cell, execution))
+                working[cell.id] = (cell, None if elsewhere else _start(cell, execution, code))
             for run_id, (cell, process) in list(working.items()):
                 _tell(cell, watcher)
                 if late and process is not None:
@@ -85,7 +90,7 @@ def run_local(
                     outcomes[run_id] = outcome
                     watcher.ended(cell, outcome)
                 elif process is None and Workspace(run_id).owner() is None:
-                    working[run_id] = (cell, _start(cell, execution))  # whoever had it left it unfinished
+                    working[run_id] = (cell, _start(cell, execution, code))  # whoever had it left it unfinished
             time.sleep(POLL_SECONDS)
     finally:
         for _, process in working.values():
@@ -106,6 +111,30 @@ def run_debug(cells: Sequence[Cell], watcher: Watcher, asked_to_stop: Callable[[
     return outcomes
 
 
+def follow(cells: Sequence[Cell], watcher: Watcher, asked_to_stop: Callable[[], bool]) -> dict[str, Outcome]:
+    """Watch submitted runs until all are over. Heartbeats are looked at often, the queue less and less often."""
+    outcomes: dict[str, Outcome] = {}
+    pause, asked = FOLLOW_SECONDS[0], time.monotonic()
+    while len(outcomes) < len(cells) and not asked_to_stop():
+        open_ = [cell for cell in cells if cell.id not in outcomes]
+        ended = {cell.id: Outcome("done") for cell in open_ if _recorded(cell)}
+        for cell in open_:
+            _tell(cell, watcher)
+        if not ended and time.monotonic() - asked >= pause:
+            stands, _ = settle((cell.wanted for cell in open_), Store())
+            over = {key: s for key, s in stands.items() if s.state in ("stopped", "failed", "trained", "new")}
+            ended = {key: Outcome("failed", f"{s.cause}: {s.detail}") for key, s in over.items()}
+            pause, asked = min(1.5 * pause, FOLLOW_SECONDS[1]), time.monotonic()
+        for cell in open_:
+            if cell.id in ended:
+                outcomes[cell.id] = ended[cell.id]
+                watcher.ended(cell, ended[cell.id])
+        if ended:
+            pause = FOLLOW_SECONDS[0]
+        time.sleep(POLL_SECONDS)
+    return outcomes | {cell.id: Outcome("stopped", "goes on") for cell in cells if cell.id not in outcomes}
+
+
 def _next(waiting: Sequence[Cell], working: Iterable[str]) -> Cell | None:
     """The first cell that waits for no run under way or still to come."""
     unfinished = {*working, *(cell.id for cell in waiting)}
@@ -122,16 +151,17 @@ def _upstream_failure(cell: Cell, outcomes: Mapping[str, Outcome]) -> Outcome | 
     return Outcome(ended.state, f"upstream_{ended.state}: {before.id} on {before.data.dataset}")
 
 
-def _start(cell: Cell, execution: Execution) -> subprocess.Popen[bytes]:
+def _start(cell: Cell, execution: Execution, code: Path) -> subprocess.Popen[bytes]:
     workspace = Workspace(cell.id)
     workspace.forget_progress()
     threads = str(execution.threads)
-    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    folders = {"SEGNEXT_RESULTS": str(results_folder()), "SEGNEXT_RUNS": str(runs_folder())}
+    environment = {**os.environ, **folders, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={execution.processes}"]
     with open(workspace.log, "ab") as log:
         return subprocess.Popen(
             [sys.executable, *(launcher if execution.processes > 1 else []), "-m", "studies.worker", cell.id],
-            cwd=REPOSITORY,
+            cwd=code,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,

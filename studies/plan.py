@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from segnext.config import Cost, Data, Evaluation, Platform, Run, Speed, Weights
 from studies.protocols import Protocol
-from studies.provenance import code_fingerprint
+from studies.scheduler import Queue
+from studies.standing import NEW, Standing, settle, standing
 from studies.store import Store, row_cost, square_cost, square_speed
 from studies.study import Panel, Reported, Row, Study, studies, study
 from studies.weights import sha256, weights_file
@@ -31,8 +33,6 @@ class Selection:
 class Cell:
     """One wanted run and where it stands.
 
-    `state`: `done`, `running`, `trained` (without a record), `stopped` (can be continued), `failed` or `new`.
-
     `upstream` counts the runs between it and the row's own, which starts from it. With an `evaluation` it is a test of
     finished weights, and `run` is the run whose weights they are, or, of a file's, the one that they stand for.
     """
@@ -41,21 +41,37 @@ class Cell:
     panel: Panel
     row: Row
     run: Run
-    state: str
-    detail: str = ""
+    stands: Standing = NEW
     upstream: int = 0
     evaluation: Evaluation | None = None
     weights: Path | None = None  # the file, of an evaluation of released weights
 
     @property
+    def wanted(self) -> Run | Evaluation:
+        """What is to be recorded."""
+        return self.evaluation or self.run
+
+    @property
+    def state(self) -> str:
+        """One of `studies.standing.STATES`."""
+        return self.stands.state
+
+    @property
     def id(self) -> str:
         """What the record will be called."""
-        return self.evaluation.id if self.evaluation else self.run.id
+        return self.wanted.id
 
     @property
     def total(self) -> int:
         """The iterations to do."""
         return 0 if self.evaluation else self.run.train.iterations
+
+    @property
+    def stage(self) -> str:
+        """`pretrain`, `train` or `evaluate`: which resources it needs."""
+        if self.evaluation:
+            return "evaluate"
+        return "pretrain" if self.run.task == "classification" else "train"
 
     @property
     def label(self) -> str:
@@ -97,20 +113,41 @@ def select(
     return chosen
 
 
+def matches(selectors: Sequence[str]) -> Callable[[str, str, int], bool]:
+    """Whether (study, row, seed) is among the selected, for runs that exist; without selectors, or `all`, each is."""
+    chosen = []
+    for selector in () if list(selectors) == ["all"] else selectors:
+        matched = _SELECTOR.match(selector)
+        if matched is None:
+            raise ValueError(f"{selector!r} is not of the form STUDY[/ROW][@seed], for example table7/c-stage1@0")
+        found = study(matched["study"])
+        row = found.row(matched["row"]).slug if matched["row"] else None
+        chosen.append((found.slug, row, int(matched["seed"]) if matched["seed"] else None))
+    return lambda name, slug, seed: (
+        not chosen or any(s == name and r in (None, slug) and n in (None, seed) for s, r, n in chosen)
+    )
+
+
 def plan(selections: Iterable[Selection], protocol: Protocol, limit_iterations: int | None, store: Store) -> list[Cell]:
     """Every wanted run once, in the tables' order, and before it what it starts from: equal runs are one run."""
     cells: dict[str, Cell] = {}
     for selection in selections:
         for panel, row, run in _wanted(selection, protocol, limit_iterations):
-            chain = [Cell(selection.study, panel, row, run, *_standing(run, store))]
+            chain = [Cell(selection.study, panel, row, run, standing(run, store))]
             while chain[-1].state != "done" and isinstance(chain[-1].run.init, Run):
                 before = chain[-1].run.init
-                standing = _standing(before, store)
-                chain.append(Cell(selection.study, panel, row, before, *standing, upstream=len(chain)))
+                stands = cells[before.id].stands if before.id in cells else standing(before, store)
+                chain.append(Cell(selection.study, panel, row, before, stands, upstream=len(chain)))
             for cell in reversed(chain):
                 if cell.upstream == 0 or cell.state != "done":
                     cells.setdefault(cell.id, cell)
     return list(cells.values())
+
+
+def settled(cells: Sequence[Cell], store: Store) -> tuple[list[Cell], Queue]:
+    """The cells as the scheduler has them, and its answer: it is asked once, if any of them was submitted."""
+    stands, queue = settle((cell.wanted for cell in cells if cell.state == "queued"), store)
+    return [dataclasses.replace(cell, stands=stands.get(cell.id, cell.stands)) for cell in cells], queue
 
 
 def _wanted(selection: Selection, protocol: Protocol, limit: int | None) -> Iterator[tuple[Panel, Row, Run]]:
@@ -127,16 +164,19 @@ def evaluations(
     store: Store,
     ham_seeds: Sequence[int],
 ) -> list[Cell]:
-    """Tests of the wanted runs that are trained, once more and with these seeds of Ham's bases."""
+    """Tests of the wanted runs that are trained: their own, if it is missing, else with these seeds of Ham's bases."""
     cells: dict[str, Cell] = {}
     for selection in selections:
         for panel, row, run in _wanted(selection, protocol, limit_iterations):
             if not isinstance(run.data, Data) or not Workspace(run.id).weights.exists():
                 continue
+            if store.run(run) is None:  # trained with `--only train`: its own test comes first
+                cells.setdefault(run.id, Cell(selection.study, panel, row, run, standing(run, store)))
+                continue
             for seed in ham_seeds:
                 evaluation = Evaluation(run, run.model, run.data, seed)
-                state = "new" if store.evaluation(evaluation) is None else "done"
-                cell = Cell(selection.study, panel, row, run, state, evaluation=evaluation)
+                stands = standing(evaluation, store)
+                cell = Cell(selection.study, panel, row, run, stands, evaluation=evaluation)
                 cells.setdefault(cell.id, cell)
     return list(cells.values())
 
@@ -159,8 +199,8 @@ def imports(
                 weights = Weights(path.name, sha256(path))
                 for seed in sorted({0, *ham_seeds}):
                     evaluation = Evaluation(weights, run.model, run.data, seed)
-                    state = "new" if store.evaluation(evaluation) is None else "done"
-                    cell = Cell(selection.study, panel, row, run, state, evaluation=evaluation, weights=path)
+                    stands = standing(evaluation, store)
+                    cell = Cell(selection.study, panel, row, run, stands, evaluation=evaluation, weights=path)
                     cells.setdefault(cell.id, cell)
     return list(cells.values())
 
@@ -195,24 +235,3 @@ def speeds(selections: Iterable[Selection], platform: Platform, store: Store) ->
         for row in selection.rows
     }
     return [(label, speed) for speed, label in wanted.items() if store.speed(speed) is None]
-
-
-def _standing(run: Run, store: Store) -> tuple[str, str]:
-    if (record := store.run(run)) is not None:
-        stale = record["provenance"].get("code") != code_fingerprint("run")
-        return "done", "made by other code than today's" if stale else ""
-    workspace = Workspace(run.id)
-    if workspace.weights.exists() and workspace.owner() is None:
-        return "trained", "to be evaluated"
-    progress = workspace.progress()
-    if workspace.owner() is not None:
-        return "running", f"{progress['done']}/{progress['total']}" if progress else ""
-    attempts = workspace.attempts()
-    saved = workspace.last_state()
-    if attempts and attempts[-1]["cause"] not in ("stopped", "killed"):
-        return "failed", f"{attempts[-1]['cause']}: {attempts[-1]['message']}"
-    if saved:
-        return "stopped", f"continues after {saved} of {run.train.iterations} iterations"
-    if isinstance(run.init, Run):
-        return "new", f"after {run.init.id} ({run.init.data.dataset})"
-    return "new", f"from {run.init}" if run.init else ""

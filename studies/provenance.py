@@ -6,7 +6,7 @@ import ast
 import hashlib
 import importlib.metadata
 import platform
-import subprocess
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from segnext import machine
 from segnext.config import Platform
+from studies.snapshot import code_version
 from studies.store import REPOSITORY
 
 PACKAGES = ("torch", "torchvision", "fvcore", "numpy", "pillow")
@@ -82,13 +83,16 @@ def _file(name: str) -> Path | None:
 
 def provenance(kind: str) -> dict[str, Any]:
     """Commit, versions and processor of this process, for a record of this kind."""
+    version = code_version()
     return {
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--", "segnext", "studies")),
+        "commit": version["commit"],
+        "dirty": bool(version["diff"]),
+        **({"diff": version["diff"]} if version["diff"] else {}),
         "code": code_fingerprint(kind),
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "processor": _processor(),
+        "driver": _driver(),
     }
 
 
@@ -107,12 +111,11 @@ def platform_of(device: str, threads: int, precision: str = "float32") -> Platfo
     return Platform(name, round(size / 2**30), version, kind, threads, precision)
 
 
-def _git(*words: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *words], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
+def _driver() -> str | None:
+    """The version of the NVIDIA driver; None without one."""
+    told = Path("/proc/driver/nvidia/version")
+    found = re.search(r"Kernel Module\D*([\d.]+)", told.read_text()) if told.exists() else None
+    return found[1] if found else None
 
 
 def _processor() -> str:

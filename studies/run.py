@@ -8,37 +8,35 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import shlex
-import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from segnext.config import PRECISIONS, Cost, Execution, Run, Speed, canonical
-from studies.plan import Cell, Selection, costs, evaluations, imports, plan, select, speeds
-from studies.protocols import PROTOCOLS, Protocol, protocol
-from studies.store import Store, runs_folder
-from studies.weights import pretrained_file
+from segnext.config import PRECISIONS, Cost, Execution, Speed
+from studies.causes import AGAIN, CAUSES
+from studies.measure import measure_costs, measure_speeds
+from studies.options import SELECTOR, add_selection, number, numbers, positive, shown, words_of
+from studies.plan import Cell, Selection, costs, evaluations, imports, plan, select, settled, speeds, upstream
+from studies.preflight import PreflightError, check
+from studies.profile import Profile, changed, profile
+from studies.protocols import Protocol, protocol
+from studies.provenance import code_fingerprint
+from studies.store import REPOSITORY, Store, runs_folder
+from studies.submit import Specify
 from studies.workspace import Workspace
 
-BUSY = 0.1  # part of its time that a measurement of speed may wait for a core
-FREE_BYTES = 500e6  # pre-flight: two states and a temporary one of the runs under way, with room to spare
-
-
-class PreflightError(Exception):
-    """Something that every run needs is missing; nothing was started."""
-
-
-class _Disturbed(Exception):
-    """Others took the time that was to be measured."""
+OF_A_CLUSTER = ("profile", "partition", "account", "qos", "time", "nodes", "constraint")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,17 +44,8 @@ def parser() -> argparse.ArgumentParser:
     parse = argparse.ArgumentParser(
         prog="python -m studies.run", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
     )
-    parse.add_argument("selectors", nargs="+", metavar="STUDY[/ROW][@seed]", help="what to run, or: all")
-    parse.add_argument("--protocol", default="paper", help=f"one of {', '.join(PROTOCOLS)} (default: paper)")
-    parse.add_argument("--cluster", default="local", choices=("local", "debug"), help="where (default: local)")
-    parse.add_argument("--rows", type=_words, metavar="A,B", help="only these rows, by slug")
-    parse.add_argument("--seeds", type=_numbers, metavar="0,1,2", help="default: the protocol's")
-    parse.add_argument(
-        "--limit-iterations",
-        type=_positive,
-        metavar="N",
-        help="end every run's schedule after N iterations; such runs are runs of their own",
-    )
+    parse.add_argument("selectors", nargs="+", metavar=SELECTOR, help="what to run, or: all")
+    add_selection(parse)
     parse.add_argument("--data-root", type=Path, metavar="DIR", help="the dataset's folder (default: $SEGNEXT_DATA)")
     parse.add_argument(
         "--pretrained",
@@ -71,41 +60,68 @@ def parser() -> argparse.ArgumentParser:
         help="with --only evaluate: test released checkpoints; recorded as imported, never as reproduced",
     )
     parse.add_argument(
-        "--max-parallel",
-        type=_positive,
-        metavar="N",
-        help="runs at a time (default: by the cores)",
-    )
-    parse.add_argument("--threads", type=_positive, default=1, metavar="N", help="cores of a run (default: 1)")
-    parse.add_argument(
-        "--gpus", type=_positive, default=1, metavar="N", help="processes of a run, one a GPU (default: 1)"
-    )
-    parse.add_argument("--device", default="cpu", help="cpu, cuda, cuda:0, ... (default: cpu)")
-    parse.add_argument("--workers", type=_number, default=0, metavar="N", help="loader processes of a run (default: 0)")
-    parse.add_argument("--precision", default="float32", choices=PRECISIONS, help="autocast (default: float32)")
-    parse.add_argument("--compile", action="store_true", help="torch.compile the model; eager where that fails")
-    parse.add_argument(
-        "--evaluate-every",
-        type=_number,
-        default=Execution.evaluation_interval,
-        metavar="N",
-        help="iterations between two tests on the way, 0: none (default: %(default)s, as the release)",
-    )
-    parse.add_argument("--tensorboard", action="store_true", help="the curves in runs/ID/tensorboard, too (an extra)")
-    parse.add_argument(
         "--only",
-        choices=("cost", "speed", "pretrain", "evaluate"),
+        choices=("cost", "speed", "pretrain", "train", "evaluate"),
         help="cost: parameters and FLOPs; speed: also latency and memory, where a study has them; pretrain: what the "
-        "rows start from; evaluate: test what is trained once more",
+        "rows start from; train: leave the test to --only evaluate, which also tests what is recorded once more",
     )
     parse.add_argument(
         "--ham-seeds",
-        type=_numbers,
+        type=numbers,
         default=(0,),
         metavar="0,1,2",
         help="with --only evaluate: the seeds of Ham's initial bases to test with (default: 0, as every run)",
     )
+    parse.add_argument(
+        "--retry",
+        type=_causes,
+        default=AGAIN,
+        metavar="CAUSES",
+        help="failed runs to start again, too: " + ", ".join(set(CAUSES) - set(AGAIN)) + ", or all",
+    )
+    parse.add_argument(
+        "--rerun",
+        choices=("stale", "failed", "done"),
+        help="do again what was made by other code than today's, what failed for whatever cause, or what is done; "
+        "a record is replaced when its successor is whole",
+    )
     parse.add_argument("--dry-run", action="store_true", help="say what exists and what would start; start nothing")
+    parse.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
+
+    where = parse.add_argument_group("where and with what")
+    where.add_argument("--cluster", default="local", choices=("local", "slurm", "debug"), help="default: local")
+    where.add_argument(
+        "--max-parallel", type=positive, metavar="N", help="runs at a time (local default: by the cores)"
+    )
+    where.add_argument("--threads", type=positive, metavar="N", help="cores of a process (local default: 1)")
+    where.add_argument("--gpus", type=positive, metavar="N", help="processes of a run, one a GPU, on each node")
+    where.add_argument("--device", help="cpu, cuda, cuda:0, ... (local default: cpu)")
+    where.add_argument("--workers", type=number, metavar="N", help="loader processes of a process")
+    where.add_argument("--precision", choices=PRECISIONS, help="autocast (default: float32)")
+    where.add_argument("--compile", action="store_true", help="torch.compile the model; eager where that fails")
+    where.add_argument(
+        "--evaluate-every",
+        type=number,
+        default=Execution.evaluation_interval,
+        metavar="N",
+        help="iterations between two tests on the way, 0: none (default: %(default)s, as the release)",
+    )
+    where.add_argument("--tensorboard", action="store_true", help="the curves in runs/ID/tensorboard, too (an extra)")
+
+    slurm = parse.add_argument_group("with --cluster slurm")
+    slurm.add_argument("--profile", metavar="FILE", help="slurm/profiles/NAME.toml, or its NAME (default: default)")
+    for name, metavar in (
+        ("partition", "P"),
+        ("account", "A"),
+        ("qos", "Q"),
+        ("time", "D-HH:MM:SS"),
+        ("constraint", "C"),
+    ):
+        slurm.add_argument(f"--{name}", metavar=metavar, help="in the profile's place")
+    slurm.add_argument("--nodes", type=positive, metavar="N", help="in the profile's place")
+    slurm.add_argument(
+        "--follow", action="store_true", help="watch until all runs are over; Ctrl-C leaves them running"
+    )
     return parse
 
 
@@ -117,50 +133,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
     try:
         chosen = protocol(_protocol_name(options))
+        resources = _resources(options)
         selections = select(options.selectors, chosen, options.rows, options.seeds)
         store = Store()
-        cells = _cells(options, selections, chosen, store)
+        cells, queue = settled(_cells(options, selections, chosen, store), store)
         unmeasured = costs(selections, store)
         untimed = _untimed(options, selections, store)
     except ValueError as error:
         parse.exit(2, f"{parse.prog}: {error}\n")
 
-    if options.dry_run:
-        _show_plan(console, selections, chosen, cells, unmeasured, untimed)
+    todo = _todo(cells, options)
+    if options.dry_run and options.json:
+        print(json.dumps([_as_json(cell, cell in todo) for cell in cells], indent=1))
         return 0
-    todo = [cell for cell in cells if cell.state != "done"]
+    if options.dry_run:
+        _show_plan(console, selections, chosen, cells, todo, unmeasured, untimed)
+        return 0
     if options.only in (None, "pretrain"):
         _tell_left_out(console, selections, chosen)
-    if done := len(cells) - len(todo):
-        console.print(f"{done} of {len(cells)} runs are done already: nothing of them is started again")
+    left_failed = _tell_left(console, cells, todo)
+    if queue.silence and options.cluster == "slurm":
+        parse.exit(4, f"{parse.prog}: nothing was started: the scheduler does not answer: {queue.silence}\n")
     data_root = options.data_root or (Path(root) if (root := os.environ.get("SEGNEXT_DATA")) else None)
     try:
         if options.only == "evaluate" and not cells:
             raise PreflightError(_nothing_to_evaluate(options))
-        _preflight(todo, data_root, options.pretrained, store)
+        coming = {cell.id for cell in cells if cell in todo or cell.state in ("running", "queued")}
+        check(todo, coming, data_root, options.pretrained, store)
     except (PreflightError, ValueError) as error:  # segnext.data.DataError is a ValueError
         parse.exit(3, f"{parse.prog}: nothing was started: {error}\n")
 
-    _measure_costs(console, unmeasured, store)
-    code = _measure_speeds(console, untimed, options.device, store)
+    measure_costs(console, unmeasured, store)
+    code = measure_speeds(console, untimed, options.device or "cpu", store)
     if todo and code != 5:
-        execution = Execution(
-            device=options.device,
-            processes=options.gpus,
-            threads=options.threads,
-            workers=options.workers,
-            precision=options.precision,
-            compile=options.compile,
-            evaluation_interval=options.evaluate_every,
-        )
-        command = "python -m studies.run " + shlex.join(_portable(words))
-        _write_specs(todo, options, data_root, execution, command)
-        parallel = options.max_parallel or max(1, (os.cpu_count() or 1) // (options.threads * options.gpus))
-        code = max(code, _carry_out(console, todo, parallel, execution, options.cluster))
+        command = "python -m studies.run " + shlex.join(_portable(words, data_root))
+
+        def specify(cell: Cell, execution: Execution) -> dict[str, Any]:
+            return _specification(cell, options, data_root, execution, command, store)
+
+        if options.cluster == "slurm":
+            code = max(code, _submit(console, todo, resources, options, specify))
+        else:
+            code = max(code, _carry_out(console, todo, resources, options, specify))
     for path in Store().build_tables():
         if path.stem in {selection.study.slug for selection in selections}:
-            console.print(f"wrote {_shown(path)}")
-    return code
+            console.print(f"wrote {shown(path)}")
+    return max(code, 1) if left_failed else code
 
 
 def _protocol_name(options: argparse.Namespace) -> str:
@@ -169,6 +187,11 @@ def _protocol_name(options: argparse.Namespace) -> str:
         raise ValueError("--weights and --ham-seeds are about finished weights: they go with --only evaluate")
     if options.weights and not options.weights.is_dir():
         raise ValueError(f"--weights {options.weights}: there is no such folder")
+    given = [f"--{name}" for name in OF_A_CLUSTER if getattr(options, name)] + ["--follow"] * options.follow
+    if given and options.cluster != "slurm":
+        raise ValueError(f"{', '.join(given)}: only --cluster slurm has that")
+    if options.json and not options.dry_run:
+        raise ValueError("--json goes with --dry-run")
     if options.tensorboard and find_spec("tensorboard") is None:
         raise ValueError("--tensorboard: it is not installed; pip install 'segnext-study[tensorboard]'")
     if options.pretrained is None:
@@ -187,6 +210,9 @@ def _cells(options: argparse.Namespace, selections: list[Selection], chosen: Pro
             return imports(selections, chosen, store, options.weights, options.ham_seeds)
         case "evaluate":
             return evaluations(selections, chosen, options.limit_iterations, store, options.ham_seeds)
+        case "train":
+            cells = plan(selections, chosen, options.limit_iterations, store)
+            return [cell for cell in cells if cell.state != "trained"]
         case "pretrain":
             cells = plan(selections, chosen, options.limit_iterations, store)
             return [cell for cell in cells if cell.upstream or cell.run.task == "classification"]
@@ -203,8 +229,185 @@ def _nothing_to_evaluate(options: argparse.Namespace) -> str:
     return f"none of these runs has finished weights under {runs_folder()}; train them first, or name --weights DIR"
 
 
-def _carry_out(console: Console, todo: list[Cell], parallel: int, execution: Execution, cluster: str) -> int:
+def _resources(options: argparse.Namespace) -> Profile:
+    """What a run gets: the profile's, or on this machine one thread of one process, changed by what was typed."""
+    named = profile(options.profile or "default") if options.cluster == "slurm" else Profile(name="local")
+    names = ("partition", "account", "qos", "time", "constraint", "nodes", "gpus", "max_parallel")
+    typed = {name: getattr(options, name) for name in (*names, "device", "workers", "precision")}
+    typed |= {"cpus": options.threads, "compile": options.compile or None}
+    settings = {name: value for name, value in typed.items() if value is not None}
+    if options.cluster != "slurm":
+        settings.setdefault("device", "cpu")
+    return changed(named, settings)
+
+
+def _todo(cells: Sequence[Cell], options: argparse.Namespace) -> list[Cell]:
+    """The runs to start, in the plan's order; nothing that starts from what will not be there."""
+    todo: list[Cell] = []
+    absent = set()
+    for cell in cells:
+        before = upstream(cell)
+        waits = before is not None and before.id in absent
+        if not waits and _starts(cell, options):
+            todo.append(cell)
+            continue
+        comes = cell.state in ("running", "queued") and options.cluster == "slurm" and bool(cell.stands.job)
+        if cell.state != "done" and not comes:
+            absent.add(cell.id)
+    return todo
+
+
+def _starts(cell: Cell, options: argparse.Namespace) -> bool:
+    match cell.state:
+        case "done":
+            return not cell.upstream and (
+                options.rerun == "done" or (options.rerun == "stale" and bool(cell.stands.detail))
+            )
+        case "running":
+            return options.cluster != "slurm" and not cell.stands.job  # waited for, and taken over if left unfinished
+        case "queued" | "unknown":
+            return False
+        case "failed":
+            mended = cell.stands.cause == "code" and Workspace(cell.id).attempts()[-1].get("code") != code_fingerprint(
+                "run"
+            )
+            return mended or options.rerun == "failed" or cell.stands.cause in options.retry
+        case _:
+            return True
+
+
+def _mended(cell: Cell) -> bool:
+    """Whether the code is another than the one that failed."""
+    attempts = Workspace(cell.id).attempts()
+    return bool(attempts) and attempts[-1].get("code") != code_fingerprint("run")
+
+
+def _tell_left(console: Console, cells: Sequence[Cell], todo: Sequence[Cell]) -> int:
+    """Say what is not started and why; returns how many of these have failed."""
+    left = [cell for cell in cells if cell not in todo]
+    if done := sum(cell.state == "done" for cell in left):
+        console.print(f"{done} of {len(cells)} runs are done already: nothing of them is started again")
+    failed = [cell for cell in left if cell.state == "failed"]
+    for cell in failed:
+        console.print(f"{cell.label} failed ({cell.stands.cause}: {cell.stands.detail})", markup=False)
+    if failed:
+        causes = ",".join(dict.fromkeys(cell.stands.cause for cell in failed))
+        console.print(f"{len(failed)} failed runs are left as they are: --retry {causes} starts them again")
+    for cell in left:
+        if cell.state not in ("done", "failed"):
+            why = f"job {cell.stands.job}" if cell.stands.job else cell.stands.detail or "waits for what it starts from"
+            console.print(f"{cell.label} is {cell.state}: {why}", markup=False)
+    return len(failed)
+
+
+def _specification(
+    cell: Cell,
+    options: argparse.Namespace,
+    data_root: Path | None,
+    execution: Execution,
+    command: str,
+    store: Store,
+) -> dict[str, Any]:
+    from studies.specification import specification
+
+    return specification(
+        cell,
+        options.limit_iterations,
+        data_root,
+        options.pretrained,
+        execution,
+        command,
+        options.tensorboard,
+        train_only=options.only == "train" and cell.stage == "train" and not cell.upstream,
+        supersedes=store.digest(cell.id) if cell.state == "done" else None,
+        options=_typed(options),
+    )
+
+
+def _typed(options: argparse.Namespace) -> list[str]:
+    """The words that start a run again as it was started, without what chose it."""
+    found = ["--protocol", options.protocol]
+    names = ("limit_iterations", "cluster", "data_root", "pretrained", "weights", "max_parallel", "threads", "gpus")
+    for name in (*names, "device", "workers", "precision", *OF_A_CLUSTER):
+        if (value := getattr(options, name)) is not None:
+            found += [f"--{name.replace('_', '-')}", str(value.resolve() if isinstance(value, Path) else value)]
+    return found
+
+
+def _submit(
+    console: Console, todo: list[Cell], resources: Profile, options: argparse.Namespace, specify: Specify
+) -> int:
+    """Submit and leave, or watch; returns the exit code."""
+    from studies import scheduler, snapshot
+    from studies.submit import arrays, execution, submit
+
+    _prepare(todo)
+    submitted: list[Cell] = []
+    code = 0
+    try:
+        size = resources.max_array_size or scheduler.max_array_size()
+        code_snapshot = snapshot.take()
+        for array in arrays(todo, resources, size, resources.max_parallel):
+            settings = execution(resources.at(array.stage), options.evaluate_every)
+            left = submit(array, resources, code_snapshot, specify, settings)
+            for cell in left:
+                console.print(f"{cell.label} was submitted by somebody else a moment ago", markup=False)
+            if array.job:
+                waits = f", after {', '.join(array.waits)}" if array.waits else ""
+                limit = f", {array.throttle} at a time" if array.throttle else ""
+                console.print(f"job {array.job} ({array.token}): {len(array.cells)} {array.stage} runs{limit}{waits}")
+            submitted += array.cells
+    except scheduler.Unreachable as error:
+        console.print(f"the scheduler does not answer: {error}", markup=False)
+        code = 4
+    except scheduler.Refused as error:
+        console.print(f"sbatch refuses: {error}", markup=False)
+        code = 1 if submitted else 3
+    console.print(
+        f"{len(submitted)} of {len(todo)} runs submitted" + ("; the same command submits the rest" if code else "")
+    )
+    if options.follow and submitted:
+        from studies.cluster import follow
+
+        def watch(bars: Any, asked: Callable[[], bool]) -> Any:
+            return follow(submitted, bars, asked)
+
+        code = max(code, _watched(console, submitted, watch, "the jobs go on"))
+    return code
+
+
+def _prepare(todo: Sequence[Cell]) -> None:
+    """A run that is to be done once more begins anew."""
+    for cell in todo:
+        if cell.state == "done":
+            Workspace(cell.id).forget_training()
+
+
+def _carry_out(
+    console: Console, todo: list[Cell], resources: Profile, options: argparse.Namespace, specify: Specify
+) -> int:
+    """Work on the runs on this machine; returns the exit code."""
     from studies.cluster import run_debug, run_local
+    from studies.submit import execution
+
+    settings = execution(resources, options.evaluate_every)
+    _prepare(todo)
+    for cell in todo:
+        Workspace(cell.id).write_spec(specify(cell, settings))
+    parallel = options.max_parallel or max(1, (os.cpu_count() or 1) // (settings.threads * settings.processes))
+
+    def work(bars: Any, asked: Callable[[], bool]) -> Any:
+        if options.cluster == "local":
+            return run_local(todo, parallel, settings, bars, asked)
+        return run_debug(todo, bars, asked)
+
+    return _watched(console, todo, work, "every run saves at its next step")
+
+
+def _watched(
+    console: Console, cells: Sequence[Cell], work: Callable[[Any, Callable[[], bool]], Any], leaving: str
+) -> int:
+    """Do the work under bars, and let Ctrl-C end it in good order; returns the exit code."""
     from studies.progress import Bars
 
     stopping = False
@@ -212,94 +415,25 @@ def _carry_out(console: Console, todo: list[Cell], parallel: int, execution: Exe
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopping
         if not stopping:
-            console.print("stopping: every run saves at its next step")
+            console.print(f"stopping: {leaving}")
         stopping = True
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        title = ", ".join(dict.fromkeys(cell.study.slug for cell in todo))
-        with Bars(console, title, len(todo)) as bars:
-            if cluster == "local":
-                outcomes = run_local(todo, parallel, execution, bars, lambda: stopping)
-            else:
-                outcomes = run_debug(todo, bars, lambda: stopping)
+        title = ", ".join(dict.fromkeys(cell.study.slug for cell in cells))
+        with Bars(console, title, len(cells)) as bars:
+            outcomes = work(bars, lambda: stopping)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     counts = Counter(outcome.state for outcome in outcomes.values())
     console.print(", ".join(f"{number} {state}" for state, number in sorted(counts.items())))
     if counts["failed"]:
-        console.print(f"logs: {_shown(runs_folder())}/<run id>/log.txt; results that existed are untouched")
+        console.print(f"logs: {shown(runs_folder())}/<run id>/log.txt; results that existed are untouched")
     if counts["stopped"]:
         console.print("stopped: the same command continues")
         return 5
     return 1 if counts["failed"] else 0
-
-
-def _preflight(todo: list[Cell], data_root: Path | None, pretrained: Path | None, store: Store) -> None:
-    """Check what every run needs before the first one starts: data, ways to begin, places to write."""
-    from segnext.data import open_split  # numpy costs a list or a dry run half of its time
-
-    coming = {cell.id for cell in todo}
-    for cell in todo:
-        init = None if cell.evaluation else cell.run.init
-        if isinstance(init, Run) and init.id not in coming and not Workspace(init.id).weights.exists():
-            raise PreflightError(
-                f"{cell.label} starts from run {init.id}, which is recorded, but its weights are not at "
-                f"{Workspace(init.id).weights}; bring them back, or delete the record to train it again"
-            )
-        if isinstance(init, str):
-            if pretrained is None:
-                raise PreflightError(
-                    f"{cell.label} starts from released ImageNet weights; name their folder: --pretrained"
-                )
-            pretrained_file(pretrained, init)
-    try:
-        for data, split in dict.fromkeys(
-            (cell.run.data, split)
-            for cell in todo
-            for split in (cell.run.data.train_split, cell.run.data.test_split)[cell.evaluation is not None :]
-        ):
-            open_split(data, split, data_root)
-    except ValueError as error:
-        protocols = {cell.run.protocol for cell in todo}
-        hint = "; --protocol quick needs no data" if protocols & {"paper", "paper-pretrained"} else ""
-        raise PreflightError(f"{error}{hint}") from None
-    for folder in {store.folder, runs_folder()}:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise PreflightError(f"{folder} cannot be written ({error.strerror})") from None
-        free = shutil.disk_usage(folder).free
-        if todo and free < FREE_BYTES:
-            raise PreflightError(f"{folder} has {free / 1e6:.0f} MB free; at least {FREE_BYTES / 1e6:.0f} are needed")
-
-
-def _measure_costs(console: Console, unmeasured: list[tuple[str, Cost]], store: Store) -> None:
-    if not unmeasured:
-        return
-    with console.status("measuring parameters and FLOPs"):
-        from segnext.cost import measure
-        from studies.provenance import provenance
-
-        origin, missing = provenance("cost"), Counter[str]()
-        for number, (label, cost) in enumerate(unmeasured, start=1):
-            try:
-                measured = dataclasses.asdict(measure(cost))
-            except ModuleNotFoundError as error:  # an optional extra: the others' costs do not depend on it
-                missing[str(error)] += 1
-                continue
-            record = {"id": cost.id, "kind": "cost", "config": canonical(cost), **measured, "provenance": origin}
-            store.add(record)
-            console.print(
-                f"cost {number}/{len(unmeasured)} {label}: {measured['params']:,} parameters, "
-                f"{measured['gmacs']:.4f} G at {cost.height}x{cost.width}"
-            )
-        for reason, count in missing.items():
-            console.print(f"{count} of {len(unmeasured)} costs are not measured: {reason}", markup=False)
 
 
 def _untimed(options: argparse.Namespace, selections: list[Selection], store: Store) -> list[tuple[str, Speed]]:
@@ -307,58 +441,9 @@ def _untimed(options: argparse.Namespace, selections: list[Selection], store: St
         return []
     from studies.provenance import platform_of
 
-    return speeds(selections, platform_of(options.device, options.threads, options.precision), store)
-
-
-def _measure_speeds(console: Console, untimed: list[tuple[str, Speed]], device: str, store: Store) -> int:
-    """Measure one after the other, with nothing beside them; returns the exit code."""
-    if not untimed:
-        return 0
-    from segnext.speed import measure
-    from studies.progress import measuring
-    from studies.provenance import provenance
-
-    origin, missing, failed = provenance("speed"), Counter[str](), 0
-    with measuring(console, "latency and peak memory", sum(s.height * s.width for _, s in untimed)) as advance:
-        for number, (label, speed) in enumerate(untimed, start=1):
-            try:
-                measured = measure(speed, device)
-                if measured.waited is not None and measured.waited > BUSY:
-                    raise _Disturbed(f"this machine is busy: {measured.waited:.0%} of the time waited for a core")
-            except KeyboardInterrupt:
-                console.print("stopped: the same command continues")
-                return 5
-            except ModuleNotFoundError as error:  # an optional extra, as for costs
-                missing[str(error)] += 1
-            except (MemoryError, ChildProcessError, _Disturbed) as error:  # of this moment: the next attempt may differ
-                failed += 1
-                console.print(f"speed {number}/{len(untimed)} {label}: failed, not recorded: {error}", markup=False)
-            else:
-                facts = {**dataclasses.asdict(measured), "provenance": origin}
-                store.add({"id": speed.id, "kind": "speed", "config": canonical(speed), **facts})
-                console.print(f"speed {number}/{len(untimed)} {label}: {measured}", markup=False)
-            advance(speed.height * speed.width)
-    for reason, count in missing.items():
-        console.print(f"{count} of {len(untimed)} speeds are not measured: {reason}", markup=False)
-    return 1 if failed else 0
-
-
-def _write_specs(
-    todo: list[Cell], options: argparse.Namespace, data_root: Path | None, execution: Execution, command: str
-) -> None:
-    from studies.worker import specification
-
-    for cell in todo:
-        spec = specification(
-            cell,
-            options.limit_iterations,
-            data_root,
-            options.pretrained,
-            execution,
-            command,
-            options.tensorboard,
-        )
-        Workspace(cell.id).write_spec(spec)
+    return speeds(
+        selections, platform_of(options.device or "cpu", options.threads or 1, options.precision or "float32"), store
+    )
 
 
 def _show_plan(
@@ -366,6 +451,7 @@ def _show_plan(
     selections: list[Selection],
     chosen: Protocol,
     cells: list[Cell],
+    todo: list[Cell],
     unmeasured: list[tuple[str, Cost]],
     untimed: list[tuple[str, Speed]],
 ) -> None:
@@ -379,7 +465,7 @@ def _show_plan(
             console.print(f"{selection.study.slug}: {shared} of its runs are listed already: equal runs are one run\n")
     _tell_left_out(console, selections, chosen)
     counts = Counter(cell.state for cell in cells)
-    starting = [cell for cell in cells if cell.state not in ("done", "running")]
+    starting = [cell for cell in todo if cell.state != "running"]
     states = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "none wanted"
     timed = f"; {len(untimed)} speeds to measure" if untimed else ""
     console.print(
@@ -393,7 +479,7 @@ def _plan_table(title: str, cells: list[Cell]) -> Table:
     for heading in ("row", "as printed", "dataset", "seed", "run", "state"):
         table.add_column(heading, no_wrap=True)
     for cell in cells:
-        state = f"{cell.state}: {cell.detail}" if cell.detail else cell.state
+        state = f"{cell.state}: {cell.stands.detail}" if cell.stands.detail else cell.state
         dataset = cell.run.data.dataset
         name = "before it" if cell.upstream else cell.row.label
         table.add_row(cell.row.slug, name, dataset, str(cell.run.seed), cell.id, state)
@@ -405,44 +491,39 @@ def _tell_left_out(console: Console, selections: list[Selection], chosen: Protoc
         console.print(f"nothing to train for {words}")
 
 
-def _portable(words: list[str]) -> list[str]:
-    """The command as a record keeps it: without the machine's paths."""
+def _as_json(cell: Cell, starts: bool) -> dict[str, Any]:
+    names = {"study": cell.study.slug, "row": cell.row.slug, "dataset": cell.run.data.dataset, "seed": cell.run.seed}
+    return {"run": cell.id, **names, "stage": cell.stage, "starts": starts, **dataclasses.asdict(cell.stands)}
+
+
+def _portable(words: Sequence[str], data_root: Path | None) -> list[str]:
+    """The command as a record keeps it: paths relative to the repository or the data root, others as `DIR`."""
     kept = []
     for word in words:
         head, equals, tail = word.partition("=")
-        path = tail if equals else head
-        kept.append((f"{head}=DIR" if equals else "DIR") if os.path.isabs(path) or path.startswith("..") else word)
+        path = Path(tail if equals else head)
+        shown_path = str(path)
+        if data_root is not None and path.is_absolute() and path != data_root and path.is_relative_to(data_root):
+            shown_path = f"DATA/{path.relative_to(data_root)}"
+        elif path.is_absolute() and path.is_relative_to(REPOSITORY):
+            shown_path = str(path.relative_to(REPOSITORY))
+        elif path.is_absolute() or str(path).startswith(".."):
+            shown_path = "DIR"
+        else:
+            kept.append(word)
+            continue
+        kept.append(f"{head}={shown_path}" if equals else shown_path)
     return kept
 
 
-def _shown(path: Path) -> str:
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _words(text: str) -> list[str]:
-    return [word for word in text.split(",") if word]
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        numbers = tuple(int(word) for word in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of seeds such as 0,1,2") from None
-    if any(number < 0 for number in numbers):
-        raise argparse.ArgumentTypeError("seeds are not negative")
-    return numbers
-
-
-def _number(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
+def _causes(text: str) -> tuple[str, ...]:
+    """`A,B`, in addition to what is always tried again; `all`."""
+    if text == "all":
+        return tuple(CAUSES)
+    for name in words_of(text):
+        if name not in CAUSES:
+            raise argparse.ArgumentTypeError(f"{name!r} is no cause of a failure; there are: {', '.join(CAUSES)}")
+    return (*AGAIN, *words_of(text))
 
 
 if __name__ == "__main__":

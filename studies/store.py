@@ -7,6 +7,7 @@ from studies and records alone: rebuilt whole, replaced atomically, the same byt
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -144,10 +145,18 @@ class Store:
             raise ValueError(f"{self.path(identifier)} was made for another configuration: {change}")
         return record
 
+    def digest(self, identifier: str) -> str | None:
+        """The SHA-256 of the file of this record, or None while there is none."""
+        path = self.path(identifier)
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+
     def add(self, record: Record) -> Path:
-        """Write a finished record, once. An existing one with this id stays as it is: the first to finish counts."""
+        """Write a finished record, once. An existing one with this id stays as it is: the first to finish counts.
+
+        Unless the record says in its provenance that it `supersedes` that very one, by its digest.
+        """
         path = self.path(record["id"])
-        if not path.exists():
+        if not path.exists() or record["provenance"].get("supersedes") == self.digest(record["id"]):
             write_atomically(path, to_json(_checked(path, record)))
         self.__dict__.pop("records", None)
         return path

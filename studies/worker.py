@@ -1,14 +1,13 @@
-"""One job = one run, or one test of finished weights: `python -m studies.worker ID`.
+"""One job = one run, or one test of finished weights: `python -m studies.worker ID [ID ...]`.
 
-What to do and where to resume is read from disk at its start.
+What to do and where to resume is read from disk at its start. Of several ids a SLURM array's element takes its own.
 
-Exit codes: 0 the record exists, 1 failed (the attempt says why), 5 stopped by a signal and resumable.
+Exit codes: 0 the record exists, 1 failed (the attempt says why), 5 stopped by a signal and resumable. A run that SLURM
+preempts, or whose time is over, saves and goes back to the queue by itself.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import errno
 import itertools
 import json
 import os
@@ -22,16 +21,17 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from segnext.config import ClassificationData, Cost, Data, Evaluation, Execution, Run, Weights, canonical
-from segnext.data import DataError, Source, cached, open_split
+from segnext.data import Source, cached, open_split
 from segnext.data.imagenet import ClassFolderSource
 from segnext.files import write_atomically
-from studies.plan import Cell
-from studies.protocols import protocol
-from studies.provenance import provenance
+from studies import scheduler
+from studies.causes import UpstreamMissing, cause_of
+from studies.provenance import code_fingerprint, provenance
+from studies.specification import specified_evaluation, specified_run
 from studies.store import Store
 from studies.study import study
 from studies.weights import pretrained_file, sha256
-from studies.workspace import Claimed, Workspace
+from studies.workspace import SILENT_AFTER, Claimed, Workspace, job
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,65 +41,22 @@ if TYPE_CHECKING:
     from segnext.metrics import Score
     from segnext.train import Step
 
+WARNING_SECONDS = float(os.environ.get("SEGNEXT_WARNING", "120"))  # what the job was submitted with, `Profile.warning`
+REQUEUE_TRIES, REQUEUE_PAUSE = 6, 10.0  # a controller may be away for a moment
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 CURVE_COLUMNS = ("iteration", "loss", "learning_rate", "images_per_second")
 
 
-def specification(
-    cell: Cell,
-    limit_iterations: int | None,
-    data_root: Path | None,
-    pretrained: Path | None,
-    execution: Execution,
-    command: str,
-    tensorboard: bool = False,
-) -> dict[str, Any]:
-    """What a worker needs to know, as JSON."""
-    return {
-        "study": cell.study.slug,
-        "dataset": cell.panel.dataset,  # the panel of the table; what the run is trained on is the protocol's
-        "row": cell.row.slug,
-        "protocol": cell.run.protocol,
-        "seed": cell.run.seed,
-        "limit_iterations": limit_iterations,
-        "upstream": cell.upstream,
-        "ham_seed": cell.evaluation.ham_seed if cell.evaluation else None,
-        "weights": _absolute(cell.weights),
-        "data_root": _absolute(data_root),
-        "pretrained": _absolute(pretrained),
-        "execution": dataclasses.asdict(execution),
-        "command": command,
-        "tensorboard": tensorboard,
-    }
-
-
-def specified_run(spec: dict[str, Any]) -> Run:
-    """The run that a specification means, by today's declarations."""
-    declared = study(spec["study"])
-    panel, row = declared.panel(spec["dataset"]), declared.row(spec["row"])
-    run = protocol(spec["protocol"]).run(panel, row, spec["seed"], spec["limit_iterations"])
-    for _ in range(spec["upstream"]):
-        assert isinstance(run.init, Run)
-        run = run.init
-    return run
-
-
-def specified_evaluation(spec: dict[str, Any], run: Run) -> Evaluation | None:
-    """The test of finished weights that a specification means; None where it means a training."""
-    if spec["ham_seed"] is None:
-        return None
-    assert isinstance(run.data, Data)
-    weights: Run | Weights = run
-    if spec["weights"]:
-        path = Path(spec["weights"])
-        weights = Weights(path.name, sha256(path))
-    return Evaluation(weights, run.model, run.data, spec["ham_seed"])
-
-
-def work(identifier: str, asked_to_stop: Callable[[], bool], world: World | None = None) -> int:
+def work(
+    identifier: str,
+    asked_to_stop: Callable[[], bool],
+    world: World | None = None,
+    why: Callable[[], str] = lambda: "stopped",
+) -> int:
     """Train and evaluate a run, or test finished weights, and write the record; returns the exit code.
 
     In a world of several processes the first owns the run and writes; the others only compute, and leave with it.
+    `why` is the cause that `asked_to_stop` has.
     """
     from segnext.distributed import World
     from segnext.train import Stopped
@@ -110,23 +67,24 @@ def work(identifier: str, asked_to_stop: Callable[[], bool], world: World | None
     workspace = Workspace(identifier)
     begun = False
     try:
-        with workspace.claim():
-            if Store().path(identifier).exists():
+        with workspace.claim(patience=2 * SILENT_AFTER if job() else 0.0):
+            if _finished(workspace):
                 return 0
-            with workspace.attempt() as attempt:
+            with workspace.attempt(code=code_fingerprint("run"), **_resources(workspace, world)) as attempt:
                 try:
-                    job = _Job(workspace, asked_to_stop, world)
+                    this = _Job(workspace, asked_to_stop, world)
                     begun = all(world.gather(True))
-                    Store().add(job.record())
+                    if (record := this.record()) is not None:
+                        Store().add(record)
                 except Stopped as stopped:
-                    attempt.update(cause="stopped", message=str(stopped))
+                    attempt.update(cause=why(), message=str(stopped))
                     print(stopped, flush=True)
                     return 5
                 except Exception as error:
-                    attempt.update(cause=_cause(error), message=str(error).strip().split("\n")[0])
+                    attempt.update(cause=cause_of(error), message=str(error).strip().split("\n")[0])
                     traceback.print_exc()
                     return 1
-                attempt.update(cause="done")
+                attempt.update(cause="trained" if record is None else "done")
                 return 0
     except Claimed as claimed:
         print(claimed, file=sys.stderr)
@@ -134,6 +92,18 @@ def work(identifier: str, asked_to_stop: Callable[[], bool], world: World | None
     finally:
         if not begun:
             world.gather(False)  # the others wait to hear whether there is something to do
+
+
+def _finished(workspace: Workspace) -> bool:
+    """Whether there is nothing left to do: a record that this run was not asked to replace."""
+    digest = Store().digest(workspace.run_id)
+    return digest is not None and digest != workspace.read_spec().get("supersedes")
+
+
+def _resources(workspace: Workspace, world: World) -> dict[str, Any]:
+    """What an attempt costs while it lasts."""
+    on_gpu = workspace.read_spec()["execution"]["device"].startswith("cuda")
+    return {"processes": world.size, "gpus": world.size if on_gpu else 0}
 
 
 def _help(identifier: str, asked_to_stop: Callable[[], bool], world: World) -> int:
@@ -168,12 +138,12 @@ class _Job:
         self._writer: SummaryWriter | None = None
         torch.set_num_threads(self._execution.threads)
 
-    def record(self) -> dict[str, Any]:
-        """Do the work; returns what the first process writes."""
+    def record(self) -> dict[str, Any] | None:
+        """Do the work; returns what the first process writes, None where it is not the time yet."""
         return self._test(self._evaluation) if self._evaluation else self._train()
 
-    def _train(self) -> dict[str, Any]:
-        """Train the run, keep its weights, test them."""
+    def _train(self) -> dict[str, Any] | None:
+        """Train the run, keep its weights, test them, unless that is for another job."""
         from segnext.checkpoints import save_released
         from segnext.cost import measure
 
@@ -187,11 +157,14 @@ class _Job:
             _forget_after(workspace.curve, workspace.last_state())
         testing = open_split(run.data, run.data.test_split, self._root)
         model, seconds = self._fit(training, testing, initial)
-        if first and not workspace.weights.exists():
+        supersedes = self._spec.get("supersedes")
+        if first and (supersedes or not workspace.weights.exists()):
             save_released(model, workspace.weights)
+        if self._spec.get("train_only"):
+            return None
         tested = self._tested(model, testing)
         if not first:
-            return {}
+            return None
         trained = measure(Cost(run.model, run.data.classes, *run.data.crop, task=run.task))
         return {
             "id": run.id,
@@ -214,6 +187,7 @@ class _Job:
             },
             "provenance": {
                 **self._provenance("run"),
+                **({"supersedes": supersedes} if supersedes else {}),
                 "initial": beginning,
                 "data": {**_data_facts("train", training), **_data_facts("test", testing)},
             },
@@ -308,6 +282,10 @@ class _Job:
             return None, None
         if isinstance(init, Run):
             path = Workspace(init.id).weights
+            if Store().digest(init.id) is None or not path.exists():
+                raise UpstreamMissing(
+                    f"run {init.id} ({init.data.dataset}), which this one starts from, did not finish"
+                )
         else:
             path = pretrained_file(Path(self._spec["pretrained"] or "."), init)
         return load_file(path), {"name": init.id if isinstance(init, Run) else path.name, "sha256": sha256(path)}
@@ -460,7 +438,17 @@ class _Job:
             "started": _timestamp(min([self._started, *(attempt["started"] for attempt in attempts)])),
             "finished": _timestamp(time.time()),
             "attempts": len(attempts),
+            # Lost attempts included: to when they ended or, of those that were killed, were last seen.
+            "process_seconds": _spent(attempts, "processes"),
+            "gpu_seconds": _spent(attempts, "gpus"),
         }
+
+
+def _spent(attempts: Sequence[Mapping[str, Any]], what: str) -> float:
+    seconds = (
+        (attempt.get("finished", time.time()) - attempt["started"]) * attempt.get(what, 0) for attempt in attempts
+    )
+    return round(sum(seconds), 1)
 
 
 def _csv(columns: Sequence[str], points: Sequence[Mapping[str, Any]]) -> str:
@@ -493,38 +481,81 @@ def _forget_after(curve: Path, iteration: int) -> None:
     write_atomically(curve, "".join(kept))
 
 
-def _cause(error: Exception) -> str:
-    """Why an attempt failed, in a word that decides what to do next."""
-    if isinstance(error, DataError):
-        return "data"
-    if isinstance(error, ArithmeticError):
-        return "diverged"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "out of memory"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "disk full"
-    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES):
-        return "not writable"
-    return "code"
+class _Signals:
+    """Hears the signals that ask to stop, and that the process which started this one is gone."""
+
+    def __init__(self) -> None:
+        self.heard: int | None = None
+        self._parent = os.getppid()
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._hear)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.heard = self.heard or number
+
+    def asked(self) -> bool:
+        """Whether to save and leave."""
+        return self.heard is not None or os.getppid() != self._parent
+
+    def cause(self) -> str:
+        """Why: SLURM announces both the end of the time and a preemption by SIGUSR2; everything else is a stop."""
+        if self.heard != signal.SIGUSR2 or not job():
+            return "stopped"
+        return "time_limit" if _time_is_over() else "preempted"
 
 
-def main(identifier: str) -> int:
+def _time_is_over() -> bool:
+    """Whether the job's time limit is near, so that a warning is about it. SLURM warns up to a minute early."""
+    ends = os.environ.get("SLURM_JOB_END_TIME") or scheduler.end_time(job())
+    return ends is not None and float(ends) - time.time() < WARNING_SECONDS + 75
+
+
+def _go_back_to_the_queue(workspace: Workspace) -> None:
+    """Let SLURM start this job once more, unless the last two attempts saved nothing before their time was over."""
+    attempts = workspace.attempts()[-2:]
+    idle = [a["cause"] == "time_limit" and a["begins_after"] == a["ends_after"] for a in attempts]
+    if len(idle) == 2 and all(idle):
+        workspace.amend_attempt(cause="no_progress", message="twice nothing was saved before the time limit")
+        return
+    for _ in range(REQUEUE_TRIES):
+        try:
+            scheduler.call("scontrol", "requeue", job())
+            print(f"job {job()} goes back to the queue", flush=True)
+            return
+        except (scheduler.Unreachable, scheduler.Refused) as error:
+            print(f"job {job()} cannot go back to the queue: {error}", flush=True)
+            time.sleep(REQUEUE_PAUSE)
+
+
+def _print_to(log: Path) -> None:
+    """Print to the run's own log from here on, the first process to log.txt, the others to log-1.txt, ..."""
+    rank = int(os.environ.get("SLURM_PROCID", "0"))
+    file = os.open(log.with_name(f"log-{rank}.txt") if rank else log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(file, stream.fileno())
+    restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
+    print(
+        f"job {job()}, restart {restarts}, on {os.environ.get('SLURMD_NODENAME', '')}, {_timestamp(time.time())}",
+        flush=True,
+    )
+
+
+def main(identifiers: Sequence[str]) -> int:
     """Work until it is done, a signal asks to stop, or the process that started this one is gone."""
     from segnext.distributed import distributed
 
-    stopping = False
-    parent = os.getppid()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-
-    for number in STOP_SIGNALS:
-        signal.signal(number, stop)
-    device = Workspace(identifier).read_spec()["execution"]["device"]
-    with distributed(device) as world:
-        return work(identifier, lambda: stopping or os.getppid() != parent, world)
+    signals = _Signals()
+    own = int(os.environ["SLURM_ARRAY_TASK_ID"]) if len(identifiers) > 1 else 0
+    workspace = Workspace(identifiers[own])
+    if job():
+        _print_to(workspace.log)
+    with distributed(workspace.read_spec()["execution"]["device"]) as world:
+        code = work(workspace.run_id, signals.asked, world, signals.cause)
+    if code == 5 and world.first and signals.heard == signal.SIGUSR2 and job():
+        _go_back_to_the_queue(workspace)
+    return code
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1:]))

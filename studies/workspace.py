@@ -1,18 +1,21 @@
 """The working folder of one run under runs/: what to do, who is doing it, how far it is, and the attempts so far.
 
-runs/<run id>/spec.json       what to do; written before a worker starts
-              claim.json      who is doing it: created exclusively, with the owner's process
-              progress.json   phase and step, replaced about twice a second: also the owner's heartbeat
-              curve.jsonl     the training curve so far      log.txt   what the worker printed
-              states/         the last two training states   attempts/001.json ...   how each attempt ended
-              weights.pt      what the training ended with, under the released names; kept
+runs/<run id>/spec.json        what to do; written before a worker starts
+              submission.json  the job of a scheduler that is to do it: created exclusively, before it is submitted
+              claim.json       who is doing it: created exclusively, with the owner's process; touched as a heartbeat
+              progress.json    phase and step, replaced about twice a second
+              curve.jsonl      the training curve so far      log.txt   what the worker printed
+              states/          the last two training states   attempts/001.json ...   how each attempt ended
+              weights.pt       what the training ended with, under the released names; kept
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -23,11 +26,52 @@ from typing import Any
 from segnext.files import write_atomically
 from studies.store import runs_folder, to_json
 
-SILENT_AFTER = 120.0  # seconds without a heartbeat after which an owner on another machine counts as dead
+BEAT_SECONDS = 10.0  # between two heartbeats of an owner
+SILENT_AFTER = 120.0  # seconds without one after which an owner on another machine counts as dead
 
 
 class Claimed(Exception):
     """Another live process is working on the run."""
+
+
+class Ticket:
+    """A small JSON file that appears with its content or not at all, and that one of many creates."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> dict[str, Any] | None:
+        """Its content; None where there is none."""
+        return _read(self.path)
+
+    def create(self, content: dict[str, Any]) -> bool:
+        """Make it appear; False where one exists. A hard link fails there, on network file systems too."""
+        temporary = self.path.with_suffix(f".{uuid.uuid4().hex}.tmp")
+        temporary.write_text(json.dumps(content))
+        try:
+            os.link(temporary, self.path)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        return True
+
+    def replace(self, content: dict[str, Any]) -> None:
+        """Put this content in the place of what the caller knows to be its own."""
+        write_atomically(self.path, json.dumps(content))
+
+    def remove(self, content: dict[str, Any]) -> bool:
+        """Take it away while it is still the one with this content; of several who try, one succeeds."""
+        aside = self.path.with_suffix(f".dead.{uuid.uuid4().hex}")
+        try:
+            os.rename(self.path, aside)
+        except FileNotFoundError:
+            return False
+        same = _read(aside) == content
+        if not same:
+            os.link(aside, self.path)  # between our look and our move it became someone's: give it back
+        aside.unlink()
+        return same
 
 
 class Workspace:
@@ -40,7 +84,9 @@ class Workspace:
         self.curve = self.folder / "curve.jsonl"
         self.log = self.folder / "log.txt"
         self.weights = self.folder / "weights.pt"
-        self._claim = self.folder / "claim.json"
+        self.submission = Ticket(self.folder / "submission.json")
+        self._spec = self.folder / "spec.json"
+        self._claim = Ticket(self.folder / "claim.json")
         self._progress = self.folder / "progress.json"
         self._reported = 0.0
 
@@ -48,64 +94,94 @@ class Workspace:
 
     def write_spec(self, spec: dict[str, Any]) -> None:
         """Record what the run's worker is to do."""
-        write_atomically(self.folder / "spec.json", to_json(spec))
+        write_atomically(self._spec, to_json(spec))
 
     def read_spec(self) -> dict[str, Any]:
         """What `write_spec` recorded."""
-        spec: dict[str, Any] = json.loads((self.folder / "spec.json").read_text())
+        spec: dict[str, Any] = json.loads(self._spec.read_text())
         return spec
+
+    def planned(self) -> dict[str, Any] | None:
+        """The specification, or None where the run was never started."""
+        return _read(self._spec)
 
     # Who is doing it
 
     @contextmanager
-    def claim(self) -> Iterator[None]:
-        """Own the run for the duration. Raises `Claimed` while another live process owns it."""
+    def claim(self, patience: float = 0.0) -> Iterator[None]:
+        """Own the run for the duration. Raises `Claimed` while another live process owns it.
+
+        `patience`: seconds to wait for an owner of whom it cannot be told yet whether it is dead.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        mine = {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid()), "token": uuid.uuid4().hex}
-        while not self._create_claim(mine):
-            owner = self.owner()
-            if owner is not None:
+        mine = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "born": born(os.getpid()),
+            "job": job(),
+            "restart": os.environ.get("SLURM_RESTART_COUNT", "0"),
+            "node": os.environ.get("SLURMD_NODENAME", ""),
+            "token": uuid.uuid4().hex,
+        }
+        until = time.monotonic() + patience
+        while not self._claim.create(mine):
+            owner = self._claim.read()
+            if owner is None:
+                continue
+            replaced = owner.get("job") and owner["job"] == mine["job"] and owner["restart"] != mine["restart"]
+            if replaced or not self._alive(owner):  # a scheduler starts a job again only when it has ended
+                self._bury()
+                self._claim.remove(owner)
+            elif time.monotonic() > until:
                 raise Claimed(f"run {self.run_id} is being worked on by process {owner['pid']} on {owner['host']}")
-            self._remove_dead_claim()
+            else:
+                time.sleep(1)
+        left = threading.Event()
+        threading.Thread(target=self._beat, args=(left,), daemon=True).start()
         try:
             yield
         finally:
-            if _read(self._claim) == mine:
-                self._claim.unlink(missing_ok=True)
+            left.set()
+            if self._claim.read() == mine:
+                self._claim.path.unlink(missing_ok=True)
 
     def owner(self) -> dict[str, Any] | None:
         """The live owner's claim, or None."""
-        claim = _read(self._claim)
-        if claim is None:
-            return None
+        claim = self._claim.read()
+        return claim if claim and self._alive(claim) else None
+
+    def _alive(self, claim: dict[str, Any]) -> bool:
         if claim["host"] == socket.gethostname():
-            return claim if _born(claim["pid"]) == claim["born"] else None
-        newest = max((_modified(path) for path in (self._claim, self._progress)), default=0.0)
-        return claim if time.time() - newest < SILENT_AFTER else None
+            return born(claim["pid"]) == claim["born"]
+        return time.time() - self._seen() < SILENT_AFTER
 
-    def _create_claim(self, mine: dict[str, Any]) -> bool:
-        """Make the claim appear with its content, or not at all: a hard link fails where one exists."""
-        temporary = self._claim.with_suffix(f".{mine['token']}.tmp")
-        temporary.write_text(json.dumps(mine))
-        try:
-            os.link(temporary, self._claim)
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink()
-        return True
+    def _seen(self) -> float:
+        """When the owner was last seen alive."""
+        return max(_modified(path) for path in (self._claim.path, self._progress))
 
-    def _remove_dead_claim(self) -> None:
-        """Move it aside under a name of our own: of several that find it dead, one succeeds."""
-        aside = self._claim.with_suffix(f".dead.{uuid.uuid4().hex}")
-        try:
-            os.rename(self._claim, aside)
-        except FileNotFoundError:
-            return
-        moved = _read(aside)
-        if moved is not None and moved["host"] == socket.gethostname() and _born(moved["pid"]) == moved["born"]:
-            os.link(aside, self._claim)  # between our look and our move it became someone's: give it back
-        aside.unlink()
+    def _bury(self) -> None:
+        """Note in a dead owner's attempt, which could not say so itself, when it was last seen alive."""
+        path = max((self.folder / "attempts").glob("*.json"), default=self.folder)
+        entry = _read(path) if path != self.folder else None
+        if entry is not None and "finished" not in entry:
+            seen = max(entry["started"], self._seen())
+            write_atomically(path, to_json({**entry, "finished": seen, "ends_after": self.last_state()}))
+
+    def _beat(self, left: threading.Event) -> None:
+        """Say that the owner lives, also while it computes for minutes without a word."""
+        while not left.wait(BEAT_SECONDS):
+            try:
+                os.utime(self._claim.path)
+            except OSError:  # a file system in trouble: the next beat may get through
+                continue
+
+    def forget_training(self) -> None:
+        """Let the run begin anew: put what the last training left aside. Its weights stay until others replace them."""
+        for path in (self.states, self.curve):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     # How far it is
 
@@ -135,31 +211,48 @@ class Workspace:
     # How attempts ended
 
     @contextmanager
-    def attempt(self) -> Iterator[dict[str, Any]]:
+    def attempt(self, **facts: Any) -> Iterator[dict[str, Any]]:
         """Record one attempt: as `killed` from its start on, so that a kill leaves the truth; the body says better."""
         folder = self.folder / "attempts"
         number = len(list(folder.glob("*.json"))) + 1
         entry: dict[str, Any] = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "job": job(),
+            "restart": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+            "node": os.environ.get("SLURMD_NODENAME", ""),
+            "nodes": os.environ.get("SLURM_JOB_NODELIST", ""),
             "started": time.time(),
+            "begins_after": self.last_state(),
             "cause": "killed",
             "message": "",
+            **facts,
         }
         path = folder / f"{number:03d}.json"
         write_atomically(path, to_json(entry))
         try:
             yield entry
         finally:
-            entry["finished"] = time.time()
+            entry.update(finished=time.time(), ends_after=self.last_state())
             write_atomically(path, to_json(entry))
+
+    def amend_attempt(self, **facts: Any) -> None:
+        """Say better how the last attempt ended."""
+        path = max((self.folder / "attempts").glob("*.json"))
+        write_atomically(path, to_json({**json.loads(path.read_text()), **facts}))
 
     def attempts(self) -> list[dict[str, Any]]:
         """All attempts, oldest first."""
         return [json.loads(path.read_text()) for path in sorted((self.folder / "attempts").glob("*.json"))]
 
 
-def _born(pid: int) -> str | None:
+def job() -> str:
+    """The SLURM job that this process is part of, as squeue writes it: `812_3`, `812`; empty outside of one."""
+    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID", "")
+
+
+def born(pid: int) -> str | None:
     """When a process of this machine started, to tell it from a later one with its number; None when it is gone."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()

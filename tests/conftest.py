@@ -1,10 +1,11 @@
-"""What every test shares: folders of its own for results and runs, one thread, and the way to ../shared."""
+"""What every test shares: folders of its own for results and runs, one thread, the way to ../shared, and SLURM."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import signal
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from segnext.config import Model
+from slurm import Cluster, NoSlurm
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
@@ -55,3 +57,27 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("../shared is not here: it holds the released code's values and CamVid")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A SLURM of two nodes, with accounting and arrays of at most 10 elements; shared, so leave it as you found it."""
+    yield from _cluster(extra="MaxArraySize=11")
+
+
+@pytest.fixture(scope="module")
+def cluster_without_accounting() -> Iterator[Cluster]:
+    """A SLURM of one node where sacct knows nothing."""
+    yield from _cluster(nodes=1, accounting=0)
+
+
+def _cluster(**settings: object) -> Iterator[Cluster]:
+    """Where SLURM cannot be had the test is skipped; in CI, which promises to run it, that is a failure."""
+    try:
+        cluster = Cluster.up(**settings)
+    except NoSlurm as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    yield cluster
+    cluster.down()

@@ -17,10 +17,10 @@ from studies import protocols
 from studies.cluster import Outcome, _next, _upstream_failure, run_debug
 from studies.plan import Cell, evaluations, imports, plan, select
 from studies.protocols import PROTOCOLS, Protocol, Recipe, protocol, released_encoder
+from studies.specification import specification
 from studies.store import Store
 from studies.study import studies, study
 from studies.weights import pretrained_file, sha256, weights_file
-from studies.worker import specification
 from studies.workspace import Workspace
 
 PAPER = protocol("paper")

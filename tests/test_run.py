@@ -224,7 +224,7 @@ def test_a_study_runs_end_to_end_and_a_second_time_starts_nothing(results: Path,
         curve = (results / "curves" / f"{record['id']}.csv").read_text().splitlines()
         assert curve[0] == "iteration,loss,learning_rate,images_per_second"
         assert curve[-1].startswith("4,")
-    assert all(str(REPOSITORY.parent) not in path.read_text() for path in results.rglob("*.json"))
+    assert all(f"{REPOSITORY.parent}/" not in path.read_text() for path in results.rglob("*.json"))
     table = (results / "table7.csv").read_text()
     assert "4263414,6.592884736" in table
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}

@@ -1,0 +1,79 @@
+"""Cancel started runs: `python -m studies.cancel STUDY[/ROW][@seed] ... [--yes]`. What they have saved stays.
+
+Exit codes: 0 fine, 1 some could not be cancelled, 2 usage, 4 scheduler unreachable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+from studies import scheduler
+from studies.known import add_selectors, known
+from studies.plan import Cell, settled
+from studies.store import Store
+from studies.workspace import Workspace
+
+ASK_ABOVE = 10
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parse = argparse.ArgumentParser(
+        prog="python -m studies.cancel", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
+    )
+    add_selectors(parse)
+    parse.add_argument("--yes", action="store_true", help=f"do not ask before more than {ASK_ABOVE} are cancelled")
+    options = parse.parse_args(arguments)
+    if not options.selectors:
+        parse.exit(2, f"{parse.prog}: say which, or: all\n")
+    try:
+        cells, queue = settled(known(options, store := Store()), store)
+    except ValueError as error:
+        parse.exit(2, f"{parse.prog}: {error}\n")
+    if queue.silence:
+        parse.exit(4, f"{parse.prog}: the scheduler does not answer: {queue.silence}\n")
+    going = [cell for cell in cells if cell.state in ("running", "queued")]
+    if len(going) > ASK_ABOVE and not options.yes:
+        if not sys.stdin.isatty():
+            parse.exit(2, f"{parse.prog}: {len(going)} runs would be cancelled; --yes does it\n")
+        if input(f"cancel {len(going)} runs? [y/N] ").strip().lower() != "y":
+            return 0
+    jobs = {cell.stands.job: cell for cell in going if cell.stands.job}
+    try:
+        for cell in jobs.values():
+            _mark(cell)
+        if jobs:
+            scheduler.cancel(jobs)
+    except scheduler.Unreachable as error:
+        parse.exit(4, f"{parse.prog}: the scheduler does not answer: {error}\n")
+    except scheduler.Refused as error:
+        parse.exit(1, f"{parse.prog}: {error}\n")
+    asked = [cell for cell in going if not cell.stands.job and _ask(cell)]
+    print(f"{len(jobs)} jobs cancelled, {len(asked)} processes asked to save and leave")
+    return 0 if len(jobs) + len(asked) == len(going) else 1
+
+
+def _mark(cell: Cell) -> None:
+    """Note it with the run: of an element that is cancelled while it waits, accounting keeps no trace."""
+    submission = Workspace(cell.id).submission
+    if (content := submission.read()) is not None:
+        submission.replace({**content, "cancelled": getpass.getuser()})
+
+
+def _ask(cell: Cell) -> bool:
+    owner = Workspace(cell.id).owner()
+    if owner is None or owner["host"] != socket.gethostname():
+        print(f"{cell.label} runs on {cell.stands.node}: stop it there", file=sys.stderr)
+        return False
+    os.kill(owner["pid"], signal.SIGTERM)
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""What a run printed: `python -m studies.logs STUDY/ROW@seed [-f] [-n LINES]`: before it SLURM's own words, if any.
+
+Exit codes: 0 fine, 2 usage, or none or several runs fit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+from studies.known import add_selectors, known, one
+from studies.options import positive
+from studies.standing import printed
+from studies.store import Store
+from studies.workspace import Workspace
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parse = argparse.ArgumentParser(
+        prog="python -m studies.logs", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
+    )
+    add_selectors(parse)
+    parse.add_argument("-n", type=positive, default=100, metavar="LINES", help="the last ones (default: 100)")
+    parse.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
+    options = parse.parse_args(arguments)
+    try:
+        cell = one([cell for cell in known(options, Store()) if not cell.upstream or len(options.selectors) == 0])
+    except ValueError as error:
+        parse.exit(2, f"{parse.prog}: {error}\n")
+    workspace = Workspace(cell.id)
+    for path in printed(workspace.submission.read() or {"job": None}):
+        if said := path.read_text(errors="replace").strip():
+            print(f"--- {path.name}\n{said}")
+    log = workspace.log
+    if log.exists():
+        print("--- log.txt")
+        print("\n".join(log.read_text(errors="replace").splitlines()[-options.n :]), flush=True)
+    position = log.stat().st_size if log.exists() else 0
+    try:
+        while options.follow:
+            time.sleep(0.5)
+            if log.exists() and log.stat().st_size > position:
+                with open(log, errors="replace") as file:
+                    file.seek(position)
+                    print(file.read(), end="", flush=True)
+                    position = file.tell()
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""Words that several commands understand, and how their values are read."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from pathlib import Path
+
+from studies.protocols import PROTOCOLS
+
+SELECTOR = "STUDY[/ROW][@seed]"
+
+
+def add_selection(parse: argparse.ArgumentParser, *, default: str | None = "paper") -> None:
+    """The options that narrow what the selectors name."""
+    words = f"one of {', '.join(PROTOCOLS)}" + (f" (default: {default})" if default else "")
+    parse.add_argument("--protocol", default=default, help=words)
+    parse.add_argument("--rows", type=words_of, metavar="A,B", help="only these rows, by slug")
+    parse.add_argument("--seeds", type=numbers, metavar="0,1,2", help="or a range, 0-9 (default: the protocol's)")
+    parse.add_argument(
+        "--limit-iterations",
+        type=positive,
+        metavar="N",
+        help="end every run's schedule after N iterations; such runs are runs of their own",
+    )
+
+
+def words_of(text: str) -> list[str]:
+    """`A,B`."""
+    return [word for word in text.split(",") if word]
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """`0,1,2` and `0-9`: whole numbers and ranges of them."""
+    found: list[int] = []
+    for word in text.split(","):
+        matched = re.fullmatch(r"(\d+)(?:-(\d+))?", word)
+        if matched is None or (matched[2] and int(matched[2]) < int(matched[1])):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a list of seeds such as 0,1,2 or 0-9")
+        found += range(int(matched[1]), int(matched[2] or matched[1]) + 1)
+    return tuple(dict.fromkeys(found))
+
+
+def number(text: str) -> int:
+    """A whole number."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """A positive whole number."""
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def shown(path: Path) -> str:
+    """A path as a person here would type it."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,155 @@
+"""Where every started run stands: `python -m studies.status [STUDY[/ROW][@seed] ...] [--watch]`.
+
+Exit codes: 0 fine, 1 some runs failed, 2 usage, 4 scheduler unreachable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from studies.causes import CAUSES
+from studies.known import add_selectors, known, words
+from studies.plan import Cell, settled
+from studies.scheduler import Queue
+from studies.store import Store
+from studies.workspace import Workspace
+
+STYLES = {"done": "green", "running": "cyan", "failed": "bold red", "stopped": "yellow", "unknown": "magenta"}
+WATCH_SECONDS = 30.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parse = argparse.ArgumentParser(
+        prog="python -m studies.status", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
+    )
+    add_selectors(parse)
+    parse.add_argument("--watch", nargs="?", type=float, const=WATCH_SECONDS, metavar="SECONDS", help="look again")
+    parse.add_argument("--json", action="store_true", help="as JSON")
+    options = parse.parse_args(arguments)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    try:
+        cells, queue = _look(options)
+    except ValueError as error:
+        parse.exit(2, f"{parse.prog}: {error}\n")
+    if options.json:
+        print(json.dumps([_facts(cell) for cell in cells], indent=1))
+    elif not cells:
+        console.print("nothing of it was started here; python -m studies.run STUDY --dry-run shows what would be")
+    elif options.watch and console.is_terminal:
+        try:
+            with Live(_table(cells), console=console, auto_refresh=False, vertical_overflow="visible") as live:
+                while True:
+                    time.sleep(options.watch)
+                    cells, queue = _look(options)
+                    live.update(_table(cells), refresh=True)
+        except KeyboardInterrupt:
+            pass
+    else:
+        console.print(_table(cells))
+        counts = Counter(cell.state for cell in cells)
+        console.print(", ".join(f"{number} {state}" for state, number in counts.most_common()))
+        for cell in cells:
+            if command := remedy(cell):
+                console.print(f"{cell.label}: {command}", markup=False, soft_wrap=True)
+    if queue.silence:
+        print(f"{parse.prog}: the scheduler does not answer: {queue.silence}", file=sys.stderr)
+        return 4
+    return 1 if any(cell.state == "failed" for cell in cells) else 0
+
+
+def _look(options: argparse.Namespace) -> tuple[list[Cell], Queue]:
+    store = Store()
+    return settled(known(options, store), store)
+
+
+def remedy(cell: Cell) -> str:
+    """The command that mends a stopped or failed run; empty where nothing is wrong."""
+    if cell.state not in ("stopped", "failed"):
+        return ""
+    run = f"python -m studies.run {words(cell)}"
+    selector = f"{cell.study.slug}/{cell.row.slug}@{cell.run.seed}"
+    return CAUSES[cell.stands.cause].remedy.format(run=run, selector=selector, dataset=cell.run.data.dataset)
+
+
+def _table(cells: Sequence[Cell]) -> Table:
+    table = Table(box=None, padding=(0, 2))
+    for heading in ("row", "seed", "state", "step", "img/s", "left", "mIoU", "job", "node", "why"):
+        table.add_column(heading, no_wrap=heading != "why", justify="right" if heading in ("img/s", "left") else "left")
+    for cell in cells:
+        facts = _facts(cell)
+        rate = "" if facts["rate"] is None else f"{facts['rate']:.1f}"
+        score = "" if facts["miou"] is None else f"{facts['miou']:.2f}{'' if cell.state == 'done' else '*'}"
+        seed = f"{cell.run.seed}"
+        why = ": ".join(filter(None, (cell.stands.cause, cell.stands.detail)))
+        label = cell.label.partition("@")[0] + (" before it" if cell.upstream else "")
+        state = f"[{STYLES.get(cell.state, 'default')}]{cell.state}[/]"
+        table.add_row(
+            label, seed, state, facts["step"], rate, _duration(facts["eta"]), score, facts["job"], facts["node"], why
+        )
+    if any(cell.state != "done" for cell in cells):
+        table.caption = "* a test on the way: not comparable with finished runs"
+    return table
+
+
+def _facts(cell: Cell) -> dict[str, Any]:
+    """What is known of a run. `miou` of an unfinished one is its last test on the way."""
+    workspace = Workspace(cell.id)
+    progress = (workspace.progress() or {}) if cell.state == "running" else {}
+    rate = progress.get("rate")
+    eta = None
+    if rate and progress["phase"] == "train":
+        eta = (progress["total"] - progress["done"]) * cell.run.train.batch / rate
+    if progress:
+        step = "{phase} {done}/{total}".format(**progress)
+    else:
+        saved = workspace.last_state()
+        step = f"{saved}/{cell.total}" if saved and cell.state != "done" else ""
+    return {
+        "run": cell.id,
+        "study": cell.study.slug,
+        "row": cell.row.slug,
+        "seed": cell.run.seed,
+        "protocol": cell.run.protocol,
+        **dataclasses.asdict(cell.stands),
+        "step": step,
+        "rate": rate,
+        "eta": eta,
+        "miou": _score(cell, workspace),
+        "remedy": remedy(cell),
+    }
+
+
+def _score(cell: Cell, workspace: Workspace) -> float | None:
+    if cell.state == "done":
+        metrics = json.loads(Store().path(cell.id).read_text())["metrics"]
+        return metrics.get("miou_ss", metrics.get("top1"))
+    if not workspace.curve.exists():
+        return None
+    for line in reversed(workspace.curve.read_text().splitlines()):
+        if '"miou_ss"' in line or '"top1"' in line:
+            point = json.loads(line)
+            return point.get("miou_ss", point.get("top1"))
+    return None
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes = int(seconds // 60)
+    return f"{minutes // 60}h{minutes % 60:02d}" if minutes >= 60 else f"{minutes}m{int(seconds % 60):02d}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""Runs as SLURM jobs: arrays through submitit, dependencies, a throttle, and never the same run twice.
+
+submitit renders the batch script, calls sbatch and reads its answer. The command in the script is ours, and a run's id
+is all it carries. Before sbatch is called every run of the array is reserved by a file with the job's name in it: what
+sbatch answers may be wrong (a time-out after it accepted), the name in the queue is not.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shlex
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from segnext.config import Execution
+from studies.plan import Cell, upstream
+from studies.profile import Profile
+from studies.scheduler import Queue, Refused, Unreachable, unreachable
+from studies.store import results_folder, runs_folder
+from studies.workspace import Workspace, born
+
+Specify = Callable[[Cell, Execution], dict[str, Any]]
+"""Makes a run's specification (`studies.specification`)."""
+
+LOOKS = (1.0, 2.0, 4.0, 8.0)  # seconds before each look for a job whose submission went wrong
+
+
+@dataclass
+class Array:
+    """Runs that become one job array: the same resources, the same things to wait for."""
+
+    stage: str
+    cells: list[Cell]
+    waits: tuple[str, ...] = ()  # ids of the runs that must be over before
+    throttle: int = 0  # elements at a time, 0: no limit
+    before: Array | None = None  # must be over before, for the throttle's sake
+    token: str = field(default_factory=lambda: f"segnext-{uuid.uuid4().hex[:10]}")
+    job: str = ""  # once submitted
+
+
+def arrays(cells: Sequence[Cell], profile: Profile, max_array_size: int, max_parallel: int) -> list[Array]:
+    """Group runs, in the plan's order, into arrays that can be submitted one after the other.
+
+    With `max_parallel` the arrays are laid in lanes that run side by side, each array after the one before it in its
+    lane, so that no more runs than that are under way at any time.
+    """
+    coming = {cell.id for cell in cells}
+    groups: dict[tuple[int, str, tuple[str, ...]], list[Cell]] = {}
+    depths: dict[str, int] = {}
+    for cell in cells:
+        before = upstream(cell)
+        pending = before is not None and (before.id in coming or _live(before.id))
+        waits: tuple[str, ...] = (before.id,) if before is not None and pending else ()
+        depths[cell.id] = max((depths.get(name, 0) + 1 for name in waits), default=0)
+        groups.setdefault((depths[cell.id], cell.stage, waits), []).append(cell)
+    found = []
+    for (_, stage, waits), members in sorted(groups.items(), key=lambda item: item[0][0]):
+        for start in range(0, len(members), max_array_size):
+            found.append(Array(stage, members[start : start + max_array_size], waits))
+    if max_parallel:
+        lanes = min(max_parallel, len(found))
+        for number, array in enumerate(found):
+            array.throttle = max_parallel // lanes + (number % lanes < max_parallel % lanes)
+            array.before = found[number - lanes] if number >= lanes else None
+    return found
+
+
+def _live(run_id: str) -> bool:
+    submission = Workspace(run_id).submission.read()
+    return bool(submission and submission["job"] and not submission.get("cancelled"))
+
+
+def execution(profile: Profile, evaluation_interval: int) -> Execution:
+    """How a run is carried out on the cluster."""
+    return Execution(
+        device=profile.where,
+        processes=profile.nodes * profile.processes_per_node,
+        threads=profile.cpus,
+        workers=profile.workers,
+        precision=profile.precision,
+        compile=profile.compile,
+        evaluation_interval=evaluation_interval,
+    )
+
+
+def submit(array: Array, profile: Profile, snapshot: Path, specify: Specify, settings: Execution) -> list[Cell]:
+    """Submit an array; returns the runs that others had submitted in the meantime and that are left to them.
+
+    Raises `Refused` with sbatch's words when it declines, and `Unreachable` when nobody answers. Then nothing is in the
+    queue, or, where that cannot be known, the reservations stay and the next command finds out.
+    """
+    kept: list[Cell] = []
+    left: list[Cell] = []
+    for cell in array.cells:
+        (kept if _reserve(cell, array, len(kept), snapshot) else left).append(cell)
+    array.cells = kept
+    if not kept:
+        return left
+    for cell in kept:
+        Workspace(cell.id).write_spec(specify(cell, settings))
+    try:
+        array.job = _sbatch(array, profile, snapshot)
+    except (Refused, Unreachable) as error:
+        array.job = _look_for(array)
+        if not array.job:
+            if isinstance(error, Refused):
+                _withdraw(array)
+            raise
+    for cell in kept:
+        _note(cell, array)
+    return left
+
+
+def _reserve(cell: Cell, array: Array, index: int, snapshot: Path) -> bool:
+    """Put our name on a run; False where somebody else's is on it since we looked."""
+    workspace = Workspace(cell.id)
+    workspace.folder.mkdir(parents=True, exist_ok=True)
+    there = workspace.submission.read()
+    if (there["token"] if there else "") != cell.stands.token:
+        return False
+    if there is not None and not workspace.submission.remove(there):
+        return False
+    return workspace.submission.create(
+        {
+            "token": array.token,
+            "index": index,
+            "job": None,
+            "submitted": time.time(),
+            "user": getpass.getuser(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "born": born(os.getpid()),
+            "snapshot": snapshot.name,
+        }
+    )
+
+
+def _note(cell: Cell, array: Array) -> None:
+    """Add the job's id to the reservation: for people, and for dependencies."""
+    submission = Workspace(cell.id).submission
+    content = submission.read()
+    if content is not None and content["token"] == array.token:
+        submission.replace({**content, "job": f"{array.job}_{content['index']}"})
+
+
+def _withdraw(array: Array) -> None:
+    for cell in array.cells:
+        submission = Workspace(cell.id).submission
+        content = submission.read()
+        if content is not None and content["token"] == array.token:
+            submission.remove(content)
+
+
+def _look_for(array: Array) -> str:
+    """The id of the job that is in the queue under the array's name although sbatch failed; empty without one."""
+    (first, *_) = (Workspace(cell.id).submission.read() for cell in array.cells)
+    for pause in LOOKS:
+        time.sleep(pause)
+        queue = Queue.ask([first] if first else [])
+        if first and (job := queue.of(first)):
+            return job.id.split("_")[0]
+        if not queue.silence:
+            break
+    return ""
+
+
+def _sbatch(array: Array, profile: Profile, snapshot: Path) -> str:
+    """Render and submit; returns the job's id."""
+    import submitit
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    own = profile.at(array.stage)
+    folder = runs_folder() / "slurm" / array.token
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        executor = submitit.SlurmExecutor(folder)
+        executor.update_parameters(**_parameters(array, own, snapshot))
+        executor.parameters["map_count"] = len(array.cells)
+        # submitit's own command would load a pickle, that is the state of things at submission; ours reads it at start.
+        return executor._submit_command(_command(array, own)).job_id
+    except RuntimeError as error:  # submitit's word for a machine without srun
+        raise Unreachable(str(error)) from None
+    except (FailedJobError, FailedSubmissionError, OSError) as error:
+        said = " ".join(str(error).split())
+        missing = isinstance(error, FileNotFoundError) and error.filename == "sbatch"
+        raise (Unreachable if missing or unreachable(said) else Refused)(said) from None
+
+
+def _parameters(array: Array, profile: Profile, snapshot: Path) -> dict[str, Any]:
+    """What submitit renders. What is empty is left to the cluster."""
+    given = {name: getattr(profile, name) for name in ("partition", "account", "qos", "constraint")}
+    given |= {"mem": profile.memory, "gpus_per_node": profile.gpus, "dependency": _dependency(array)}
+    named = {"SEGNEXT_RESULTS": results_folder(), "SEGNEXT_RUNS": runs_folder(), "SEGNEXT_WARNING": profile.warning}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), profile.cpus)
+    exports = [f"export {name}={shlex.quote(str(value))}" for name, value in {**named, **threads}.items()]
+    return {
+        **{name: value for name, value in given.items() if value},
+        "job_name": array.token,
+        "time": profile.time,
+        "nodes": profile.nodes,
+        "ntasks_per_node": profile.processes_per_node,
+        "cpus_per_task": profile.cpus,
+        "signal_delay_s": profile.warning,
+        "array_parallelism": array.throttle or len(array.cells),
+        "wckey": None,  # submitit's own is refused where wckeys are checked
+        "setup": ["set -e  # a line of the profile that fails, fails the job", *profile.setup, *exports],
+        "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={profile.cpus}"],
+        "additional_parameters": {"chdir": str(snapshot), "requeue": True, **profile.options},
+    }
+
+
+def _command(array: Array, profile: Profile) -> str:
+    """The worker, deaf to the warning signal until it can listen: it would be killed by it while it imports."""
+    python = profile.python or shlex.quote(sys.executable)
+    identifiers = " ".join(cell.id for cell in array.cells)
+    return f'bash -c \'trap "" USR2; exec "$@"\' worker {python} -u -m studies.worker {identifiers}'
+
+
+def _dependency(array: Array) -> str:
+    """`afterany`: what must be over, well or not. A job that finds nothing to start from says so and leaves."""
+    jobs = [array.before.job] if array.before and array.before.job else []
+    jobs += [job for name in array.waits if (job := (Workspace(name).submission.read() or {}).get("job"))]
+    return "afterany:" + ":".join(jobs) if jobs else ""
