@@ -4,23 +4,25 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: help demo test lint format types tests tests-long oracle lock clean
+.PHONY: help demo test lint format types tests tests-long tests-slurm oracle lock clean
 
 help:
 	@echo "make demo        set up, a small study end to end on generated images, the report (into $(DEMO)/)"
 	@echo "make test        set up, then lint, types and tests (each a target of its own)"
 	@echo "make tests-long  the tests that take minutes: kill loops over real processes"
+	@echo "make tests-slurm the tests on a real one-machine SLURM (slurm/dev-cluster), with every fault that we know of"
 	@echo "make oracle      the tests that need the extras: the published wheel as an oracle, SegFormer (into .venv-oracle)"
 	@echo "make format      let ruff lay the code out          make lock   renew requirements.lock"
 
 # The stamp is newer than the lock exactly when everything in the lock is installed. uv links from its cache: seconds.
+# Bytecode is compiled once, here: a worker starts 3 s earlier, also where PYTHONDONTWRITEBYTECODE is set.
 .venv/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	@test -x $(BIN)/python || { echo "making .venv"; $(PYTHON) -m venv .venv; }
 	@echo "installing requirements.lock (PyTorch is large: a few minutes the first time)"
 	@$(BIN)/python -m pip --disable-pip-version-check install --quiet "uv>=0.9"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.lock
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --requirement requirements.lock
 	@touch $@
 
 demo: .venv/installed
@@ -43,15 +45,19 @@ types: .venv/installed
 	$(BIN)/mypy
 
 tests: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not long"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not long and not slurm"
 
 tests-long: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "long and not slurm"
+
+# One after the other: they share one cluster, and break it.
+tests-slurm: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm
 
 # An environment of its own: the wheel's dependencies are many, old, and nobody else's.
 .venv-oracle/installed: requirements-oracle.lock .venv/installed
 	@test -x .venv-oracle/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-oracle
-	@$(BIN)/uv pip install --quiet --python .venv-oracle/bin/python --requirement requirements-oracle.lock
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-oracle/bin/python --requirement requirements-oracle.lock
 	@touch $@
 
 # With SEGNEXT_EXTRAS a missing extra is a failure, not a skip.

@@ -17,7 +17,6 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
-from torchvision.transforms import functional as pillow
 
 from segnext.config import ClassificationData, ClassificationTrain
 from segnext.data.imagenet import ClassFolderSource
@@ -100,6 +99,8 @@ def train_image(image: Pixels, data: ClassificationData, random: np.random.Gener
 
 def test_image(image: Pixels, data: ClassificationData) -> Tensor:
     """Short edge resized to `data.test_resize`, bicubic; centre crop; normalised: (H, W, 3) -> float32 (3, h, w)."""
+    from torchvision.transforms import functional as pillow  # here: it imports the compiler, 3 s in every process
+
     picture = pillow.resize(Image.fromarray(image), [data.test_resize], pillow.InterpolationMode.BICUBIC)
     pixels = np.array(pillow.center_crop(picture, list(data.crop)))
     return normalise(torch.from_numpy(pixels).permute(2, 0, 1)[None].float(), data)[0]
