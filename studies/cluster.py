@@ -15,7 +15,7 @@ from typing import Protocol
 from segnext.config import Execution
 from studies import snapshot
 from studies.plan import Cell, upstream
-from studies.standing import settle
+from studies.standing import Standing, settle
 from studies.store import Store, results_folder, runs_folder
 from studies.worker import work
 from studies.workspace import Workspace
@@ -122,8 +122,7 @@ def follow(cells: Sequence[Cell], watcher: Watcher, asked_to_stop: Callable[[], 
             _tell(cell, watcher)
         if not ended and time.monotonic() - asked >= pause:
             stands, _ = settle((cell.wanted for cell in open_), Store())
-            over = {key: s for key, s in stands.items() if s.state in ("stopped", "failed", "trained", "new")}
-            ended = {key: Outcome("failed", f"{s.cause}: {s.detail}") for key, s in over.items()}
+            ended = {key: over for key, s in stands.items() if (over := _over(s)) is not None}
             pause, asked = min(1.5 * pause, FOLLOW_SECONDS[1]), time.monotonic()
         for cell in open_:
             if cell.id in ended:
@@ -133,6 +132,16 @@ def follow(cells: Sequence[Cell], watcher: Watcher, asked_to_stop: Callable[[], 
             pause = FOLLOW_SECONDS[0]
         time.sleep(POLL_SECONDS)
     return outcomes | {cell.id: Outcome("stopped", "goes on") for cell in cells if cell.id not in outcomes}
+
+
+def _over(stands: Standing) -> Outcome | None:
+    """The outcome of a submitted run that is neither recorded nor in the queue any more."""
+    match stands.state:
+        case "trained":
+            return Outcome("done", "trained; --only evaluate tests it")
+        case "stopped" | "failed" | "new":
+            return Outcome("failed", ": ".join(filter(None, (stands.cause, stands.detail))) or "left the queue")
+    return None
 
 
 def _next(waiting: Sequence[Cell], working: Iterable[str]) -> Cell | None:

@@ -1,28 +1,34 @@
-"""Every study: the paper's caption, its rows, and what it needs: `python -m studies.list [STUDY...]`."""
+"""Every study: the paper's caption, its rows, and what it needs: `python -m studies.list [STUDY...] [--json]`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
 from studies.protocols import PROTOCOLS
-from studies.study import studies, study
+from studies.study import Row, Study, studies, study
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the studies and every protocol."""
     parser = argparse.ArgumentParser(prog="python -m studies.list", description=__doc__)
     parser.add_argument("study", nargs="*", metavar="STUDY", help="a study, such as table7 (default: every study)")
-    chosen = parser.parse_args(arguments).study
+    parser.add_argument("--json", action="store_true", help="as JSON, with what the paper printed")
+    options = parser.parse_args(arguments)
     try:
-        shown = [study(name) for name in chosen] or list(studies().values())
+        shown = [study(name) for name in options.study] or list(studies().values())
     except ValueError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
+    if options.json:
+        print(json.dumps([_as_json(declared) for declared in shown], indent=1, ensure_ascii=False))
+        return 0
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     for declared in shown:
         datasets = ", ".join(panel.title for panel in declared.panels)
@@ -40,6 +46,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         protocols.add_row(protocol.name, protocol.needs, protocol.purpose)
     console.print(protocols)
     return 0
+
+
+def _as_json(declared: Study) -> dict[str, Any]:
+    rows = [
+        {
+            "row": row.slug,
+            "label": row.label,
+            "trained": isinstance(row, Row),
+            "printed": [
+                {"dataset": dataset, "metric": metric, "value": value}
+                for (dataset, metric), value in row.printed.items()
+            ],
+        }
+        for row in declared.rows
+    ]
+    facts = {"study": declared.slug, "number": declared.number, "caption": declared.caption}
+    return {**facts, "datasets": [panel.dataset for panel in declared.panels], "rows": rows}
 
 
 if __name__ == "__main__":

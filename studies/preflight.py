@@ -13,7 +13,8 @@ from studies.store import Store, runs_folder
 from studies.weights import pretrained_file
 from studies.workspace import Workspace
 
-FREE_BYTES = 500e6  # two states and a temporary one of the runs under way, with room to spare
+FREE_OF_RUNS = 500e6  # bytes: two states and a temporary one of the runs under way, with room to spare
+FREE_OF_RESULTS = 20e6  # records and curves
 
 
 class PreflightError(Exception):
@@ -53,7 +54,7 @@ def check(
         protocols = {cell.run.protocol for cell in todo}
         hint = "; --protocol quick needs no data" if protocols & {"paper", "paper-pretrained"} else ""
         raise PreflightError(f"{error}{hint}") from None
-    for folder in {store.folder, runs_folder()}:
+    for folder, needed in {store.folder: FREE_OF_RESULTS, runs_folder(): FREE_OF_RUNS}.items():
         try:
             folder.mkdir(parents=True, exist_ok=True)
             probe = folder / f".probe-{os.getpid()}"
@@ -62,5 +63,5 @@ def check(
         except OSError as error:
             raise PreflightError(f"{folder} cannot be written ({error.strerror})") from None
         free = shutil.disk_usage(folder).free
-        if todo and free < FREE_BYTES:
-            raise PreflightError(f"{folder} has {free / 1e6:.0f} MB free; at least {FREE_BYTES / 1e6:.0f} are needed")
+        if todo and free < needed:
+            raise PreflightError(f"{folder} has {free / 1e6:.0f} MB free; at least {needed / 1e6:.0f} are needed")

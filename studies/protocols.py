@@ -1,4 +1,7 @@
-"""The data and the recipe that a study is run under: `paper`, `paper-pretrained`, `camvid`, `camvid-half`, `quick`."""
+"""The data and the recipe that a study is run under.
+
+`paper`, `paper-pretrained`, `camvid`, `camvid-half`, `quick`, and `smoke`, which tests a cluster and no claim.
+"""
 
 from __future__ import annotations
 
@@ -174,6 +177,19 @@ PAPER = {
     "isaid": Recipe(Data("isaid", 16, (896, 896), (896, 896)), Train(160_000)),
 }
 
+_SCENE = Data(
+    "diagnostic/scene",
+    7,
+    (96, 96),
+    (96, 96),
+    ratio=(1.0, 1.0),
+    photometric=False,
+    test_scales=(1.0, 1.5),
+    generator="1",
+)
+_THUMBNAIL = dataclasses.replace(_SCENE, scale=(32, 32), crop=(32, 32), test_scales=(1.0,))
+_MOMENT = _from_scratch(20, batch=4, learning_rate=1e-3, warmup_iterations=2)
+
 _ALL = (
     Protocol(
         name="paper",
@@ -229,19 +245,19 @@ _ALL = (
         seeds=(0, 1, 2),
         recipes={
             "*": Recipe(
-                Data(
-                    "diagnostic/scene",
-                    7,
-                    (96, 96),
-                    (96, 96),
-                    ratio=(1.0, 1.0),
-                    photometric=False,
-                    test_scales=(1.0, 1.5),
-                    generator="1",
-                ),
+                _SCENE,
                 _from_scratch(300, batch=16, learning_rate=3e-3, warmup_iterations=30),
             )
         },
+        size="micro",
+    ),
+    Protocol(
+        name="smoke",
+        version=1,
+        purpose="a moment of training after a moment of what it starts from: whether a cluster works, and nothing else",
+        needs="nothing",
+        seeds=(0,),
+        recipes={"*": Recipe(_THUMBNAIL, _MOMENT, after="first"), "first": Recipe(_THUMBNAIL, _MOMENT)},
         size="micro",
     ),
 )

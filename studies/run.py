@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import shlex
+import shutil
 import signal
 import sys
 from collections import Counter
@@ -148,6 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.dry_run:
         _show_plan(console, selections, chosen, cells, todo, unmeasured, untimed)
+        _show_needs(console, todo, resources, options, store)
+        console.print("nothing started (--dry-run)")
         return 0
     if options.only in (None, "pretrain"):
         _tell_left_out(console, selections, chosen)
@@ -471,7 +474,49 @@ def _show_plan(
     console.print(
         f"{len(cells)} runs: {states}; {len(starting)} would start; {len(unmeasured)} costs to measure{timed}"
     )
-    console.print("nothing started (--dry-run)")
+
+
+def _show_needs(
+    console: Console, todo: list[Cell], resources: Profile, options: argparse.Namespace, store: Store
+) -> None:
+    """The arrays, what is shared, the hours and the disk."""
+    from studies.estimate import estimate, size
+
+    starting = [cell for cell in todo if cell.state != "running"]
+    if not starting:
+        return
+    dependants = Counter(before.id for cell in starting if (before := upstream(cell)) is not None)
+    for cell in starting:
+        if dependants[cell.id] > 1:
+            console.print(f"{cell.id} ({cell.label}) is shared by {dependants[cell.id]} runs", markup=False)
+    if options.cluster == "slurm":
+        _show_arrays(console, starting, resources)
+    needs = estimate(starting, resources, store)
+    console.print(str(needs))
+    folder = next(path for path in (runs_folder(), *runs_folder().parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    if needs.disk is not None and needs.disk > free:
+        console.print(f"{shown(runs_folder())} has {size(free)} free: not enough")
+
+
+def _show_arrays(console: Console, starting: list[Cell], resources: Profile) -> None:
+    from studies import scheduler
+    from studies.submit import arrays, sbatch_options
+
+    try:
+        limit = resources.max_array_size or scheduler.max_array_size()
+    except (scheduler.Unreachable, scheduler.Refused) as error:
+        console.print(f"the scheduler does not answer, so arrays may be split further: {error}", markup=False)
+        limit = len(starting)
+    found = arrays(starting, resources, limit, resources.max_parallel)
+    where = {cell.id: place for place, array in enumerate(found, start=1) for cell in array.cells}
+    for place, array in enumerate(found, start=1):
+        after = {where[name] for name in array.waits if name in where} | ({place - 1} if array.before else set())
+        waits = f", after array {', '.join(map(str, sorted(after)))}" if after else ""
+        throttle = f", {array.throttle} at a time" if array.throttle else ""
+        console.print(f"array {place}: {len(array.cells)} {array.stage} runs{throttle}{waits}")
+    for stage in dict.fromkeys(array.stage for array in found):
+        console.print(f"sbatch {' '.join(sbatch_options(resources.at(stage)))}  ({stage})", markup=False)
 
 
 def _plan_table(title: str, cells: list[Cell]) -> Table:

@@ -88,9 +88,15 @@ def call(*words: str) -> str:
     except subprocess.TimeoutExpired:
         raise Unreachable(f"{words[0]} did not answer within {TIMEOUT_SECONDS:.0f} s") from None
     if done.returncode:
-        said = done.stderr.strip().removeprefix(f"{words[0]}: ") or f"{words[0]} exited with {done.returncode}"
+        said = spoken(done.stderr) or f"{words[0]} exited with {done.returncode}"
         raise Unreachable(said) if unreachable(said) else Refused(said)
     return done.stdout
+
+
+def spoken(text: str) -> str:
+    """What a command of SLURM prints, on one line and without its own name before every sentence."""
+    lines = (re.sub(r"^s[a-z]+: (error: |fatal: )?", "", line.strip()) for line in text.splitlines())
+    return "; ".join(dict.fromkeys(line for line in lines if line))
 
 
 def unreachable(said: str) -> bool:
@@ -171,13 +177,26 @@ def max_array_size() -> int:
     return int(found[1]) if found else 1001  # SLURM's default
 
 
-def end_time(job: str) -> float | None:
-    """When a running job's time limit ends, in seconds since the epoch; None where that is not to be had."""
+def time_left(job: str) -> float | None:
+    """Seconds until the time limit of a running job; None without a limit, or where that is not to be had.
+
+    By limit and time used: the end that SLURM names is, of a job that is being preempted, that of its grace time.
+    """
     try:
-        told = call("squeue", "--noheader", f"--jobs={job}", "--format=%e").strip()
-        return datetime.fromisoformat(told).timestamp()
+        limit, used = call("squeue", "--noheader", f"--jobs={job}", "--format=%l|%M").strip().split("|")
+        return seconds(limit) - seconds(used)
     except (Unreachable, Refused, ValueError):
         return None
+
+
+def seconds(duration: str) -> float:
+    """A duration as SLURM writes it: `1-02:03:04`, `02:03:04`, `03:04`. `ValueError` for `UNLIMITED` and the like."""
+    days, dash, clock = duration.rpartition("-")
+    parts = [int(part) for part in clock.split(":")]
+    if not 2 <= len(parts) <= 3:
+        raise ValueError(f"{duration!r} is no duration")
+    clock_seconds = sum(part * 60**power for power, part in enumerate(reversed(parts)))
+    return 86400 * int(days if dash else 0) + clock_seconds
 
 
 def cancel(jobs: Iterable[str]) -> None:

@@ -96,6 +96,17 @@ class Store:
             found[path.stem] = _checked(path, record)
         return found
 
+    def kind(self, kind: str) -> list[Record]:
+        """All records of a kind, by id."""
+        return self._by_kind.get(kind, [])
+
+    @cached_property
+    def _by_kind(self) -> dict[str, list[Record]]:
+        found: dict[str, list[Record]] = {}
+        for record in self.records.values():
+            found.setdefault(record["kind"], []).append(record)
+        return found
+
     def path(self, identifier: str) -> Path:
         """Where the record of this id lies once it is finished."""
         return self.folder / "records" / f"{identifier}.json"
@@ -114,20 +125,21 @@ class Store:
 
     def evaluations(self, run: Run) -> list[Record]:
         """The records of every repeated test of this run, by the seed of Ham's bases."""
-        found = (r for r in self.records.values() if r["kind"] == "evaluation" and r["config"]["weights"] == run.id)
+        found = (record for record in self.kind("evaluation") if record["config"]["weights"] == run.id)
         return sorted(found, key=lambda record: record["config"]["ham_seed"])
 
     def server(self, run: Run, metric: str) -> Record | None:
         """The record of what a test server said about this run, or None."""
         wanted = {"run": run.id, "metric": metric}
-        found = (r for r in self.records.values() if r["kind"] == "server" and wanted.items() <= r["config"].items())
+        found = (record for record in self.kind("server") if wanted.items() <= record["config"].items())
         return next(found, None)
 
     def imported(self, run: Run) -> list[Record]:
         """The records of weights that were trained elsewhere and stand for this run."""
-        evaluations = (record for record in self.records.values() if record["kind"] == "evaluation")
         return [
-            record for record in evaluations if record.get("stands_for") == run.id and record["config"]["ham_seed"] == 0
+            record
+            for record in self.kind("evaluation")
+            if record.get("stands_for") == run.id and record["config"]["ham_seed"] == 0
         ]
 
     def speed(self, speed: Speed) -> Record | None:
@@ -136,7 +148,7 @@ class Store:
 
     def platforms(self) -> list[Platform]:
         """Everything that a speed was measured on."""
-        found = {Platform(**r["config"]["platform"]) for r in self.records.values() if r["kind"] == "speed"}
+        found = {Platform(**record["config"]["platform"]) for record in self.kind("speed")}
         return sorted(found, key=repr)
 
     def _find(self, identifier: str, value: Run | Cost | Speed | Evaluation) -> Record | None:
@@ -158,7 +170,8 @@ class Store:
         path = self.path(record["id"])
         if not path.exists() or record["provenance"].get("supersedes") == self.digest(record["id"]):
             write_atomically(path, to_json(_checked(path, record)))
-        self.__dict__.pop("records", None)
+        for cached in ("records", "_by_kind"):
+            self.__dict__.pop(cached, None)
         return path
 
     def build_tables(self) -> list[Path]:
@@ -198,8 +211,7 @@ class Store:
     def _lengths(self, study: Study, protocol: Protocol, panel: Panel) -> dict[int, list[int | None]]:
         """The lengths, the longest first, that rows of this panel were run at, each with its seeds."""
         full = protocol.recipe(panel).train.iterations
-        configs = [r["config"] for r in self.records.values() if r["kind"] == "run"]
-        own = [config for config in configs if config["protocol"] == protocol.name]
+        own = [record["config"] for record in self.kind("run") if record["config"]["protocol"] == protocol.name]
         tried = {config["train"]["iterations"] for config in own} | {full}
         lengths: dict[int, list[int | None]] = {}
         for iterations in sorted(tried, reverse=True):

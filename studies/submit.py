@@ -29,6 +29,7 @@ from studies.workspace import Workspace, born
 Specify = Callable[[Cell, Execution], dict[str, Any]]
 """Makes a run's specification (`studies.specification`)."""
 
+SUBMITTED_WITHIN = 90.0  # seconds that somebody else's sbatch may take
 LOOKS = (1.0, 2.0, 4.0, 8.0)  # seconds before each look for a job whose submission went wrong
 
 
@@ -48,33 +49,33 @@ class Array:
 def arrays(cells: Sequence[Cell], profile: Profile, max_array_size: int, max_parallel: int) -> list[Array]:
     """Group runs, in the plan's order, into arrays that can be submitted one after the other.
 
-    With `max_parallel` the arrays are laid in lanes that run side by side, each array after the one before it in its
-    lane, so that no more runs than that are under way at any time.
+    With `max_parallel` the arrays are a chain, each with that throttle, so that no more runs are under way at any time.
+    Without, runs that start from the same run wait for it alone.
     """
     coming = {cell.id for cell in cells}
     groups: dict[tuple[int, str, tuple[str, ...]], list[Cell]] = {}
     depths: dict[str, int] = {}
     for cell in cells:
         before = upstream(cell)
-        pending = before is not None and (before.id in coming or _live(before.id))
-        waits: tuple[str, ...] = (before.id,) if before is not None and pending else ()
+        waits: tuple[str, ...] = ()
+        if before is not None and (before.id in coming or _live(before.id)):
+            waits = (before.id,)
         depths[cell.id] = max((depths.get(name, 0) + 1 for name in waits), default=0)
+        if max_parallel:  # what comes before is over anyway when the chain has come here
+            waits = tuple(name for name in waits if name not in coming)
         groups.setdefault((depths[cell.id], cell.stage, waits), []).append(cell)
-    found = []
+    found: list[Array] = []
     for (_, stage, waits), members in sorted(groups.items(), key=lambda item: item[0][0]):
         for start in range(0, len(members), max_array_size):
-            found.append(Array(stage, members[start : start + max_array_size], waits))
-    if max_parallel:
-        lanes = min(max_parallel, len(found))
-        for number, array in enumerate(found):
-            array.throttle = max_parallel // lanes + (number % lanes < max_parallel % lanes)
-            array.before = found[number - lanes] if number >= lanes else None
+            array = Array(stage, members[start : start + max_array_size], waits, throttle=max_parallel)
+            array.before = found[-1] if found and max_parallel else None
+            found.append(array)
     return found
 
 
 def _live(run_id: str) -> bool:
     submission = Workspace(run_id).submission.read()
-    return bool(submission and submission["job"] and not submission.get("cancelled"))
+    return bool(submission and not submission.get("cancelled"))
 
 
 def execution(profile: Profile, evaluation_interval: int) -> Execution:
@@ -193,20 +194,35 @@ def _sbatch(array: Array, profile: Profile, snapshot: Path) -> str:
         raise (Unreachable if missing or unreachable(said) else Refused)(said) from None
 
 
-def _parameters(array: Array, profile: Profile, snapshot: Path) -> dict[str, Any]:
-    """What submitit renders. What is empty is left to the cluster."""
+def sbatch_options(profile: Profile) -> list[str]:
+    """The resources of a run as words for sbatch."""
+    given = {name.replace("_", "-"): value for name, value in _resources(profile).items()} | dict(profile.options)
+    return [f"--{name}" if value is True else f"--{name}={value}" for name, value in given.items()]
+
+
+def _resources(profile: Profile) -> dict[str, Any]:
+    """The resources of a run by sbatch's names. What is empty is left to the cluster."""
     given = {name: getattr(profile, name) for name in ("partition", "account", "qos", "constraint")}
-    given |= {"mem": profile.memory, "gpus_per_node": profile.gpus, "dependency": _dependency(array)}
-    named = {"SEGNEXT_RESULTS": results_folder(), "SEGNEXT_RUNS": runs_folder(), "SEGNEXT_WARNING": profile.warning}
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), profile.cpus)
-    exports = [f"export {name}={shlex.quote(str(value))}" for name, value in {**named, **threads}.items()]
+    given |= {"mem": profile.memory, "gpus_per_node": profile.gpus}
     return {
         **{name: value for name, value in given.items() if value},
-        "job_name": array.token,
         "time": profile.time,
         "nodes": profile.nodes,
         "ntasks_per_node": profile.processes_per_node,
         "cpus_per_task": profile.cpus,
+    }
+
+
+def _parameters(array: Array, profile: Profile, snapshot: Path) -> dict[str, Any]:
+    """What submitit renders."""
+    named = {"SEGNEXT_RESULTS": results_folder(), "SEGNEXT_RUNS": runs_folder(), "SEGNEXT_WARNING": profile.warning}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), profile.cpus)
+    exports = [f"export {name}={shlex.quote(str(value))}" for name, value in {**named, **threads}.items()]
+    waits = _dependency(array)
+    return {
+        **_resources(profile),
+        **({"dependency": waits} if waits else {}),
+        "job_name": array.token,
         "signal_delay_s": profile.warning,
         "array_parallelism": array.throttle or len(array.cells),
         "wckey": None,  # submitit's own is refused where wckeys are checked
@@ -226,5 +242,15 @@ def _command(array: Array, profile: Profile) -> str:
 def _dependency(array: Array) -> str:
     """`afterany`: what must be over, well or not. A job that finds nothing to start from says so and leaves."""
     jobs = [array.before.job] if array.before and array.before.job else []
-    jobs += [job for name in array.waits if (job := (Workspace(name).submission.read() or {}).get("job"))]
+    jobs += [job for name in array.waits if (job := _job(name))]
     return "afterany:" + ":".join(jobs) if jobs else ""
+
+
+def _job(run_id: str) -> str | None:
+    """The job that a run was submitted as. Somebody else may be submitting it this moment: then it has none yet."""
+    until = time.monotonic() + SUBMITTED_WITHIN
+    while (submission := Workspace(run_id).submission.read()) is not None and submission["job"] is None:
+        if time.monotonic() > until:
+            raise Unreachable(f"the submission of run {run_id}, which this one starts from, does not come to an end")
+        time.sleep(0.5)
+    return submission["job"] if submission else None

@@ -506,8 +506,9 @@ class _Signals:
 
 def _time_is_over() -> bool:
     """Whether the job's time limit is near, so that a warning is about it. SLURM warns up to a minute early."""
-    ends = os.environ.get("SLURM_JOB_END_TIME") or scheduler.end_time(job())
-    return ends is not None and float(ends) - time.time() < WARNING_SECONDS + 75
+    ends = os.environ.get("SLURM_JOB_END_TIME")
+    left = float(ends) - time.time() if ends else scheduler.time_left(job())
+    return left is not None and left < WARNING_SECONDS + 75
 
 
 def _go_back_to_the_queue(workspace: Workspace) -> None:

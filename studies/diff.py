@@ -1,0 +1,93 @@
+"""What differs between two runs: `python -m studies.diff A B`, each STUDY/ROW[@seed] or an id.
+
+Configuration; and, of recorded ones, code, data, versions, machine. Exit codes: 0 equal, 1 different, 2 usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from segnext.config import canonical
+from studies.declared import add_declared, declared, record_of
+from studies.plan import Cell
+from studies.show import flat
+from studies.store import Store
+
+# Parts of a record's provenance, by what they are about.
+PARTS = {
+    "code": ("code", "commit", "dirty", "diff"),
+    "data": ("data", "initial"),
+    "versions": ("python", "packages"),
+    "how it ran": ("processor", "device", "driver", "processes", "threads", "precision", "compiled", "command"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parse = argparse.ArgumentParser(
+        prog="python -m studies.diff", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
+    )
+    parse.add_argument("runs", nargs=2, metavar="RUN", help="STUDY/ROW[@seed], or an id")
+    add_declared(parse)
+    parse.add_argument("--json", action="store_true", help="as JSON")
+    options = parse.parse_args(arguments)
+    store = Store()
+    try:
+        cells = [declared(text, options, store) for text in options.runs]
+        one, other = (_facts(cell, store) for cell in cells)
+    except ValueError as error:
+        parse.exit(2, f"{parse.prog}: {error}\n")
+    found = {part: between(one.get(part), other.get(part)) for part in ("configuration", *PARTS)}
+    if options.json:
+        print(json.dumps(found, indent=1))
+    else:
+        _show(Console(highlight=False, soft_wrap=True), cells, found, [bool(one.get("code")), bool(other.get("code"))])
+    return 1 if any(found.values()) else 0
+
+
+def between(one: Any, other: Any) -> dict[str, tuple[str | None, str | None]]:
+    """The fields in which two differ, with both values; None where one has no such field."""
+    mine, theirs = dict(flat(one or {})), dict(flat(other or {}))
+    keys = [*mine, *(key for key in theirs if key not in mine)]
+    return {key: (mine.get(key), theirs.get(key)) for key in keys if mine.get(key) != theirs.get(key)}
+
+
+def _facts(cell: Cell, store: Store) -> dict[str, Mapping[str, Any]]:
+    record = record_of(cell, store)
+    facts = {"configuration": canonical(cell.wanted)}
+    if record is not None:
+        origin = record["provenance"]
+        facts |= {part: {key: origin[key] for key in keys if key in origin} for part, keys in PARTS.items()}
+    return facts
+
+
+def _show(
+    console: Console, cells: Sequence[Cell], found: Mapping[str, Mapping[str, Any]], recorded: Sequence[bool]
+) -> None:
+    names = [f"{cell.label} ({cell.id})" for cell in cells]
+    for name, there in zip(names, recorded, strict=True):
+        if not there:
+            console.print(f"{name} has no record: its configuration alone is compared", markup=False)
+    for part, fields in found.items():
+        if part != "configuration" and not all(recorded):
+            continue
+        if not fields:
+            console.print(f"{part}: equal")
+            continue
+        table = Table(title=part, title_justify="left", box=None, padding=(0, 2))
+        for heading in ("", *names):
+            table.add_column(heading, overflow="fold")
+        for key, values in fields.items():
+            table.add_row(key, *("-" if value is None else value for value in values))
+        console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""Measure the training step of rows on this machine: `python -m studies.probe STUDY[/ROW] ... [--device cuda]`.
+
+Kept under runs/probes; `studies.run --dry-run` then tells the GPU-hours. On a cluster, call it on a GPU node:
+`srun --gpus=1 python -m studies.probe table6 --device cuda`.
+Exit codes: 0 fine, 1 some rows were not measured, 2 usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from segnext.config import PRECISIONS, Execution
+from studies.estimate import keep, step_key
+from studies.options import SELECTOR, add_selection, positive
+from studies.plan import plan, select
+from studies.protocols import protocol
+from studies.store import Store
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parse = argparse.ArgumentParser(
+        prog="python -m studies.probe", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
+    )
+    parse.add_argument("selectors", nargs="+", metavar=SELECTOR, help="whose rows to measure, or: all")
+    add_selection(parse)
+    parse.add_argument("--device", default="cpu", help="cpu, cuda, cuda:0, ... (default: cpu)")
+    parse.add_argument("--threads", type=positive, default=1, metavar="N", help="cores (default: 1)")
+    parse.add_argument("--precision", choices=PRECISIONS, default="float32", help="autocast (default: float32)")
+    parse.add_argument("--compile", action="store_true", help="torch.compile the model")
+    parse.add_argument("--steps", type=positive, default=10, metavar="N", help="timed steps (default: 10)")
+    options = parse.parse_args(arguments)
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        chosen = protocol(options.protocol)
+        selections = select(options.selectors, chosen, options.rows, options.seeds)
+        cells = plan(selections, chosen, options.limit_iterations, Store())
+    except ValueError as error:
+        parse.exit(2, f"{parse.prog}: {error}\n")
+    distinct = {step_key(cell.run): cell for cell in reversed(cells)}
+    wanted = list(reversed(distinct.values()))
+
+    import torch
+
+    from segnext.steps import measure
+
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        parse.exit(2, f"{parse.prog}: --device {options.device}: PyTorch sees no GPU on this machine\n")
+    execution = Execution(
+        device=options.device, threads=options.threads, precision=options.precision, compile=options.compile
+    )
+    cuda = options.device.startswith("cuda")
+    name = torch.cuda.get_device_name(options.device) if cuda else "cpu"
+    failed = 0
+    for number, cell in enumerate(wanted, start=1):
+        head = f"[{number}/{len(wanted)}] {cell.label}"
+        try:
+            steps = measure(cell.run, execution, options.steps)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            failed += 1
+            console.print(f"{head}: out of memory: {str(error).splitlines()[0]}", markup=False)
+            continue
+        batch = cell.run.train.batch
+        facts = {
+            "images_per_second": batch / steps.seconds,
+            "device": name,
+            "threads": options.threads,
+            "precision": options.precision,
+            "compiled": options.compile,
+            "torch": torch.__version__,
+            **{key: getattr(steps, key) for key in ("seconds", "lower_quartile", "upper_quartile", "steps", "memory")},
+        }
+        keep(cell.run, facts)
+        memory = "" if steps.memory is None else f", peak memory {steps.memory / 1e9:.1f} GB"
+        console.print(
+            f"{head}: {steps.seconds:.3f} s a step of {batch} images "
+            f"(quartiles {steps.lower_quartile:.3f} to {steps.upper_quartile:.3f}){memory}",
+            markup=False,
+        )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

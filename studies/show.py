@@ -1,0 +1,118 @@
+"""All that is known of a row's run: `python -m studies.show STUDY/ROW[@seed]`, or of the run with this id.
+
+Its resolved configuration, what it starts from, where it stands, its result and where that comes from.
+Exit codes: 0 fine, 2 usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from segnext.config import canonical
+from studies.causes import CAUSES
+from studies.declared import add_declared, declared, record_of
+from studies.known import words
+from studies.options import shown
+from studies.plan import Cell, settled, upstream
+from studies.store import Store
+from studies.workspace import Workspace
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parse = argparse.ArgumentParser(
+        prog="python -m studies.show", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
+    )
+    parse.add_argument("run", metavar="STUDY/ROW[@seed]", help="a run, or its id")
+    add_declared(parse)
+    parse.add_argument("--json", action="store_true", help="as JSON, the record whole")
+    options = parse.parse_args(arguments)
+    store = Store()
+    try:
+        (cell,), _ = settled([declared(options.run, options, store)], store)
+        record = record_of(cell, store)
+    except ValueError as error:
+        parse.exit(2, f"{parse.prog}: {error}\n")
+    facts = _facts(cell, record, store)
+    if options.json:
+        print(json.dumps(facts, indent=1))
+        return 0
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{cell.label}[/] under {cell.run.protocol}: {cell.row.label}, run {cell.id}")
+    state = ": ".join(filter(None, (cell.state, cell.stands.cause, cell.stands.detail)))
+    console.print(state, markup=False)
+    if cell.stands.cause and cell.state != "done":
+        console.print(CAUSES[cell.stands.cause].words, markup=False)
+    if record is not None and "classes" in record:
+        facts["metrics"] = _by_class(record["metrics"], record["classes"])
+    for title in ("configuration", "attempts", "metrics", "trained", "training", "provenance", "files"):
+        if facts.get(title):
+            _section(console, title, facts[title])
+    return 0
+
+
+def _facts(cell: Cell, record: dict[str, Any] | None, store: Store) -> dict[str, Any]:
+    workspace = Workspace(cell.id)
+    before = upstream(cell)
+    kept = {
+        "record": store.path(cell.id),
+        "log": workspace.log,
+        "weights": workspace.weights,
+        "states": workspace.states,
+    }
+    return {
+        "run": cell.id,
+        "row": cell.label,
+        "state": cell.state,
+        "detail": cell.stands.detail,
+        "cause": cell.stands.cause,
+        "job": cell.stands.job,
+        "starts_from": before.id if before else cell.run.init,
+        "command": f"python -m studies.run {words(cell)}",
+        "configuration": canonical(cell.wanted),
+        "attempts": workspace.attempts(),
+        **{key: value for key, value in (record or {}).items() if key not in ("config", "id", "kind")},
+        "files": {
+            name: shown(path) for name, path in [("record", store.path(cell.id)), *kept.items()] if path.exists()
+        },
+    }
+
+
+def _by_class(metrics: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """Metrics as people read them: rounded, and with the classes' names."""
+
+    def readable(value: Any) -> Any:
+        if isinstance(value, list):
+            return {name: readable(item) for name, item in zip(classes, value, strict=True)}
+        return f"{value:.2f}" if isinstance(value, float) else value
+
+    return {name: readable(value) for name, value in metrics.items()}
+
+
+def _section(console: Console, title: str, facts: Any) -> None:
+    table = Table(box=None, show_header=False, padding=(0, 2), title=title, title_justify="left", title_style="bold")
+    for key, value in flat(facts):
+        table.add_row(key, value)
+    console.print(table)
+
+
+def flat(facts: Any, path: str = "") -> list[tuple[str, str]]:
+    """Nested facts as lines: `train.batch` and `16`."""
+    if isinstance(facts, dict):
+        return [line for key in facts for line in flat(facts[key], f"{path}.{key}" if path else str(key))]
+    if isinstance(facts, list) and any(isinstance(item, dict) for item in facts):
+        return [line for number, item in enumerate(facts, start=1) for line in flat(item, f"{path} {number}".strip())]
+    if isinstance(facts, list):
+        return [(path, ", ".join(map(str, facts)))]
+    return [(path, "" if facts is None else str(facts))]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

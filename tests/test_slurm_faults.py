@@ -1,0 +1,549 @@
+"""Whatever happens to jobs on a real SLURM: every run is recorded once, and the table equals an undisturbed one's.
+
+Every test submits as a user does, breaks something, and looks at what is left. The reference is a local run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from slurm import Cluster, wait_until
+from studies.plan import Cell, plan, select
+from studies.protocols import protocol
+from studies.store import Store
+from studies.workspace import Workspace
+
+pytestmark = pytest.mark.slurm
+
+QUICK = ("--protocol", "quick", "--limit-iterations", "200")  # about ten seconds, a checkpoint in the middle
+PROFILE = 'cpus = 1\nmemory = "1500M"\ntime = "00:30:00"\nwarning = 20\n'
+
+
+@dataclass
+class User:
+    """Someone at a login node, with folders for results and runs."""
+
+    cluster: Cluster
+    folder: Path
+    repository: Path = REPOSITORY
+    profile: str = PROFILE
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        records = self.folder / "results" / "records"
+        records.mkdir(parents=True, exist_ok=True)
+        for path in (REPOSITORY / "results" / "records").glob("cost-*.json"):  # no test is about measuring costs
+            shutil.copy(path, records)
+        (self.folder / "profile.toml").write_text(self.profile)
+
+    def start(self, *words: str, verb: str = "run") -> subprocess.Popen[str]:
+        """A command, under way."""
+        return subprocess.Popen(
+            [sys.executable, "-m", f"studies.{verb}", *words],
+            cwd=self.repository,
+            env={
+                **os.environ,
+                **self.cluster.environment,
+                "SEGNEXT_RESULTS": str(self.folder / "results"),
+                "SEGNEXT_RUNS": str(self.folder / "runs"),
+                **self.environment,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def does(self, *words: str, verb: str = "run", code: int = 0) -> str:
+        """A command, done, that ended with this exit code; what it printed."""
+        process = self.start(*words, verb=verb)
+        told, _ = process.communicate(timeout=500)
+        assert process.returncode == code, told
+        return told
+
+    def submits(self, *words: str, code: int = 0) -> str:
+        """`studies.run ... --cluster slurm`."""
+        return self.does(*words, "--cluster", "slurm", "--profile", str(self.folder / "profile.toml"), code=code)
+
+    def submission(self, *words: str) -> subprocess.Popen[str]:
+        """The same, under way."""
+        return self.start(*words, "--cluster", "slurm", "--profile", str(self.folder / "profile.toml"))
+
+    def workspace(self, cell: Cell) -> Workspace:
+        """A run's folder, of this user's."""
+        workspace = Workspace.__new__(Workspace)
+        before = os.environ["SEGNEXT_RUNS"]
+        os.environ["SEGNEXT_RUNS"] = str(self.folder / "runs")
+        try:
+            workspace.__init__(cell.id)  # type: ignore[misc]
+        finally:
+            os.environ["SEGNEXT_RUNS"] = before
+        return workspace
+
+    def causes(self, cell: Cell) -> list[str]:
+        """How its attempts ended."""
+        return [attempt["cause"] for attempt in self.workspace(cell).attempts()]
+
+    def states(self, *words: str) -> dict[str, dict]:
+        """What `studies.status` says, by row and seed."""
+        process = self.start(*words, "--json", verb="status")
+        told, _ = process.communicate(timeout=120)
+        return {f"{line['row']}@{line['seed']}": line for line in json.loads(told[told.index("[") :])}
+
+    def recorded(self, *cells: Cell) -> bool:
+        """Whether each has its record."""
+        return all((self.folder / "results" / "records" / f"{cell.id}.json").exists() for cell in cells)
+
+    def record(self, cell: Cell) -> dict:
+        """What was recorded of a run."""
+        return Store(self.folder / "results").records[cell.id]
+
+    def waits_for(self, *cells: Cell, seconds: float = 180) -> None:
+        """Until each has its record."""
+        wait_until(lambda: self.recorded(*cells), seconds, lambda: (self.cluster.queue(), self.log(*cells)))
+
+    def trains(self, cell: Cell, least: int = 1, seconds: float = 120) -> None:
+        """Until it is known to have trained so many iterations."""
+
+        def far() -> bool:
+            progress = self.workspace(cell).progress() or {"phase": "", "done": 0}
+            return progress["phase"].startswith("evaluate") or progress["done"] >= least
+
+        wait_until(far, seconds, lambda: (self.cluster.queue(), self.log(cell)))
+        assert self.workspace(cell).progress()["phase"] == "train", "too late: the training is over"
+
+    def saved(self, cell: Cell, least: int = 100, seconds: float = 120) -> None:
+        """Until a state after so many iterations is on disk."""
+        wait_until(lambda: self.workspace(cell).last_state() >= least, seconds, lambda: self.log(cell))
+
+    def log(self, *cells: Cell) -> str:
+        """What the workers printed."""
+        logs = [self.workspace(cell).log for cell in cells]
+        return "\n".join(path.read_text()[-3000:] for path in logs if path.exists())
+
+    def table(self, study: str = "table7") -> str:
+        """The study's CSV, built anew."""
+        store = Store(self.folder / "results")
+        store.build_tables()
+        return (self.folder / "results" / f"{study}.csv").read_text()
+
+
+def cells_of(*selectors: str, protocol_name: str = "quick", limit: int | None = 200) -> list[Cell]:
+    chosen = protocol(protocol_name)
+    return plan(select(selectors, chosen, None, None), chosen, limit, Store())
+
+
+@pytest.fixture
+def user(cluster: Cluster, tmp_path: Path) -> Iterator[User]:
+    yield User(cluster, tmp_path / "lab")
+    for job in {name.split("_")[0] for name in cluster.queue()}:
+        cluster.call("scancel", job)
+    cluster.drained()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """The table that local runs of these selectors give; each set is computed once."""
+    known: dict[tuple[str, ...], str] = {}
+
+    def table(*words: str) -> str:
+        if words not in known:
+            alone = User(cluster, tmp_path_factory.mktemp("undisturbed"))
+            alone.does(*words, "--cluster", "local")
+            known[words] = alone.table()
+        return known[words]
+
+    return table
+
+
+def test_a_preempted_run_saves_goes_back_to_the_queue_and_ends_as_if_nothing_had_been(user: User, undisturbed):
+    (cell,) = cells_of("table7/c@0")
+    user.submits("table7/c@0", *QUICK, "--partition", "low")
+    user.trains(cell, 20)
+    urgent = user.cluster.sbatch("sleep 3", "--partition=high", "--nodes=2", "--exclusive")
+    wait_until(lambda: urgent not in user.cluster.queue(), 90, user.cluster.queue)
+    user.waits_for(cell)
+    first, last = user.workspace(cell).attempts()
+    assert (first["cause"], last["cause"]) == ("preempted", "done")
+    assert last["begins_after"] == first["ends_after"] >= 20
+    assert last["job"] == first["job"]
+    record = user.record(cell)
+    spent = sum(attempt["finished"] - attempt["started"] for attempt in (first, last))
+    assert record["provenance"]["attempts"] == 2
+    assert record["provenance"]["process_seconds"] == pytest.approx(spent, abs=2)
+    assert user.table() == undisturbed("table7/c@0", *QUICK)
+
+
+def test_a_run_longer_than_its_time_limit_goes_on_in_job_after_job(user: User, undisturbed):
+    longer = ("table7/c@0", "--protocol", "quick", "--limit-iterations", "290")
+    (cell,) = cells_of("table7/c@0", limit=290)
+    user.profile = PROFILE.replace("warning = 20", "warning = 45").replace("00:30:00", "00:01:00")
+    # A slow node: the start takes a third of the minute.
+    (user.folder / "profile.toml").write_text(user.profile + 'setup = ["sleep 8"]\n')
+    user.submits(*longer)
+    user.waits_for(cell, seconds=300)
+    attempts = user.workspace(cell).attempts()
+    assert len(attempts) >= 2, "one job was enough"
+    assert [attempt["cause"] for attempt in attempts] == [*["time_limit"] * (len(attempts) - 1), "done"]
+    for before, after in itertools.pairwise(attempts):
+        assert after["begins_after"] == before["ends_after"] >= before["begins_after"]
+    assert user.table() == undisturbed(*longer)
+
+
+def test_a_run_that_somebody_requeues_continues_from_what_it_saved(user: User, undisturbed):
+    (cell,) = cells_of("table7/c@0")
+    user.submits("table7/c@0", *QUICK)
+    user.saved(cell, 100)
+    user.cluster.call("scontrol", "requeue", user.workspace(cell).submission.read()["job"])
+    user.waits_for(cell)
+    first, last = user.workspace(cell).attempts()
+    assert (first["cause"], last["cause"]) in (("stopped", "done"), ("killed", "done"))  # SIGTERM, or no word at all
+    assert last["begins_after"] == first["ends_after"] >= 100
+    assert user.table() == undisturbed("table7/c@0", *QUICK)
+
+
+def test_cancelled_elements_running_or_pending_are_told_apart_and_alone_submitted_again(user: User, undisturbed):
+    selectors = ("table7/a@0", "table7/b@0", "table7/c@0")
+    first, second, third = cells_of(*selectors)
+    user.submits(*selectors, *QUICK, "--max-parallel", "1")
+    user.trains(first)
+    job = user.workspace(first).submission.read()["job"].split("_")[0]
+    user.cluster.call("scancel", f"{job}_2")  # accounting keeps no trace of it
+    user.cluster.call("scancel", f"{job}_0")
+    user.waits_for(second)
+    wait_until(lambda: not user.cluster.queue())
+    states = user.states()
+    assert {key: line["state"] for key, line in states.items()} == {"a@0": "stopped", "b@0": "done", "c@0": "stopped"}
+    assert states["a@0"]["cause"] == "cancelled"
+    assert states["c@0"]["cause"] in ("cancelled", "lost")
+    assert "2 of 2 runs submitted" in user.submits(*selectors, *QUICK)
+    user.waits_for(first, third)
+    assert user.causes(second) == ["done"]
+    assert user.causes(third) == ["done"]
+    assert user.causes(first)[-1] == "done"
+    assert user.table() == undisturbed(*selectors, *QUICK)
+
+
+def test_cancel_stops_the_runs_and_the_same_command_continues_them(user: User, undisturbed):
+    selectors = ("table7/b@0", "table7/c@0")
+    first, second = cells_of(*selectors)
+    user.submits(*selectors, *QUICK, "--max-parallel", "1")
+    user.trains(first, 20)
+    assert "2 jobs cancelled" in user.does("table7", verb="cancel")
+    wait_until(lambda: not user.cluster.queue())
+    assert {line["cause"] for line in user.states().values()} == {"cancelled"}
+    user.submits(*selectors, *QUICK)
+    user.waits_for(first, second)
+    assert user.table() == undisturbed(*selectors, *QUICK)
+
+
+def test_a_lost_node_costs_the_time_since_the_last_checkpoint_and_nothing_else(user: User, undisturbed):
+    (cell,) = cells_of("table7/c@0")
+    user.submits("table7/c@0", *QUICK)
+    user.saved(cell, 100)
+    node = user.workspace(cell).attempts()[0]["node"]
+    user.cluster.kill_node(node)
+    try:
+        user.waits_for(cell)
+    finally:
+        user.cluster.start_node(node)
+    wait_until(lambda: user.cluster.node(node) in ("idle", "mixed"), 90)
+    first, last = user.workspace(cell).attempts()
+    assert (first["cause"], last["cause"]) == ("killed", "done")
+    assert last["begins_after"] >= 100
+    assert last["job"] == first["job"]
+    assert user.table() == undisturbed("table7/c@0", *QUICK)
+
+
+def test_a_run_does_not_notice_that_slurmd_was_killed(user: User, undisturbed):
+    (cell,) = cells_of("table7/c@0")
+    user.submits("table7/c@0", *QUICK)
+    user.trains(cell, 10)
+    node = user.workspace(cell).attempts()[0]["node"]
+    user.cluster.kill_slurmd(node)
+    user.cluster.start_node(node)
+    user.waits_for(cell)
+    assert user.causes(cell) == ["done"]
+    user.cluster.drained()
+    assert user.table() == undisturbed("table7/c@0", *QUICK)
+
+
+def test_without_a_controller_nothing_is_submitted_and_the_exit_code_says_so(user: User, undisturbed):
+    (cell,) = cells_of("table7/c@0")
+    (user.folder / "profile.toml").write_text(PROFILE + "max_array_size = 11\n")  # sbatch is what fails
+    user.cluster.stop_controller()
+    try:
+        said = user.submits("table7/c@0", *QUICK, code=4)
+        assert "the scheduler does not answer" in said
+        assert "0 of 1 runs submitted" in said
+        assert "does not answer" in user.does(verb="status", code=4)
+        assert "does not answer" in user.submits("table7/c@0", *QUICK, code=4)
+    finally:
+        user.cluster.start_controller()
+    user.submits("table7/c@0", *QUICK)
+    user.waits_for(cell)
+    assert user.causes(cell) == ["done"]
+    assert user.table() == undisturbed("table7/c@0", *QUICK)
+
+
+def test_two_who_submit_the_same_study_at_once_submit_every_run_once(user: User, undisturbed):
+    selectors = ("table7/b@0", "table7/c@0")
+    cells = cells_of(*selectors)
+    other = User(user.cluster, user.folder)
+    both = [someone.submission(*selectors, *QUICK) for someone in (user, other)]
+    told = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert sum(int(re.search(r"(\d) of \d runs submitted", text)[1]) for text in told if "submitted" in text) == 2, told
+    user.waits_for(*cells)
+    user.cluster.drained()
+    assert [user.causes(cell) for cell in cells] == [["done"], ["done"]]
+    assert user.table() == undisturbed(*selectors, *QUICK)
+
+
+def test_an_sbatch_that_answers_an_error_after_it_accepted_gives_one_job(user: User, undisturbed, tmp_path: Path):
+    (cell,) = cells_of("table7/c@0")
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    wrapper = folder / "sbatch"
+    wrapper.write_text(
+        f'#!/bin/sh\n{shutil.which("sbatch")} "$@" >> {tmp_path}/accepted\n'
+        'echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2\nexit 1\n'
+    )
+    wrapper.chmod(0o755)
+    user.environment["PATH"] = f"{folder}:{os.environ['PATH']}"
+    said = user.submits("table7/c@0", *QUICK)
+    assert "1 of 1 runs submitted" in said
+    assert "job" in user.submits("table7/c@0", *QUICK)
+    user.waits_for(cell)
+    assert len((tmp_path / "accepted").read_text().splitlines()) == 1
+    assert user.causes(cell) == ["done"]
+    assert user.table() == undisturbed("table7/c@0", *QUICK)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A repository of one's own, to edit the code of."""
+    folder = tmp_path / "repository"
+    for name in ("segnext", "studies", "slurm"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def test_a_job_runs_the_code_that_was_submitted_whatever_was_edited_since(
+    cluster: Cluster, user: User, undisturbed, copy: Path
+):
+    (cell,) = cells_of("table7/c@0")
+    user.repository = copy
+    (user.folder / "profile.toml").write_text(PROFILE + "[options]\nhold = true\n")
+    user.submits("table7/c@0", *QUICK)
+    model, good = copy / "segnext" / "mscan.py", (copy / "segnext" / "mscan.py").read_text()
+    model.write_text("raise RuntimeError('in the middle of an edit')\n")
+    cluster.call("scontrol", "release", user.workspace(cell).submission.read()["job"])
+    user.waits_for(cell)
+    model.write_text(good)
+    assert user.causes(cell) == ["done"]
+    assert user.states()["c@0"]["state"] == "done"
+    assert user.table() == undisturbed("table7/c@0", *QUICK)
+
+
+BROKEN = '''
+def _broken(self, model, images, labels, loss=Segmentation.loss):
+    """Three ways to fail, by row: table7's (a) raises, (b) takes more memory than it asked for, (c)'s loss is NaN."""
+    if self.run.seed:
+        return loss(self, model, images, labels)
+    match self.run.model.decoder, tuple(self.run.model.decoder_stages):
+        case "a", _:
+            raise IndexError("a tensor of another shape")
+        case "b", _:
+            import time
+
+            hog = bytearray(b"1") * (3 << 30)
+            time.sleep(60)
+            return hog
+    return loss(self, model, images, labels) * float("nan")
+
+
+Segmentation.loss = _broken
+'''
+
+
+def test_rows_that_raise_run_out_of_memory_or_diverge_fail_alone_and_are_never_tried_again_unasked(
+    cluster: Cluster, user: User, undisturbed, copy: Path
+):
+    selectors = ("table7/a@0", "table7/b@0", "table7/c@0", "table7/c@1")
+    cells = cells_of(*selectors)
+    user.repository = copy
+    source, good = copy / "segnext" / "segmentation.py", (copy / "segnext" / "segmentation.py").read_text()
+    source.write_text(good + BROKEN)
+    user.submits(*selectors, *QUICK)
+    user.waits_for(cells[-1])
+    cluster.drained(120)
+    process = user.start(verb="status")
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    states = user.states()
+    causes = {key: line["cause"] for key, line in states.items() if line["state"] == "failed"}
+    assert causes == {"a@0": "code", "b@0": "out_of_memory", "c@0": "diverged"}, said
+    assert states["c@1"]["state"] == "done"
+    assert "--retry out_of_memory" in said
+    assert "a tensor of another shape" in said
+    told = user.submits(*selectors, *QUICK, code=1)
+    assert "3 failed runs are left as they are" in told
+    assert not cluster.queue()
+    source.write_text(good)
+    told = user.submits(*selectors, *QUICK, "--retry", "out_of_memory,diverged")
+    assert "3 of 3 runs submitted" in told  # the one with the error in the code, too: the code is another now
+    user.waits_for(*cells)
+    assert user.causes(cells[-1]) == ["done"]
+    assert user.table() == undisturbed(*selectors, *QUICK)
+
+
+def test_what_starts_from_a_failed_run_says_so_and_goes_on_once_that_is_mended(
+    cluster: Cluster, user: User, copy: Path, tmp_path: Path
+):
+    smoke = ("--protocol", "smoke")
+    cells = cells_of("table7/c", protocol_name="smoke", limit=None)
+    before, after = cells
+    user.repository = copy
+    source, good = copy / "segnext" / "segmentation.py", (copy / "segnext" / "segmentation.py").read_text()
+    source.write_text(good + BROKEN.replace("if self.run.seed:", "if self.run.init:"))
+    said = user.submits("table7/c", *smoke)
+    assert re.search(r"1 train runs, after \d+", said), said
+    wait_until(lambda: not cluster.queue(), 60)
+    assert user.causes(before) == ["diverged"]
+    assert user.causes(after) == ["upstream_failed"]
+    source.write_text(good)
+    assert "1 failed runs are left" in user.submits("table7/c", *smoke, code=1)
+    assert not cluster.queue()
+    user.submits("table7/c", *smoke, "--retry", "diverged")
+    user.waits_for(before, after)
+    alone = User(cluster, tmp_path / "alone")
+    alone.does("table7/c", *smoke)
+    assert user.table() == alone.table()
+
+
+def mounted(*words: str) -> None:
+    done = subprocess.run(["mount", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"mount is not allowed here: {done.stderr.strip()}")
+
+
+def fill(path: Path) -> None:
+    """Until not a byte more fits on the disk."""
+    with open(path, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(512))
+
+
+@pytest.mark.parametrize("trouble", ["disk_full", "not_writable"])
+def test_a_full_or_read_only_results_folder_costs_no_training(user: User, undisturbed, trouble: str):
+    (cell,) = cells_of("table7/c@0")
+    results = user.folder / "results"
+    kept = {path.name: path.read_bytes() for path in (results / "records").iterdir()}
+    mounted("-t", "tmpfs", "-o", "size=40m", "tmpfs", str(results))
+    try:
+        (results / "records").mkdir()
+        for name, content in kept.items():
+            (results / "records" / name).write_bytes(content)
+        user.submits("table7/c@0", *QUICK)
+        user.trains(cell, 10)
+        if trouble == "disk_full":
+            fill(results / "filling")
+        else:
+            mounted("-o", "remount,ro", str(results))
+        user.cluster.drained(120)
+        assert user.causes(cell) == [trouble]
+        assert not list((results / "records").glob(f"*{cell.id}*"))
+        if trouble == "disk_full":
+            (results / "filling").unlink()
+        else:
+            mounted("-o", "remount,rw", str(results))
+        assert user.states()["c@0"]["state"] == "trained"
+        user.submits("table7/c@0", *QUICK)
+        user.waits_for(cell)
+        _, last = user.workspace(cell).attempts()
+        assert last["begins_after"] == 200
+        user.cluster.drained()
+        assert user.table() == undisturbed("table7/c@0", *QUICK)
+    finally:
+        subprocess.run(["umount", "--lazy", str(results)], check=True)
+
+
+def test_without_accounting_runs_finish_and_lost_ones_are_found_and_submitted_again(
+    cluster_without_accounting: Cluster, tmp_path: Path, undisturbed
+):
+    user = User(cluster_without_accounting, tmp_path / "lab")
+    selectors = ("table7/b@0", "table7/c@0")
+    first, second = cells_of(*selectors)
+    user.submits(*selectors, *QUICK, "--max-parallel", "1")
+    user.trains(first)
+    job = user.workspace(second).submission.read()["job"]
+    user.cluster.call("scancel", job)
+    user.waits_for(first)
+    user.cluster.drained()
+    states = user.states()
+    assert (states["b@0"]["state"], states["c@0"]["state"], states["c@0"]["cause"]) == ("done", "stopped", "lost")
+    assert "1 of 1 runs submitted" in user.submits(*selectors, *QUICK)
+    user.waits_for(second)
+    assert [user.causes(cell) for cell in (first, second)] == [["done"], ["done"]]
+    assert user.table() == undisturbed(*selectors, *QUICK)
+
+
+def test_two_nodes_with_two_tasks_each_train_what_one_process_does(user: User, tmp_path: Path):
+    words = ("table7/c@0", "--protocol", "quick", "--limit-iterations", "10")
+    (cell,) = cells_of("table7/c@0", limit=10)
+    (user.folder / "profile.toml").write_text(PROFILE + "nodes = 2\nprocesses = 2\n")
+    user.submits(*words)
+    user.waits_for(cell)
+    alone = User(user.cluster, tmp_path / "alone")
+    alone.does(*words)
+    shared, own = (
+        json.loads((someone.folder / "results" / "records" / f"{cell.id}.json").read_text())
+        for someone in (user, alone)
+    )
+    assert (shared["provenance"]["processes"], own["provenance"]["processes"]) == (4, 1)
+    assert user.workspace(cell).attempts()[0]["nodes"] == "n[1-2]"
+    assert shared["training"]["final_loss"] == pytest.approx(own["training"]["final_loss"], rel=1e-4)
+    assert shared["metrics"]["pixel_accuracy"] == pytest.approx(own["metrics"]["pixel_accuracy"], abs=0.1)
+
+
+def test_two_hundred_runs_go_through_arrays_of_ten(user: User, tmp_path: Path):
+    words = ("table7", "--protocol", "smoke", "--limit-iterations", "1", "--seeds", "0-49")
+    chosen = protocol("smoke")
+    cells = plan(select(["table7"], chosen, None, range(50)), chosen, 1, Store())
+    assert len(cells) == 204  # 200, and the four that they start from
+    started = time.monotonic()
+    said = user.submits(*words, "--max-parallel", "4")
+    assert "204 of 204 runs submitted" in said
+    assert time.monotonic() - started < 60
+    jobs = re.findall(r"^job (\d+) .*?: (\d+) train runs", said, re.MULTILINE)
+    assert sum(int(number) for _, number in jobs) == 204
+    assert max(int(number) for _, number in jobs) == 11
+    most = 0
+    while not user.recorded(*cells):
+        running = [state for state in user.cluster.queue().values() if state == "RUNNING"]
+        most = max(most, len(running))
+        assert time.monotonic() - started < 900, user.cluster.queue()
+        time.sleep(1)
+    assert most <= 4
+    user.cluster.drained()
+    assert all(user.causes(cell) == ["done"] for cell in cells)
+    table = user.table()
+    assert sum(",done," in line and ",smoke," in line for line in table.splitlines()) == 200
+    alone = User(user.cluster, tmp_path / "alone")
+    alone.does("table7/c@7", *words[1:5])
+    (line,) = [line for line in alone.table().splitlines() if ",smoke," in line and ",done," in line]
+    assert line in table
