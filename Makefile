@@ -4,14 +4,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: help demo test lint format types tests tests-long tests-slurm oracle lock clean
+DEV_CLUSTER ?= slurm/dev-cluster
+
+.PHONY: help demo demo-slurm bench test lint format types tests tests-long tests-slurm oracle lock clean
 
 help:
 	@echo "make demo        set up, a small study end to end on generated images, the report (into $(DEMO)/)"
+	@echo "make demo-slurm  the same study as jobs of a real SLURM on this machine (slurm/dev-cluster), taken down at the end"
 	@echo "make test        set up, then lint, types and tests (each a target of its own)"
 	@echo "make tests-long  the tests that take minutes: kill loops over real processes"
 	@echo "make tests-slurm the tests on a real one-machine SLURM (slurm/dev-cluster), with every fault that we know of"
 	@echo "make oracle      the tests that need the extras: the published wheel as an oracle, SegFormer (into .venv-oracle)"
+	@echo "make bench       how fast: tests/benchmarks"
 	@echo "make format      let ruff lay the code out          make lock   renew requirements.lock"
 
 # The stamp is newer than the lock exactly when everything in the lock is installed. uv links from its cache: seconds.
@@ -34,6 +38,17 @@ demo: .venv/installed
 	@echo "The page:    $(DEMO)/reports/index.html"
 	@echo "The records: $(DEMO)/results/records/  (one per run; results/README.md explains the columns)"
 	@echo "This repository's own results of the same study are in results/ and reports/out/."
+
+# A real SLURM comes up (Debian packages, installed if missing and allowed), runs the study, and goes. 77: it cannot be had.
+demo-slurm: .venv/installed
+	@trap '$(DEV_CLUSTER) down' EXIT; set -e; \
+	  $(DEV_CLUSTER) up; eval "$$($(DEV_CLUSTER) env)"; set -x; \
+	  export SEGNEXT_RESULTS=$(DEMO)-slurm/results SEGNEXT_RUNS=$(DEMO)-slurm/runs; \
+	  $(BIN)/python -m studies.doctor table7 --protocol quick --profile dev-cluster; \
+	  $(BIN)/python -m studies.run table7 --protocol quick --seeds 0 --cluster slurm --profile dev-cluster \
+	    --max-parallel 2 --follow; \
+	  $(BIN)/python -m studies.status; \
+	  $(BIN)/python -m reports.build --out $(DEMO)-slurm/reports
 
 test: lint types tests
 
@@ -65,6 +80,10 @@ oracle: .venv-oracle/installed
 	OMP_NUM_THREADS=1 SEGNEXT_EXTRAS=1 .venv-oracle/bin/python -m pytest tests/test_oracle.py tests/test_segformer.py \
 	  tests/test_plan.py::test_the_curve_is_also_tensorboards
 
+# Figures, not tests: each a ratio or a count measured in one run.
+bench: .venv/installed
+	@for script in tests/benchmarks/*.py; do echo "== $$script"; OMP_NUM_THREADS=1 $(BIN)/python $$script || exit 1; done
+
 format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -76,4 +95,4 @@ lock: .venv/installed
 	  --constraint requirements.lock --generate-hashes --output-file requirements-oracle.lock pyproject.toml
 
 clean:
-	rm -rf .venv .venv-oracle $(DEMO)
+	rm -rf .venv .venv-oracle $(DEMO) $(DEMO)-slurm

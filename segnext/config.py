@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 
@@ -354,7 +355,7 @@ class Run:
         """`segmentation` or `classification`."""
         return "segmentation" if isinstance(self.data, Data) else "classification"
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Twelve hexadecimal digits that name the run."""
         return digest(canonical(self))
@@ -380,7 +381,7 @@ class Evaluation:
     data: Data
     ham_seed: int = 0
 
-    @property
+    @cached_property
     def id(self) -> str:
         """`evaluation-` and twelve hexadecimal digits."""
         return "evaluation-" + digest(canonical(self))
@@ -402,7 +403,7 @@ class Cost:
     def __post_init__(self) -> None:
         _require(self.task in TASKS, f"Cost.task: {self.task!r} is not one of {', '.join(TASKS)}")
 
-    @property
+    @cached_property
     def id(self) -> str:
         """`cost-` and twelve hexadecimal digits."""
         return "cost-" + digest(canonical(self))
@@ -434,7 +435,7 @@ class Speed:
     width: int
     platform: Platform
 
-    @property
+    @cached_property
     def id(self) -> str:
         """`speed-` and twelve hexadecimal digits."""
         return "speed-" + digest(canonical(self))
@@ -464,7 +465,20 @@ def canonical(value: Any) -> Any:
 
     A field that was added after results existed carries `metadata={"frozen": literal}` and is left out while it equals
     that literal, so that old ids stand and a changed default changes the id (DESIGN "Identity").
+
+    A value keeps what it once resolved to: thousands of runs share their data and recipe. Do not change what you get.
     """
+    if dataclasses.is_dataclass(value):
+        kept = vars(value)
+        if "_canonical" not in kept:
+            kept["_canonical"] = _resolved(value)
+        return kept["_canonical"]
+    if isinstance(value, tuple):
+        return [canonical(item) for item in value]
+    return value
+
+
+def _resolved(value: Any) -> dict[str, Any]:
     if isinstance(value, Model):
         data = _fields(value, skip=("stages", "nmf_rank", "drop_path"))
         return {**data, "stages": list(value.decoder_stages), **_fields(value.widths)}
@@ -473,11 +487,7 @@ def canonical(value: Any) -> Any:
         return {**data, "init": value.init.id if isinstance(value.init, Run) else value.init}
     if isinstance(value, Evaluation) and isinstance(value.weights, Run):
         return {**_fields(value, skip=("weights",)), "weights": value.weights.id}
-    if dataclasses.is_dataclass(value):
-        return _fields(value)
-    if isinstance(value, tuple):
-        return [canonical(item) for item in value]
-    return value
+    return _fields(value)
 
 
 def _fields(value: Any, skip: tuple[str, ...] = ()) -> dict[str, Any]:

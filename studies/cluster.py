@@ -43,6 +43,9 @@ class Outcome:
     message: str = ""
 
 
+TRAINED = Outcome("done", "trained; --only evaluate tests it")
+
+
 def run_local(
     cells: Sequence[Cell],
     parallel: int,
@@ -138,7 +141,7 @@ def _over(stands: Standing) -> Outcome | None:
     """The outcome of a submitted run that is neither recorded nor in the queue any more."""
     match stands.state:
         case "trained":
-            return Outcome("done", "trained; --only evaluate tests it")
+            return TRAINED
         case "stopped" | "failed" | "new":
             return Outcome("failed", ": ".join(filter(None, (stands.cause, stands.detail))) or "left the queue")
     return None
@@ -195,6 +198,8 @@ def _judge(cell: Cell, code: int) -> Outcome:
     if code == 5:
         return Outcome("stopped", "saved; the same command continues")
     attempts = Workspace(cell.id).attempts()
+    if code == 0 and attempts and attempts[-1]["cause"] == "trained":
+        return TRAINED
     if code == 1 and attempts and attempts[-1]["cause"] == "stopped":  # torchrun has exit codes of its own
         return Outcome("stopped", "saved; the same command continues")
     if code < 0:

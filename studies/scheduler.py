@@ -74,7 +74,7 @@ class Job:
     @classmethod
     def of(cls, identifier: str, state: str, nodes: str = "", reason: str = "") -> Job:
         """Read the state as SLURM prints it: `CANCELLED by 0` and `CANCELLED+` are CANCELLED."""
-        word = state.split()[0].rstrip("+") if state else ""
+        word = (state.split() or [""])[0].rstrip("+")
         place, cause = STATES.get(word, ("unknown", ""))
         return cls(identifier, word, place, cause, nodes, "" if reason == "None" else reason)
 

@@ -40,24 +40,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse.parse_args(arguments)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     try:
-        cells, queue = _look(options)
+        cells, queue, store = _look(options)
     except ValueError as error:
         parse.exit(2, f"{parse.prog}: {error}\n")
     if options.json:
-        print(json.dumps([_facts(cell) for cell in cells], indent=1))
+        print(json.dumps([_facts(cell, store) for cell in cells], indent=1))
     elif not cells:
         console.print("nothing of it was started here; python -m studies.run STUDY --dry-run shows what would be")
     elif options.watch and console.is_terminal:
         try:
-            with Live(_table(cells), console=console, auto_refresh=False, vertical_overflow="visible") as live:
+            with Live(_table(cells, store), console=console, auto_refresh=False, vertical_overflow="visible") as live:
                 while True:
                     time.sleep(options.watch)
-                    cells, queue = _look(options)
-                    live.update(_table(cells), refresh=True)
+                    cells, queue, store = _look(options)
+                    live.update(_table(cells, store), refresh=True)
         except KeyboardInterrupt:
             pass
     else:
-        console.print(_table(cells))
+        console.print(_table(cells, store))
         counts = Counter(cell.state for cell in cells)
         console.print(", ".join(f"{number} {state}" for state, number in counts.most_common()))
         for cell in cells:
@@ -69,9 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if any(cell.state == "failed" for cell in cells) else 0
 
 
-def _look(options: argparse.Namespace) -> tuple[list[Cell], Queue]:
+def _look(options: argparse.Namespace) -> tuple[list[Cell], Queue, Store]:
     store = Store()
-    return settled(known(options, store), store)
+    return *settled(known(options, store), store), store
 
 
 def remedy(cell: Cell) -> str:
@@ -83,12 +83,12 @@ def remedy(cell: Cell) -> str:
     return CAUSES[cell.stands.cause].remedy.format(run=run, selector=selector, dataset=cell.run.data.dataset)
 
 
-def _table(cells: Sequence[Cell]) -> Table:
+def _table(cells: Sequence[Cell], store: Store) -> Table:
     table = Table(box=None, padding=(0, 2))
     for heading in ("row", "seed", "state", "step", "img/s", "left", "mIoU", "job", "node", "why"):
         table.add_column(heading, no_wrap=heading != "why", justify="right" if heading in ("img/s", "left") else "left")
     for cell in cells:
-        facts = _facts(cell)
+        facts = _facts(cell, store)
         rate = "" if facts["rate"] is None else f"{facts['rate']:.1f}"
         score = "" if facts["miou"] is None else f"{facts['miou']:.2f}{'' if cell.state == 'done' else '*'}"
         seed = f"{cell.run.seed}"
@@ -103,7 +103,7 @@ def _table(cells: Sequence[Cell]) -> Table:
     return table
 
 
-def _facts(cell: Cell) -> dict[str, Any]:
+def _facts(cell: Cell, store: Store) -> dict[str, Any]:
     """What is known of a run. `miou` of an unfinished one is its last test on the way."""
     workspace = Workspace(cell.id)
     progress = (workspace.progress() or {}) if cell.state == "running" else {}
@@ -126,14 +126,14 @@ def _facts(cell: Cell) -> dict[str, Any]:
         "step": step,
         "rate": rate,
         "eta": eta,
-        "miou": _score(cell, workspace),
+        "miou": _score(cell, workspace, store),
         "remedy": remedy(cell),
     }
 
 
-def _score(cell: Cell, workspace: Workspace) -> float | None:
+def _score(cell: Cell, workspace: Workspace, store: Store) -> float | None:
     if cell.state == "done":
-        metrics = json.loads(Store().path(cell.id).read_text())["metrics"]
+        metrics = store.records[cell.id]["metrics"]
         return metrics.get("miou_ss", metrics.get("top1"))
     if not workspace.curve.exists():
         return None

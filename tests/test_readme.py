@@ -34,6 +34,8 @@ def test_every_python_command_of_the_readme_runs(command: str, tmp_path: Path):
     expected, said = 0, ""
     if words[2] == "reports.build":
         words += ["--out", str(tmp_path / "out")]
+    elif words[2] == "studies.doctor":  # there is no such cluster here
+        expected = 1
     elif "--weights" in words:  # the README's folders are not here: the command has to say so
         expected, said = 2, "/weights/segnext"
     elif "evaluate" in words:

@@ -1,0 +1,265 @@
+"""SLURM's answers are read right, whatever they are; arrays hold no more than they may; profiles name their errors."""
+
+from __future__ import annotations
+
+import re
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segnext.config import Execution
+from studies import scheduler
+from studies.causes import AGAIN, CAUSES, UpstreamMissing, cause_of
+from studies.plan import Cell, plan, select, upstream
+from studies.profile import PROFILES, Profile, changed, profile
+from studies.protocols import protocol
+from studies.scheduler import STATES, Job, Queue, Refused, Unreachable
+from studies.store import Store
+from studies.submit import arrays, execution, sbatch_options
+
+# Every job state of SLURM's documentation (squeue, sacct: JOB STATE CODES).
+DOCUMENTED = [
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "CONFIGURING",
+    "COMPLETING",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PENDING",
+    "PREEMPTED",
+    "RUNNING",
+    "RESV_DEL_HOLD",
+    "REQUEUE_FED",
+    "REQUEUE_HOLD",
+    "REQUEUED",
+    "RESIZING",
+    "REVOKED",
+    "SIGNALING",
+    "SPECIAL_EXIT",
+    "STAGE_OUT",
+    "STOPPED",
+    "SUSPENDED",
+    "TIMEOUT",
+    "EXPEDITING",
+    "LAUNCH_FAILED",
+    "POWER_UP_NODE",
+    "RECONFIG_FAIL",
+    "UPDATE_DB",
+]
+
+
+@pytest.mark.parametrize("state", DOCUMENTED)
+def test_every_documented_state_is_in_the_table_and_its_cause_is_one(state: str):
+    place, cause = STATES[state]
+    assert place in ("waiting", "running", "over")
+    assert bool(cause) == (place == "over" and state != "COMPLETED")
+    assert not cause or cause in CAUSES
+
+
+@given(st.text())
+def test_a_state_that_nobody_knows_is_unknown_and_never_over(state: str):
+    job = Job.of("1", state)
+    assert job.place == ("unknown" if job.state not in STATES else STATES[job.state][0])
+
+
+@pytest.mark.parametrize("printed", ["CANCELLED by 0", "CANCELLED+", "CANCELLED"])
+def test_states_are_read_as_they_are_printed(printed: str):
+    assert Job.of("1_2", printed).cause == "cancelled"
+
+
+@pytest.fixture
+def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Puts programs on the PATH that print what is given, and note that they were called."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    def program(name: str, text: str, code: int = 0, error: str = "") -> None:
+        (tmp_path / f"{name}.txt").write_text(text)
+        (tmp_path / f"{name}.err").write_text(error)
+        path = tmp_path / name
+        path.write_text(
+            f"#!/bin/sh\necho {name} >> {tmp_path}/asked\ncat {tmp_path}/{name}.txt\n"
+            f"cat {tmp_path}/{name}.err >&2\nexit {code}\n"
+        )
+        path.chmod(path.stat().st_mode | stat.S_IEXEC)
+
+    program.asked = lambda: (tmp_path / "asked").read_text().split()  # type: ignore[attr-defined]
+    return program
+
+
+def submission(index: int, token: str = "segnext-1") -> dict:
+    return {"token": token, "index": index, "job": f"25_{index}", "submitted": 1.7e9}
+
+
+def test_two_thousand_runs_take_two_questions(answers):
+    answers("squeue", "".join(f"segnext-{n // 1000}|{n // 1000}_{n % 1000}|RUNNING|n1|None\n" for n in range(1999)))
+    answers("sacct", "")
+    queue = Queue.ask(submission(n % 1000, f"segnext-{n // 1000}") for n in range(2000))
+    assert answers.asked() == ["squeue", "sacct"]
+    assert len(queue.jobs) == 1999
+    assert queue.of(submission(999, "segnext-1")) is None
+
+
+def test_an_element_counts_more_than_the_range_that_was_cancelled_around_it(answers):
+    answers("squeue", "")
+    answers("sacct", "segnext-1|25_2|COMPLETED|n1\nsegnext-1|25_[2-4%1]|CANCELLED by 0|None assigned\n")
+    queue = Queue.ask([submission(n) for n in range(5)])
+    assert {n: job.state for n in range(5) if (job := queue.of(submission(n)))} == {
+        2: "COMPLETED",
+        3: "CANCELLED",
+        4: "CANCELLED",
+    }
+
+
+def test_pending_elements_are_found_in_the_range_that_squeue_prints(answers):
+    answers("squeue", "segnext-1|25_[0,3-4%2]|PENDING||Priority\n")
+    answers("sacct", "")
+    queue = Queue.ask([submission(n) for n in range(5)])
+    assert [n for n in range(5) if queue.of(submission(n))] == [0, 3, 4]
+
+
+def test_a_scheduler_that_does_not_answer_is_silent_and_decides_nothing(answers):
+    answers("squeue", "", code=1, error="slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n")
+    queue = Queue.ask([submission(0)])
+    assert "Unable to contact" in queue.silence
+    assert not queue.jobs
+
+
+def test_without_accounting_the_queue_alone_decides(answers):
+    answers("squeue", "")
+    answers("sacct", "", code=1, error="Slurm accounting storage is disabled\n")
+    queue = Queue.ask([submission(0)])
+    assert not queue.silence
+    assert not queue.accounting
+
+
+def test_a_missing_command_is_a_scheduler_that_is_not_here(answers):
+    with pytest.raises(Unreachable, match="is this a login node"):
+        scheduler.call("sbatch-that-is-nowhere")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", Unreachable),
+        ("sbatch: error: Batch job submission failed: Unable to contact slurm controller", Unreachable),
+        ("sbatch: error: Batch job submission failed: Invalid qos specification", Refused),
+    ],
+)
+def test_refusals_and_silence_are_told_apart(answers, said: str, kind: type[Exception]):
+    answers("sbatch", "", code=1, error=said)
+    with pytest.raises(kind, match=re.escape(said.removeprefix("sbatch: error: "))):
+        scheduler.call("sbatch")
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"), [("1-02:03:04", 93784), ("02:03:04", 7384), ("03:04", 184), ("10-00:00:00", 864000)]
+)
+def test_durations_are_read_as_slurm_writes_them(written: str, seconds: float):
+    assert scheduler.seconds(written) == seconds
+
+
+@pytest.mark.parametrize("written", ["UNLIMITED", "NOT_SET", "", "3"])
+def test_what_is_no_duration_is_refused(written: str):
+    with pytest.raises(ValueError, match=r"no duration|invalid literal"):
+        scheduler.seconds(written)
+
+
+def chained(seeds: int) -> list[Cell]:
+    """Runs of Table 7 with what they start from, which seeds share."""
+    chosen = protocol("smoke")
+    return plan(select(["table7"], chosen, None, range(seeds)), chosen, None, Store())
+
+
+@given(seeds=st.integers(1, 12), size=st.integers(1, 30), parallel=st.integers(0, 9))
+def test_arrays_hold_every_run_once_in_order_and_never_more_than_they_may(seeds: int, size: int, parallel: int):
+    cells = chained(seeds)
+    found = arrays(cells, Profile(), size, parallel)
+    assert sorted(cell.id for array in found for cell in array.cells) == sorted(cell.id for cell in cells)
+    assert all(1 <= len(array.cells) <= size for array in found)
+    assert len({array.token for array in found}) == len(found)
+    place = {cell.id: number for number, array in enumerate(found) for cell in array.cells}
+    for number, array in enumerate(found):
+        for cell in array.cells:
+            if (before := upstream(cell)) is not None:
+                assert place[before.id] < number, "a run is submitted before what it starts from"
+                assert parallel or before.id in array.waits
+        if parallel:
+            assert array.throttle == parallel
+            assert array.before is (found[number - 1] if number else None), "two arrays side by side exceed the limit"
+
+
+def test_seeds_that_share_an_upstream_are_one_array_that_waits_for_it():
+    found = arrays(chained(3), Profile(), 1001, 0)
+    assert [len(array.cells) for array in found] == [4, 3, 3, 3, 3]
+    assert [len(array.waits) for array in found] == [0, 1, 1, 1, 1]
+
+
+def test_every_profile_in_the_repository_can_be_read():
+    for path in PROFILES.glob("*.toml"):
+        assert profile(path.stem).name == path.stem
+        assert profile(str(path)) == profile(path.stem)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("gpu = 4", "unknown setting 'gpu' (did you mean gpus?)"),
+        ('gpus = "four"', "gpus: 'four' is not a whole number"),
+        ("gpus = -1", "gpus: -1 is not a whole number"),
+        ("nodes = 0", "nodes: at least 1 is needed"),
+        ("compile = 1", "compile: 1 is not true or false"),
+        ('precision = "fp16"', "precision: 'fp16' is not one of"),
+        ("[pretrain]\nnode = 2", "unknown setting 'node' (did you mean nodes?)"),
+        ("gpus = ", "Invalid value"),
+    ],
+)
+def test_a_slip_in_a_profile_names_the_file_and_the_setting(tmp_path: Path, text: str, said: str):
+    path = tmp_path / "lab.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"lab\.toml: .*{re.escape(said)}"):
+        profile(str(path))
+
+
+def test_a_profile_that_is_not_there_is_answered_with_those_that_are():
+    with pytest.raises(ValueError, match=r"slurm/profiles/ has .*lab"):
+        profile("laab")
+
+
+def test_stages_have_resources_of_their_own_and_the_batch_is_shared_by_all_processes():
+    own = profile("lab")
+    assert own.at("pretrain").nodes == 2
+    assert own.at("train").nodes == 1
+    assert own.at("evaluate").gpus == 1
+    assert execution(own.at("pretrain"), 0).processes == 8
+    assert execution(own, 8000) == Execution(
+        device="cuda", processes=4, threads=8, workers=6, precision="bfloat16", evaluation_interval=8000
+    )
+    assert "--gpus-per-node=1" in sbatch_options(own.at("evaluate"))
+    assert "--exclude=gpu13" in sbatch_options(own)
+
+
+def test_what_was_typed_replaces_what_the_profile_says():
+    assert changed(profile("lab"), {"partition": "long", "nodes": 3}).partition == "long"
+
+
+def test_causes_are_told_by_the_error_and_those_that_would_recur_are_never_tried_again_unasked():
+    import errno
+
+    from segnext.data import DataError
+    from segnext.train import Diverged
+
+    assert cause_of(OSError(errno.ENOSPC, "full")) == "disk_full"
+    assert cause_of(OSError(errno.EROFS, "read-only")) == "not_writable"
+    assert cause_of(MemoryError()) == "out_of_memory"
+    assert cause_of(Diverged("nan")) == "diverged"
+    assert cause_of(DataError("damaged")) == "data"
+    assert cause_of(UpstreamMissing("no")) == "upstream_failed"
+    assert cause_of(KeyError("x")) == "code"
+    assert not {"out_of_memory", "diverged", "data", "code", "no_progress"} & set(AGAIN)
+    assert {"preempted", "node_failure", "time_limit", "cancelled", "killed", "stopped"} <= set(AGAIN)
