@@ -63,6 +63,7 @@ def test_a_folded_network_gives_the_same_and_leaves_the_network_as_it_is(model: 
 
 
 sides = st.integers(1, 40)
+pairs = st.tuples(sides, sides)
 
 
 @given(
