@@ -29,8 +29,9 @@ def compose(chosen: Sequence[Study], store: Store, out: Path) -> tuple[list[Stud
     records = {record["id"]: record for part in parts for record in part.evidence.records(store)}
     everything = [part.evidence for part in parts]
     differing = discrepancies.discrepancies_table(everything)
-    files.update(_discrepancy_files(differing) if parts else {})
     summary = page.Summary(overview.overview_table(everything), claims.summary_table(everything), differing)
+    for table in (summary.claims, differing) if parts else ():
+        files.update(_table_files(table))
     provenance = provenance_table([records[key] for key in sorted(records)])
     results = Path(os.path.relpath(store.folder, out.resolve())).as_posix()
     files.update(_recipe_files(details := recipes.tables()))
@@ -83,7 +84,7 @@ def _recipe_files(details: Sequence[Table]) -> Mapping[str, str]:
     }
 
 
-def _discrepancy_files(table: Table) -> Mapping[str, str]:
+def _table_files(table: Table) -> Mapping[str, str]:
     return {
         f"{table.slug}.md": formats.markdown(table.title, [table]),
         f"{table.slug}.tex": latex(f"{table.slug}.tex", [table] if table.lines else []),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -13,7 +13,7 @@ from markupsafe import Markup
 from reports.curves import Drawing
 from reports.evidence import Evidence, Variant
 from reports.style import GLYPHS, INK
-from reports.table import Line, Table
+from reports.table import Table
 from reports.verdicts import RULES
 from studies import recipes as training
 
@@ -71,22 +71,6 @@ class Summary:
     overview: Table
     claims: Table
     discrepancies: Table
-
-    @property
-    def judged(self) -> Table:
-        """The claims that anything was measured for."""
-        return replace(self.claims, lines=tuple(line for line in self.claims.lines if not _waiting(line)))
-
-    @property
-    def waiting(self) -> Table:
-        """The claims that nothing was measured for."""
-        lines = tuple(line for line in self.claims.lines if _waiting(line))
-        title = "Claims that wait for runs"
-        return replace(self.claims, slug=f"{self.claims.slug}-pending", title=title, caption=(), lines=lines)
-
-
-def _waiting(line: Line) -> bool:
-    return all(cell.verdict in ("", "pending") for cell in line.cells)
 
 
 def render(
