@@ -74,7 +74,7 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
         Column("Claim", align="text"),
         Column("Difference of", align="text"),
         Column("Metric", align="text"),
-        Column("Table", align="left"),
+        Column("Table", align="text"),
         Column("Printed"),
         Column("Ours [95 % interval]"),
         Column("Verdict", align="left"),

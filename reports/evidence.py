@@ -241,7 +241,9 @@ class Evidence:
 
     def records(self, store: Store) -> list[Record]:
         """Every record behind this study, by id."""
-        found = {line["run_id"] for variant in self.variants for line in variant.finished}
+        finished = [line for variant in self.variants for line in variant.finished]
+        found = {line["run_id"] for line in finished}
+        found |= {key for line in finished if (key := line["upstream_run_id"]) in store.records}
         found |= {expense.record for expense in (*self.expenses.values(), *self.growth.values())}
         found |= {record["id"] for timings in self.timings for record in timings.records.values()}
         for variant in self.variants:
