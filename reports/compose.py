@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from reports import claims, curves, discrepancies, formats, ham, overview, page, recipes, scaling, tables
+from reports import claims, curves, discrepancies, formats, ham, overview, page, recipes, runs, scaling, tables
 from reports.evidence import Evidence, gather
 from reports.latex import latex
 from reports.page import StudyPart, VariantPart
@@ -17,10 +17,12 @@ from studies.store import Store
 from studies.study import Study
 
 
-def compose(chosen: Sequence[Study], store: Store, out: Path) -> tuple[list[StudyPart], dict[str, str | bytes]]:
+def compose(
+    chosen: Sequence[Study], store: Store, out: Path, logs: bool = False
+) -> tuple[list[StudyPart], dict[str, str | bytes]]:
     """Every file of the report by name, as it will lie in `out`; writes nothing. `ValueError`: a damaged record.
 
-    The recipes, appendix Table 1, are always among them.
+    The recipes, appendix Table 1, are always among them. With `logs` the pages of runs show their attempts.
     """
     parts = [_study_part(gather(study, store), store.folder) for study in chosen]
     files: dict[str, str | bytes] = {}
@@ -29,12 +31,16 @@ def compose(chosen: Sequence[Study], store: Store, out: Path) -> tuple[list[Stud
     records = {record["id"]: record for part in parts for record in part.evidence.records(store)}
     everything = [part.evidence for part in parts]
     differing = discrepancies.discrepancies_table(everything)
-    files.update(_discrepancy_files(differing) if parts else {})
     summary = page.Summary(overview.overview_table(everything), claims.summary_table(everything), differing)
+    for table in (summary.claims, differing) if parts else ():
+        files.update(_table_files(table))
     provenance = provenance_table([records[key] for key in sorted(records)])
-    results = Path(os.path.relpath(store.folder, out.resolve())).as_posix()
     files.update(_recipe_files(details := recipes.tables()))
-    return parts, {**files, "index.html": page.render(summary, parts, details, provenance, results)}
+    files["index.html"] = page.render(summary, parts, details, provenance)
+    files["page.css"] = page.text("page.css")
+    results = Path(os.path.relpath(store.folder, out.resolve() / runs.FOLDER)).as_posix()
+    files.update(runs.pages(everything, store, page.template("run.html.j2"), results, logs))
+    return parts, files
 
 
 def _study_part(evidence: Evidence, results: Path) -> StudyPart:
@@ -83,7 +89,7 @@ def _recipe_files(details: Sequence[Table]) -> Mapping[str, str]:
     }
 
 
-def _discrepancy_files(table: Table) -> Mapping[str, str]:
+def _table_files(table: Table) -> Mapping[str, str]:
     return {
         f"{table.slug}.md": formats.markdown(table.title, [table]),
         f"{table.slug}.tex": latex(f"{table.slug}.tex", [table] if table.lines else []),
