@@ -105,7 +105,7 @@ def select(
         wanted = [matched["row"]] if matched["row"] else rows or known
         if everything:
             wanted = [slug for slug in wanted if slug in known]
-        seed = (int(matched["seed"]),) if matched["seed"] else tuple(seeds or protocol.seeds)
+        seed = (int(matched["seed"]),) if matched["seed"] else tuple(seeds or protocol.seeds_for(found))
         if wanted:
             chosen.append(Selection(found, tuple(found.row(slug) for slug in wanted), seed))
     if not chosen:
@@ -153,7 +153,7 @@ def settled(cells: Sequence[Cell], store: Store) -> tuple[list[Cell], Queue]:
 def _wanted(selection: Selection, protocol: Protocol, limit: int | None) -> Iterator[tuple[Panel, Row, Run]]:
     for panel in protocol.panels(selection.study):
         for seed in selection.seeds:
-            for row in selection.rows:
+            for row in filter(panel.trains, selection.rows):
                 yield panel, row, protocol.run(panel, row, seed, limit)
 
 
@@ -191,7 +191,7 @@ def imports(
     cells: dict[str, Cell] = {}
     for selection in selections:
         for panel in protocol.panels(selection.study):
-            for row in selection.rows:
+            for row in filter(panel.trains, selection.rows):
                 run = protocol.run(panel, row, seed=0)
                 path = weights_file(folder, row, panel, run)
                 if path is None or not isinstance(run.data, Data):

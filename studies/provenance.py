@@ -23,7 +23,7 @@ PACKAGES = ("torch", "torchvision", "fvcore", "numpy", "pillow")
 MEASURED_BY = {
     "cost": ("segnext.cost",),
     "speed": ("segnext.speed",),
-    "run": ("segnext.train", "segnext.evaluate", "segnext.data"),
+    "run": ("segnext.train", "segnext.evaluate", "segnext.cues", "segnext.data"),
     "evaluation": ("segnext.evaluate", "segnext.checkpoints", "segnext.data"),
 }
 """By kind of record: the modules that made its numbers."""
