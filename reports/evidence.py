@@ -12,7 +12,7 @@ from reports import verdicts
 from reports.verdicts import Judgement
 from segnext.config import Platform, digest
 from studies.protocols import Protocol, Recipe
-from studies.provenance import code_fingerprint
+from studies.provenance import made_by_todays_code
 from studies.store import Record, Store, View, square_cost, square_speed
 from studies.study import MEASURED_AS, Claim, Panel, Reported, Row, Study
 
@@ -369,4 +369,4 @@ def marks(record: Record) -> tuple[str, ...]:
     """What a reader must be warned of beside a number, in words that are shown next to its link."""
     if record["kind"] == "server":
         return ("test server",)
-    return () if record["provenance"].get("code") == code_fingerprint(record["kind"]) else ("stale code",)
+    return () if made_by_todays_code(record) else ("stale code",)

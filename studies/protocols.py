@@ -92,9 +92,10 @@ class Protocol:
         return self.seeds_of_subtasks if any(panel in study.subtasks for panel in self.panels(study)) else self.seeds
 
     def model(self, row: Row, panel: Panel | None = None) -> Model:
-        """The row's model at the protocol's size, with the changes that a panel makes to every row."""
-        size = {} if self.size is None else {"size": self.size}
-        return dataclasses.replace(row.model, **{**size, **(panel.changes if panel else {})})
+        """The row's model at the protocol's size; where the panel belongs to a protocol, with the panel's changes."""
+        if panel is not None and panel.protocol:
+            return dataclasses.replace(row.model, **panel.changes)
+        return row.model if self.size is None else dataclasses.replace(row.model, size=self.size)
 
     def run(self, panel: Panel, row: Row, seed: int, limit_iterations: int | None = None) -> Run:
         """The run that measures this row: what `studies.run` trains and what the tables look for."""

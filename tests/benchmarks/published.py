@@ -1,7 +1,7 @@
-"""Against the published design as it comes: mmsegmentation's wheel, NCHW, eager, float32; same weights, inputs, threads.
+"""Against the published design as it comes: mmsegmentation's wheel, NCHW, eager, float32; all else equal.
 
-`python tests/benchmarks/published.py [T S B] [--threads N] [--repeat N]` in .venv-oracle (`make bench` does it). Interleaved;
-medians with quartiles; the ratios count. Peak memory of a training step is that of a process of its own.
+`python tests/benchmarks/published.py [T S B] [--threads N] [--repeat N]` in .venv-oracle (`make bench` does it).
+Interleaved; the medians of ratios count. Peak memory of a training step is that of a process of its own.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import argparse
 import csv
 import multiprocessing
 import platform
-import resource
 import statistics
 import sys
 import time
 import types
 import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -216,8 +216,8 @@ def main() -> None:
         goal = {what: goals[min("TSB".index(size), 1)] for what, goals in GOALS.items()}
         pairs = {
             "train": (published_step(theirs), our_step(ours, size)),
-            "single": (lambda: published_test(theirs, square, False), lambda: our_test(ours, square, False)),
-            "multi": (lambda: published_test(theirs, wide, True), lambda: our_test(ours, wide, True)),
+            "single": (partial(published_test, theirs, square, False), partial(our_test, ours, square, False)),
+            "multi": (partial(published_test, theirs, wide, True), partial(our_test, ours, wide, True)),
         }
         for what, functions in pairs.items():
             repeat = max(2, options.repeat // 2) if what == "multi" else options.repeat
@@ -233,7 +233,8 @@ def main() -> None:
             )
         sizes = [in_a_process(which, size, options.threads) for which in ("published", "ours")]
         rows.append([size, "memory", *sizes, sizes[1] / sizes[0], "", "", 0.8])
-        print(f"{size} memory  published {sizes[0] / 1e6:.0f} MB   ours {sizes[1] / 1e6:.0f} MB   ratio {sizes[1] / sizes[0]:.2f}")
+        ratio = sizes[1] / sizes[0]
+        print(f"{size} memory  published {sizes[0] / 1e6:.0f} MB   ours {sizes[1] / 1e6:.0f} MB   ratio {ratio:.2f}")
     folder = Path(__file__).parent / "results"
     folder.mkdir(exist_ok=True)
     machine = platform.processor() or platform.machine()
@@ -242,7 +243,7 @@ def main() -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["size", "what", "published", "ours", "ratio", "least", "most", "goal"])
         writer.writerows(rows)
-    print(f"wrote {path.relative_to(REPOSITORY)}; peak of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MB")
+    print(f"wrote {path.relative_to(REPOSITORY)}")
 
 
 if __name__ == "__main__":
