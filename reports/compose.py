@@ -6,8 +6,22 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from reports import claims, curves, discrepancies, formats, ham, overview, page, recipes, runs, scaling, tables
-from reports.evidence import Evidence, gather
+from reports import (
+    claims,
+    curves,
+    discrepancies,
+    formats,
+    ham,
+    overview,
+    page,
+    predictions,
+    recipes,
+    runs,
+    scaling,
+    tables,
+)
+from reports.curves import Drawing
+from reports.evidence import Evidence, Variant, gather
 from reports.latex import latex
 from reports.page import StudyPart, VariantPart
 from reports.provenance import provenance_table
@@ -15,6 +29,7 @@ from reports.table import Table
 from studies.recipes import NUMBER
 from studies.store import Store
 from studies.study import Study
+from studies.subtasks import Subtask
 
 
 def compose(
@@ -24,7 +39,7 @@ def compose(
 
     The recipes, appendix Table 1, are always among them. With `logs` the pages of runs show their attempts.
     """
-    parts = [_study_part(gather(study, store), store.folder) for study in chosen]
+    parts = [_study_part(gather(study, store), store) for study in chosen]
     files: dict[str, str | bytes] = {}
     for part in parts:
         files.update(_study_files(part))
@@ -43,8 +58,8 @@ def compose(
     return parts, files
 
 
-def _study_part(evidence: Evidence, results: Path) -> StudyPart:
-    variants = []
+def _study_part(evidence: Evidence, store: Store) -> StudyPart:
+    variants, results = [], store.folder
     for variant in evidence.variants:
         # A run that several tables share would else be drawn in each of them, alone.
         drawings = (curves.strip(variant), curves.losses(variant, results)) if variant.telling else ()
@@ -55,10 +70,23 @@ def _study_part(evidence: Evidence, results: Path) -> StudyPart:
                 ham.ham_table(variant),
                 claims.claims_table(evidence, variant),
                 tuple(drawing for drawing in drawings if drawing),
+                *_predicted(variant, store),
             )
         )
     costs = tuple(tables.cost_table(evidence, panel) for panel in evidence.study.panels)
     return StudyPart(evidence, costs, claims.claims_table(evidence, None), scaling.scaling(evidence), tuple(variants))
+
+
+def _predicted(variant: Variant, store: Store) -> tuple[tuple[Table, ...], Drawing | None]:
+    """The predictions about a sub-task of the generated data with their outcomes, and accuracy by distance."""
+    if not isinstance(variant.panel, Subtask):
+        return (), None
+    found = predictions.by_distance(variant, store.records)
+    shown = (
+        predictions.prediction_table(variant, variant.panel, found),
+        predictions.learning_table(variant, variant.panel, found, store.folder),
+    )
+    return shown, predictions.distance_figure(variant, variant.panel, found)
 
 
 def _study_files(part: StudyPart) -> Mapping[str, str | bytes]:
@@ -73,6 +101,8 @@ def _study_files(part: StudyPart) -> Mapping[str, str | bytes]:
     }
     if spreads := [(shown.variant, shown.ham) for shown in part.variants if shown.ham.lines]:
         files[f"{study.slug}-ham.csv"] = formats.ham_csv(spreads)
+    for table in (table for shown in part.variants for table in shown.predicted):
+        files[f"{table.slug}.csv"] = formats.values_csv(table)
     for drawing in part.drawings:
         files |= drawing.files
     for table, _ in part.scaling:

@@ -45,7 +45,7 @@ class Drawing:
 
 def strip(variant: Variant) -> Drawing | None:
     """Every seed of every row as a dot, with mean and t-interval; None while nothing is measured."""
-    rows = variant.study.trained
+    rows = variant.rows
     metrics = [m for m in variant.panel.accuracies if any(variant.values(row.slug, m) for row in rows)]
     if not metrics:
         return None

@@ -12,7 +12,7 @@ from reports import verdicts
 from reports.verdicts import Judgement
 from segnext.config import Platform, digest
 from studies.protocols import Protocol, Recipe
-from studies.provenance import code_fingerprint
+from studies.provenance import made_by_todays_code
 from studies.store import Record, Store, View, square_cost, square_speed
 from studies.study import MEASURED_AS, Claim, Panel, Reported, Row, Study
 
@@ -96,22 +96,29 @@ class Variant:
     def slug(self) -> str:
         """The name in file names and anchors."""
         dataset = f"-{self.panel.dataset}" if self._among_several else ""
+        dataset = dataset.replace("diagnostic/", "").replace(" ", "-")
         return f"{self.study.slug}-{self.protocol.name}{dataset}" + ("" if self.full else f"-{self.iterations}")
 
     @property
     def _among_several(self) -> bool:
-        return self.protocol.comparable and sum(bool(panel.accuracies) for panel in self.study.panels) > 1
+        several = self.protocol.comparable and sum(bool(panel.accuracies) for panel in self.study.panels) > 1
+        return several or bool(self.panel.protocol)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows that are trained here."""
+        return [row for row in self.study.trained if self.panel.trains(row)]
 
     @property
     def seeds(self) -> list[int]:
         """The seeds that are finished or planned."""
         known = {line["seed"] for line in self.lines if line["seed"] is not None}
-        return sorted(known) or list(self.protocol.seeds)
+        return sorted(known) or list(self.protocol.seeds_for(self.study))
 
     @property
     def planned(self) -> int:
         """How many runs fill the table."""
-        return len(self.study.trained) * len(self.seeds) if self.recipe else 0
+        return len(self.rows) * len(self.seeds) if self.recipe else 0
 
     @property
     def finished(self) -> list[Mapping[str, Any]]:
@@ -135,7 +142,7 @@ class Variant:
 
         A run that several tables share would else open each of them with a single row.
         """
-        if self.comparable or len(self.study.trained) == 1:
+        if self.comparable or len(self.rows) == 1:
             return bool(self.finished or self.imported)
         runs = {(line["seed"], line["run_id"]) for line in self.finished}
         return len(runs) > len({seed for seed, _ in runs})
@@ -362,4 +369,4 @@ def marks(record: Record) -> tuple[str, ...]:
     """What a reader must be warned of beside a number, in words that are shown next to its link."""
     if record["kind"] == "server":
         return ("test server",)
-    return () if record["provenance"].get("code") == code_fingerprint(record["kind"]) else ("stale code",)
+    return () if made_by_todays_code(record) else ("stale code",)

@@ -25,7 +25,7 @@ def ham_table(variant: Variant) -> Table:
     notes = Notes()
     lines = tuple(
         _line(variant, row, tested, metric, notes)
-        for row in variant.study.trained
+        for row in variant.rows
         for tested in (*variant.retested, *variant.imported)
         for metric, tests in tested.values.items()
         if tested.row == row.slug and len(tests) > 1

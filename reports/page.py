@@ -29,6 +29,8 @@ class VariantPart:
     ham: Table
     claims: Table
     drawings: tuple[Drawing, ...]
+    predicted: tuple[Table, ...] = ()  # of a sub-task of the generated data
+    distances: Drawing | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class StudyPart:
         """The tables about costs and about these variants."""
         tables = [*self.costs, *(table for table, _ in self.scaling), self.cost_claims]
         for part in variants:
-            tables += [part.accuracy, part.ham, part.claims]
+            tables += [part.accuracy, part.ham, part.claims, *part.predicted]
         return [table for table in tables if table.lines]
 
     @property
@@ -61,7 +63,9 @@ class StudyPart:
     @property
     def drawings(self) -> list[Drawing]:
         """Every figure of the study."""
-        return [drawing for _, drawing in self.scaling] + [d for part in self.variants for d in part.drawings]
+        return [drawing for _, drawing in self.scaling] + [
+            d for part in self.variants for d in (*part.drawings, *([part.distances] if part.distances else []))
+        ]
 
 
 @dataclass(frozen=True)

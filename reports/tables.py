@@ -93,7 +93,7 @@ def accuracy_table(variant: Variant) -> Table:
     columns += _columns(metrics, titles)
     quoted = (row for row in study.rows if isinstance(row, Row) or any(row.prints(variant.panel, m) for m in metrics))
     lines = []
-    for row in quoted if variant.comparable else study.trained:
+    for row in quoted if variant.comparable else variant.rows:
         trained = _trained(variant, row)
         name = Cell(row.label, {"name": row.label, **trained.values})
         cells = [name] if variant.comparable else [name, trained]
@@ -141,7 +141,7 @@ def _beginnings(variant: Variant) -> list[str]:
     """What rows are trained on before, other than ImageNet-1K; at full length, which a cut run's upstream has not."""
     if not variant.full:
         return []
-    recipes = {row.label: variant.protocol.recipe(variant.panel, row) for row in variant.study.trained}
+    recipes = {row.label: variant.protocol.recipe(variant.panel, row) for row in variant.rows}
     before = {label: variant.protocol.recipes[recipe.after] for label, recipe in recipes.items() if recipe.after}
     return [
         f"{label}: {recipes[label].train.iterations} iterations after {first.train.iterations} on "

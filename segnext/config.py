@@ -34,6 +34,10 @@ SIZES: dict[str, Size] = {
     "L": Size((64, 128, 320, 512), (3, 5, 27, 3), (8, 8, 4, 4), 1024, 64, 0.3),
     # Ours: the stand-in that `--protocol quick` trains, small enough for minutes on one CPU core.
     "micro": Size((16, 32, 48, 64), (1, 1, 2, 1), (4, 4, 4, 4), 64, 16, 0.0),
+    # Ours: one block at stride 4 and nothing after it, so that how far it sees can be counted; with `stages=(1,)`.
+    "microscope": Size((24, 8, 8, 8), (1, 0, 0, 0), (2, 2, 2, 2), 32, 16, 0.0),
+    # Ours: the same with as many parameters without the two long branches as `microscope` has with them.
+    "microscope-wide": Size((26, 8, 8, 8), (1, 0, 0, 0), (2, 2, 2, 2), 32, 16, 0.0),
 }
 
 # What an encoder with widths of its own puts in the size's place. The light Ham decoder on top keeps the size's.

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     for declared in shown:
-        datasets = ", ".join(panel.title for panel in declared.panels)
+        datasets = ", ".join(panel.title for panel in declared.panels) or "generated images"
         console.print(f"[bold]{declared.slug}[/]  {declared.number}, on {datasets}")
         console.print(Padding(declared.caption, (0, 2)))
         rows = Table(box=None, padding=(0, 2), show_header=False)

@@ -13,7 +13,7 @@ from studies.protocols import Protocol
 from studies.scheduler import Queue
 from studies.standing import NEW, Standing, settle, standing
 from studies.store import Store, row_cost, square_cost, square_speed
-from studies.study import Panel, Reported, Row, Study, studies, study
+from studies.study import Panel, Reported, Row, Study, studies, study, unknown
 from studies.weights import sha256, weights_file
 from studies.workspace import Workspace
 
@@ -27,6 +27,16 @@ class Selection:
     study: Study
     rows: tuple[Row, ...]
     seeds: tuple[int, ...]
+    datasets: tuple[str, ...] = ()  # of the protocol's panels; empty: all
+
+    def panels(self, protocol: Protocol) -> list[Panel]:
+        """The panels that are trained. `ValueError` where the protocol has none of the datasets."""
+        panels = protocol.panels(self.study)
+        chosen = [panel for panel in panels if {panel.dataset, panel.title} & set(self.datasets)]
+        if self.datasets and not chosen:
+            there = {panel.title: panel for panel in panels}
+            raise ValueError(unknown(f"dataset of {self.study.slug}", ", ".join(self.datasets), there))
+        return chosen or panels
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,7 @@ def select(
         wanted = [matched["row"]] if matched["row"] else rows or known
         if everything:
             wanted = [slug for slug in wanted if slug in known]
-        seed = (int(matched["seed"]),) if matched["seed"] else tuple(seeds or protocol.seeds)
+        seed = (int(matched["seed"]),) if matched["seed"] else tuple(seeds or protocol.seeds_for(found))
         if wanted:
             chosen.append(Selection(found, tuple(found.row(slug) for slug in wanted), seed))
     if not chosen:
@@ -151,9 +161,9 @@ def settled(cells: Sequence[Cell], store: Store) -> tuple[list[Cell], Queue]:
 
 
 def _wanted(selection: Selection, protocol: Protocol, limit: int | None) -> Iterator[tuple[Panel, Row, Run]]:
-    for panel in protocol.panels(selection.study):
+    for panel in selection.panels(protocol):
         for seed in selection.seeds:
-            for row in selection.rows:
+            for row in filter(panel.trains, selection.rows):
                 yield panel, row, protocol.run(panel, row, seed, limit)
 
 
@@ -191,7 +201,7 @@ def imports(
     cells: dict[str, Cell] = {}
     for selection in selections:
         for panel in protocol.panels(selection.study):
-            for row in selection.rows:
+            for row in filter(panel.trains, selection.rows):
                 run = protocol.run(panel, row, seed=0)
                 path = weights_file(folder, row, panel, run)
                 if path is None or not isinstance(run.data, Data):

@@ -38,19 +38,27 @@ class Protocol:
     recipes: Mapping[str, Recipe]  # by dataset; "*": one in place of every dataset of segmentation
     size: str | None = None  # trains every row at this size instead of its own
     pretraining: str = ""  # ImageNet-1K weights that training starts from: `own`, `released`, or none
+    seeds_of_subtasks: tuple[int, ...] = (0, 1, 2, 3, 4)  # where a claim is made
+    subtasks_alone: bool = False
     comparable: bool = False  # whether an accuracy may be held against a printed one
 
     def panels(self, study: Study) -> list[Panel]:
         """The panels of a study that are trained. One dataset in place of the paper's stands for the first alone."""
+        if own := [panel for panel in study.subtasks if panel.protocol == self.name]:
+            return own
         return [panel for panel in study.panels if not self._reason(study, panel)]
 
     def left_out(self, study: Study) -> list[str]:
         """Which panels of a study are not trained, and why, in words."""
+        if len(self.panels(study)) and self.panels(study)[0] in study.subtasks:
+            return []
         reasons = ((panel, self._reason(study, panel)) for panel in study.panels)
         return [f"{study.slug} on {panel.dataset}: {reason}" for panel, reason in reasons if reason]
 
     def _reason(self, study: Study, panel: Panel) -> str:
         """Why a panel is not trained; empty where it is."""
+        if self.subtasks_alone:
+            return f"protocol {self.name} trains sub-tasks of the generated data alone, and the study has none there"
         if not panel.accuracies:
             return "the table prints costs alone"
         if self.pretraining == "released" and panel.task == "segmentation":
@@ -74,18 +82,24 @@ class Protocol:
     def recipe(self, panel: Panel, row: Row | None = None) -> Recipe:
         """The recipe of a panel, or of a row with a pretraining of its own; `ValueError` where there is none."""
         name = f"{panel.dataset} after {row.pretraining}" if row and row.pretraining else panel.dataset
-        found = self.recipes.get("*") or self.recipes.get(name)
+        found = self.recipes.get(name) or self.recipes.get("*")
         if found is None:
             raise ValueError(f"protocol {self.name} has no recipe for {name}")
         return found
 
-    def model(self, row: Row) -> Model:
-        """The row's model at the protocol's size."""
+    def seeds_for(self, study: Study) -> tuple[int, ...]:
+        """What is trained of a study unless --seeds says otherwise."""
+        return self.seeds_of_subtasks if any(panel in study.subtasks for panel in self.panels(study)) else self.seeds
+
+    def model(self, row: Row, panel: Panel | None = None) -> Model:
+        """The row's model at the protocol's size; where the panel belongs to a protocol, with the panel's changes."""
+        if panel is not None and panel.protocol:
+            return dataclasses.replace(row.model, **panel.changes)
         return row.model if self.size is None else dataclasses.replace(row.model, size=self.size)
 
     def run(self, panel: Panel, row: Row, seed: int, limit_iterations: int | None = None) -> Run:
         """The run that measures this row: what `studies.run` trains and what the tables look for."""
-        model, recipe = self.model(row), self.recipe(panel, row)
+        model, recipe = self.model(row, panel), self.recipe(panel, row)
         if limit_iterations is not None and limit_iterations >= recipe.train.iterations:
             limit_iterations = None  # nor does it shorten what the row starts from
         if panel.task == "classification":
@@ -190,6 +204,36 @@ _SCENE = Data(
 _THUMBNAIL = dataclasses.replace(_SCENE, scale=(32, 32), crop=(32, 32), test_scales=(1.0,))
 _MOMENT = _from_scratch(20, batch=4, learning_rate=1e-3, warmup_iterations=2)
 
+
+def _subtask(task: str, learning_rate: float | None = None) -> Recipe:
+    """Ours: short, at a rate that was tried on the sub-tasks; without dropout, augmented by flips alone."""
+    data = Data(
+        f"diagnostic/{task}",
+        {"scale": 3, "scale-local": 3, "fine": 5}.get(task, 2),
+        (96, 96),
+        (96, 96),
+        test_split="test",  # drawn from parameters that the training images do not have
+        ratio=(1.0, 1.0),
+        photometric=False,
+        test_scales=(1.0,),
+        generator="1",
+    )
+    train = _from_scratch(400, batch=8, learning_rate=learning_rate or 4e-3, warmup_iterations=30)
+    if learning_rate:
+        data = dataclasses.replace(data, train_split="tuning", test_split="tuning-val")
+    return Recipe(data, dataclasses.replace(train, dropout=0.0))
+
+
+_SUBTASKS = (
+    *("strips", "strips-no-cue", "strips-local", "strips-diagonal", "strips-blobs", "scale", "key", "key-no-cue"),
+    *("key-local", "gate", "gate-no-cue", "gate-local", "gate-additive", "mix", "mix-single", "fine"),
+)
+_RATES = (1e-3, 4e-3, 1.6e-2)  # to see how far an outcome depends on the one that all rows share
+_GENERATED = {
+    **{f"diagnostic/{task}": _subtask(task) for task in _SUBTASKS},
+    **{f"diagnostic/{task} at {rate:g}": _subtask(task, rate) for task in ("strips", "key") for rate in _RATES},
+}
+
 _ALL = (
     Protocol(
         name="paper",
@@ -247,9 +291,19 @@ _ALL = (
             "*": Recipe(
                 _SCENE,
                 _from_scratch(300, batch=16, learning_rate=3e-3, warmup_iterations=30),
-            )
+            ),
+            **_GENERATED,
         },
         size="micro",
+    ),
+    Protocol(
+        name="quick-full",
+        version=1,
+        purpose="further sub-tasks of the generated images, and the controls: an hour or two on a laptop",
+        needs="nothing",
+        seeds=(0, 1, 2),
+        recipes=_GENERATED,
+        subtasks_alone=True,
     ),
     Protocol(
         name="smoke",

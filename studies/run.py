@@ -47,6 +47,13 @@ def parser() -> argparse.ArgumentParser:
     )
     parse.add_argument("selectors", nargs="+", metavar=SELECTOR, help="what to run, or: all")
     add_selection(parse)
+    parse.add_argument(
+        "--datasets",
+        type=lambda text: tuple(words_of(text)),
+        default=(),
+        metavar="A,B",
+        help="only these of what the protocol trains: strips,gate (default: all)",
+    )
     parse.add_argument("--data-root", type=Path, metavar="DIR", help="the dataset's folder (default: $SEGNEXT_DATA)")
     parse.add_argument(
         "--pretrained",
@@ -136,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = protocol(_protocol_name(options))
         resources = _resources(options)
         selections = select(options.selectors, chosen, options.rows, options.seeds)
+        selections = [dataclasses.replace(selection, datasets=options.datasets) for selection in selections]
         store = Store()
         cells, queue = settled(_cells(options, selections, chosen, store), store)
         unmeasured = costs(selections, store)
@@ -461,7 +469,9 @@ def _show_plan(
         if own:
             console.print(_plan_table(f"{selection.study.slug} under {chosen.name}: {chosen.purpose}", own))
         direct = sum(not cell.upstream and not cell.evaluation for cell in own)
-        wanted = len(chosen.panels(selection.study)) * len(selection.rows) * len(selection.seeds)
+        wanted = sum(len(list(filter(panel.trains, selection.rows))) for panel in selection.panels(chosen)) * len(
+            selection.seeds
+        )
         if (shared := wanted - direct) and direct:
             console.print(f"{selection.study.slug}: {shared} of its runs are listed already: equal runs are one run\n")
     _tell_left_out(console, selections, chosen)

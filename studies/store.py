@@ -230,7 +230,7 @@ class Store:
                     yield View(protocol, panel, None, lines)
                     continue
                 for iterations, seeds in self._lengths(study, protocol, panel).items():
-                    rows = ((row, seed) for row in study.trained for seed in seeds)
+                    rows = ((row, seed) for row in filter(panel.trains, study.trained) for seed in seeds)
                     lines = [self._line(study, protocol, panel, row, seed, iterations) for row, seed in rows]
                     if iterations == protocol.recipe(panel).train.iterations:
                         lines += self._imported_lines(study, protocol, panel)
@@ -246,7 +246,7 @@ class Store:
             # A row that is shorter by its own recipe is not cut by a length between the two.
             rows = [
                 row
-                for row in study.trained
+                for row in filter(panel.trains, study.trained)
                 if iterations == full or iterations < protocol.recipe(panel, row).train.iterations
             ]
             seeds = {
@@ -255,7 +255,7 @@ class Store:
                 if any(self._run(protocol, panel, row, seed, iterations).id in self.records for row in rows)
             }
             if seeds and iterations == full:
-                seeds |= set(protocol.seeds)
+                seeds |= set(protocol.seeds_for(study))
             if seeds:
                 lengths[iterations] = sorted(seeds)
         if full not in lengths and (protocol.name == "paper" or self._imported_lines(study, protocol, panel)):
@@ -267,7 +267,7 @@ class Store:
         if protocol.pretraining == "released":
             return []
         lines = []
-        for row in study.trained:
+        for row in filter(panel.trains, study.trained):
             run = protocol.run(panel, row, seed=0)
             for record in self.imported(run):
                 line = self._line(study, protocol, panel, row, None, run.train.iterations)

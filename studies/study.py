@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 from segnext.config import Model
 
@@ -56,6 +56,8 @@ class Panel:
     dataset: str
     columns: tuple[str, ...] = ("params_m", "gflops", "miou_ss", "miou_ms")
     input_size: tuple[int, int] = (512, 512)  # (height, width) at which costs are counted
+    changes: Mapping[str, Any] = field(default_factory=dict, hash=False)  # to every row's model
+    protocol: str = ""  # the one that trains it; empty: any
 
     def __post_init__(self) -> None:
         assert self.dataset in DATASETS, self.dataset
@@ -85,6 +87,10 @@ class Panel:
     def task(self) -> str:
         """`classification` (ImageNet) or `segmentation`."""
         return "classification" if self.dataset == "imagenet1k" else "segmentation"
+
+    def trains(self, row: Row) -> bool:
+        """Whether this row is trained here."""
+        return True
 
     @property
     def accuracies(self) -> tuple[str, ...]:
@@ -182,6 +188,7 @@ class Study:
 
     `squares` are the sides, in pixels and ascending, of square images at which every row's cost, latency and peak
     memory are measured as well, for the classes of the first panel: how they grow with the number of pixels.
+    `subtasks` of the generated data set are trained under the quick protocols (`studies.subtasks`).
     """
 
     slug: str
@@ -192,6 +199,7 @@ class Study:
     claims: Sequence[Claim] = ()
     notes: Sequence[str] = ()
     squares: tuple[int, ...] = ()
+    subtasks: tuple[Panel, ...] = ()
 
     def __post_init__(self) -> None:
         slugs = [row.slug for row in self.rows]
@@ -221,7 +229,7 @@ class Study:
 
     def panel(self, dataset: str = "") -> Panel:
         """The panel about this dataset; the first without a name."""
-        return next(panel for panel in self.panels if dataset in ("", panel.dataset))
+        return next(panel for panel in (*self.panels, *self.subtasks) if dataset in ("", panel.dataset))
 
 
 def unknown(kind: str, name: str, known: Mapping[str, object] | Sequence[str]) -> str:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from segnext.config import ClassificationData, Cost, Data, Evaluation, Execution, Run, Weights, canonical
 from segnext.data import Source, cached, open_split
+from segnext.data.diagnostic import GeneratedSource
 from segnext.data.imagenet import ClassFolderSource
 from segnext.files import write_atomically
 from studies import scheduler
@@ -354,7 +355,22 @@ class _Job:
             # A row a line: as numbers, a line each, 171 classes would take 30,000 lines.
             "confusion": [" ".join(map(str, row)) for row in single.confusion],
             "confusion_ms": [" ".join(map(str, row)) for row in multi.confusion],
+            **self._by_distance(model, testing, data, ham_seed),
         }
+
+    def _by_distance(self, model: nn.Module, testing: Source, data: Data, ham_seed: int) -> dict[str, Any]:
+        """Of generated images: pixels, and those predicted right, by whole distance to the cue that decides them."""
+        from segnext.cues import by_distance
+        from segnext.evaluate import predictions
+
+        if not isinstance(testing, GeneratedSource) or self._world.size > 1:
+            return {}
+        predicted = predictions(
+            model, testing, data, batch=self._execution.evaluation_batch, device=self._device, ham_seed=ham_seed
+        )
+        pixels, right = by_distance(predicted, lambda number: testing.picture(number).distance)
+        farthest = int(pixels.nonzero()[0].max(initial=0)) + 1
+        return {"cue": {"pixels": " ".join(map(str, pixels[:farthest])), "right": " ".join(map(str, right[:farthest]))}}
 
     def _score(self, model: nn.Module, testing: Source, data: Data, ham_seed: int, *, multi_scale: bool) -> Score:
         from segnext.evaluate import evaluate

@@ -1,123 +1,257 @@
-"""Promises of the generated scene: exact, repeatable labels, and cues that are always there to be seen."""
+"""Promises of the generated sub-tasks: exact labels and distances, determinism, balance, and no shortcut to a class."""
+
+from __future__ import annotations
 
 import hashlib
 
 import numpy as np
 import pytest
+import scipy.ndimage
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from segnext.data import diagnostic, open_dataset
+from segnext.data import diagnostic_tasks, open_dataset
+from segnext.data.diagnostic import FRAMES, GeneratedSource, tasks
+from segnext.data.diagnostic_tasks import NOTHING, TASKS, Chance
+from segnext.data.source import IGNORE
 
-TRAIN, VAL = (open_dataset("diagnostic/scene", split) for split in ("train", "val"))
-SHAPES = [diagnostic.arrange(np.random.default_rng(seed)) for seed in range(150)]
+MARKED = ("strips", "strips-diagonal", "strips-blobs", "key")  # tasks whose cue is a mark in a colour of its own
+HALVES = ("strips", "strips-diagonal", "strips-blobs", "gate", "gate-additive", "mix", "mix-single")
+RED, GREEN = diagnostic_tasks._CUE
+
+DIGESTS = {
+    "strips": "096ae9a6",
+    "strips-diagonal": "8adaeeef",
+    "strips-blobs": "fc8b344f",
+    "scale": "7faa2c37",
+    "key": "c4c55e69",
+    "gate": "b6d4afbf",
+    "gate-additive": "fe4c8c80",
+    "mix": "0ca53cb9",
+    "mix-single": "77d32007",
+    "fine": "e215630e",
+}
 
 
-def test_a_scene_has_the_promised_form():
-    for source, split, count in ((TRAIN, "train", 2000), (VAL, "val", 200)):
-        assert len(source) == count
-        assert source.name(12) == f"{split}/00012"
-        image, label = source.load(count - 1)
-        assert (image.shape, image.dtype) == ((96, 96, 3), np.uint8)
-        assert (label.shape, label.dtype) == ((96, 96), np.uint8)
-        assert label.max() < len(source.classes) == 7
+def pictures(task: str, count: int = 12, split: str = "train"):
+    source = GeneratedSource(task, split)
+    return [source.picture(index) for index in range(count)]
 
 
-def test_images_beyond_the_split_do_not_exist():
-    for index in (-1, 200):
-        with pytest.raises(IndexError, match="there are 200"):
-            VAL.load(index)
+@pytest.mark.parametrize("task", [name for name in tasks() if name != "scene"])
+def test_a_picture_has_the_promised_form(task: str):
+    source = open_dataset(f"diagnostic/{task}", "val")
+    assert len(source) == FRAMES["val"]
+    picture = source.picture(3)
+    assert (picture.image.shape, picture.image.dtype) == ((96, 96, 3), np.uint8)
+    assert picture.label.shape == picture.distance.shape == (96, 96)
+    assert picture.label.dtype == picture.distance.dtype == np.uint8
+    background = 0 if task == "fine" else IGNORE
+    assert ((picture.label == background) == (picture.distance == NOTHING)).all()
+    present = set(np.unique(picture.label).tolist()) - {IGNORE}
+    assert present <= set(range(len(source.classes)))
+    image, label = source.load(3)
+    np.testing.assert_array_equal(image, picture.image)
+    np.testing.assert_array_equal(label, picture.label)
 
 
-def test_an_image_is_the_same_whenever_it_is_asked_for():
-    first = TRAIN.load(7)
-    for index in (3, 8):
-        TRAIN.load(index)
-    again = open_dataset("diagnostic/scene", "train").load(7)
-    np.testing.assert_array_equal(first[0], again[0])
-    np.testing.assert_array_equal(first[1], again[1])
+@settings(max_examples=20, deadline=None)
+@given(task=st.sampled_from(sorted(TASKS)), split=st.sampled_from(sorted(FRAMES)), index=st.integers(0, 199))
+def test_an_image_is_the_same_whenever_it_is_asked_for(task: str, split: str, index: int):
+    first = GeneratedSource(task, split)
+    first.load((index + 1) % 200)
+    again = GeneratedSource(task, split).picture(index)
+    np.testing.assert_array_equal(first.picture(index).image, again.image)
+    np.testing.assert_array_equal(first.picture(index).label, again.label)
 
 
 def test_images_differ_within_and_between_splits():
-    digests = {source.load(index)[0].tobytes() for source in (TRAIN, VAL) for index in range(40)}
-    assert len(digests) == 80
+    digests = {GeneratedSource("strips", split).load(index)[0].tobytes() for split in FRAMES for index in range(10)}
+    assert len(digests) == 10 * len(FRAMES)
 
 
-def test_the_version_names_these_very_labels():
-    """A change here is a change of the dataset: raise `diagnostic.VERSION`."""
-    labels = b"".join(source.load(index)[1].tobytes() for source in (TRAIN, VAL) for index in range(10))
-    assert (diagnostic.VERSION, hashlib.sha256(labels).hexdigest()[:12]) == ("1", "6a0b8656ff7b")
+@pytest.mark.parametrize("task", ["strips", "strips-diagonal", "strips-blobs"])
+def test_a_marked_object_has_the_class_and_the_distance_of_its_mark(task: str):
+    """Labels and distances decided anew from the picture alone: from pixels at distance 0, by connected objects."""
+    for picture in pictures(task):
+        marks, count = scipy.ndimage.label(picture.distance == 0, np.ones((3, 3)))
+        assert count == (4 if task == "strips-blobs" else 8)
+        for number in range(1, count + 1):
+            (label,) = np.unique(picture.label[marks == number])
+            red, green, _ = picture.image[marks == number].mean(axis=0)
+            assert label == (green > red)
+        to_each = [scipy.ndimage.distance_transform_edt(marks != number) for number in range(1, count + 1)]
+        classes = [picture.label[marks == number][0] for number in range(1, count + 1)]
+        seen = picture.label != IGNORE
+        fits = np.zeros((96, 96), bool)  # the stored distance is that to a mark of the pixel's own class
+        for away, label in zip(to_each, classes, strict=True):
+            fits |= (np.rint(away) == picture.distance) & (picture.label == label)
+        assert fits[seen].all()
 
 
-def test_fingerprints_differ_between_splits_only():
-    assert TRAIN.fingerprint() == open_dataset("diagnostic/scene", "train").fingerprint() != VAL.fingerprint()
+def test_the_key_decides_every_disc_however_far():
+    for picture in pictures("key"):
+        (label,) = set(np.unique(picture.label).tolist()) - {IGNORE}
+        red, green, _ = picture.image[picture.distance == 0].mean(axis=0)
+        assert label == (green > red)
+        away = scipy.ndimage.distance_transform_edt(picture.distance != 0)
+        seen = picture.label != IGNORE
+        np.testing.assert_array_equal(picture.distance[seen], np.rint(away)[seen])
 
 
-def test_every_image_has_two_strips_of_either_mark_and_one_kind_of_box():
-    boxes = {diagnostic.CYAN_BOX, diagnostic.ORANGE_BOX}
-    for index in range(100):
-        present = set(np.unique(VAL.load(index)[1]).tolist())
-        assert present - boxes == set(range(7)) - boxes
-        assert len(present & boxes) == 1
-    for shapes in SHAPES:
-        marks = [shape.label for shape in shapes if shape.material in (diagnostic.RED, diagnostic.GREEN)]
-        assert sorted(marks) == [diagnostic.RED_STRIP] * 2 + [diagnostic.GREEN_STRIP] * 2
+@pytest.mark.parametrize(("task", "expected"), [("gate", np.logical_xor), ("gate-additive", np.logical_or)])
+def test_shade_and_ring_decide_a_disc(task: str, expected):
+    """Read from the picture: how bright a disc is, and how red the ring around it."""
+    for picture in pictures(task):
+        bodies, count = scipy.ndimage.label(picture.label != IGNORE)
+        assert count == (8 if task == "gate" else 6)
+        for number in range(1, count + 1):
+            body = bodies == number
+            ring = scipy.ndimage.binary_dilation(body, iterations=2) & ~scipy.ndimage.binary_dilation(body)
+            colour = picture.image.astype(float)
+            lit = colour[body].mean() > colour[ring].mean()
+            warm = (colour[ring, 0] - colour[ring, 2]).mean() > (colour[body, 0] - colour[body, 2]).mean()
+            (label,) = np.unique(picture.label[body])
+            assert label == expected(lit, warm)
 
 
-def test_every_class_fills_a_fair_share():
-    counts = sum(np.bincount(TRAIN.load(index)[1].ravel(), minlength=7) for index in range(300))
-    shares = counts / counts.sum()
-    assert 0.55 < shares[0] < 0.75
-    assert shares[1:].min() > 0.025
-    assert shares[1:].max() < 0.12
+@pytest.mark.parametrize("task", ["mix", "mix-single"])
+def test_the_run_of_stripes_decides_a_disc(task: str):
+    """Which way a channel's stripes run: along them it hardly varies."""
+    for picture in pictures(task):
+        bodies, count = scipy.ndimage.label(picture.label != IGNORE)
+        assert count == 8
+        for window, number in zip(scipy.ndimage.find_objects(bodies), range(1, count + 1), strict=True):
+            (label,) = np.unique(picture.label[bodies == number])
+            middle = picture.image[window][4:-4, 4:-4].astype(float)
+            down, across = (middle.mean(axis=axis).std(axis=0) for axis in (1, 0))
+            vertical = across > down  # by channel: the means of columns differ
+            assert label == (vertical[0] == vertical[2] if task == "mix" else vertical[0])
 
 
-def test_labels_follow_from_what_can_be_seen():
-    """Each shape's class, decided anew from size, the mark on the strip, and the keys' colour."""
-    strip_of = {diagnostic.RED: diagnostic.RED_STRIP, diagnostic.GREEN: diagnostic.GREEN_STRIP}
-    box_of = {diagnostic.CYAN: diagnostic.CYAN_BOX, diagnostic.ORANGE: diagnostic.ORANGE_BOX}
-    for shapes in SHAPES:
-        (key,) = {shape.material for shape in shapes if shape.material in box_of}
-        marks = [shape for shape in shapes if shape.material in strip_of]
-        for shape in shapes:
-            if shape.material == diagnostic.DISC:
-                small = shape.box[2] - shape.box[0] < 17
-                assert shape.label == (diagnostic.SMALL_DISC if small else diagnostic.LARGE_DISC)
-            elif shape.material == diagnostic.STRIP:
-                (mark,) = (mark for mark in marks if contains(shape.box, mark.box))
-                assert shape.label == strip_of[mark.material]
-            elif shape.material in strip_of:
-                assert shape.label == strip_of[shape.material]
-            else:
-                assert shape.label == box_of[key]
+def test_the_side_of_a_square_is_its_class_and_what_it_takes_to_see_it():
+    for picture in pictures("scale"):
+        bodies, count = scipy.ndimage.label(picture.label != IGNORE)
+        for window, number in zip(scipy.ndimage.find_objects(bodies), range(1, count + 1), strict=True):
+            (label,) = np.unique(picture.label[window][bodies[window] == number])
+            side = window[0].stop - window[0].start
+            assert (bodies[window] == number).all()
+            assert side == window[1].stop - window[1].start
+            assert label == (side > 10) + (side > 25)
+            away = np.maximum(np.arange(side), np.arange(side)[::-1])
+            np.testing.assert_array_equal(picture.distance[window], np.minimum(away[:, None], away))
 
 
-def contains(outer, inner):
-    return outer[0] <= inner[0] and outer[1] <= inner[1] and outer[2] >= inner[2] and outer[3] >= inner[3]
+@pytest.mark.parametrize("task", HALVES)
+def test_either_class_is_half_of_the_objects_of_every_image(task: str):
+    """Held on objects; of the pixels both classes have about as many over a few images."""
+    counts = np.zeros(2)
+    for picture in pictures(task, 60):
+        counts += np.bincount(picture.label[picture.label != IGNORE], minlength=2)[:2]
+    assert abs(counts[0] / counts.sum() - 0.5) < 0.03
+    if task in MARKED:
+        for picture in pictures(task):
+            marks, count = scipy.ndimage.label(picture.distance == 0, np.ones((3, 3)))
+            labels = [picture.label[marks == number][0] for number in range(1, count + 1)]
+            assert sum(labels) == count / 2
 
 
-def test_marks_and_keys_are_never_covered():
-    for shapes in SHAPES:
-        label, material = np.zeros((2, 96, 96), np.uint8)
-        for shape in shapes:
-            shape.paint(label, material)
-        for shape in shapes:
-            if shape.material in (diagnostic.RED, diagnostic.GREEN, diagnostic.CYAN, diagnostic.ORANGE):
-                top, left, bottom, right = shape.box
-                assert (material[top:bottom, left:right] == shape.material).all()
-                assert (label[top:bottom, left:right] == shape.label).all()
+def test_half_of_the_keys_are_of_either_colour_and_a_square_has_any_size_as_often():
+    keys = [np.unique(picture.label).min() for picture in pictures("key", 300)]
+    assert 0.4 < np.mean(keys) < 0.6
+    areas = sum(np.bincount(p.label[p.label != IGNORE], minlength=3) for p in pictures("scale", 60))
+    assert areas.min() > 0.8 * areas.max()
 
 
-def test_colour_tells_no_small_disc_from_a_large_one():
-    images, labels = zip(*(TRAIN.load(index) for index in range(200)), strict=True)
-    images, labels = np.stack(images), np.stack(labels)
-    means = [images[labels == label].mean(axis=0) for label in (diagnostic.SMALL_DISC, diagnostic.LARGE_DISC)]
-    np.testing.assert_allclose(*means, atol=3)  # grey levels
+@pytest.mark.parametrize("task", MARKED)
+def test_a_variant_differs_from_its_task_in_the_cue_or_in_the_objects_alone(task: str):
+    for index in range(4):
+        seen, removed, local = (
+            GeneratedSource(f"{task}{end}", "train").picture(index) for end in ("", "-no-cue", "-local")
+        )
+        for other in (removed, local):
+            np.testing.assert_array_equal(seen.label, other.label)
+            np.testing.assert_array_equal(seen.distance, other.distance)
+        assert not (seen.image != removed.image).any(axis=2)[seen.distance != 0].any()
+        assert (seen.image != removed.image).any(axis=2)[seen.distance == 0].mean() > 0.9
+        assert not (seen.image != local.image).any(axis=2)[seen.distance == NOTHING].any()
 
 
-def test_strips_and_boxes_of_either_class_are_made_of_the_same():
-    cues = {diagnostic.RED, diagnostic.GREEN, diagnostic.CYAN, diagnostic.ORANGE}
-    made_of = {label: set() for label in range(7)}
-    for shapes in SHAPES:
-        for shape in shapes:
-            made_of[shape.label].add(shape.material)
-    assert made_of[diagnostic.RED_STRIP] - cues == made_of[diagnostic.GREEN_STRIP] - cues == {diagnostic.STRIP}
-    assert made_of[diagnostic.CYAN_BOX] - cues == made_of[diagnostic.ORANGE_BOX] - cues == {diagnostic.BOX}
+def test_without_its_cue_the_colour_of_a_mark_tells_nothing():
+    for picture in pictures("strips-no-cue", 4):
+        colours = [picture.image[(picture.distance == 0) & (picture.label == label)].mean(axis=0) for label in (0, 1)]
+        np.testing.assert_allclose(*colours, atol=12)  # grey levels: uneven light
+
+
+def test_test_images_are_drawn_from_sizes_that_training_never_has():
+    trained, held_out = (Chance(np.random.default_rng(0), held).sizes(48, 79, 500) for held in (False, True))
+    assert not set(trained.tolist()) & set(held_out.tolist())
+    assert set(trained.tolist()) | set(held_out.tolist()) == set(range(48, 80))
+    noise = [np.mean([_noise(picture) for picture in pictures("key", 6, split)]) for split in ("train", "test")]
+    assert noise[1] > 1.2 * noise[0]
+
+
+def _noise(picture) -> float:
+    ground = picture.image.astype(float)[picture.label == IGNORE]
+    return float(np.abs(np.diff(ground, axis=0)).mean())
+
+
+@pytest.mark.parametrize("task", ["strips", "strips-diagonal", "strips-blobs", "key"])
+def test_no_patch_that_misses_the_cue_tells_the_class(task: str):
+    """Shortcut probes: ridge regression on a pixel's colour and on patches around it, trained and tested at chance."""
+    for side in (1, 7, 15):
+        score = probe(task, side, farther_than=side)
+        assert abs(score - 0.5) < 0.06, (task, side, score)
+
+
+def test_the_probe_finds_a_class_that_is_there():
+    assert probe("strips-local", 1, farther_than=1) > 0.9
+    assert probe("strips-blobs", 15, farther_than=0, nearer_than=4) > 0.8
+
+
+def probe(task: str, side: int, farther_than: int, nearer_than: int = 255) -> float:
+    """Accuracy on images 150 to 250 of a linear classifier of side x side patches that was fitted on 0 to 150."""
+    source, random = GeneratedSource(task, "train"), np.random.default_rng(0)
+    samples: dict[bool, tuple[list, list]] = {True: ([], []), False: ([], [])}
+    half = side // 2
+    for index in range(250):
+        picture = source.picture(index)
+        there = (picture.distance > farther_than) & (picture.distance < nearer_than)
+        y, x = np.nonzero(there)
+        chosen = random.permutation(len(y))[:24]
+        image = np.pad(picture.image, ((half, half), (half, half), (0, 0)), mode="edge").astype(np.float32) / 255
+        windows = np.lib.stride_tricks.sliding_window_view(image, (side, side), axis=(0, 1))
+        patches, labels = samples[index < 150]
+        patches.append(windows[y[chosen], x[chosen]].reshape(len(chosen), -1))
+        labels.append(picture.label[y[chosen], x[chosen]].astype(np.float32) * 2 - 1)
+    fitted, labels = (np.concatenate(parts) for parts in samples[True])
+    mean = fitted.mean(axis=0)
+    weights = np.linalg.solve((fitted - mean).T @ (fitted - mean) + 10 * np.eye(len(mean)), (fitted - mean).T @ labels)
+    tested, truth = (np.concatenate(parts) for parts in samples[False])
+    return float((((tested - mean) @ weights > 0) == (truth > 0)).mean())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_version_names_these_very_labels_and_distances(task: str):
+    """A change here is a change of the data set: raise the version in `diagnostic_tasks.TASKS`."""
+    content = hashlib.sha256()
+    for split in ("train", "test"):
+        picture = GeneratedSource(task, split).picture(1)
+        content.update(picture.label.tobytes() + picture.distance.tobytes())
+    assert (tasks()[task], content.hexdigest()[:8]) == ("1", DIGESTS[task])
+
+
+@pytest.mark.parametrize(
+    ("task", "split", "version", "said"),
+    [
+        ("stripes", "train", None, "no diagnostic task 'stripes'; there are scene, strips"),
+        ("strips", "validation", None, "'validation' is not one of its splits train, val, test"),
+        ("strips", "train", "0", "this code generates version '1' of diagnostic/strips, not '0'"),
+        ("scene", "test", None, "'test' is not one of its splits train, val$"),
+    ],
+)
+def test_what_is_not_there_is_said(task: str, split: str, version: str | None, said: str):
+    with pytest.raises(ValueError, match=said):
+        GeneratedSource(task, split, version)
+    with pytest.raises(IndexError, match="there are 200"):
+        GeneratedSource("strips", "val").picture(200)

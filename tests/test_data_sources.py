@@ -13,7 +13,7 @@ from segnext.config import Data
 from segnext.data import __main__ as command
 from segnext.data import cached, open_dataset, open_split
 from segnext.data.datasets import display_colours
-from segnext.data.diagnostic import SIDE
+from segnext.data.diagnostic_drawing import SIDE
 from segnext.data.show import sheet
 
 SCENE = Data("diagnostic/scene", 7, (96, 96), (96, 96), generator="1")

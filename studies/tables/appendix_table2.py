@@ -2,6 +2,7 @@
 
 from segnext.config import Model
 from studies.study import Claim, Panel, Row, Study
+from studies.subtasks import MICROSCOPE, Prediction, Subtask
 
 COCO = Panel("coco_stuff164k")
 
@@ -42,5 +43,16 @@ STUDY = Study(
         *_global("S", 0.1, 0.4),
         *_global("B", 0.7, 0.8),
         *_global("L", 0.6, 0.8),
+    ),
+    subtasks=(
+        Subtask(
+            "diagnostic/key",
+            rows=("t-msca", "t-ham"),
+            predictions=(
+                Prediction("t-msca", "t-ham", "-", "a head has to see the whole image", "paper", (68, 255)),
+                Prediction("t-msca", "t-ham", "0", "encoder and MSCA head together see 68 pixels", distances=(20, 60)),
+            ),
+            changes={**MICROSCOPE, "branches": ()},
+        ),
     ),
 )

@@ -2,6 +2,7 @@
 
 from segnext.config import Model
 from studies.study import Claim, Panel, Row, Study
+from studies.subtasks import CHANCE, Prediction, Subtask
 
 ADE = Panel("ade20k")
 
@@ -34,5 +35,18 @@ STUDY = Study(
         "The paper prints no number for this. The last three rows are a control of this project: group normalisation "
         "averages over the whole image and so carries global context by itself, which an ablation of Ham has to tell "
         "apart from Ham.",
+    ),
+    subtasks=(
+        Subtask(
+            "diagnostic/key",
+            rows=("t", "head-bn", "none", "none-head-bn"),
+            predictions=(
+                Prediction("none-head-bn", CHANCE, "0", "sees 20 pixels and nothing global", distances=(21, 255)),
+                Prediction("head-bn", "none-head-bn", "+", "Ham sees the whole image", distances=(21, 255)),
+                Prediction("none", "none-head-bn", "+", "GN averages over the whole image", distances=(21, 255)),
+                Prediction("t", "head-bn", "0", "with Ham, GN adds nothing", distances=(21, 255)),
+            ),
+            changes={"size": "microscope", "stages": (1,), "branches": ()},
+        ),
     ),
 )

@@ -2,6 +2,7 @@
 
 from segnext.config import Model
 from studies.study import Claim, Panel, Row, Study
+from studies.subtasks import MICROSCOPE, Prediction, Subtask
 
 ADE = Panel("ade20k")
 
@@ -47,5 +48,28 @@ STUDY = Study(
         Claim("t5-ham-nl-miou_ss", "ham", "nl", "miou_ss", -0.1, _CLOSE, kind="equivalent"),
         Claim("t5-ham-nl-miou_ms", "ham", "nl", "miou_ms", -0.1, _CLOSE, kind="equivalent"),
         Claim("t5-ham-nl-gflops", "nl", "ham", "gflops", 6.0, "Ham costs less than non-local, O(n) against O(n²)"),
+    ),
+    subtasks=(
+        # The encoder without strips sees 20 pixels: what lies farther, the decoder's module has to bring.
+        Subtask(
+            "diagnostic/key",
+            rows=("cc", "ema", "nl", "ham"),
+            predictions=(
+                Prediction("cc", "ham", "-", "Ham above CC (Sec. 4.2)", "paper", (20, 255)),
+                Prediction("ema", "ham", "-", "Ham above EMA (Sec. 4.2)", "paper", (20, 255)),
+                Prediction("nl", "ham", "0", "Ham close to non-local (Sec. 4.2)", "paper", (20, 255)),
+            ),
+            changes={**MICROSCOPE, "branches": ()},
+        ),
+        Subtask(
+            "diagnostic/gate",
+            rows=("cc", "ema", "nl", "ham"),
+            predictions=(
+                Prediction("cc", "ham", "0", "the ring is near: no context from elsewhere is needed"),
+                Prediction("ema", "ham", "0", "the ring is near: no context from elsewhere is needed"),
+                Prediction("nl", "ham", "0", "the ring is near: no context from elsewhere is needed"),
+            ),
+            changes={**MICROSCOPE, "branches": ()},
+        ),
     ),
 )

@@ -2,6 +2,7 @@
 
 from segnext.config import Model
 from studies.study import Claim, Panel, Row, Study
+from studies.subtasks import CHANCE, WITHOUT_CONTEXT, Prediction, Subtask
 
 IMAGENET = Panel("imagenet1k", ("top1",), (224, 224))
 ADE = Panel("ade20k", ("miou_ss",))
@@ -58,5 +59,112 @@ STUDY = Study(
     notes=(
         "The paper prints no cost here, and does not say whether mIoU is single-scale: 41.1 is the single-scale value "
         "of Tables 7 and 9. The 5×5 convolution of Fig. 2 and the identity branch stay in every row.",
+    ),
+    subtasks=(
+        Subtask(
+            "diagnostic/strips",
+            rows=("7x7", "11x11", "21x21", "no-1x1", "no-attention", "full"),
+            predictions=(
+                Prediction("7x7", "full", "0", "the mark is within the reach of every row", distances=(1, 16)),
+                Prediction("7x7", "full", "-", "a row with 7x7 alone sees 32 pixels, full sees 60", distances=(32, 60)),
+                Prediction("11x11", "full", "0", "11x11 sees 40 pixels", distances=(1, 32)),
+                Prediction("11x11", "full", "-", "11x11 alone sees 40 pixels, full 60", distances=(40, 60)),
+                Prediction("21x21", "full", "0", "21x21 alone sees as far as all branches", distances=(1, 60)),
+                Prediction("no-1x1", "full", "0", "distance alone decides, and the blocks' other 1x1 mix channels"),
+                Prediction("no-attention", "full", "0", "distance alone decides, nothing is to be gated"),
+                Prediction("full", CHANCE, "0", "no row sees farther than 60 pixels", distances=(61, 255)),
+            ),
+            changes=WITHOUT_CONTEXT,
+        ),
+        Subtask(
+            "diagnostic/gate",
+            rows=("no-1x1", "no-attention", "full"),
+            predictions=(
+                Prediction("no-attention", "full", "-", "the product lets one map gate another", "paper"),
+                Prediction("no-1x1", "full", "0", "one 1x1 convolution stands before and one after MSCA"),
+            ),
+            changes=WITHOUT_CONTEXT,
+        ),
+        Subtask(
+            "diagnostic/scale",
+            rows=("7x7", "21x21", "full"),
+            predictions=(
+                Prediction("7x7", "full", "-", "objects of several sizes need branches of several sizes", "paper"),
+                Prediction("21x21", "full", "-", "objects of several sizes need branches of several sizes", "paper"),
+            ),
+            changes=WITHOUT_CONTEXT,
+        ),
+        Subtask(
+            "diagnostic/mix",
+            rows=("no-1x1", "full"),
+            predictions=(
+                Prediction("no-1x1", "full", "-", "the 1x1 convolution models relations between channels", "paper"),
+            ),
+            changes=WITHOUT_CONTEXT,
+            protocol="quick-full",
+        ),
+        Subtask(
+            "diagnostic/mix-single",
+            rows=("no-1x1", "full"),
+            predictions=(Prediction("no-1x1", "full", "0", "one channel decides"),),
+            changes=WITHOUT_CONTEXT,
+            protocol="quick-full",
+        ),
+        Subtask(
+            "diagnostic/gate-additive",
+            rows=("no-attention", "full"),
+            predictions=(Prediction("no-attention", "full", "0", "a sum decides, no product is needed"),),
+            changes=WITHOUT_CONTEXT,
+            protocol="quick-full",
+        ),
+        Subtask(
+            "diagnostic/strips-diagonal",
+            rows=("7x7", "21x21", "full"),
+            predictions=(
+                Prediction("7x7", "full", "-", "1x21 after 21x1 spans a square, its diagonal too", distances=(32, 60)),
+            ),
+            changes=WITHOUT_CONTEXT,
+            protocol="quick-full",
+        ),
+        Subtask(
+            "diagnostic/strips-blobs",
+            rows=("7x7", "21x21", "full"),
+            predictions=(
+                Prediction("7x7", "full", "0", "nearly all of a blob is within 32 pixels of its mark"),
+                Prediction("21x21", "full", "0", "nearly all of a blob is within 32 pixels of its mark"),
+            ),
+            changes=WITHOUT_CONTEXT,
+            protocol="quick-full",
+        ),
+        Subtask(
+            "diagnostic/strips-no-cue",
+            rows=("7x7", "full"),
+            predictions=(
+                Prediction("7x7", CHANCE, "0", "nothing tells the classes apart"),
+                Prediction("full", CHANCE, "0", "nothing tells the classes apart"),
+            ),
+            changes=WITHOUT_CONTEXT,
+            protocol="quick-full",
+        ),
+        Subtask(
+            "diagnostic/strips-local",
+            rows=("7x7", "full"),
+            predictions=(Prediction("7x7", "full", "0", "every pixel tells its own class"),),
+            changes=WITHOUT_CONTEXT,
+            protocol="quick-full",
+        ),
+        *(
+            Subtask(
+                f"diagnostic/strips at {rate}",
+                rows=("7x7", "11x11", "21x21", "full"),
+                predictions=(
+                    Prediction("7x7", "full", "-", "as at the rate that all rows share", distances=(32, 60)),
+                    Prediction("11x11", "full", "-", "as at the rate that all rows share", distances=(40, 60)),
+                ),
+                changes=WITHOUT_CONTEXT,
+                protocol="quick-full",
+            )
+            for rate in ("0.001", "0.004", "0.016")
+        ),
     ),
 )

@@ -2,6 +2,7 @@
 
 from segnext.config import Model
 from studies.study import Claim, Panel, Row, Study
+from studies.subtasks import Prediction, Subtask
 
 ADE = Panel("ade20k")
 
@@ -76,5 +77,20 @@ STUDY = Study(
             kind="equivalent",
         ),
         Claim("t7-stage1-gflops", "c-stage1", "c", "gflops", 5.5, "stage 1 brings heavy computation (Sec. 3.2)"),
+    ),
+    subtasks=(
+        # `--protocol quick` trains this table on the mixed scene: `make demo`.
+        Subtask(
+            "diagnostic/fine",
+            rows=("a", "b", "c", "c-stage1"),
+            predictions=(
+                Prediction("c-stage1", "c", "-", "stage 1 carries too much low-level information and hurts", "paper"),
+                Prediction("c-stage1", "c", "+", "at stride 8 lines of 2 pixels are lost", distances=(1, 2)),
+                Prediction("a", "c", "-", "decoder (c) above (a)", "paper"),
+                Prediction("b", "c", "-", "decoder (c) above (b)", "paper"),
+            ),
+            changes={"size": "micro"},
+            protocol="quick-full",
+        ),
     ),
 )

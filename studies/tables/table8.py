@@ -2,6 +2,7 @@
 
 from segnext.config import Model
 from studies.study import Claim, Panel, Row, Study
+from studies.subtasks import WITHOUT_CONTEXT, Prediction, Subtask
 
 ADE = Panel("ade20k")
 
@@ -70,5 +71,25 @@ STUDY = Study(
         "w/o MSCA is read in two ways, as rows of their own. The text replaces MSCA's branches by one large kernel: "
         "LKA inside MSCAN. The printed costs and mIoU are literally those of VAN with a light Ham head in "
         "Enjoy-Hamburger's public table: there the stem, the norms' epsilon and (S) Ham's rank differ, too.",
+    ),
+    subtasks=(
+        Subtask(
+            "diagnostic/strips",
+            rows=("t-lka", "t-van", "t"),
+            predictions=(
+                Prediction("t-lka", "t", "0", "LKA sees 56 pixels, MSCA 60", distances=(1, 52)),
+                Prediction("t-van", "t", "0", "LKA sees 56 pixels, MSCA 60", distances=(1, 52)),
+            ),
+            changes=WITHOUT_CONTEXT,
+        ),
+        Subtask(
+            "diagnostic/scale",
+            rows=("t-lka", "t-van", "t"),
+            predictions=(
+                Prediction("t-lka", "t", "-", "multi-scale features matter", "paper"),
+                Prediction("t-van", "t", "-", "multi-scale features matter", "paper"),
+            ),
+            changes=WITHOUT_CONTEXT,
+        ),
     ),
 )

@@ -1,0 +1,47 @@
+"""What the generated strips say of other networks than SegNeXt, and of parameters. No table of the paper."""
+
+from segnext.config import Model
+from studies.study import Row, Study
+from studies.subtasks import Prediction, Subtask
+
+_SEEN = "with pixels alone it cannot tell its own strip's mark from another's"
+
+
+def _one_block(size: str, branches: tuple[int, ...], context: str) -> Model:
+    return Model(size, branches=branches, context=context, stages=(1,), head_norm="bn")
+
+
+STUDY = Study(
+    slug="references",
+    number="References (generated data)",
+    caption=(
+        "Controls of the diagnostic data set: a task that MSCA alone could solve would say little, and a row with "
+        "fewer branches also has fewer parameters."
+    ),
+    panels=(),
+    rows=(
+        Row("All branches", "full", _one_block("microscope", (7, 11, 21), "none"), {}, "the full row of Table 6"),
+        Row("7×7 branch alone", "7x7-wide", _one_block("microscope-wide", (7,), "none"), {}, "as many parameters"),
+        Row("Self-attention", "self-attention", _one_block("microscope", (), "nl"), {}, "non-local, no strips"),
+        Row(
+            "Plain pyramid",
+            "pyramid",
+            Model("micro", branches=(), attention=False, decoder="a"),
+            {},
+            "convolutions alone, every stage to the decoder, as U-Net",
+        ),
+    ),
+    notes=("The rows are micro models: 15 to 16 thousand parameters, the pyramid 202 thousand.",),
+    subtasks=(
+        Subtask(
+            "diagnostic/strips",
+            rows=("full", "7x7-wide", "self-attention", "pyramid"),
+            predictions=(
+                Prediction("7x7-wide", "full", "-", "width does not replace reach", distances=(32, 60)),
+                Prediction("7x7-wide", "full", "0", "the mark is near", distances=(1, 16)),
+                Prediction("self-attention", "full", "-", _SEEN, distances=(24, 60)),
+                Prediction("pyramid", "full", "0", "its last stages see the whole image", distances=(1, 60)),
+            ),
+        ),
+    ),
+)

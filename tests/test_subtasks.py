@@ -1,0 +1,213 @@
+"""Promises of the sub-tasks: predictions before runs, what a row sees is counted, outcomes judged as written."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reports import predictions
+from reports.predictions import ByDistance, fallen, judge
+from segnext.config import SIZES, Model, canonical
+from segnext.cues import by_distance
+from segnext.data.diagnostic import GeneratedSource
+from segnext.model import build_network
+from studies.protocols import PROTOCOLS
+from studies.store import REPOSITORY, Store
+from studies.study import Study, studies, study
+from studies.subtasks import CHANCE, REACH, WITHOUT_CONTEXT, Prediction, Subtask
+
+SUBTASKS = [(s, panel) for s in studies().values() for panel in s.subtasks if isinstance(panel, Subtask)]
+COMMITTED = REPOSITORY / "results"
+
+
+def named(pair: object) -> str:
+    return pair.dataset if isinstance(pair, Subtask) else pair.slug if isinstance(pair, Study) else ""
+
+
+@pytest.mark.parametrize(("declared", "panel"), SUBTASKS, ids=named)
+def test_a_subtask_can_be_run_as_it_is_declared(declared: Study, panel: Subtask):
+    assert panel.predictions
+    protocol = PROTOCOLS[panel.protocol]
+    for slug in panel.rows:
+        run = protocol.run(panel, declared.row(slug), 0)
+        source = GeneratedSource(run.data.dataset.removeprefix("diagnostic/"), run.data.test_split, run.data.generator)
+        assert run.data.classes == panel.classes == len(source.classes)
+        assert run.model.size in ("micro", "microscope", "microscope-wide")
+        assert canonical(run)["model"]["channels"] == list(SIZES[run.model.size].channels)  # the record has the widths
+
+
+@pytest.mark.parametrize("declared", studies().values(), ids=named)
+def test_the_default_cells_of_a_quick_table_are_at_most_60_runs(declared: Study):
+    quick = PROTOCOLS["quick"]
+    cells = {
+        quick.run(panel, row, seed).id
+        for panel in quick.panels(declared)
+        for row in filter(panel.trains, declared.trained)
+        for seed in quick.seeds_for(declared)
+    }
+    assert len(cells) <= 60
+    if any(panel.protocol == "quick" for panel in declared.subtasks):
+        assert len(quick.seeds_for(declared)) >= 5
+
+
+def test_every_record_was_made_with_the_prediction_that_it_is_held_against():
+    """Its commit is an ancestor of this one, and has the sub-task word for word in the study's file."""
+    if _git("rev-parse", "HEAD") is None or _git("rev-parse", "--is-shallow-repository") == "true\n":
+        pytest.skip("not a git checkout with its history")
+    checked = 0
+    for declared, panel, record in _records():
+        commit = record["provenance"]["commit"]
+        assert not record["provenance"]["dirty"], record["id"]
+        assert _git("merge-base", "--is-ancestor", commit, "HEAD") is not None, (
+            f"{record['id']}: {commit} is no ancestor"
+        )
+        file = f"studies/tables/{declared.slug}.py"
+        before = _declared(_git("show", f"{commit}:{file}") or "", panel.dataset)
+        assert before, f"{record['id']}: {file} had no prediction about {panel.dataset} at {commit}"
+        assert before == _declared((REPOSITORY / file).read_text(), panel.dataset), record["id"]
+        checked += 1
+    assert checked > 0
+
+
+def _records() -> Iterator[tuple[Study, Subtask, dict]]:
+    store = Store(COMMITTED)
+    for declared, panel in SUBTASKS:
+        protocol = PROTOCOLS[panel.protocol]
+        seeds = {record["config"]["seed"] for record in store.kind("run")}
+        for row in filter(panel.trains, declared.trained):
+            for seed in seeds:
+                if (record := store.run(protocol.run(panel, row, seed))) is not None:
+                    yield declared, panel, record
+
+
+def _declared(source: str, dataset: str) -> str:
+    """The rows and predictions of a `Subtask(...)` in a study's file, without layout and comments."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Subtask":
+            name = node.args[0]
+            exact = isinstance(name, ast.Constant) and name.value == dataset
+            rate = isinstance(name, ast.JoinedStr) and dataset.startswith(ast.unparse(name)[2:].split("{")[0])
+            if exact or (rate and " at " in dataset):
+                kept = {key.arg: key.value for key in node.keywords}
+                return ast.unparse(kept["rows"]) + ast.unparse(kept["predictions"])
+    return ""
+
+
+def _git(*words: str) -> str | None:
+    done = subprocess.run(["git", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else None
+
+
+MODELS = {
+    "none": {"branches": ()},
+    "7x7": {"branches": (7,)},
+    "11x11": {"branches": (11,)},
+    "21x21": {"branches": (21,)},
+    "full": {},
+    "lka": {"mixer": "lka"},
+    "msca head alone": {"branches": (), "context": "msca"},
+}
+
+
+@pytest.mark.parametrize("row", REACH)
+def test_what_a_pixel_sees_is_as_far_as_the_predictions_count(row: str):
+    """By gradients: the farthest input pixel in its column that a pixel's score depends on."""
+    torch.manual_seed(0)
+    model = build_network(Model(**{**WITHOUT_CONTEXT, **MODELS[row]}), 2).eval()
+    image = torch.randn(1, 3, 192, 32, requires_grad=True)
+    farthest = 0
+    for y in range(96, 100):  # the four places within a step of the first stage
+        (gradient,) = torch.autograd.grad(model(image)[0, 0, y, 16], image)
+        seen = gradient.abs().sum((0, 1, 3)).nonzero().ravel()
+        farthest = max(farthest, y - int(seen.min()), int(seen.max()) - y)
+    assert farthest == REACH[row]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_pixels_are_counted_once_at_their_distance(seed: int):
+    random = np.random.default_rng(seed)
+    labels, found = random.integers(0, 3, (2, 3, 8, 9)).astype(np.uint8)
+    labels[labels == 2] = 255
+    distances = random.choice(np.array([0, 1, 7, 255], np.uint8), (3, 8, 9))
+    batches = [
+        ([0, 1], torch.tensor(found[:2]), torch.tensor(labels[:2])),
+        ([2], *map(torch.tensor, (found[2:], labels[2:]))),
+    ]
+    pixels, right = by_distance(iter(batches), lambda number: distances[number])
+    for at in (0, 1, 7):
+        here = (distances == at) & (labels != 255)
+        assert pixels[at] == here.sum()
+        assert right[at] == (here & (found == labels)).sum()
+    assert pixels.sum() == ((distances != 255) & (labels != 255)).sum()
+
+
+def runs_of(*accuracies: float) -> list[ByDistance]:
+    """One run each, with this accuracy at every distance up to 9."""
+    return [
+        ByDistance(seed, f"r{seed}", (1000,) * 10, (round(10 * accuracy),) * 10)
+        for seed, accuracy in enumerate(accuracies)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sign", "row", "reference", "outcome"),
+    [
+        ("-", (60, 61, 62), (90, 91, 92), "supported"),
+        ("+", (60, 61, 62), (90, 91, 92), "contradicted"),
+        ("0", (60, 61, 62), (90, 91, 92), "contradicted"),
+        ("0", (90, 90.5, 91), (91, 91.5, 92), "supported"),
+        ("0", (50, 70, 90), (60, 80, 95), "not resolved"),
+        ("-", (50, 70, 90), (60, 80, 95), "not resolved"),
+        ("-", (60, 61), (90, 91), "few seeds"),
+        ("-", (), (90, 91, 92), "pending"),
+    ],
+)
+def test_a_prediction_is_judged_as_written(sign, row, reference, outcome):
+    prediction = Prediction("a", "b", sign, "", distances=(2, 8))
+    assert judge(prediction, {"a": runs_of(*row), "b": runs_of(*reference)}, 50.0).verdict == outcome
+
+
+def test_a_row_is_held_against_chance():
+    prediction = Prediction("a", CHANCE, "0", "", distances=(2, 8))
+    assert judge(prediction, {"a": runs_of(49, 50, 52)}, 50.0).verdict == "supported"
+    assert judge(prediction, {"a": runs_of(69, 70, 72)}, 50.0).verdict == "contradicted"
+
+
+def test_a_run_has_learnt_when_its_loss_stays_below_half(tmp_path: Path):
+    path = tmp_path / "curve.csv"
+    losses = [1.0] * 10 + [0.1] + [1.0] * 5 + [0.2] * 10
+    path.write_text("iteration,loss\n" + "".join(f"{10 * n},{loss}\n" for n, loss in enumerate(losses, start=1)))
+    assert fallen(path) == 200  # of five points four are low: the one low point at 110 was not enough
+    path.write_text("iteration,loss\n" + "".join(f"{10 * n},1.0\n" for n in range(1, 20)))
+    assert fallen(path) is None
+    assert fallen(tmp_path / "none.csv") is None
+
+
+def test_the_report_prints_refuted_predictions_too():
+    panel = dataclasses.replace(
+        SUBTASKS[0][1],
+        predictions=(Prediction("cc", "ham", "-", "why"), Prediction("cc", "ham", "+", "why not")),
+    )
+    declared = study("table5")
+    variant = _variant(declared, panel)
+    runs = {"cc": runs_of(60, 61, 62), "ham": runs_of(90, 91, 92)}
+    table = predictions.prediction_table(variant, panel, runs)
+    assert [line.cells[-1].verdict for line in table.lines] == ["supported", "contradicted"]
+    drawing = predictions.distance_figure(variant, panel, runs)
+    assert drawing is not None
+    assert "SegNeXt-B w/ CC: " in drawing.description
+
+
+def _variant(declared: Study, panel: Subtask):
+    from reports.evidence import Variant
+
+    return Variant(declared, panel, PROTOCOLS["quick"], 400, (), {})
