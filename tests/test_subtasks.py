@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from reporting import PROVENANCE, add_curve, lines_of, render
 
 from reports import predictions
 from reports.predictions import ByDistance, fallen, judge
@@ -211,6 +212,46 @@ def test_the_report_prints_refuted_predictions_too():
     drawing = predictions.distance_figure(variant, panel, runs)
     assert drawing is not None
     assert "SegNeXt-B w/ CC: " in drawing.description
+
+
+def test_a_page_has_predictions_beside_outcomes_and_accuracy_by_distance(tmp_path, monkeypatch):
+    """Appendix Table 2 on `key`, from records: five seeds of one row, three of the other."""
+    monkeypatch.setenv("SEGNEXT_RESULTS", str(tmp_path / "results"))
+    store, declared = Store(), study("appendix_table2")
+    (panel,) = declared.subtasks
+    for slug, seeds, right in (("t-ham", 5, 990), ("t-msca", 3, 510)):
+        for seed in range(seeds):
+            run = PROTOCOLS["quick"].run(panel, declared.row(slug), seed)
+            pixels = " ".join(["1000"] * 120)
+            store.add(
+                {
+                    "id": run.id,
+                    "kind": "run",
+                    "config": canonical(run),
+                    "metrics": {"miou_ss": 50.0 + seed, "miou_ms": 50.0},
+                    "classes": ["red", "green"],
+                    "cue": {"pixels": pixels, "right": " ".join([str(right + seed)] * 120)},
+                    "trained": {"params": 15_000, "gmacs": 0.01, "gmacs_fvcore": 0.01, "height": 96, "width": 96},
+                    "training": {"iterations": 400, "seconds": 9.5, "images_per_second": 70.0, "final_loss": 0.4},
+                    "provenance": {**PROVENANCE, "data": {"train_fingerprint": "f00d", "test_fingerprint": "beef"}},
+                }
+            )
+            add_curve(store, run.id)
+    files = render(tmp_path / "out", "appendix_table2")
+    lines = lines_of(files, "predictions.csv")
+    assert [line["outcome"] for line in lines] == ["supported", "contradicted"]  # the second predicted no difference
+    assert float(lines[0]["difference"]) == pytest.approx(51.1 - 99.2)
+    learnt = lines_of(files, "appendix_table2-quick-key-learning.csv")
+    assert [(line["row"], line["learnt"], line["seeds"]) for line in learnt] == [
+        ("t-msca", "0", "3"),
+        ("t-ham", "5", "5"),
+    ]
+    drawn = lines_of(files, "appendix_table2-quick-key-distance.csv")
+    assert {line["row"] for line in drawn} == {"t-msca", "t-ham"}
+    assert all(float(line["lowest"]) <= float(line["accuracy"]) <= float(line["highest"]) for line in drawn)
+    page = files["index.html"].decode()
+    assert 'id="appendix_table2-quick-key-predictions"' in page
+    assert 'id="appendix_table2-quick-key-distance"' in page
 
 
 def _variant(declared: Study, panel: Subtask):
