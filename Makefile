@@ -65,9 +65,9 @@ tests: .venv/installed
 tests-long: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "long and not slurm"
 
-# One after the other: they share one cluster, and break it.
+# Two at a time, each with a cluster of its own: most of their time they wait for SLURM.
 tests-slurm: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m slurm
 
 # An environment of its own: the wheel's dependencies are many, old, and nobody else's.
 .venv-oracle/installed: requirements-oracle.lock .venv/installed

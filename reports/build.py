@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from reports.page import StudyPart
 
 RECIPES = "appendix_table1"  # the paper's table that is no study: it prints recipes
+MOST_LISTED = 50  # names of files in a line
 OUT = REPOSITORY / "reports" / "out"
 
 
@@ -40,6 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help=f"a study, such as table7, or {RECIPES}, the recipes, which every report has (default: every study)",
     )
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="where to write (default: reports/out)")
+    parser.add_argument(
+        "--logs",
+        action="store_true",
+        help="on the pages of runs also their attempts, nodes and ends of logs, from runs/: not to be committed",
+    )
     options = parser.parse_args(arguments)
     try:
         chosen = [study(name) for name in dict.fromkeys(options.study) if name != RECIPES]
@@ -52,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     store = Store()
     try:
         derived = store.build_tables()
-        parts, files = compose(chosen, store, options.out)
+        parts, files = compose(chosen, store, options.out, options.logs)
         for name, content in files.items():
             write_atomically(options.out / name, content)
     except (ValueError, OSError) as error:
@@ -101,7 +107,8 @@ def _list(console: Console, verb: str, paths: Iterable[Path]) -> None:
     for stem, endings in stems.items():
         names.setdefault((stem.parent, _joined(sorted(endings))), []).append(stem.name)
     for (folder, ending), found in names.items():
-        console.print(f"{verb} {os.path.relpath(folder)}/{_joined(found)}.{ending}", markup=False, soft_wrap=True)
+        listed = f"{_joined(found)}.{ending}" if len(found) <= MOST_LISTED else f"*.{ending} ({len(found)} files)"
+        console.print(f"{verb} {os.path.relpath(folder)}/{listed}", markup=False, soft_wrap=True)
 
 
 def _joined(words: Sequence[str]) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from reports import verdicts
 from reports.evidence import UNITS, Evidence, Variant
 from reports.scaling import scaling_slugs
-from reports.table import METRICS, Cell, Column, Line, Source, Table, number
-from reports.tables import cost_slug, verdict_cell
+from reports.table import METRICS, Cell, Column, Line, Source, Table, Value, number
+from reports.tables import cost_slug, needed_seeds, verdict_cell
 from reports.verdicts import Judgement
 from studies.study import Claim
+
+DECIDING = "paper"  # the only protocol that can confirm or refute the paper
 
 
 def claims_table(evidence: Evidence, variant: Variant | None) -> Table:
@@ -28,7 +31,7 @@ def claims_table(evidence: Evidence, variant: Variant | None) -> Table:
     )
     lines = []
     for claim in claims:
-        judgement = variant.judge(claim) if variant else evidence.judge_cost(claim)
+        judgement = evidence.judge(variant, claim) if variant else evidence.judge_cost(claim)
         cells = (
             Cell(claim.text),
             Cell(_sides(evidence, claim)),
@@ -36,7 +39,7 @@ def claims_table(evidence: Evidence, variant: Variant | None) -> Table:
             Cell(_printed(claim), {"printed": claim.printed}),
             _difference(claim, judgement, _behind(evidence, variant, claim)),
             _interval(judgement),
-            verdict_cell(judgement, {"verdict": judgement.verdict, "seeds_that_would_resolve_it": judgement.seeds}),
+            verdict_cell(judgement, _decided(judgement)),
         )
         lines.append(Line(claim.slug, cells))
     if variant is None:
@@ -51,51 +54,115 @@ def claims_table(evidence: Evidence, variant: Variant | None) -> Table:
             tuple(Line(line.key, (*line.cells[:5], *line.cells[6:])) for line in lines),
         )
     caption = (
-        "Difference: first row − second row, with Welch's 95 % interval over seeds (not paired; not corrected for the "
-        "number of claims).",
+        "Difference: first row − second row, with Welch's 95 % interval over seeds, which are not paired; verdicts "
+        "corrected by Holm's method for all claims of the table, the intervals not.",
         f"Claims of no difference: two one-sided tests with a margin of ±{verdicts.MARGIN}.",
-        "No claim is made from fewer than 3 seeds per row.",
+        f"No claim is made from fewer than {verdicts.MINIMUM_SEEDS} seeds per row.",
     )
     title = f"Claims, protocol {variant.name}"
     return Table(f"{variant.slug}-claims", title, caption, columns, tuple(lines))
 
 
 def summary_table(everything: Sequence[Evidence]) -> Table:
-    """The question "Does the paper hold?": every claim of every study, with its verdict per protocol."""
-    protocols = list(dict.fromkeys(v.protocol.name for evidence in everything for v in evidence.variants if v.counted))
+    """The question "Does the paper hold?": every claim of every study, its verdict, and what is missing to decide it.
+
+    The verdict is that of costs, or of the runs that may be compared with the paper; the other protocols' stand beside.
+    """
+    names = dict.fromkeys(v.protocol.name for evidence in everything for v in evidence.variants if v.counted)
+    others = [name for name in names if name != DECIDING]
     columns = (
         Column("Claim", align="text"),
         Column("Difference of", align="text"),
-        Column("Metric", align="left"),
-        *(Column(name, "Verdict", align="left") for name in ("costs", *protocols)),
-        Column("Printed difference"),
-        Column("Table", align="left"),
+        Column("Metric", align="text"),
+        Column("Table", align="text"),
+        Column("Printed"),
+        Column("Ours [95 % interval]"),
+        Column("Verdict", align="left"),
+        Column("Missing to decide it", align="text"),
+        *(Column(name, "Verdict elsewhere, protocol", "left") for name in others),
     )
-    lines = []
+    lines, verdicts_ = [], list[str]()
     for evidence in everything:
         study = evidence.study
         for claim in study.claims:
-            judged = {"costs": Cell()}
-            if claim.metric in UNITS:
-                judged["costs"] = _linked(evidence.judge_cost(claim), f"#{study.slug}-costs-claims-{claim.slug}")
-            for variant in evidence.variants:
-                if variant.counted and claim in variant.claims:
-                    anchor = f"#{variant.slug}-claims-{claim.slug}"
-                    judged[variant.protocol.name] = _linked(variant.judge(claim), anchor)
-            found = (judged.get(name, Cell()) for name in ("costs", *protocols))
-            printed = Cell(_printed(claim))
-            table = Cell(study.number, sources=(Source(study.number, f"#{study.slug}"),))
+            costs = claim.metric in UNITS
+            judged = {v.protocol.name: v for v in evidence.variants if v.counted and claim in v.claims}
+            variant = judged.get(DECIDING)
+            judgement, anchor = Judgement("pending"), f"#{study.slug}-costs-claims-{claim.slug}"
+            if costs:
+                judgement = evidence.judge_cost(claim)
+            elif variant:
+                judgement, anchor = evidence.judge(variant, claim), f"#{variant.slug}-claims-{claim.slug}"
+            verdicts_.append(judgement.verdict)
+            identity: dict[str, Value] = {
+                "claim": claim.slug,
+                "study": study.slug,
+                "better": claim.better,
+                "worse": claim.worse,
+            }
+            identity |= {"dataset": study.panel(claim.dataset).dataset, "metric": claim.metric, "kind": claim.kind}
             dataset = f", {study.panel(claim.dataset).title}" if len(study.panels) > 1 else ""
-            asserted = (Cell(claim.text), Cell(_sides(evidence, claim)), Cell(_metric(claim) + dataset))
-            lines.append(Line(claim.slug, (*asserted, *found, printed, table)))
+            missing = _missing(evidence, variant, claim, judgement)
+            cells = [
+                Cell(claim.text, {**identity, "text": claim.text}),
+                Cell(_sides(evidence, claim)),
+                Cell(_metric(claim) + dataset),
+                Cell(study.number, sources=(Source(study.number, f"#{study.slug}"),)),
+                Cell(_printed(claim), {"printed": claim.printed}),
+                _ours(judgement),
+                _linked(judgement, anchor if costs or variant else "", {"verdict": judgement.verdict}),
+                Cell(missing or "–", {"missing": missing or None}),
+            ]
+            for name in others:
+                found = evidence.judge(judged[name], claim) if name in judged else None
+                values: dict[str, Value] = {f"verdict_{name}": found.verdict if found else None}
+                anchor = f"#{judged[name].slug}-claims-{claim.slug}" if found else ""
+                cells.append(_linked(found, anchor, values) if found else Cell(values=values))
+            lines.append(Line(claim.slug, tuple(cells)))
+    counted = Counter(verdicts_)
+    counts = ", ".join(f"{counted[word]} {word}" for word in verdicts.RULES if counted[word])
     caption = (
-        "Every claim that the tables below make about their rows, judged on differences between our own runs, or to a "
-        "peer's printed value.",
-        "Costs are exact; accuracies need at least 3 seeds per row. Runs that were cut short are left out here.",
-        "Only protocol paper can confirm or refute the paper; under another, a verdict says how the claim stands "
-        "there, on other data and at another scale.",
+        f"{len(lines)} claims of the paper about differences between rows: {counts or 'none'}.",
+        f"Verdict: on measured costs, which are exact, or on full-length runs of protocol {DECIDING}, from "
+        f"{verdicts.MINIMUM_SEEDS} seeds per row on; a peer's row counts with its printed value.",
+        "Under another protocol a verdict says how the claim stands there, on other data and at another scale: it "
+        "neither confirms nor refutes the paper.",
+        "Interval: Welch's, over seeds; verdicts corrected by Holm's method within each table.",
     )
     return Table("claims", "Claims", caption, columns, tuple(lines))
+
+
+def _decided(judgement: Judgement) -> dict[str, Value]:
+    values: dict[str, Value] = {"p": judgement.p, "p_holm": judgement.adjusted, "verdict": judgement.verdict}
+    return {**values, "seeds_that_would_resolve_it": judgement.seeds}
+
+
+def _ours(judgement: Judgement) -> Cell:
+    difference, interval = judgement.difference, judgement.interval
+    values: dict[str, Value] = {"difference": difference}
+    values |= {"low": interval.low, "high": interval.high} if interval else {"low": None, "high": None}
+    values["p_holm"] = judgement.adjusted
+    if difference is None:
+        return Cell(values=values)
+    return Cell(number(difference, 2, signed=True) + (f" {_interval(judgement).text}" if interval else ""), values)
+
+
+def _missing(evidence: Evidence, variant: Variant | None, claim: Claim, judgement: Judgement) -> str:
+    """What would decide a claim: measurements of costs, a recipe, runs up to three per row, or more seeds."""
+    study = evidence.study
+    if judgement.verdict in ("supported", "contradicted"):
+        return ""
+    if claim.metric in UNITS:
+        return f"its costs: python -m studies.run {study.slug} --only cost"
+    if variant is None or variant.recipe is None:
+        return f"a recipe of protocol {DECIDING} for {study.panel(claim.dataset).title}"
+    if judgement.verdict == "not resolved":
+        return f"{needed_seeds(judgement)} seeds per row"
+    trained = {row.slug for row in study.trained}
+    rows = [slug for slug in dict.fromkeys((claim.better, claim.worse)) if slug in trained]
+    have = {slug: len(variant.values(slug, claim.metric)) for slug in rows}
+    wanted = verdicts.MINIMUM_SEEDS
+    return "runs: " + ", ".join(f"{slug} {count} of {wanted}" for slug, count in have.items() if count < wanted)
 
 
 def _metric(claim: Claim) -> str:
@@ -135,6 +202,6 @@ def _interval(judgement: Judgement) -> Cell:
     return Cell(text, {"low": interval.low, "high": interval.high})
 
 
-def _linked(judgement: Judgement, anchor: str) -> Cell:
+def _linked(judgement: Judgement, anchor: str, values: Mapping[str, Value]) -> Cell:
     word = judgement.verdict
-    return Cell(word, verdict=word, sources=(Source(word, anchor),))
+    return Cell(word, values, verdict=word, sources=(Source(word, anchor),) if anchor else ())

@@ -7,7 +7,20 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from reports import claims, curves, discrepancies, formats, ham, overview, page, predictions, recipes, scaling, tables
+from reports import (
+    claims,
+    curves,
+    discrepancies,
+    formats,
+    ham,
+    overview,
+    page,
+    predictions,
+    recipes,
+    runs,
+    scaling,
+    tables,
+)
 from reports.curves import Drawing
 from reports.evidence import Evidence, Variant, gather
 from reports.latex import latex
@@ -20,10 +33,12 @@ from studies.study import Study
 from studies.subtasks import Subtask
 
 
-def compose(chosen: Sequence[Study], store: Store, out: Path) -> tuple[list[StudyPart], dict[str, str | bytes]]:
+def compose(
+    chosen: Sequence[Study], store: Store, out: Path, logs: bool = False
+) -> tuple[list[StudyPart], dict[str, str | bytes]]:
     """Every file of the report by name, as it will lie in `out`; writes nothing. `ValueError`: a damaged record.
 
-    The recipes, appendix Table 1, are always among them.
+    The recipes, appendix Table 1, are always among them. With `logs` the pages of runs show their attempts.
     """
     parts = [_study_part(gather(study, store), store) for study in chosen]
     files: dict[str, str | bytes] = {}
@@ -33,12 +48,16 @@ def compose(chosen: Sequence[Study], store: Store, out: Path) -> tuple[list[Stud
     everything = [part.evidence for part in parts]
     files.update(_prediction_files(parts))
     differing = discrepancies.discrepancies_table(everything)
-    files.update(_discrepancy_files(differing) if parts else {})
     summary = page.Summary(overview.overview_table(everything), claims.summary_table(everything), differing)
+    for table in (summary.claims, differing) if parts else ():
+        files.update(_table_files(table))
     provenance = provenance_table([records[key] for key in sorted(records)])
-    results = Path(os.path.relpath(store.folder, out.resolve())).as_posix()
     files.update(_recipe_files(details := recipes.tables()))
-    return parts, {**files, "index.html": page.render(summary, parts, details, provenance, results)}
+    files["index.html"] = page.render(summary, parts, details, provenance)
+    files["page.css"] = page.text("page.css")
+    results = Path(os.path.relpath(store.folder, out.resolve() / runs.FOLDER)).as_posix()
+    files.update(runs.pages(everything, store, page.template("run.html.j2"), results, logs))
+    return parts, files
 
 
 def _study_part(evidence: Evidence, store: Store) -> StudyPart:
@@ -67,12 +86,12 @@ def _predicted(variant: Variant, store: Store) -> tuple[tuple[Table, ...], Drawi
     """The predictions about a sub-task of the generated data with their outcomes, and accuracy by distance."""
     if not isinstance(variant.panel, Subtask):
         return (), None
-    runs = predictions.by_distance(variant, store.records)
-    tables = (
-        predictions.prediction_table(variant, variant.panel, runs),
-        predictions.learning_table(variant, variant.panel, runs, store.folder),
+    found = predictions.by_distance(variant, store.records)
+    shown = (
+        predictions.prediction_table(variant, variant.panel, found),
+        predictions.learning_table(variant, variant.panel, found, store.folder),
     )
-    return tables, predictions.distance_figure(variant, variant.panel, runs)
+    return shown, predictions.distance_figure(variant, variant.panel, found)
 
 
 def _prediction_files(parts: Sequence[StudyPart]) -> Mapping[str, str]:
@@ -118,7 +137,7 @@ def _recipe_files(details: Sequence[Table]) -> Mapping[str, str]:
     }
 
 
-def _discrepancy_files(table: Table) -> Mapping[str, str]:
+def _table_files(table: Table) -> Mapping[str, str]:
     return {
         f"{table.slug}.md": formats.markdown(table.title, [table]),
         f"{table.slug}.tex": latex(f"{table.slug}.tex", [table] if table.lines else []),

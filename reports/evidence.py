@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from reports import verdicts
 from reports.verdicts import Judgement
 from segnext.config import Platform, digest
 from studies.protocols import Protocol, Recipe
-from studies.provenance import code_fingerprint
+from studies.provenance import made_by_todays_code
 from studies.store import Record, Store, View, square_cost, square_speed
 from studies.study import MEASURED_AS, Claim, Panel, Reported, Row, Study
 
@@ -173,14 +175,17 @@ class Variant:
             and (self.comparable or (claim.kind != "at least" and {claim.better, claim.worse} <= trained))
         ]
 
-    def judge(self, claim: Claim) -> Judgement:
-        """The verdict on one of these claims."""
+    def judge(self, claim: Claim, level: float = verdicts.LEVEL) -> Judgement:
+        """The verdict on one of these claims alone; `Evidence.judge` corrects it for all that the table makes."""
         rows = {row.slug: row for row in self.study.rows}
         better = self._side(rows[claim.better], claim.metric)
         if claim.kind == "at least":
-            return verdicts.ordering(better, rows[claim.worse].printed[self.panel.dataset, claim.metric])
+            return verdicts.ordering(better, rows[claim.worse].printed[self.panel.dataset, claim.metric], level)
         worse = self._side(rows[claim.worse], claim.metric)
-        return (verdicts.ordering if claim.kind == "greater" else verdicts.equivalence)(better, worse)
+        if claim.threshold is not None:
+            first, second = (self.values(slug, claim.metric) for slug in (claim.better, claim.worse))
+            return verdicts.learnt(first, second, claim.threshold, level)
+        return (verdicts.ordering if claim.kind == "greater" else verdicts.equivalence)(better, worse, level)
 
     def _side(self, row: Row | Reported, metric: str) -> verdicts.Side:
         quoted = isinstance(row, Reported)
@@ -196,6 +201,24 @@ class Evidence:
     variants: tuple[Variant, ...]
     growth: Mapping[tuple[str, int], Expense]  # costs by row and side of the square image, where measured
     timings: tuple[Timings, ...]
+
+    def judge(self, variant: Variant, claim: Claim) -> Judgement:
+        """The verdict on a claim under a variant, corrected for every claim that the table makes under its protocol."""
+        return self._judged[variant.slug, claim.slug]
+
+    @cached_property
+    def _judged(self) -> dict[tuple[str, str], Judgement]:
+        families: dict[tuple[str, int | None], list[tuple[Variant, Claim]]] = {}
+        for variant in self.variants:
+            # The panels of a table have recipes of their own: at full length they belong together.
+            family = families.setdefault((variant.protocol.name, None if variant.full else variant.iterations), [])
+            family += [(variant, claim) for claim in variant.claims]
+        found: dict[tuple[str, str], Judgement] = {}
+        for family in families.values():
+            judged = verdicts.holm([functools.partial(variant.judge, claim) for variant, claim in family])
+            names = [(variant.slug, claim.slug) for variant, claim in family]
+            found |= dict(zip(names, judged, strict=True))
+        return found
 
     @property
     def cost_claims(self) -> list[Claim]:
@@ -225,7 +248,9 @@ class Evidence:
 
     def records(self, store: Store) -> list[Record]:
         """Every record behind this study, by id."""
-        found = {line["run_id"] for variant in self.variants for line in variant.finished}
+        finished = [line for variant in self.variants for line in variant.finished]
+        found = {line["run_id"] for line in finished}
+        found |= {key for line in finished if (key := line["upstream_run_id"]) in store.records}
         found |= {expense.record for expense in (*self.expenses.values(), *self.growth.values())}
         found |= {record["id"] for timings in self.timings for record in timings.records.values()}
         for variant in self.variants:
@@ -344,4 +369,4 @@ def marks(record: Record) -> tuple[str, ...]:
     """What a reader must be warned of beside a number, in words that are shown next to its link."""
     if record["kind"] == "server":
         return ("test server",)
-    return () if record["provenance"].get("code") == code_fingerprint(record["kind"]) else ("stale code",)
+    return () if made_by_todays_code(record) else ("stale code",)

@@ -36,7 +36,9 @@ def overview_table(everything: Sequence[Evidence]) -> Table:
             planned = sum(variant.planned for variant in variants)
             finished = sum(len(variant.finished) for variant in variants)
             cells.append(Cell(f"{finished} of {planned}" if planned else "–"))
-            cells.append(_counted(variant.judge(claim).verdict for variant in variants for claim in variant.claims))
+            cells.append(
+                _counted(evidence.judge(variant, claim).verdict for variant in variants for claim in variant.claims)
+            )
         lines.append(Line(study.slug, tuple(cells)))
     caption = (
         "Printed costs that the measured ones agree with; how the claims about costs, and those about accuracies under "

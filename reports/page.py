@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from reports.curves import Drawing
 from reports.evidence import Evidence, Variant
 from reports.style import GLYPHS, INK
-from reports.table import Line, Table
+from reports.table import Table
 from reports.verdicts import RULES
 from studies import recipes as training
 
@@ -76,30 +76,26 @@ class Summary:
     claims: Table
     discrepancies: Table
 
-    @property
-    def judged(self) -> Table:
-        """The claims that anything was measured for."""
-        return replace(self.claims, lines=tuple(line for line in self.claims.lines if not _waiting(line)))
 
-    @property
-    def waiting(self) -> Table:
-        """The claims that nothing was measured for."""
-        lines = tuple(line for line in self.claims.lines if _waiting(line))
-        title = "Claims that wait for runs"
-        return replace(self.claims, slug=f"{self.claims.slug}-pending", title=title, caption=(), lines=lines)
+def render(summary: Summary, studies: Sequence[StudyPart], recipes: Sequence[Table], provenance: Table) -> str:
+    """The page. The recipes, appendix Table 1, stand where the paper has them: after the tables of its main part."""
+    return template("page.html.j2").render(
+        summary=summary,
+        studies=studies,
+        main=[part for part in studies if part.evidence.study.slug.startswith("table")],
+        others=[part for part in studies if not part.evidence.study.slug.startswith("table")],
+        recipes=recipes,
+        training=training,
+        provenance=provenance,
+        rules=RULES,
+        glyphs=GLYPHS,
+        style=Markup(text("page.css")),
+        script=Markup(text("page.js")),
+    )
 
 
-def _waiting(line: Line) -> bool:
-    return all(cell.verdict in ("", "pending") for cell in line.cells)
-
-
-def render(
-    summary: Summary, studies: Sequence[StudyPart], recipes: Sequence[Table], provenance: Table, results: str
-) -> str:
-    """The page; `results` is the way from its folder to that of the results, with forward slashes.
-
-    The recipes, appendix Table 1, stand where the paper has them: after the tables of its main part.
-    """
+def template(name: str) -> Template:
+    """One of the report's templates."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -108,20 +104,12 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters["svg"] = inline
-    template = environment.get_template("page.html.j2")
-    return template.render(
-        summary=summary,
-        studies=studies,
-        main=[part for part in studies if part.evidence.study.slug.startswith("table")],
-        others=[part for part in studies if not part.evidence.study.slug.startswith("table")],
-        recipes=recipes,
-        training=training,
-        provenance=provenance,
-        results=results,
-        rules=RULES,
-        glyphs=GLYPHS,
-        style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
-    )
+    return environment.get_template(name)
+
+
+def text(name: str) -> str:
+    """A file that lies beside the templates."""
+    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def inline(drawing: Drawing) -> Markup:

@@ -248,9 +248,15 @@ def verdict_cell(judgement: Judgement, values: dict[str, Value]) -> Cell:
     """A verdict, with the number of seeds that would settle an open one."""
     text = judgement.verdict or "–"
     if judgement.verdict == "not resolved":
-        needed = f"more than {verdicts.MOST_SEEDS}" if judgement.seeds is None else f"about {judgement.seeds}"
-        text += f" ({needed} seeds)"
+        text += f" ({needed_seeds(judgement)} seeds)"
     return Cell(text, values, verdict=judgement.verdict)
+
+
+def needed_seeds(judgement: Judgement) -> str:
+    """How many seeds per row would settle a claim that is not resolved: `about 12`."""
+    if judgement.seeds is not None:
+        return f"about {judgement.seeds}"
+    return f"more than {verdicts.MOST_SEEDS if judgement.interval else verdicts.MOST_COUNTED}"
 
 
 def _pending(column: str) -> Cell:

@@ -1,22 +1,27 @@
 """Verdicts, decided by code with written rules (DESIGN.md, "Reports"). Pure statistics: numbers in, words out.
 
 Levels are judged on the t-interval of (ours - printed) against +-epsilon; claims on Welch's interval of the difference
-between two rows, because seeds are not paired across architectures. No claim is ever made from fewer than three seeds.
+between two rows, because seeds are not paired across architectures; outcomes that are learnt or not by Fisher's exact
+test. The claims of a table on accuracies are a family, corrected by Holm's method. No claim is ever made from fewer
+than three seeds.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from scipy.special import nctdtr, stdtrit
+from scipy.special import nctdtr, stdtr, stdtrit
 
 MINIMUM_SEEDS = 3  # below it a difference is shown and no claim is made
 LEVEL = 0.95  # of every interval that is shown
 POWER = 0.80  # at which "seeds that would resolve it" is counted
 MOST_SEEDS = 1000  # beyond it the answer is "more than"
+MOST_COUNTED = 30  # the same where outcomes are counted: every outcome of so many seeds is enumerated
 EPSILON = {"miou_ss": 1.0, "miou_ms": 1.0, "top1": 0.5}  # DESIGN: stated defaults, never fitted to results
 MARGIN = 0.5  # of an equivalence claim, in the metric's own points
 LINEAR = 0.05  # how far from 1 the exponent of a cost that grows with the number of pixels may lie
@@ -32,19 +37,19 @@ RULES = {
     "below": "that interval lies wholly below −ε",
     "inconclusive": "that interval crosses +ε or −ε",
     "supported": (
-        "the 95 % Welch interval of the difference (to a printed value: Student's) lies wholly above 0; for "
-        f"a claim of no difference, the 90 % interval lies wholly inside ±{MARGIN} (two one-sided tests at 5 %); for "
-        "costs, the order is as claimed; for how they grow, the exponent between the two largest images lies within "
-        f"±{LINEAR} of 1 for the first row and above {QUADRATIC} for the second: most of that cost then grows with the "
-        "square"
+        "the difference is as claimed, by Welch's test (to a printed value: Student's) at 5 %; for a claim of no "
+        f"difference, two one-sided tests of ±{MARGIN} at 5 % each; where runs learn a task or do not, Fisher's exact "
+        "test. The 5 % hold for all claims of a table under a protocol together (Holm). For costs, the order is as "
+        f"claimed; for how they grow, the exponent between the two largest images lies within ±{LINEAR} of 1 for the "
+        f"first row and above {QUADRATIC} for the second: most of that cost then grows with the square"
     ),
     "contradicted": (
-        f"the 95 % interval lies wholly below 0; for a claim of no difference, wholly outside ±{MARGIN}; "
-        "for costs, the order is not as claimed, or one of the two exponents"
+        "the difference has the other sign, by the same tests; for a claim of no difference, it lies beyond "
+        f"±{MARGIN}; for costs, the order is not as claimed, or one of the two exponents"
     ),
     "not resolved": (
-        "neither; in brackets the seeds per row that would resolve it at 80 % power, were the true difference and the "
-        "pooled spread those observed"
+        "neither; in brackets the seeds per row that would resolve it at 80 % power and the level that Holm's method "
+        "left it, were the true difference and the pooled spread those observed"
     ),
     "few seeds": "one or two seeds in a row: the difference shows, nothing is claimed",
     "imported": (
@@ -84,12 +89,41 @@ class Interval:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict with what it was decided on. `seeds` per row would resolve it; None where no number can be given."""
+    """A verdict with what it was decided on. `seeds` per row would resolve it; None where no number can be given.
+
+    `p` is the test's own, `adjusted` the one that Holm's method makes of it within the family.
+    """
 
     verdict: str
     difference: float | None = None
     interval: Interval | None = None
     seeds: int | None = None
+    p: float | None = None
+    adjusted: float | None = None
+
+
+@dataclass(frozen=True)
+class _Statistic:
+    """A difference of means, its standard error, and the error's degrees of freedom."""
+
+    difference: float
+    error: float
+    freedom: float
+
+    def interval(self, level: float) -> Interval:
+        half = _t(level, self.freedom) * self.error if self.error else 0.0
+        return Interval(self.difference - half, self.difference + half)
+
+    def beyond(self, bound: float) -> float:
+        """One-sided p of the true difference not lying above `bound`; without any spread it is certain, 0 or 1."""
+        if self.error == 0:
+            return float(self.difference <= bound)
+        return float(stdtr(self.freedom, (bound - self.difference) / self.error))
+
+    @property
+    def turned(self) -> _Statistic:
+        """The same of the opposite difference."""
+        return dataclasses.replace(self, difference=-self.difference)
 
 
 def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
@@ -101,22 +135,20 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
 
 def welch_interval(first: Sequence[float], second: Sequence[float], level: float = LEVEL) -> Interval:
     """Welch's interval of mean(first) - mean(second), both with n >= 2, variances not assumed equal."""
-    difference = statistics.fmean(first) - statistics.fmean(second)
-    a, b = (statistics.variance(values) / len(values) for values in (first, second))
-    if a + b == 0:
-        return Interval(difference, difference)
-    freedom = (a + b) ** 2 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1))
-    half = _t(level, freedom) * math.sqrt(a + b)
-    return Interval(difference - half, difference + half)
+    return _statistic(first, second).interval(level)
 
 
-def difference_interval(first: Side, second: Side, level: float = LEVEL) -> Interval:
-    """Welch's interval; Student's where one side is a printed constant."""
-    if isinstance(second, float | int):
-        return mean_interval([value - second for value in _sample(first)], level)
-    if isinstance(first, float | int):
-        return mean_interval([first - value for value in second], level)
-    return welch_interval(first, second, level)
+def _statistic(first: Side, second: Side) -> _Statistic:
+    """Welch's; Student's where one side is a printed constant."""
+    difference = _mean(first) - _mean(second)
+    parts = [
+        (statistics.variance(side) / len(side), len(side) - 1)
+        for side in (first, second)
+        if not isinstance(side, float | int)
+    ]
+    total = sum(variance for variance, _ in parts)
+    freedom = total**2 / sum(variance**2 / own for variance, own in parts) if total else 1.0
+    return _Statistic(difference, math.sqrt(total), freedom)
 
 
 def epsilon(metric: str, spread: float = 0.0) -> float:
@@ -146,14 +178,54 @@ def level_verdict(interval: Interval, tolerance: float) -> str:
     return "inconclusive"
 
 
-def ordering(better: Side, worse: Side) -> Judgement:
+def ordering(better: Side, worse: Side, level: float = LEVEL) -> Judgement:
     """The claim that `better` lies above `worse`."""
-    return _claim(better, worse, _ordering_verdict, _ordering_power)
+    return _claim(better, worse, _ordering_test, _ordering_power, level)
 
 
-def equivalence(first: Side, second: Side) -> Judgement:
+def equivalence(first: Side, second: Side, level: float = LEVEL) -> Judgement:
     """The claim that two rows do not differ: an equivalence test (two one-sided tests) with ±MARGIN."""
-    return _claim(first, second, _equivalence_verdict, _equivalence_power)
+    return _claim(first, second, _equivalence_test, _equivalence_power, level)
+
+
+def learnt(better: Sequence[float], worse: Sequence[float], threshold: float, level: float = LEVEL) -> Judgement:
+    """The claim that more runs of `better` than of `worse` reach a threshold: Fisher's exact test on the counts.
+
+    For bimodal outcomes, whose means say little. The difference is that of the shares of runs, in percent.
+    """
+    counts = [len(better), len(worse)]
+    if 0 in counts:
+        return Judgement("pending")
+    reached = [sum(value >= threshold for value in values) for values in (better, worse)]
+    difference = 100 * (reached[0] / counts[0] - reached[1] / counts[1])
+    if min(counts) < MINIMUM_SEEDS:
+        return Judgement("few seeds", difference)
+    p = _fisher(reached[0], counts[0], reached[1], counts[1])
+    word = ("supported" if difference > 0 else "contradicted") if p <= 1 - level and difference else "not resolved"
+    needed = _counted_seeds(reached[0] / counts[0], reached[1] / counts[1], max(counts), level)
+    return Judgement(word, difference, seeds=needed if word == "not resolved" else None, p=p)
+
+
+def holm(family: Sequence[Callable[[float], Judgement]]) -> list[Judgement]:
+    """The claims of a family, each a function of the level it is judged at, corrected by Holm's method.
+
+    From the smallest p on, the k-th of m is judged at 1 - (1 - LEVEL) / (m - k + 1), and once one is not resolved, none
+    after it is. Claims that nothing can be decided on yet do not count. The chance of any wrong decision stays below
+    1 - LEVEL; the intervals that are shown are each claim's own.
+    """
+    found = [judge(LEVEL) for judge in family]
+    order = sorted((judgement.p, place) for place, judgement in enumerate(found) if judgement.p is not None)
+    level, adjusted, closed = LEVEL, 0.0, False
+    for step, (p, place) in enumerate(order):
+        left = len(order) - step
+        adjusted = max(adjusted, min(1.0, left * p))
+        level = level if closed else 1 - (1 - LEVEL) / left
+        judgement = family[place](level)
+        closed = closed or judgement.verdict == "not resolved"
+        if closed and judgement.verdict != "not resolved":  # a tie in p, at the level of the first that failed
+            judgement = dataclasses.replace(judgement, verdict="not resolved")
+        found[place] = dataclasses.replace(judgement, adjusted=adjusted)
+    return found
 
 
 def costs(better: float | None, worse: float | None, kind: str) -> Judgement:
@@ -201,8 +273,9 @@ def agrees(measured: float, printed: float) -> bool:
 def _claim(
     first: Side,
     second: Side,
-    verdict: Callable[[Interval, Interval], str],
-    power: Callable[[float, float, float], float],
+    test: Callable[[_Statistic], tuple[float, float]],
+    power: Callable[[float, float, float, float], float],
+    level: float,
 ) -> Judgement:
     samples = [side for side in (first, second) if not isinstance(side, float | int)]
     counts = [len(sample) for sample in samples]
@@ -211,37 +284,41 @@ def _claim(
     difference = _mean(first) - _mean(second)
     if min(counts) < MINIMUM_SEEDS:
         return Judgement("few seeds", difference)
-    # Two one-sided tests at 1 - LEVEL each are one interval of level 2 LEVEL - 1 (90 %).
-    interval, narrower = (difference_interval(first, second, width) for width in (LEVEL, 2 * LEVEL - 1))
-    word = verdict(interval, narrower)
-    needed = _seeds(difference, samples, power) if word == "not resolved" else None
-    return Judgement(word, difference, interval, needed)
-
-
-def _sample(side: Side) -> Sequence[float]:
-    return [side] if isinstance(side, float | int) else side
+    found = _statistic(first, second)
+    support, contradiction = test(found)
+    # At most one of the two can be a wrong decision, so the smaller p is that of the claim.
+    p = min(support, contradiction)
+    word = "not resolved" if p > 1 - level else "supported" if support <= contradiction else "contradicted"
+    needed = _seeds(difference, samples, functools.partial(power, level)) if word == "not resolved" else None
+    return Judgement(word, difference, found.interval(LEVEL), needed, p)
 
 
 def _mean(side: Side) -> float:
-    return statistics.fmean(_sample(side))
+    return float(side) if isinstance(side, float | int) else statistics.fmean(side)
 
 
-def _ordering_verdict(interval: Interval, narrower: Interval) -> str:
-    return "supported" if interval.low > 0 else "contradicted" if interval.high < 0 else "not resolved"
+def _ordering_test(found: _Statistic) -> tuple[float, float]:
+    """p of the claim and of its opposite, each twice the one-sided."""
+    return min(1.0, 2 * found.beyond(0)), min(1.0, 2 * found.turned.beyond(0))
 
 
-def _equivalence_verdict(interval: Interval, narrower: Interval) -> str:
-    return "supported" if narrower.inside(MARGIN) else "contradicted" if interval.outside(MARGIN) else "not resolved"
+def _equivalence_test(found: _Statistic) -> tuple[float, float]:
+    """p of the difference lying within ±MARGIN (two one-sided tests), and of its lying beyond."""
+    if found.error == 0:  # at the margin counts as within
+        within = abs(found.difference) <= MARGIN
+        return float(not within), float(within)
+    support = max(1 - found.beyond(MARGIN), 1 - found.turned.beyond(MARGIN))
+    return support, min(1.0, 2 * min(found.beyond(MARGIN), found.turned.beyond(MARGIN)))
 
 
-def _ordering_power(difference: float, error: float, freedom: float) -> float:
-    return 1 - float(nctdtr(freedom, abs(difference) / error, _t(LEVEL, freedom)))
+def _ordering_power(level: float, difference: float, error: float, freedom: float) -> float:
+    return 1 - float(nctdtr(freedom, abs(difference) / error, _t(level, freedom)))
 
 
-def _equivalence_power(difference: float, error: float, freedom: float) -> float:
+def _equivalence_power(level: float, difference: float, error: float, freedom: float) -> float:
     if abs(difference) > MARGIN:  # then it is the contradiction that more seeds would show
-        return _ordering_power(abs(difference) - MARGIN, error, freedom)
-    critical = _t(2 * LEVEL - 1, freedom)
+        return _ordering_power(level, abs(difference) - MARGIN, error, freedom)
+    critical = _t(2 * level - 1, freedom)
     # The chance to miss on either side, added up (Boole's inequality): errs towards more seeds.
     missed = sum(float(nctdtr(freedom, (MARGIN + side) / error, critical)) for side in (difference, -difference))
     return 1 - missed
@@ -268,6 +345,37 @@ def _seeds(
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle + 1, high)
     return low
+
+
+@functools.cache
+def _fisher(first: int, of_first: int, second: int, of_second: int) -> float:
+    """Two-sided p of `first` of `of_first` against `second` of `of_second`: of tables at most as likely as this one."""
+    both = first + second
+    weights = [
+        math.comb(of_first, k) * math.comb(of_second, both - k)
+        for k in range(max(0, both - of_second), min(of_first, both) + 1)
+    ]
+    seen = math.comb(of_first, first) * math.comb(of_second, second)
+    return sum(weight for weight in weights if weight <= seen) / sum(weights)
+
+
+def _counted_seeds(better: float, worse: float, have: int, level: float) -> int | None:
+    """The fewest runs per row, more than there are, at which `_fisher` reaches POWER; None beyond MOST_COUNTED."""
+
+    def chance(share: float, of: int, count: int) -> float:
+        return math.comb(of, count) * share**count * (1 - share) ** (of - count)
+
+    for count in range(have + 1, MOST_COUNTED + 1) if better != worse else ():
+        outcomes = [(k, chance(better, count, k), chance(worse, count, k)) for k in range(count + 1)]
+        likely = (
+            (p * q, k, j)
+            for k, p, _ in outcomes
+            for j, _, q in outcomes
+            if p * q > 1e-9 and (k - j) * (better - worse) > 0
+        )
+        if sum(weight for weight, k, j in likely if _fisher(k, count, j, count) <= 1 - level) >= POWER:
+            return count
+    return None
 
 
 def _t(level: float, freedom: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -13,9 +12,11 @@ from torch import Tensor, nn
 from segnext.config import Data
 from segnext.data import Source
 from segnext.data.transforms import test_image, test_size
-from segnext.decoder import resize
+from segnext.folded import folded
 from segnext.ham import NMF
 from segnext.metrics import Boundary, Confusion, Score
+from segnext.model import SegNeXt
+from segnext.upsampling import Sizes, add_probabilities, likeliest
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
@@ -90,9 +91,13 @@ def predictions(
     rank, world = share
     mine = range(rank, len(source), world)
     done = 0
+    network = folded(model) if isinstance(model, SegNeXt) else model
     for numbers, images, labels in _groups(source, mine, data, max(ratios), batch):
-        likeliest = probabilities(model, images, data, ratios, flips, device).argmax(dim=1)
-        yield numbers, likeliest.to(torch.uint8).cpu(), labels
+        if multi_scale:
+            found = probabilities(network, images, data, ratios, flips, device).movedim(1, -1).max(-1).indices
+        else:
+            found = _likeliest(network, images, data, device)
+        yield numbers, found.to(torch.uint8).cpu(), labels
         done += len(numbers)
         if progress:
             progress(done, len(mine))
@@ -104,21 +109,32 @@ def probabilities(
 ) -> Tensor:
     """Class probabilities `(B, classes, H, W)` of `(B, H, W, 3)` uint8 images, averaged over ratios and flips.
 
-    Official code: scores resized to the image's own size, softmax, flipped back, mean over the passes.
+    Official code: scores resized to the image's own size, softmax, flipped back, mean over the passes. Ours: flips are
+    passed together, and turned back before the resizing, which is the same.
     """
-    size = images.shape[1:3]
+    size = (images.shape[1], images.shape[2])
+    total = torch.zeros(len(images), *size, data.classes, device=device)
+    for ratio in ratios:
+        pictures = torch.cat([test_image(image.numpy(), data, ratio, flip) for flip in flips for image in images])
+        found, sizes = _scores(model, pictures.to(device), data)
+        for flip, part in zip(flips, found.split(len(images)), strict=True):
+            add_probabilities(total, part.flip(3) if flip else part, [*sizes, size])
+    return total.div_(len(ratios) * len(flips)).permute(0, 3, 1, 2)
 
-    def passed(ratio: float, flip: bool) -> Tensor:
-        pictures = torch.cat([test_image(image.numpy(), data, ratio, flip) for image in images])
-        found = scores(model, pictures.to(device), data).float()  # under autocast, in full precision from here on
-        found = resize(found, size).softmax(dim=1)
-        return found.flip(3) if flip else found
 
-    first, *others = itertools.product(ratios, flips)
-    total = passed(*first)
-    for ratio, flip in others:
-        total += passed(ratio, flip)
-    return total.div_(len(others) + 1)
+@torch.inference_mode()
+def _likeliest(model: nn.Module, images: Tensor, data: Data, device: torch.device) -> Tensor:
+    """The likeliest class `(B, H, W)` in one pass: that with the highest score, before any softmax."""
+    pictures = torch.cat([test_image(image.numpy(), data) for image in images])
+    found, sizes = _scores(model, pictures.to(device), data)
+    return likeliest(found, [*sizes, (images.shape[1], images.shape[2])])
+
+
+def _scores(model: nn.Module, pictures: Tensor, data: Data) -> tuple[Tensor, Sizes]:
+    """Scores in full precision, as small as they are to be had, and the size that they belong to if it is another."""
+    if data.window is None and isinstance(model, SegNeXt):
+        return model.logits(pictures).float(), [(pictures.shape[2], pictures.shape[3])]
+    return scores(model, pictures, data).float(), []
 
 
 def scores(model: nn.Module, pictures: Tensor, data: Data) -> Tensor:

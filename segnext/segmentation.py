@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from segnext.data.stream import Batch, Share, stream
 from segnext.decoder import resize
 from segnext.metrics import IGNORE
 from segnext.model import SegNeXt
+from segnext.upsampling import cross_entropy
 
 
 class Segmentation:
@@ -48,8 +50,12 @@ def segmentation_loss(scores: Tensor, labels: Tensor) -> Tensor:
     Official code: summed over labelled pixels and divided by all pixels, ignored ones included (`datasets.md`,
     section 3); PyTorch's own mean divides by the labelled ones.
     """
-    scores = resize(scores.float(), labels.shape[1:])
-    return F.cross_entropy(scores, labels.long(), ignore_index=IGNORE, reduction="sum") / labels.numel()
+    if torch.compiler.is_compiling():  # the compiler fuses the plain formula itself
+        full = resize(scores.float(), labels.shape[1:])
+        summed = F.cross_entropy(full, labels.long(), ignore_index=IGNORE, reduction="sum")
+    else:
+        summed = cross_entropy(scores.float(), labels)
+    return summed / labels.numel()
 
 
 def learning_rate(train: Train, iteration: int) -> float:

@@ -279,15 +279,13 @@ def _starts(cell: Cell, options: argparse.Namespace) -> bool:
         case "queued" | "unknown":
             return False
         case "failed":
-            mended = cell.stands.cause == "code" and Workspace(cell.id).attempts()[-1].get("code") != code_fingerprint(
-                "run"
-            )
+            mended = cell.stands.cause == "code" and _other_code(cell)
             return mended or options.rerun == "failed" or cell.stands.cause in options.retry
         case _:
             return True
 
 
-def _mended(cell: Cell) -> bool:
+def _other_code(cell: Cell) -> bool:
     """Whether the code is another than the one that failed."""
     attempts = Workspace(cell.id).attempts()
     return bool(attempts) and attempts[-1].get("code") != code_fingerprint("run")

@@ -13,7 +13,7 @@ from typing import Any
 
 from segnext.config import Evaluation, Run
 from studies.causes import CAUSES
-from studies.provenance import code_fingerprint
+from studies.provenance import made_by_todays_code
 from studies.scheduler import Job, Queue, Submission
 from studies.store import Store, runs_folder
 from studies.workspace import Workspace, born
@@ -52,8 +52,7 @@ def _standing(
     record = store.run(wanted) if isinstance(wanted, Run) else store.evaluation(wanted)
     workspace = Workspace(wanted.id)
     if record is not None and not _again(workspace, store):
-        stale = record["provenance"].get("code") != code_fingerprint(record["kind"])
-        return Standing("done", "made by other code than today's" if stale else "")
+        return Standing("done", "" if made_by_todays_code(record) else "made by other code than today's")
     if not workspace.folder.exists():
         return _new(wanted)
     if (owner := workspace.owner()) is not None:

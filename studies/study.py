@@ -166,7 +166,8 @@ class Claim:
 
     `greater`: `better` lies above `worse` on `metric`; `equivalent`: no difference is expected; `at least`: `better`
     reaches what is printed for `worse`; `slope`: over the study's squares the cost of `better` grows with the number of
-    pixels, that of `worse` with its square. `printed` is the printed difference (better - worse), where there is one;
+    pixels, that of `worse` with its square; `learnt`: more runs of `better` than of `worse` reach `threshold`, for a
+    task that a run learns or does not. `printed` is the printed difference (better - worse), where there is one;
     `text` what the paper says, in words. A quoted row counts with its printed value.
     """
 
@@ -176,8 +177,9 @@ class Claim:
     metric: str
     printed: float | None
     text: str
-    kind: Literal["greater", "equivalent", "at least", "slope"] = "greater"
+    kind: Literal["greater", "equivalent", "at least", "slope", "learnt"] = "greater"
     dataset: str = ""
+    threshold: float | None = None  # of `learnt`, in the metric's own points
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,7 @@ class Study:
             assert {claim.better, claim.worse} <= set(slugs), f"{self.slug}: claim {claim.slug} names an unknown row"
             assert claim.metric in self.panel(claim.dataset).columns, f"{self.slug}: claim {claim.slug}"
             assert claim.kind != "slope" or (claim.metric in COSTS and self.squares), f"{self.slug}: claim {claim.slug}"
+            assert (claim.kind == "learnt") == (claim.threshold is not None), f"{self.slug}: claim {claim.slug}"
         assert list(self.squares) == sorted(set(self.squares)), f"{self.slug}: squares do not ascend"
 
     @property

@@ -103,7 +103,7 @@ def add_evaluation(
 
 def render(out: Path, *studies: str) -> dict[str, bytes]:
     assert build.main([*studies, "--out", str(out)]) == 0
-    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
 def lines_of(files: dict[str, bytes], name: str) -> list[dict[str, str]]:

@@ -184,7 +184,7 @@ def test_every_number_of_the_spread_links_to_its_record(swept):
     page = files["index.html"].decode()
     block = page.split('<table id="table7-quick-ham"')[1].split("</table>")[0]
     links = set(re.findall(r'href="([^"]+)"', block))
-    found = {link for link in links if "/records/" in link}
+    found = {link for link in links if link.startswith("runs/")}
     assert all((out / link).exists() for link in found)
     assert len(found) == 5  # row c: its run and two tests; row b: two tests
     assert {link for link in links if link.startswith("#table7-quick-")} >= {"#table7-quick-b", "#table7-quick-c"}
@@ -221,5 +221,5 @@ def test_a_test_servers_score_links_to_what_the_server_said(tmp_path):
     said = {"id": f"server-{digest(config)}", "kind": "server", "config": config, "value": 82.1, "provenance": {}}
     store.add(said)
     text = render(tmp_path / "out", "table10")["index.html"].decode()
-    assert f'/records/{said["id"]}.json" title="seed 0"' in text
+    assert f'"runs/{said["id"]}.html" title="seed 0"' in text
     assert '<em class="mark">test server</em>' in text

@@ -246,3 +246,88 @@ def test_a_quoted_row_counts_with_its_printed_value(values, verdict):
 def test_a_printed_equal_is_an_equivalence():
     assert verdicts.equivalence([83.9, 83.95, 83.85], 83.9).verdict == "supported"
     assert verdicts.equivalence([85.9, 85.95, 85.85], 83.9).verdict == "contradicted"
+
+
+SHIFTS = st.lists(st.floats(-3, 3).map(lambda value: round(value, 2)), min_size=1, max_size=6)
+
+
+def family(shifts, judge=verdicts.ordering):
+    """Claims about rows that differ by these shifts, each with a spread of its own, as functions of the level."""
+    base = [40.0, 40.3, 40.6, 40.1]
+    rows = [[value + shift + 0.05 * k * (-1) ** k for k, value in enumerate(base)] for shift in shifts]
+    return [lambda level, row=row: judge(row, base, level) for row in rows]
+
+
+@given(SHIFTS)
+@settings(max_examples=50)
+def test_holm_is_the_textbooks(shifts):
+    judged = verdicts.holm(family(shifts))
+    ordered = sorted(judged, key=lambda judgement: judgement.p)
+    before = 0.0
+    for step, judgement in enumerate(ordered):
+        before = max(before, min(1.0, (len(ordered) - step) * judgement.p))
+        assert judgement.adjusted == pytest.approx(before)
+        decided = judgement.verdict != "not resolved"
+        assert decided is (before <= 0.05) or before == pytest.approx(0.05)
+
+
+@given(SHIFTS)
+@settings(max_examples=50)
+def test_a_larger_family_never_decides_more(shifts):
+    alone = [judge(verdicts.LEVEL) for judge in family(shifts)]
+    for single, together in zip(alone, verdicts.holm(family(shifts)), strict=True):
+        assert together.verdict in (single.verdict, "not resolved")
+        assert together.interval == single.interval
+        if single.verdict == together.verdict == "not resolved" and single.seeds and together.seeds:
+            assert together.seeds >= single.seeds
+
+
+def test_undecidable_claims_do_not_count_in_a_family():
+    sure, open_ = family([2.0])[0], [lambda level: verdicts.ordering([1.0], [0.0], level)] * 9
+    first, *others = verdicts.holm([sure, *open_])
+    assert first.adjusted == first.p
+    assert {judgement.verdict for judgement in others} == {"few seeds"}
+    assert {judgement.adjusted for judgement in others} == {None}
+
+
+def test_a_family_is_rarely_wrong_anywhere():
+    draw, trials, wrong = random.Random(3), 600, 0
+    for _ in range(trials):
+        rows = [[draw.gauss(41.1, 0.4) for _ in range(4)] for _ in range(6)]
+        judged = verdicts.holm([lambda level, row=row: verdicts.ordering(row, 41.1, level) for row in rows])
+        wrong += any(judgement.verdict != "not resolved" for judgement in judged)
+    assert wrong / trials <= 0.05 + 0.025
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "verdict"),
+    [
+        ([], [1.0] * 3, "pending"),
+        ([1.0] * 2, [0.5] * 5, "few seeds"),
+        ([1.0] * 5, [0.5] * 5, "supported"),
+        ([0.5] * 5, [1.0] * 5, "contradicted"),
+        ([1.0] * 3, [0.5] * 3, "not resolved"),  # 3 of 3 against 0 of 3: p = 0.1
+        ([1.0] * 5, [1.0] * 5, "not resolved"),
+    ],
+)
+def test_learnt_or_not_is_judged_on_counts(better, worse, verdict):
+    assert verdicts.learnt(better, worse, 0.9).verdict == verdict
+
+
+@given(st.integers(3, 8), st.integers(3, 8), st.data())
+@settings(max_examples=40)
+def test_the_exact_test_is_fishers(of_first, of_second, data):
+    first, second = data.draw(st.integers(0, of_first)), data.draw(st.integers(0, of_second))
+    samples = [[1.0] * k + [0.0] * (of - k) for k, of in ((first, of_first), (second, of_second))]
+    reference = stats.fisher_exact([[first, of_first - first], [second, of_second - second]]).pvalue
+    assert verdicts.learnt(*samples, 0.5).p == pytest.approx(reference)
+
+
+def test_the_stated_number_of_runs_resolves_what_is_learnt_or_not():
+    needed = verdicts.learnt([1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0], 0.5).seeds
+    assert needed is not None
+    draw = random.Random(2)
+    rates = [[[float(draw.random() < share) for _ in range(needed)] for share in (0.75, 0.25)] for _ in range(500)]
+    resolved = sum(verdicts.learnt(*pair, 0.5).verdict == "supported" for pair in rates)
+    assert resolved / 500 >= 0.75
+    assert verdicts.learnt([1.0] * 3, [1.0] * 3, 0.5).seeds is None

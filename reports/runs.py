@@ -1,0 +1,236 @@
+"""One small page per record: configuration, curve, metrics by class, and where it came from.
+
+With `--logs` also a run's attempts. Nodes and logs stay under runs/ and are no facts of results/: a page that is to be
+committed is made without them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Template
+
+from reports.curves import read_curve
+from reports.evidence import Evidence, marks
+from reports.table import number
+from studies.store import Record, Store
+from studies.workspace import Workspace
+
+FOLDER = "runs"
+LOG_LINES = 40
+WIDTH, HEIGHT = 640, 200  # of a curve, in pixels
+
+KINDS = {
+    "run": "Run",
+    "cost": "Cost",
+    "speed": "Speed",
+    "evaluation": "Test of finished weights",
+    "server": "Score of a test server",
+}
+
+METRICS = {
+    "miou_ss": "mIoU (SS)",
+    "miou_ms": "mIoU (MS)",
+    "boundary_miou": "Boundary mIoU",
+    "pixel_accuracy": "Pixel accuracy",
+    "mean_accuracy": "Mean accuracy",
+    "top1": "Top-1",
+}
+BY_CLASS = {"iou": "IoU (SS)", "iou_ms": "IoU (MS)", "boundary_iou": "Boundary IoU", "accuracy": "Accuracy"}
+
+
+@dataclass(frozen=True)
+class Use:
+    """Where the report shows a record: words, and the anchor on its page."""
+
+    text: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The training loss as a line within WIDTH × HEIGHT, with the ends of both axes."""
+
+    path: str  # of an SVG polyline
+    iterations: str
+    highest: str
+    last: str
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt as its node left it."""
+
+    number: int
+    facts: str
+    log: str  # the end of what the last one printed
+
+
+def name(identifier: str) -> str:
+    """A record's page, seen from the report's folder."""
+    return f"{FOLDER}/{identifier}.html"
+
+
+def pages(everything: Sequence[Evidence], store: Store, template: Template, results: str, logs: bool) -> dict[str, str]:
+    """The page of every record behind the report, by file name; `results` is the way to its folder from the pages'."""
+    uses = _uses(everything)
+    found: dict[str, Record] = {}
+    for evidence in everything:
+        found.update((record["id"], record) for record in evidence.records(store))
+    return {name(key): _page(found[key], uses.get(key, ()), store, template, results, logs) for key in sorted(found)}
+
+
+def _page(record: Record, uses: Iterable[Use], store: Store, template: Template, results: str, logs: bool) -> str:
+    identifier = record["id"]
+    curve = store.folder / "curves" / f"{identifier}.csv"
+    origin = record["provenance"]
+    classes = record.get("classes") or []
+    columns = [key for key in BY_CLASS if record.get("metrics", {}).get(key)]
+    return template.render(
+        record=record,
+        kind=KINDS[record["kind"]],
+        marks=marks(record),
+        uses=uses,
+        facts=list(_facts(record)),
+        metrics=[(words, record["metrics"][key]) for key, words in METRICS.items() if _known(record, key)],
+        by_class=[BY_CLASS[key] for key in columns],
+        classes=[(label, [record["metrics"][key][place] for key in columns]) for place, label in enumerate(classes)],
+        curve=_curve(curve) if curve.exists() else None,
+        curve_file=f"{results}/curves/{identifier}.csv",
+        record_file=f"{results}/records/{identifier}.json",
+        before=before if (before := _before(record)) in store.records else "",
+        config=list(_flat(record["config"])),
+        origin=[(key, value) for key, value in _flat(origin) if key != "diff"],
+        diff=origin.get("diff", ""),
+        attempts=_attempts(identifier) if logs else (),
+        width=WIDTH,
+        height=HEIGHT,
+    )
+
+
+def _before(record: Record) -> str:
+    """The run whose weights a run starts from, or whose weights were tested."""
+    before = record["config"].get("init" if record["kind"] == "run" else "weights")
+    return before if isinstance(before, str) else ""
+
+
+def _known(record: Record, metric: str) -> bool:
+    return record.get("metrics", {}).get(metric) is not None
+
+
+def _facts(record: Record) -> Iterator[tuple[str, str]]:
+    """What the record measured besides its metrics, in words."""
+    match record["kind"]:
+        case "cost":
+            yield "Parameters", f"{record['params']:,}"
+            yield "Multiply-adds, the paper's convention", f"{number(record['gmacs'], 4)} G"
+            yield "Multiply-adds, fvcore's count", f"{number(record['gmacs_fvcore'], 4)} G"
+        case "speed":
+            if record["latency"] is not None:
+                yield (
+                    "Latency",
+                    f"{record['latency']:.4g} s, quartiles {record['lower_quartile']:.4g} s and "
+                    f"{record['upper_quartile']:.4g} s over {record['passes']} passes",
+                )
+            if record["memory"] is not None:
+                yield "Peak memory", f"{record['memory'] / 1e6:,.1f} MB"
+            if record["reason"]:
+                yield "Not measured", record["reason"]
+        case "server":
+            yield "Score", f"{record['value']:g}"
+        case "run":
+            trained, training = record["trained"], record["training"]
+            yield "Trained parameters", f"{trained['params']:,}"
+            yield "Its multiply-adds", f"{number(trained['gmacs'], 4)} G at {trained['height']}×{trained['width']}"
+            yield (
+                "Training",
+                (
+                    f"{training['iterations']:,} iterations in {training['seconds']:,.0f} s, "
+                    f"{training['images_per_second']:g} images/s, last loss {training['final_loss']:.4f}"
+                ),
+            )
+    if weights := record.get("weights"):
+        yield "Weights", f"{weights['name']}, SHA-256 {weights['sha256']}"
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """A configuration as lines: `model.stages`, `2, 3, 4`."""
+    if isinstance(value, Mapping):
+        for key in sorted(value):
+            yield from _flat(value[key], f"{path}.{key}" if path else key)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        yield path, ", ".join(str(item) for item in value) or "none"
+    else:
+        yield path, {None: "none", True: "yes", False: "no"}.get(value, str(value)) if _plain(value) else str(value)
+
+
+def _plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
+
+
+def _curve(path: Path) -> Curve | None:
+    points = read_curve(path)
+    if not points:
+        return None
+    longest, highest = points[-1][0], max(loss for _, loss in points)
+    places = (f"{x / longest * WIDTH:.1f},{HEIGHT - y / (highest or 1) * HEIGHT:.1f}" for x, y in points)
+    return Curve(" ".join(places), f"{longest:,.0f}", f"{highest:.2f}", f"{points[-1][1]:.3f}")
+
+
+def _attempts(identifier: str) -> list[Attempt]:
+    workspace = Workspace(identifier)
+    attempts = workspace.attempts()
+    log = workspace.log.read_text(errors="replace").splitlines()[-LOG_LINES:] if workspace.log.exists() else []
+    return [
+        Attempt(place, _told(attempt), "\n".join(log) if place == len(attempts) else "")
+        for place, attempt in enumerate(attempts, start=1)
+    ]
+
+
+def _told(attempt: Mapping[str, Any]) -> str:
+    started = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(attempt["started"]))
+    where = attempt.get("node") or attempt["host"]
+    job = f", job {attempt['job']}" if attempt.get("job") else ""
+    took = f" after {attempt['finished'] - attempt['started']:,.0f} s" if "finished" in attempt else ""
+    said = f": {attempt['message']}" if attempt.get("message") else ""
+    return f"{started} on {where}{job}: {attempt['cause']}{took}{said}"
+
+
+def _uses(everything: Sequence[Evidence]) -> dict[str, list[Use]]:
+    """Where the report shows each record."""
+    found: dict[str, dict[str, Use]] = {}
+
+    def used(record: str, text: str, anchor: str) -> None:
+        found.setdefault(record, {}).setdefault(anchor, Use(text, anchor))
+
+    for evidence in everything:
+        study = evidence.study
+        labels = {row.slug: row.label for row in study.rows}
+        several = len(study.panels) > 1
+        for (dataset, row), expense in evidence.expenses.items():
+            anchor = f"{study.slug}{f'-{dataset}' if several else ''}-costs-{row}"
+            used(expense.record, f"{study.number}, costs: {labels[row]}", anchor)
+        for (row, side), expense in evidence.growth.items():
+            used(expense.record, f"{study.number}, {side}×{side}: {labels[row]}", study.slug)
+        for timings in evidence.timings:
+            for (row, side), record in timings.records.items():
+                used(record["id"], f"{study.number}, {side}×{side}: {labels[row]}", study.slug)
+        for variant in evidence.variants:
+            shown = f"{study.number}, protocol {variant.name}"
+            for line in variant.finished:
+                text = f"{shown}: {labels[line['row']]}, seed {line['seed']}"
+                used(line["run_id"], text, f"{variant.slug}-{line['row']}")
+            for (run, _), score in variant.served.items():
+                rows = (line["row"] for line in variant.finished if line["run_id"] == run)
+                for row in rows:
+                    used(score, f"{shown}: {labels[row]}", f"{variant.slug}-{row}")
+            for tested in (*variant.imported, *variant.retested):
+                for seeds in tested.values.values():
+                    for seed in seeds:
+                        anchor = f"{variant.slug}-{tested.row}"
+                        used(seed.record, f"{shown}: {labels[tested.row]}, {tested.name}, Ham seed {seed.seed}", anchor)
+    return {record: list(uses.values()) for record, uses in found.items()}

@@ -1,0 +1,126 @@
+"""Class scores at full size, some rows at a time: 150 maps of 512x512 never exist at once.
+
+The last step of every method here is a bilinear upsampling of low-resolution scores, followed by something of each
+pixel's own: a softmax, a maximum, a loss. A block of rows is made, used while it is in the cache, and forgotten. The
+same as `F.interpolate(mode="bilinear", align_corners=False)` to rounding, also where one size leads to another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from segnext.data.source import IGNORE
+
+Sizes = Sequence[tuple[int, int]]
+"""(height, width) in pixels, of every resizing that the scores go through, the last one last."""
+
+BLOCK = {"cpu": 2 << 20, "cuda": 256 << 20}  # bytes: what a core's cache holds; what makes a kernel worth its launch
+
+
+class Rows(NamedTuple):
+    """A block of upsampled rows: `values` (B, rows, W, C) are `weights` (rows, n) times n rows of the scores."""
+
+    where: slice
+    sources: slice
+    weights: Tensor
+    values: Tensor
+
+
+def upsampled(scores: Tensor, sizes: Sizes) -> Iterator[Rows]:
+    """`(B, C, h, w)` scores at the last of the sizes, from the top to the bottom."""
+    yield from _rows(_widened(scores, sizes), sizes)
+
+
+def likeliest(scores: Tensor, sizes: Sizes) -> Tensor:
+    """The class with the highest score at every pixel: `(B, C, h, w) -> (B, H, W)` int64."""
+    found = torch.empty(len(scores), *sizes[-1], dtype=torch.int64, device=scores.device)
+    for rows in upsampled(scores, sizes):
+        found[:, rows.where] = rows.values.max(-1).indices  # twice as fast as argmax
+    return found
+
+
+def add_probabilities(total: Tensor, scores: Tensor, sizes: Sizes) -> None:
+    """Add the softmax of `(B, C, h, w)` scores, upsampled, to a total `(B, H, W, C)`."""
+    for rows in upsampled(scores, sizes):
+        total[:, rows.where] += rows.values.softmax(-1)
+
+
+def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy summed over the labelled pixels: float32 `(B, C, h, w)`, uint8 `(B, H, W)` -> `()`.
+
+    The gradient for the low-resolution scores is computed on the way, while the pixels are at hand.
+    """
+    summed: Tensor = _CrossEntropy.apply(scores, labels)
+    return summed
+
+
+class _CrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, labels: Tensor) -> Tensor:
+        sizes = [(labels.shape[1], labels.shape[2])]
+        wide = _widened(scores, sizes)
+        gradient = torch.zeros_like(wide)
+        losses = []
+        for rows in _rows(wide, sizes):
+            target = labels[:, rows.where].long()
+            labelled = (target != IGNORE).to(wide.dtype)
+            index = target.where(target != IGNORE, 0).unsqueeze(-1)
+            logarithms = F.log_softmax(rows.values, dim=-1)
+            losses.append((logarithms.gather(-1, index).squeeze(-1) * labelled).sum())
+            pixels = logarithms.exp_().scatter_add_(-1, index, torch.full_like(labelled, -1).unsqueeze(-1))
+            pixels.mul_(labelled.unsqueeze(-1))
+            # Upsampling transposed: what a row took from the rows of scores goes back to them.
+            gradient[:, rows.sources].flatten(2).add_(rows.weights.mT @ pixels.flatten(2))
+        columns = _matrix(tuple(width for _, width in sizes), scores.shape[3]).to(scores.device)
+        ctx.save_for_backward((columns.mT @ gradient).permute(0, 3, 1, 2))
+        return -torch.stack(losses).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (found,) = ctx.saved_tensors
+        return found * gradient, None
+
+
+def _widened(scores: Tensor, sizes: Sizes) -> Tensor:
+    """`(B, C, h, w) -> (B, h, W, C)`, contiguous."""
+    columns = _matrix(tuple(width for _, width in sizes), scores.shape[3]).to(scores.device, scores.dtype)
+    return columns @ scores.permute(0, 2, 3, 1)  # channels-last in memory: a view
+
+
+def _rows(wide: Tensor, sizes: Sizes) -> Iterator[Rows]:
+    matrix = _matrix(tuple(height for height, _ in sizes), wide.shape[1])
+    height, count = len(matrix), max(1, BLOCK.get(wide.device.type, BLOCK["cpu"]) // (4 * wide[:, 0].numel()))
+    for start in range(0, height, count):
+        where = slice(start, min(start + count, height))
+        used = matrix[where].any(dim=0).nonzero()
+        sources = slice(int(used[0]), int(used[-1]) + 1)
+        weights = matrix[where, sources].to(wide.device, wide.dtype)
+        values = (weights @ wide[:, sources].flatten(2)).unflatten(2, wide.shape[2:])
+        yield Rows(where, sources, weights, values)
+
+
+@lru_cache(maxsize=256)
+def _matrix(sizes: tuple[int, ...], source: int) -> Tensor:
+    """What every place along a side takes from the `source` places of the scores: `(size, source)`."""
+    product = torch.eye(source, dtype=torch.float64)
+    for size in sizes:
+        product = _step(size, len(product)) @ product
+    return product.float()
+
+
+def _step(size: int, source: int) -> Tensor:
+    """One bilinear resizing along a side: two neighbours each, at most; in float32 until here, as PyTorch's."""
+    scale = torch.tensor(source / size, dtype=torch.float32)
+    place = (scale * (torch.arange(size, dtype=torch.float32) + 0.5) - 0.5).clamp_(min=0)
+    low = place.long().clamp_(max=source - 1)
+    matrix = torch.zeros(size, source, dtype=torch.float64)
+    matrix.scatter_add_(1, low[:, None], (1 - (place - low))[:, None].double())
+    return matrix.scatter_add_(1, (low + 1).clamp_(max=source - 1)[:, None], (place - low)[:, None].double())

@@ -1,0 +1,250 @@
+"""Against the published design as it comes: mmsegmentation's wheel, NCHW, eager, float32; all else equal.
+
+`python tests/benchmarks/published.py [T S B] [--threads N] [--repeat N]` in .venv-oracle (`make bench` does it).
+Interleaved; the medians of ratios count. Peak memory of a training step is that of a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import multiprocessing
+import platform
+import statistics
+import sys
+import time
+import types
+import warnings
+from collections.abc import Callable
+from functools import partial
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
+
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from segnext.checkpoints import load_released  # noqa: E402
+from segnext.config import SIZES, Data, Model, Run, Train  # noqa: E402
+from segnext.data.transforms import test_image as picture_of  # noqa: E402
+from segnext.evaluate import predictions  # noqa: E402
+from segnext.model import SegNeXt  # noqa: E402
+from segnext.segmentation import Segmentation  # noqa: E402
+
+GOALS = {"train": (1.6, 1.6, 1.6), "single": (2.5, 2.0, 2.0), "multi": (3.0, 2.2, 2.2)}
+ADE20K = Data("ade20k", 150, (2048, 512), (512, 512))
+
+
+class Anything(types.ModuleType):
+    """Stands in for `mmcv.ops`, compiled operators that mmcv-lite lacks and SegNeXt does not use."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+
+class Published(nn.Module):
+    """The wheel's network: `(B, 3, H, W) -> (B, 150, H/8, W/8)`."""
+
+    def __init__(self, size: str) -> None:
+        super().__init__()
+        stand_in = Anything("mmcv.ops")
+        stand_in.__path__ = []
+        stand_in.__spec__ = ModuleSpec("mmcv.ops", None)
+        sys.modules["mmcv.ops"] = stand_in
+        from mmseg.models.backbones.mscan import MSCAN
+        from mmseg.models.decode_heads.ham_head import LightHamHead
+
+        own = SIZES[size]
+        self.backbone = MSCAN(
+            embed_dims=list(own.channels),
+            depths=list(own.depths),
+            mlp_ratios=list(own.expansion_ratios),
+            drop_path_rate=own.drop_path,
+            norm_cfg={"type": "BN"},
+        )
+        self.decode_head = LightHamHead(
+            in_channels=list(own.channels[1:]),
+            in_index=[1, 2, 3],
+            channels=own.decoder_channels,
+            ham_channels=own.decoder_channels,
+            ham_kwargs={"MD_R": own.nmf_rank},
+            num_classes=150,
+            dropout_ratio=0.1,
+            norm_cfg={"type": "GN", "num_groups": 32},
+            align_corners=False,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode_head(self.backbone(x))
+
+
+class One:
+    """A split of one image."""
+
+    classes = tuple(map(str, range(150)))
+    labelled = True
+
+    def __init__(self, height: int, width: int) -> None:
+        self.image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+    def __len__(self) -> int:
+        return 1
+
+    def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.image, np.zeros(self.image.shape[:2], np.uint8)
+
+
+def resized(scores: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(scores, size, mode="bilinear", align_corners=False)
+
+
+@torch.inference_mode()
+def published_test(network: nn.Module, source: One, multi_scale: bool) -> Tensor:
+    """mmsegmentation's whole inference, `aug_test` with `multi_scale`."""
+    network.eval()
+    passes = [(r, f) for r in ADE20K.test_scales for f in (False, True)] if multi_scale else [(1.0, False)]
+    total: Tensor | None = None
+    for ratio, flip in passes:
+        x = picture_of(source.image, ADE20K, ratio, flip)
+        scores = resized(resized(network(x), x.shape[2:]), source.image.shape[:2]).softmax(dim=1)
+        scores = scores.flip(3) if flip else scores
+        total = scores if total is None else total + scores
+    return (total / len(passes)).argmax(dim=1)
+
+
+def our_test(network: nn.Module, source: One, multi_scale: bool) -> Tensor:
+    ((_, found, _),) = predictions(network, source, ADE20K, multi_scale=multi_scale)
+    return found
+
+
+def published_step(network: nn.Module) -> Callable[[], None]:
+    optimiser = torch.optim.AdamW(network.train().parameters(), lr=6e-5, weight_decay=0.01)
+    x, labels = torch.randn(4, 3, 128, 128), torch.randint(150, (4, 128, 128))
+
+    def step() -> None:
+        optimiser.zero_grad()
+        F.cross_entropy(resized(network(x), labels.shape[1:]), labels, ignore_index=255).backward()
+        optimiser.step()
+
+    return step
+
+
+def our_step(network: nn.Module, size: str) -> Callable[[], None]:
+    task = Segmentation(Run("paper", 1, Model(size), ADE20K, Train(160_000), 0), One(8, 8))
+    optimiser = torch.optim.AdamW(task.groups(network.train()), fused=True)
+    x, labels = torch.randn(4, 3, 128, 128), torch.randint(150, (4, 128, 128), dtype=torch.uint8)
+
+    def step() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        task.loss(network, x.contiguous(memory_format=torch.channels_last), labels).backward()
+        optimiser.step()
+
+    return step
+
+
+def pair(size: str) -> tuple[nn.Module, nn.Module]:
+    """Both networks with the same weights."""
+    torch.manual_seed(0)
+    theirs, ours = Published(size), SegNeXt(Model(size), 150)
+    load_released(ours, theirs.state_dict())
+    return theirs, ours
+
+
+def interleaved(repeat: int, *functions: Callable[[], object]) -> list[list[float]]:
+    times: list[list[float]] = [[] for _ in functions]
+    for turn in range(repeat + 1):
+        for function, found in zip(functions, times, strict=True):
+            started = time.perf_counter()
+            function()
+            if turn:  # the first warms up
+                found.append(time.perf_counter() - started)
+    return times
+
+
+def peak(which: str, size: str, threads: int, answer: Any) -> None:
+    """Bytes that one training step adds to a process at its peak."""
+    torch.set_num_threads(threads)
+    theirs, ours = pair(size)
+    step = published_step(theirs) if which == "published" else our_step(ours, size)
+    step()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on
+    before = _status("VmRSS")
+    step()
+    answer.put(_status("VmHWM") - before)
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(key))
+
+
+def in_a_process(which: str, size: str, threads: int) -> int:
+    context = multiprocessing.get_context("spawn")
+    answer = context.SimpleQueue()
+    process = context.Process(target=peak, args=(which, size, threads, answer))
+    process.start()
+    found = answer.get()
+    process.join()
+    return found
+
+
+def main() -> None:
+    parse = argparse.ArgumentParser(description=__doc__)
+    parse.add_argument("sizes", nargs="*", default=["T", "S", "B"])
+    parse.add_argument("--threads", type=int, default=1)
+    parse.add_argument("--repeat", type=int, default=5)
+    options = parse.parse_args()
+    try:
+        Published("T")
+    except ImportError as error:
+        print(f"skipped: {error}; it runs in .venv-oracle (make oracle sets it up)")
+        return
+    warnings.simplefilter("ignore")  # the wheel's own
+    torch.set_num_threads(options.threads)
+    rows = []
+    for size in options.sizes:
+        theirs, ours = pair(size)
+        square, wide = One(512, 512), One(512, 683)
+        goal = {what: goals[min("TSB".index(size), 1)] for what, goals in GOALS.items()}
+        pairs = {
+            "train": (published_step(theirs), our_step(ours, size)),
+            "single": (partial(published_test, theirs, square, False), partial(our_test, ours, square, False)),
+            "multi": (partial(published_test, theirs, wide, True), partial(our_test, ours, wide, True)),
+        }
+        for what, functions in pairs.items():
+            repeat = max(2, options.repeat // 2) if what == "multi" else options.repeat
+            times = interleaved(repeat, *functions)
+            medians = [statistics.median(found) for found in times]
+            ratios = sorted(a / b for a, b in zip(*times, strict=True))
+            ratio = statistics.median(ratios)
+            rows.append([size, what, *medians, ratio, ratios[0], ratios[-1], goal[what]])
+            print(
+                f"{size} {what:7} published {medians[0]:7.3f} s   ours {medians[1]:7.3f} s   ratio {ratio:.2f} "
+                f"({ratios[0]:.2f} to {ratios[-1]:.2f}; goal {goal[what]})",
+                flush=True,
+            )
+        sizes = [in_a_process(which, size, options.threads) for which in ("published", "ours")]
+        rows.append([size, "memory", *sizes, sizes[1] / sizes[0], "", "", 0.8])
+        ratio = sizes[1] / sizes[0]
+        print(f"{size} memory  published {sizes[0] / 1e6:.0f} MB   ours {sizes[1] / 1e6:.0f} MB   ratio {ratio:.2f}")
+    folder = Path(__file__).parent / "results"
+    folder.mkdir(exist_ok=True)
+    machine = platform.processor() or platform.machine()
+    path = folder / f"published-{machine}-{options.threads}-threads-torch-{torch.__version__.split('+')[0]}.csv"
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["size", "what", "published", "ours", "ratio", "least", "most", "goal"])
+        writer.writerows(rows)
+    print(f"wrote {path.relative_to(REPOSITORY)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What is computed faster is the same: folded networks, upsampling in blocks, the loss that never holds all scores."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from segnext import Model, SegNeXt
+from segnext.folded import folded
+from segnext.upsampling import BLOCK, add_probabilities, cross_entropy, likeliest, upsampled
+
+
+def resized(scores: Tensor, *sizes: tuple[int, int]) -> Tensor:
+    """The plain way, one size after the other."""
+    for size in sizes:
+        scores = F.interpolate(scores, size, mode="bilinear", align_corners=False)
+    return scores
+
+
+def unlike_new(network: nn.Module) -> nn.Module:
+    """Away from initial values, which hide mistakes."""
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            if name.endswith("running_var"):
+                value.uniform_(0.5, 2)
+            elif name.endswith(("running_mean", "bias")):
+                value.normal_(0, 0.5)
+            elif "scale" in name:
+                value.uniform_(0.1, 0.5)
+    return network.eval()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Model("micro"),
+        Model("micro", mixer="lka"),
+        Model("micro", encoder_norm="ln"),
+        Model("micro", attention=False, channel_mixing=False),
+        Model("micro", branches=(21,)),
+        Model("micro", decoder="a"),
+        Model("micro", encoder="van"),
+    ],
+    ids=str,
+)
+@torch.inference_mode()
+def test_a_folded_network_gives_the_same_and_leaves_the_network_as_it_is(model: Model):
+    torch.manual_seed(0)
+    network = unlike_new(SegNeXt(model, 7))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    faster = folded(network)
+    for size in ((64, 64), (47, 81)):
+        x = torch.randn(2, 3, *size)
+        expected = network(x)
+        torch.testing.assert_close(faster(x), expected, rtol=0, atol=2e-5 * expected.abs().max().item())
+    if model.encoder_norm == "bn":
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in faster.encoder.modules())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+sides = st.integers(1, 40)
+pairs = st.tuples(sides, sides)
+
+
+@given(
+    low=st.tuples(sides, sides), middle=st.tuples(sides, sides), high=st.tuples(sides, sides), block=st.integers(1, 9)
+)
+@settings(max_examples=60)
+def test_upsampling_in_blocks_is_upsampling_also_by_way_of_another_size(
+    low: tuple[int, int], middle: tuple[int, int], high: tuple[int, int], block: int
+):
+    scores = torch.randn(2, 5, *low, generator=torch.Generator().manual_seed(1))
+    kept, BLOCK["cpu"] = BLOCK["cpu"], block * 4 * 2 * 5 * high[1]
+    try:
+        for sizes in ([high], [middle, high]):
+            expected = resized(scores, *sizes)
+            found = torch.cat([rows.values for rows in upsampled(scores, sizes)], dim=1).permute(0, 3, 1, 2)
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+            total = torch.zeros(2, *high, 5)
+            add_probabilities(total, scores, sizes)
+            torch.testing.assert_close(total.permute(0, 3, 1, 2), expected.softmax(1), rtol=1e-4, atol=1e-5)
+            chosen = expected.gather(1, likeliest(scores, sizes)[:, None])[:, 0]
+            torch.testing.assert_close(chosen, expected.amax(1), rtol=1e-5, atol=1e-5)
+    finally:
+        BLOCK["cpu"] = kept
+
+
+@given(low=pairs, high=pairs, ignored=st.floats(0, 1), factor=st.floats(0.1, 10))
+@settings(max_examples=60)
+def test_the_loss_and_its_gradient_are_those_of_the_plain_formula(
+    low: tuple[int, int], high: tuple[int, int], ignored: float, factor: float
+):
+    generator = torch.Generator().manual_seed(2)
+    scores = torch.randn(2, 6, *low, generator=generator).requires_grad_()
+    labels = torch.randint(6, (2, *high), generator=generator, dtype=torch.uint8)
+    labels[torch.rand(2, *high, generator=generator) < ignored] = 255
+    expected = F.cross_entropy(resized(scores, high), labels.long(), ignore_index=255, reduction="sum")
+    found = cross_entropy(scores, labels)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    (wanted,) = torch.autograd.grad(factor * expected, scores)
+    (gradient,) = torch.autograd.grad(factor * found, scores)
+    torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,121 @@
+"""The page in a real browser, from `file://`: nothing fails, tables sort, both themes, print, keyboard, names."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import CHROMIUM, Browser, chromium
+from PIL import Image
+from reporting import Page, fabricate, render
+
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: apt-get install chromium")
+TABLE = "table7-quick"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("browser")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGNEXT_RESULTS", str(folder / "results"))
+        fabricate(folder / "results", curves=True)
+        render(folder / "out", "table7")
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator[Browser]:
+    with chromium(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(browser: Browser, report: Path) -> Browser:
+    browser.media()
+    browser.open(report / "index.html")
+    return browser
+
+
+def names(page: Browser, column: int = 0) -> list[str]:
+    return page.run(f"[...document.querySelectorAll('#{TABLE} tbody tr')].map(r => r.cells[{column}].innerText.trim())")
+
+
+@pytest.mark.parametrize("width", [375, 800, 1280, 1920])
+def test_nothing_fails_and_the_page_itself_never_scrolls_sideways(browser, report, width):
+    for path in (report / "index.html", *(next((report / "runs").glob(kind)) for kind in ("cost-*", "[!c]*"))):
+        browser.open(path, width)
+        assert browser.problems == []
+        assert browser.run("document.documentElement.scrollWidth <= window.innerWidth"), path.name
+
+
+def test_every_link_of_every_page_resolves(report):
+    pages = {path: Page(path.read_text()) for path in report.rglob("*.html")}
+    assert len(pages) == 1 + 4 + 4 * 3
+    for path, page in pages.items():
+        for link in page.links:
+            file, _, anchor = link.partition("#")
+            target = (path.parent / file).resolve() if file else path.resolve()
+            assert target.exists(), link
+            assert not anchor or anchor in pages[target if target in pages else path].ids, f"{path.name}: {link}"
+
+
+def test_columns_sort_up_down_and_back(page):
+    heading = f"document.querySelectorAll('#{TABLE} thead tr:last-child th')[3]"
+    before, values = names(page), names(page, 3)
+    numbers = [float(value.split(" ")[0]) for value in values]
+    assert numbers != sorted(numbers)
+    for state, expected in (("ascending", sorted(numbers)), ("descending", sorted(numbers, reverse=True))):
+        page.run(f"{heading}.querySelector('button').click()")
+        assert page.run(f"{heading}.ariaSort") == state
+        assert [float(value.split(" ")[0]) for value in names(page, 3)] == expected
+    page.run(f"{heading}.querySelector('button').click()")
+    assert names(page) == before
+    assert page.run(f"{heading}.ariaSort") is None
+
+
+def test_unknown_values_stay_last_and_pending_ones_too(page):
+    heading = "document.querySelectorAll('#claims thead tr:last-child th')[5]"
+    for _ in range(2):
+        page.run(f"{heading}.querySelector('button').click()")
+        ours = page.run("[...document.querySelectorAll('#claims tbody tr')].map(r => r.cells[5].innerText.trim())")
+        known = [value != "–" for value in ours]
+        assert known == sorted(known, reverse=True)
+
+
+def test_a_keyboard_reaches_and_sorts(page):
+    page.run(f"document.querySelector('#{TABLE} thead button').focus()")
+    page.press("Enter", 13)
+    assert names(page) == sorted(names(page))
+    page.press("Tab", 9)
+    assert page.run("document.activeElement.tagName") == "BUTTON"
+    assert page.run(f"document.activeElement.closest('table').id == '{TABLE}'")
+
+
+def test_a_screen_reader_is_told_names(page):
+    page.call("Accessibility.enable")
+    nodes = page.call("Accessibility.getFullAXTree")["nodes"]
+    named = {"table", "image", "region", "button", "link", "progressbar", "navigation", "heading"}
+    found = [(n["role"]["value"], n.get("name", {}).get("value", "")) for n in nodes if not n["ignored"]]
+    assert named <= {role for role, _ in found}
+    assert [role for role, name in found if role in named and not name.strip()] == []
+    levels = page.run("[...document.querySelectorAll('h1,h2,h3,h4')].map(h => +h.tagName[1])")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+
+
+def test_light_dark_and_print(page):
+    colours = {}
+    for kind, scheme in (("", "light"), ("", "dark"), ("print", "dark")):
+        page.media(kind, scheme)
+        colours[kind or scheme] = page.run("getComputedStyle(document.body).backgroundColor")
+    assert colours["light"] == colours["print"] == "rgb(255, 255, 255)"
+    assert max(map(int, colours["dark"][4:-1].split(","))) < 64
+    assert page.run("getComputedStyle(document.querySelector('nav')).display") == "none"
+    page.media("", "dark")
+    pixels = Image.open(io.BytesIO(page.screenshot())).convert("L")
+    assert len(pixels.getcolors()) > 16  # something is drawn
+    assert sum(pixels.histogram()[:64]) > pixels.width * pixels.height / 2

@@ -1,0 +1,76 @@
+"""The page of a run: what it was, what came out, and where it came from."""
+
+import json
+
+import pytest
+from reporting import Page, add_run, fabricate, render
+
+from reports import build
+from segnext.config import canonical
+from studies.protocols import PROTOCOLS
+from studies.store import Store
+from studies.tables.table7 import STUDY
+from studies.workspace import Workspace
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch) -> Store:
+    monkeypatch.setenv("SEGNEXT_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("SEGNEXT_RUNS", str(tmp_path / "runs"))
+    return fabricate(tmp_path / "results", seeds=1, curves=True)
+
+
+def test_every_number_leads_to_a_page_that_leads_to_the_record(store, tmp_path):
+    files = render(tmp_path / "out", "table7")
+    identifier = next(key for key in store.records if "-" not in key)
+    text = files[f"runs/{identifier}.html"].decode()
+    page = Page(text)
+    record = next(link for link in page.links if link.endswith(".json"))
+    assert json.loads((tmp_path / "out" / "runs" / record).read_text())["id"] == identifier
+    curve = next(link for link in page.links if link.endswith(".csv"))
+    assert (tmp_path / "out" / "runs" / curve).exists()
+    for shown in ("quick", "Example CPU &lt;2 GHz&gt;", "0123456789abcdef", "road", "50.00", "f00d", "polyline"):
+        assert shown in text
+    assert '<td class="right">–</td>' in text  # a class that is nowhere in the split
+    back = [link.split("#")[1] for link in page.links if "#" in link]
+    assert back
+    assert set(back) <= set(Page(files["index.html"].decode()).ids)
+
+
+def test_a_difference_from_the_commit_is_shown_and_escaped(store, tmp_path):
+    identifier = next(key for key in store.records if "-" not in key)
+    record = store.records[identifier]
+    store.path(identifier).write_text(
+        json.dumps(record | {"provenance": {**record["provenance"], "diff": "+<b>x</b>"}})
+    )
+    assert "+&lt;b&gt;x&lt;/b&gt;" in render(tmp_path / "out", "table7")[f"runs/{identifier}.html"].decode()
+
+
+def test_attempts_nodes_and_logs_show_only_when_asked_for(store, tmp_path):
+    identifier = next(key for key in store.records if "-" not in key)
+    workspace = Workspace(identifier)
+    for cause in ("out_of_memory", "done"):
+        with workspace.attempt(node="gpu07") as entry:
+            entry.update(cause=cause, message="too <large>")
+    workspace.log.write_text("\n".join(f"line {number}" for number in range(100)))
+    plain = render(tmp_path / "out", "table7")[f"runs/{identifier}.html"].decode()
+    assert "gpu07" not in plain
+    assert "line 99" not in plain
+    assert build.main(["table7", "--out", str(tmp_path / "out"), "--logs"]) == 0
+    told = (tmp_path / "out" / "runs" / f"{identifier}.html").read_text()
+    for shown in ("gpu07", "out_of_memory", "too &lt;large&gt;", "line 99"):
+        assert shown in told
+    assert "line 1\n" not in told
+
+
+def test_weights_that_a_run_starts_from_are_one_link_away(store, tmp_path):
+    first = add_run(store, STUDY, STUDY.row("c"), "paper", 0, 41.0)
+    files = render(tmp_path / "out", "table7")
+    assert f"runs/{first}.html" in files
+    assert "Starts from" not in files[f"runs/{first}.html"].decode()  # nobody recorded its pretraining
+    before = PROTOCOLS["paper"].run(STUDY.panel(), STUDY.row("c"), 0).init
+    known = {"id": before.id, "config": canonical(before), "metrics": {"top1": 75.0}, "classes": []}
+    store.add({**store.records[first], **known})
+    files = render(tmp_path / "out", "table7")
+    assert f"{before.id}.html" in Page(files[f"runs/{first}.html"].decode()).links
+    assert "75.00" in files[f"runs/{before.id}.html"].decode()
