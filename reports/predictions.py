@@ -6,6 +6,7 @@ import csv
 import itertools
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,6 +176,25 @@ def _range(distances: tuple[int, int]) -> str:
     if high == 255:
         return "all" if low <= 1 else f"≥ {low}"
     return f"{low} to {high - 1}"
+
+
+def matrix(shown: Sequence[tuple[Variant, Table]]) -> Table:
+    """All predictions with their outcomes: these tables of predictions below each other."""
+    place = (Column("Table", align="left"), Column("Sub-task", align="left"))
+    lines, outcomes = [], Counter[str]()
+    for variant, table in shown:
+        for line in table.lines:
+            of = Cell(variant.study.number, sources=(Source(variant.study.number, f"#{table.slug}"),))
+            lines.append(Line(f"{table.slug}-{line.key}", (of, Cell(variant.panel.title), *line.cells)))
+            outcomes[line.cells[-1].verdict] += 1
+    counts = ", ".join(f"{outcomes[word]} {word}" for word in verdicts.RULES if outcomes[word])
+    caption = (
+        f"{len(lines)} predictions, written before the runs: {counts}.",
+        "Accuracy in percent of labelled test pixels whose deciding cue lies at the distance named.",
+        *shown[0][1].caption[2:4],
+    )
+    columns = (*place, *shown[0][1].columns)
+    return Table("predictions", "Predictions about the generated data", caption, columns, tuple(lines))
 
 
 def learning_table(variant: Variant, panel: Subtask, runs: Mapping[str, Sequence[ByDistance]], results: Path) -> Table:
