@@ -1,6 +1,6 @@
 """`python -m reports.build [STUDY...]`: from declarations and records to tables, figures and a page.
 
-Exit codes: 0 fine, 1 a record is damaged and nothing was written, 2 usage.
+Exit codes: 0 fine, 1 a record is damaged and nothing was written, or --check found something out of date, 2 usage.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m reports.build",
         description="Render what is declared and measured, partial or not: Markdown, LaTeX, CSV, figures, a page.",
         epilog="Reads results/ (or $SEGNEXT_RESULTS) and first rebuilds the CSV tables there. "
-        "Exit codes: 0 fine, 1 a damaged record (nothing is written), 2 usage.",
+        "Exit codes: 0 fine, 1 a damaged record (nothing is written) or an output out of date (--check), 2 usage.",
     )
     parser.add_argument(
         "study",
@@ -41,6 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help=f"a study, such as table7, or {RECIPES}, the recipes, which every report has (default: every study)",
     )
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="where to write (default: reports/out)")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; exit 1 where a file of the report, or a table of results/, is not what the records give",
+    )
     parser.add_argument(
         "--logs",
         action="store_true",
@@ -57,15 +62,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     store = Store()
     try:
-        derived = store.build_tables()
         parts, files = compose(chosen, store, options.out, options.logs)
+        if options.check:
+            return _check(store, options.out, files, whole=not options.study)
+        derived = store.build_tables()
         for name, content in files.items():
-            write_atomically(options.out / name, content)
+            if not _holds(options.out / name, content):
+                write_atomically(options.out / name, content)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     _tell(parts, derived, [options.out / name for name in files])
     return 0
+
+
+def _check(store: Store, out: Path, files: Mapping[str, str | bytes], whole: bool) -> int:
+    """Say what on disk is not what the records give; the exit code. Files that a whole report lacks are left over."""
+    expected = {**store.derived(), **{out / name: content for name, content in files.items()}}
+    wrong = [f"{os.path.relpath(path)}: out of date" for path, content in expected.items() if not _holds(path, content)]
+    for path in sorted(out.rglob("*")) if whole else ():
+        if path.is_file() and path not in expected:
+            wrong.append(f"{os.path.relpath(path)}: no part of the report; delete it")
+    print("\n".join(wrong) or f"{len(expected)} files are up to date", file=sys.stderr if wrong else sys.stdout)
+    return 1 if wrong else 0
+
+
+def _holds(path: Path, content: str | bytes) -> bool:
+    return path.is_file() and path.read_bytes() == (content.encode() if isinstance(content, str) else content)
 
 
 def _tell(parts: Sequence[StudyPart], derived: Iterable[Path], written: Iterable[Path]) -> None:

@@ -146,6 +146,8 @@ def read_curve(path: Path) -> list[tuple[float, float]]:
 def save(figure: Figure) -> tuple[str, bytes, bytes]:
     """The figure as SVG, PNG and PDF."""
     FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, not for every format
     svg, png, pdf = io.StringIO(), io.BytesIO(), io.BytesIO()
     nothing: Mapping[str, None] = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # the same bytes at any time
     figure.savefig(svg, format="svg", metadata=nothing)

@@ -153,7 +153,9 @@ class Store:
 
     def _find(self, identifier: str, value: Run | Cost | Speed | Evaluation) -> Record | None:
         record = self.records.get(identifier)
-        if record is not None and (change := difference(record["config"], canonical(value))):
+        if record is None or record["config"] == (wanted := canonical(value)):
+            return record
+        if change := difference(record["config"], wanted):
             raise ValueError(f"{self.path(identifier)} was made for another configuration: {change}")
         return record
 
@@ -170,30 +172,56 @@ class Store:
         path = self.path(record["id"])
         if not path.exists() or record["provenance"].get("supersedes") == self.digest(record["id"]):
             write_atomically(path, to_json(_checked(path, record)))
-        for cached in ("records", "_by_kind"):
+        for cached in ("records", "_by_kind", "_views"):
             self.__dict__.pop(cached, None)
         return path
 
     def build_tables(self) -> list[Path]:
         """Derive and replace the CSV of every study; returns their paths."""
-        paths = []
+        derived = self.derived()
+        for path, content in derived.items():
+            if not path.exists() or path.read_text() != content:
+                write_atomically(path, content)
+        return list(derived)
+
+    def derived(self) -> dict[Path, str]:
+        """The CSV of every study as the records have it, by its path; writes nothing."""
+        tables = {}
         for study in studies().values():
             buffer = io.StringIO()
             writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.table(study))
-            path = self.folder / f"{study.slug}.csv"
-            if not path.exists() or path.read_text() != buffer.getvalue():
-                write_atomically(path, buffer.getvalue())
-            paths.append(path)
-        return paths
+            tables[self.folder / f"{study.slug}.csv"] = buffer.getvalue()
+        return tables
 
     def table(self, study: Study) -> list[Line]:
         """The lines of a study's CSV: one per row, protocol, dataset, seed and length. None means not measured."""
         return [line for view in self.views(study) for line in view.lines]
 
-    def views(self, study: Study) -> Iterator[View]:
+    def views(self, study: Study) -> list[View]:
         """A study by protocol, dataset and length: as it was run, and always as the paper has it."""
+        self.records  # noqa: B018  (views are of the records as they are)
+        if study.slug not in self._views or self._views[study.slug][0] is not study:
+            self._views[study.slug] = (study, list(self._viewed(study)))
+        return self._views[study.slug][1]
+
+    @cached_property
+    def _views(self) -> dict[str, tuple[Study, list[View]]]:
+        return {}
+
+    @cached_property
+    def _runs(self) -> dict[tuple[str, int, int, int, int], tuple[Run, Panel, Row]]:
+        return {}
+
+    def _run(self, protocol: Protocol, panel: Panel, row: Row, seed: int, iterations: int) -> Run:
+        """What measures a row, made once: its id is the digest of hundreds of values."""
+        key = (protocol.name, id(panel), id(row), seed, iterations)
+        if key not in self._runs:
+            self._runs[key] = protocol.run(panel, row, seed, iterations), panel, row  # held: their ids are the key
+        return self._runs[key][0]
+
+    def _viewed(self, study: Study) -> Iterator[View]:
         for protocol in PROTOCOLS.values():
             panels = protocol.panels(study)
             for panel in study.panels if protocol.name == "paper" else panels:
@@ -224,7 +252,7 @@ class Store:
             seeds = {
                 seed
                 for seed in {config["seed"] for config in own}
-                if any(protocol.run(panel, row, seed, iterations).id in self.records for row in rows)
+                if any(self._run(protocol, panel, row, seed, iterations).id in self.records for row in rows)
             }
             if seeds and iterations == full:
                 seeds |= set(protocol.seeds_for(study))
@@ -257,7 +285,7 @@ class Store:
     def _line(
         self, study: Study, protocol: Protocol, panel: Panel, row: Row, seed: int | None, iterations: int
     ) -> Line:
-        run = protocol.run(panel, row, seed or 0, iterations)
+        run = self._run(protocol, panel, row, seed or 0, iterations)
         record = self.run(run) if seed is not None else None
         line = self._cost_line(study, panel, row)
         line.update(
