@@ -208,7 +208,7 @@ def test_the_report_prints_refuted_predictions_too():
     variant = _variant(declared, panel)
     runs = {"cc": runs_of(60, 61, 62), "ham": runs_of(90, 91, 92)}
     table = predictions.prediction_table(variant, panel, runs)
-    assert [line.cells[-1].verdict for line in table.lines] == ["supported", "contradicted"]
+    assert [line.cells[-2].verdict for line in table.lines] == ["supported", "contradicted"]
     drawing = predictions.distance_figure(variant, panel, runs)
     assert drawing is not None
     assert "SegNeXt-B w/ CC: " in drawing.description
