@@ -73,7 +73,9 @@ def _study_part(evidence: Evidence, store: Store) -> StudyPart:
     variants, results = [], store.folder
     for variant in evidence.variants:
         # A run that several tables share would else be drawn in each of them, alone.
-        drawings = [curves.strip(variant), curves.losses(variant, results), curves.classes(variant, store.records)]
+        drawings: list[Drawing | None] = []
+        if variant.telling:
+            drawings = [curves.strip(variant), curves.losses(variant, results), curves.classes(variant, store.records)]
         accuracy = tables.accuracy_table(variant)
         if isinstance(variant.panel, Subtask):  # its own tables say more than mean IoU
             drawings, accuracy = drawings[1:2], dataclasses.replace(accuracy, lines=())
@@ -83,7 +85,7 @@ def _study_part(evidence: Evidence, store: Store) -> StudyPart:
                 accuracy,
                 ham.ham_table(variant),
                 claims.claims_table(evidence, variant),
-                tuple(drawing for drawing in drawings if drawing and variant.telling),
+                tuple(drawing for drawing in drawings if drawing),
                 *_predicted(variant, store),
             )
         )
