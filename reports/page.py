@@ -10,6 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from reports import reproducibility
 from reports.drawing import Drawing
 from reports.evidence import Evidence, Variant
 from reports.style import GLYPHS, INK
@@ -29,6 +30,7 @@ class VariantPart:
     ham: Table
     claims: Table
     drawings: tuple[Drawing, ...]
+    heat: Table
     predicted: tuple[Table, ...] = ()  # of a sub-task of the generated data
     distances: Drawing | None = None
 
@@ -53,7 +55,7 @@ class StudyPart:
         """The tables about costs and about these variants."""
         tables = [*self.costs, *(table for table, _ in self.scaling), self.cost_claims]
         for part in variants:
-            tables += [part.accuracy, part.ham, part.claims, *part.predicted]
+            tables += [part.accuracy, part.ham, part.claims, *part.predicted, part.heat]
         return [table for table in tables if table.lines]
 
     @property
@@ -79,7 +81,7 @@ class Summary:
     figure1: Drawing | None
 
 
-def render(summary: Summary, studies: Sequence[StudyPart], recipes: Sequence[Table], provenance: Table) -> str:
+def render(summary: Summary, studies: Sequence[StudyPart], recipes: Sequence[Table]) -> str:
     """The page. The recipes, appendix Table 1, stand where the paper has them: after the tables of its main part."""
     return template("page.html.j2").render(
         summary=summary,
@@ -88,10 +90,20 @@ def render(summary: Summary, studies: Sequence[StudyPart], recipes: Sequence[Tab
         others=[part for part in studies if not part.evidence.study.slug.startswith("table")],
         recipes=recipes,
         training=training,
-        provenance=provenance,
         rules=RULES,
         glyphs=GLYPHS,
         style=Markup(text("page.css")),
+        script=Markup(text("page.js")),
+    )
+
+
+def checklist(tables: Sequence[Table]) -> str:
+    """The reproducibility page."""
+    return template("reproducibility.html.j2").render(
+        title=reproducibility.TITLE,
+        checklist=reproducibility.CHECKLIST,
+        tables=tables,
+        glyphs=GLYPHS,
         script=Markup(text("page.js")),
     )
 

@@ -22,7 +22,7 @@ def report(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEGNEXT_RESULTS", str(folder / "results"))
         fabricate(folder / "results", curves=True)
-        render(folder / "out", "table7")
+        render(folder / "out", "table7", drawn=True)
     return folder / "out"
 
 
