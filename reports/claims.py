@@ -72,13 +72,13 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
     others = [name for name in names if name != DECIDING]
     columns = (
         Column("Claim", align="text"),
+        Column("Verdict", align="left"),
+        Column("Ours [95 % interval]"),
+        Column("Printed"),
+        Column("Missing to decide it", align="text"),
         Column("Difference of", align="text"),
         Column("Metric", align="text"),
         Column("Table", align="text"),
-        Column("Printed"),
-        Column("Ours [95 % interval]"),
-        Column("Verdict", align="left"),
-        Column("Missing to decide it", align="text"),
         *(Column(name, "Verdict elsewhere, protocol", "left") for name in others),
     )
     lines, verdicts_ = [], list[str]()
@@ -103,15 +103,16 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
             identity |= {"dataset": study.panel(claim.dataset).dataset, "metric": claim.metric, "kind": claim.kind}
             dataset = f", {study.panel(claim.dataset).title}" if len(study.panels) > 1 else ""
             missing = _missing(evidence, variant, claim, judgement)
+            verdict_anchor = anchor if costs or variant else ""
             cells = [
                 Cell(claim.text, {**identity, "text": claim.text}),
+                _linked(judgement, verdict_anchor, {"verdict": judgement.verdict}),
+                _ours(judgement),
+                Cell(_printed(claim), {"printed": claim.printed}),
+                Cell(missing or "–", {"missing": missing or None}),
                 Cell(_sides(evidence, claim)),
                 Cell(_metric(claim) + dataset),
                 Cell(study.number, sources=(Source(study.number, f"#{study.slug}"),)),
-                Cell(_printed(claim), {"printed": claim.printed}),
-                _ours(judgement),
-                _linked(judgement, anchor if costs or variant else "", {"verdict": judgement.verdict}),
-                Cell(missing or "–", {"missing": missing or None}),
             ]
             for name in others:
                 found = evidence.judge(judged[name], claim) if name in judged else None

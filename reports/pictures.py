@@ -117,6 +117,7 @@ def drawings(variant: Variant, found: Sequence[Picture]) -> tuple[Drawing, ...]:
             f"Predictions of {names}",
             to_csv(files),
             lambda: _segmentations(found, ours),
+            photographic=True,
         ),
         Drawing(
             f"{variant.slug}-fields",
@@ -125,6 +126,7 @@ def drawings(variant: Variant, found: Sequence[Picture]) -> tuple[Drawing, ...]:
             f"Half the side of the square with 50, 90 and 99 %, in pixels: {'; '.join(map(_reach, found))}",
             to_csv([{**line, **_reached(p)} for line, p in zip(files, found, strict=True)]),
             lambda: _fields(found),
+            photographic=True,
         ),
     ]
     if any(f"heat{place}" in p.arrays for p in found for place in range(len(facts["images"]))):
@@ -137,6 +139,7 @@ def drawings(variant: Variant, found: Sequence[Picture]) -> tuple[Drawing, ...]:
                 f"Grad-CAM of {names}",
                 to_csv(files),
                 lambda: _gradcam(ordered),
+                photographic=True,
             )
         )
     if "codes" in ours.arrays:
@@ -149,6 +152,7 @@ def drawings(variant: Variant, found: Sequence[Picture]) -> tuple[Drawing, ...]:
                 "Relative error after each update: " + ", ".join(number(error, 3) for error in errors),
                 to_csv([{**files[found.index(ours)], "update": k, "error": error} for k, error in enumerate(errors)]),
                 lambda: _codes(ours),
+                photographic=True,
             )
         )
     return tuple(made)
