@@ -11,7 +11,7 @@ from reports.scaling import scaling_slugs
 from reports.table import METRICS, Cell, Column, Line, Source, Table, Value, number
 from reports.tables import cost_slug, needed_seeds, verdict_cell
 from reports.verdicts import Judgement
-from studies.study import Claim
+from studies.study import Claim, Reported, Row, Study
 
 DECIDING = "paper"  # the only protocol that can confirm or refute the paper
 
@@ -161,9 +161,18 @@ def _missing(evidence: Evidence, variant: Variant | None, claim: Claim, judgemen
         return f"{needed_seeds(judgement)} seeds per row"
     trained = {row.slug for row in study.trained}
     rows = [slug for slug in dict.fromkeys((claim.better, claim.worse)) if slug in trained]
+    if any(
+        isinstance(row, Reported) and row.prints(variant.panel, claim.metric) is None for row in _rows(study, claim)
+    ):
+        return f"{METRICS[claim.metric]} of the peer, which is quoted here and for which the paper prints none"
     have = {slug: len(variant.values(slug, claim.metric)) for slug in rows}
     wanted = verdicts.MINIMUM_SEEDS
-    return "runs: " + ", ".join(f"{slug} {count} of {wanted}" for slug, count in have.items() if count < wanted)
+    what = "runs with pictures" if claim.metric == "gradcam_inside" else "runs"
+    return f"{what}: " + ", ".join(f"{slug} {count} of {wanted}" for slug, count in have.items() if count < wanted)
+
+
+def _rows(study: Study, claim: Claim) -> list[Row | Reported]:
+    return [row for row in study.rows if row.slug in (claim.better, claim.worse)]
 
 
 def _metric(claim: Claim) -> str:
