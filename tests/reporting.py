@@ -106,7 +106,7 @@ def add_evaluation(
 def render(out: Path, *studies: str, drawn: bool = False) -> dict[str, bytes]:
     """The files of a report. Figures, most of its time, are `drawn` for those alone who look at them."""
     blank = {"svg": b"<svg xmlns='http://www.w3.org/2000/svg'></svg>", "png": b"", "pdf": b""}
-    with nullcontext() if drawn else mock.patch.object(drawing, "save", return_value=blank):
+    with nullcontext() if drawn else mock.patch.object(drawing.Drawing, "pictures", blank):
         assert build.main([*studies, "--out", str(out)]) == 0
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from reporting import add_run, lines_of, render
 
@@ -11,6 +12,9 @@ from segnext.config import canonical
 from studies.protocols import PROTOCOLS
 from studies.store import Store
 from studies.study import study
+
+FACTS = {"weights": "5" * 64, "dataset": "ade20k", "split": "val", "classes": ["road"], "images": [], "target": "road"}
+FACTS |= {"version": 1, "stage": 4, "field_side": 257, "reach": {"0.5": 1}, "errors": []}
 
 
 @pytest.fixture
@@ -38,10 +42,11 @@ def test_heat_inside_the_mask_is_judged_over_seeds(store, tmp_path):
     for row, share in (("t", 0.5), ("convnext-t", 0.3)):
         for seed in range(3):
             identifier = finished(store, "convnext", row, seed)
-            facts = {"weights": "5" * 64, "shares": [f"0 {share + seed / 100} 0.1", "1 - 0.1"]}
+            facts = {**FACTS, "run": identifier, "shares": [f"0 {share + seed / 100} 0.1", "1 - 0.1"]}
             path = store.folder / "cam" / f"{identifier}.json"
             path.parent.mkdir(exist_ok=True)
             path.write_text(json.dumps(facts))
+            np.savez(path.with_suffix(".npz"), field=np.ones((2, 2)))
     found = claim(render(tmp_path / "out", "convnext"), "text-gradcam")
     assert found["verdict"] == "supported"
     assert float(found["difference"]) == pytest.approx(20)
