@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,6 +55,7 @@ def compose(
         files.update(drawing.files)
     records = {record["id"]: record for part in parts for record in part.evidence.records(store)}
     everything = [part.evidence for part in parts]
+    files.update(_prediction_files(parts))
     differing = discrepancies.discrepancies_table(everything)
     summary = page.Summary(overview.overview_table(everything), claims.summary_table(everything), differing, figure1)
     for table in (summary.claims, differing) if parts else ():
@@ -73,16 +75,17 @@ def _study_part(evidence: Evidence, store: Store) -> StudyPart:
     variants, results = [], store.folder
     for variant in evidence.variants:
         # A run that several tables share would else be drawn in each of them, alone.
-        drawings = (
-            (curves.strip(variant), curves.losses(variant, results), curves.classes(variant, store.records))
-            if variant.telling
-            else ()
-        )
+        drawings: list[Drawing | None] = []
+        if variant.telling:
+            drawings = [curves.strip(variant), curves.losses(variant, results), curves.classes(variant, store.records)]
+        accuracy = tables.accuracy_table(variant)
+        if isinstance(variant.panel, Subtask):  # its own tables say more than mean IoU
+            drawings, accuracy = drawings[1:2], dataclasses.replace(accuracy, lines=())
         looked_at = pictures.pictures(variant, store) if variant.telling else []
         variants.append(
             VariantPart(
                 variant,
-                tables.accuracy_table(variant),
+                accuracy,
                 ham.ham_table(variant),
                 claims.claims_table(evidence, variant),
                 (*(drawing for drawing in drawings if drawing), *pictures.drawings(variant, looked_at)),
@@ -112,6 +115,19 @@ def _predicted(variant: Variant, store: Store) -> tuple[tuple[Table, ...], Drawi
         predictions.learning_table(variant, variant.panel, found, store.folder),
     )
     return shown, predictions.distance_figure(variant, variant.panel, found)
+
+
+def _prediction_files(parts: Sequence[StudyPart]) -> Mapping[str, str]:
+    """Every prediction about the generated data with its outcome, of all studies."""
+    shown = [(v.variant, v.predicted[0]) for part in parts for v in part.variants if v.predicted]
+    if not shown:
+        return {}
+    table = predictions.matrix(shown)
+    return {
+        "predictions.md": formats.markdown(table.title, [table]),
+        "predictions.tex": latex("predictions.tex", [table]),
+        "predictions.csv": formats.values_csv(table),
+    }
 
 
 def _study_files(part: StudyPart) -> Mapping[str, str | bytes]:

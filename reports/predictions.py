@@ -6,6 +6,7 @@ import csv
 import itertools
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,14 +100,12 @@ def prediction_table(variant: Variant, panel: Subtask, runs: Mapping[str, Sequen
     labels = {row.slug: row.label for row in variant.rows} | {CHANCE: "chance"}
     columns = (
         Column("Difference of", align="text"),
-        Column("Distance to the cue (px)", align="left"),
-        Column("Predicted", align="left"),
+        Column("Distance (px)", align="left"),
+        Column("Predicted", align="text"),
         Column("Because", align="text"),
-        Column("Says", align="left"),
-        Column("Accuracies (%)", align="left"),
-        Column("Difference"),
-        Column("95 % interval"),
+        Column("Difference [95 % interval]"),
         Column("Outcome", align="left"),
+        Column("Accuracies (%)", align="left"),
     )
     lines = []
     for place, prediction in enumerate(panel.predictions):
@@ -123,25 +122,17 @@ def prediction_table(variant: Variant, panel: Subtask, runs: Mapping[str, Sequen
             "seeds": len(runs.get(prediction.row, ())),
         }
         low, high = (judgement.interval.low, judgement.interval.high) if judgement.interval else (None, None)
-        difference = judgement.difference
         lines.append(
             Line(
                 f"{prediction.row}-{prediction.reference}-{place}",
                 (
                     Cell(f"{labels[prediction.row]} − {labels[prediction.reference]}", identity),
                     Cell(_range(prediction.distances)),
-                    Cell(_SIGNS[prediction.sign]),
+                    Cell(f"{_SIGNS[prediction.sign]}, says the {prediction.source}"),
                     Cell(prediction.why),
-                    Cell(prediction.source),
-                    _both(prediction, runs, 100 / panel.classes),
-                    Cell("–" if difference is None else number(difference, 1, signed=True), {"difference": difference}),
-                    Cell(
-                        "–"
-                        if low is None or high is None
-                        else f"[{number(low, 1, signed=True)}, {number(high, 1, signed=True)}]",
-                        {"low": low, "high": high},
-                    ),
+                    Cell(_shown(judgement), {"difference": judgement.difference, "low": low, "high": high}),
                     Cell(judgement.verdict, {"outcome": judgement.verdict}, verdict=judgement.verdict),
+                    _both(prediction, runs, 100 / panel.classes),
                 ),
             )
         )
@@ -150,12 +141,20 @@ def prediction_table(variant: Variant, panel: Subtask, runs: Mapping[str, Sequen
         f"Accuracy in percent of labelled pixels whose deciding cue lies at the distance named; chance is "
         f"{100 / panel.classes:.0f} %.",
         f"Written in studies/tables/{variant.study.slug}.py before the runs: every record's commit has it.",
-        "Says: the paper, a claim of its; mechanism, a count of the pixels that a row sees.",
+        "The paper says what it claims of a part; the mechanism, what follows from the pixels that a row sees.",
         f"Outcome: Welch's 95 % interval over seeds on the predicted side of 0; for no difference, the 90 % interval "
         f"within ±{MARGIN:.0f} points. Not corrected for the number of predictions.",
         f"Every row trained with {changes}; what differs between rows is the table's.",
     )
     return Table(f"{variant.slug}-predictions", f"Predictions, {panel.title}", caption, columns, tuple(lines))
+
+
+def _shown(judgement: verdicts.Judgement) -> str:
+    if judgement.difference is None:
+        return "–"
+    interval = judgement.interval
+    within = f" [{number(interval.low, 1, signed=True)}, {number(interval.high, 1, signed=True)}]" if interval else ""
+    return number(judgement.difference, 1, signed=True) + within
 
 
 def _both(prediction: Prediction, runs: Mapping[str, Sequence[ByDistance]], chance: float) -> Cell:
@@ -174,6 +173,25 @@ def _range(distances: tuple[int, int]) -> str:
     if high == 255:
         return "all" if low <= 1 else f"≥ {low}"
     return f"{low} to {high - 1}"
+
+
+def matrix(shown: Sequence[tuple[Variant, Table]]) -> Table:
+    """All predictions with their outcomes: these tables of predictions below each other."""
+    place = (Column("Table", align="left"), Column("Sub-task", align="left"))
+    lines, outcomes = [], Counter[str]()
+    for variant, table in shown:
+        for line in table.lines:
+            of = Cell(variant.study.number, sources=(Source(variant.study.number, f"#{table.slug}"),))
+            lines.append(Line(f"{table.slug}-{line.key}", (of, Cell(variant.panel.title), *line.cells)))
+            outcomes[line.cells[-2].verdict] += 1
+    counts = ", ".join(f"{outcomes[word]} {word}" for word in verdicts.RULES if outcomes[word])
+    caption = (
+        f"{len(lines)} predictions, written before the runs: {counts}.",
+        "Accuracy in percent of labelled test pixels whose deciding cue lies at the distance named.",
+        *shown[0][1].caption[2:4],
+    )
+    columns = (*place, *shown[0][1].columns)
+    return Table("predictions", "Predictions about the generated data", caption, columns, tuple(lines))
 
 
 def learning_table(variant: Variant, panel: Subtask, runs: Mapping[str, Sequence[ByDistance]], results: Path) -> Table:
@@ -200,7 +218,7 @@ def learning_table(variant: Variant, panel: Subtask, runs: Mapping[str, Sequence
             text = f"{number(statistics.fmean(values), 1)} ± {number(interval.half_width, 1)}"
         elif values:
             text = number(statistics.fmean(values), 1)
-        sources = tuple(Source(number(v, 1), run.record, "run record") for v, run in zip(values, found, strict=True))
+        sources = tuple(Source(f"@{run.seed}", run.record, "run record") for run in found)
         median = statistics.median(reached) if reached else None
         lines.append(
             Line(
@@ -278,7 +296,8 @@ def distance_figure(variant: Variant, panel: Subtask, runs: Mapping[str, Sequenc
             axes.fill_between(x, lows, highs, color=colour, alpha=0.15, linewidth=0)
         axes.axhline(100 / panel.classes, color=INK, linewidth=0.8, linestyle=":")
         axes.set(xlabel="distance to the cue that decides the class (pixels)", ylabel="accuracy (%)")
-        axes.set_ylim(min(40, 100 / panel.classes - 8), 102)
+        lowest = (low - 2 for _, points in lines for *_, low, _ in points)
+        axes.set_ylim(min([100 / panel.classes - 8, *lowest]), 102)
         figure.legend(loc="outside upper left", ncols=2)
         return figure
 

@@ -6,7 +6,6 @@ Configuration; and, of recorded ones, code, data, versions, machine. Exit codes:
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from rich.table import Table
 
 from segnext.config import canonical
 from studies.declared import add_declared, declared, record_of
+from studies.options import print_json
 from studies.plan import Cell
 from studies.show import flat
 from studies.store import Store
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parse.exit(2, f"{parse.prog}: {error}\n")
     found = {part: between(one.get(part), other.get(part)) for part in ("configuration", *PARTS)}
     if options.json:
-        print(json.dumps(found, indent=1))
+        print_json(found)
     else:
         _show(Console(highlight=False, soft_wrap=True), cells, found, [bool(one.get("code")), bool(other.get("code"))])
     return 1 if any(found.values()) else 0

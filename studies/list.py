@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
+from studies.options import print_json
 from studies.protocols import PROTOCOLS
 from studies.study import Row, Study, studies, study
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     if options.json:
-        print(json.dumps([_as_json(declared) for declared in shown], indent=1, ensure_ascii=False))
+        print_json([_as_json(declared) for declared in shown])
         return 0
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     for declared in shown:

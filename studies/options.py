@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
 from studies.protocols import PROTOCOLS
 
@@ -59,3 +62,11 @@ def positive(text: str) -> int:
 def shown(path: Path) -> str:
     """A path as a person here would type it."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def print_json(data: Any) -> None:
+    """Print it for another program, which may have heard enough (`| head`)."""
+    try:
+        print(json.dumps(data, indent=1, ensure_ascii=False), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does the interpreter complain at its end

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import shlex
 import shutil
@@ -27,7 +26,7 @@ from rich.table import Table
 from segnext.config import PRECISIONS, Cost, Execution, Speed
 from studies.causes import AGAIN, CAUSES
 from studies.measure import measure_costs, measure_speeds
-from studies.options import SELECTOR, add_selection, number, numbers, positive, shown, words_of
+from studies.options import SELECTOR, add_selection, number, numbers, positive, print_json, shown, words_of
 from studies.plan import Cell, Selection, costs, evaluations, imports, plan, select, settled, speeds, upstream
 from studies.preflight import PreflightError, check
 from studies.profile import Profile, changed, profile
@@ -157,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     todo = _todo(cells, options)
     if options.dry_run and options.json:
-        print(json.dumps([_as_json(cell, cell in todo) for cell in cells], indent=1))
+        print_json([_as_json(cell, cell in todo) for cell in cells])
         return 0
     if options.dry_run:
         _show_plan(console, selections, chosen, cells, todo, unmeasured, untimed)

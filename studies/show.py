@@ -7,7 +7,6 @@ Exit codes: 0 fine, 2 usage.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +18,7 @@ from segnext.config import canonical
 from studies.causes import CAUSES
 from studies.declared import add_declared, declared, record_of
 from studies.known import words
-from studies.options import shown
+from studies.options import print_json, shown
 from studies.plan import Cell, settled, upstream
 from studies.store import Store
 from studies.workspace import Workspace
@@ -42,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parse.exit(2, f"{parse.prog}: {error}\n")
     facts = _facts(cell, record, store)
     if options.json:
-        print(json.dumps(facts, indent=1))
+        print_json(facts)
         return 0
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]{cell.label}[/] under {cell.run.protocol}: {cell.row.label}, run {cell.id}")

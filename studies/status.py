@@ -20,6 +20,7 @@ from rich.table import Table
 
 from studies.causes import CAUSES
 from studies.known import add_selectors, known, words
+from studies.options import print_json
 from studies.plan import Cell, settled
 from studies.scheduler import Queue
 from studies.store import Store
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parse.exit(2, f"{parse.prog}: {error}\n")
     if options.json:
-        print(json.dumps([_facts(cell, store) for cell in cells], indent=1))
+        print_json([_facts(cell, store) for cell in cells])
     elif not cells:
         console.print("nothing of it was started here; python -m studies.run STUDY --dry-run shows what would be")
     elif options.watch and console.is_terminal:
@@ -123,12 +124,19 @@ def _facts(cell: Cell, store: Store) -> dict[str, Any]:
         "seed": cell.run.seed,
         "protocol": cell.run.protocol,
         **dataclasses.asdict(cell.stands),
+        **_where(cell, workspace),
         "step": step,
         "rate": rate,
         "eta": eta,
         "miou": _score(cell, workspace, store),
         "remedy": remedy(cell),
     }
+
+
+def _where(cell: Cell, workspace: Workspace) -> dict[str, str]:
+    """The job and the node of a finished run, whose standing is its record alone."""
+    last = workspace.last_attempt() if cell.state == "done" else None
+    return {key: last.get(key, "") for key in ("job", "node")} if last else {}
 
 
 def _score(cell: Cell, workspace: Workspace, store: Store) -> float | None:

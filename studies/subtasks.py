@@ -1,7 +1,7 @@
 """Sub-tasks of the generated data set that a study's rows are trained on, and what is predicted there.
 
-A prediction is written before the runs that test it: `tests/test_predictions_of_subtasks.py` holds every record to the
-commit that it was made at.
+A prediction is written before the runs that test it: `tests/test_subtasks.py` holds every record to the commit
+that it was made at.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from studies.study import Panel, Row, Study
+from studies.study import Panel, Row
 
 CLASSES = {"scale": 3, "fine": 5}
 """Of the sub-tasks that have not two."""
@@ -50,11 +50,6 @@ class Prediction:
     source: Literal["paper", "mechanism"] = "mechanism"
     distances: tuple[int, int] = (1, 255)  # pixels, the second excluded
 
-    @property
-    def kind(self) -> str:
-        """In words."""
-        return {"+": "above", "-": "below", "0": "equal to"}[self.sign]
-
 
 @dataclass(frozen=True)
 class Subtask(Panel):
@@ -92,8 +87,3 @@ class Subtask(Panel):
     def trains(self, row: Row) -> bool:
         """Whether this row is trained here."""
         return row.slug in self.rows
-
-
-def subtask(study: Study, dataset: str) -> Subtask | None:
-    """The study's sub-task of this name."""
-    return next((panel for panel in study.subtasks if isinstance(panel, Subtask) and panel.dataset == dataset), None)

@@ -241,6 +241,11 @@ class Workspace:
         path = max((self.folder / "attempts").glob("*.json"))
         write_atomically(path, to_json({**json.loads(path.read_text()), **facts}))
 
+    def last_attempt(self) -> dict[str, Any] | None:
+        """The newest attempt, or None."""
+        path = max((self.folder / "attempts").glob("*.json"), default=None)
+        return _read(path) if path else None
+
     def attempts(self) -> list[dict[str, Any]]:
         """All attempts, oldest first."""
         return [json.loads(path.read_text()) for path in sorted((self.folder / "attempts").glob("*.json"))]

@@ -141,7 +141,11 @@ def test_every_declared_run_can_be_planned_and_equal_ones_are_one():
         selections = [Selection(s, tuple(s.trained), protocol.seeds) for s in studies().values()]
         cells = plan(selections, protocol, None, Store())
         assert len({cell.run.id for cell in cells}) == len(cells)
-        assert {cell.run.model.size for cell in cells if protocol.size} <= {protocol.size, "microscope"}
+        assert {cell.run.model.size for cell in cells if protocol.size} <= {
+            protocol.size,
+            "microscope",
+            "microscope-wide",
+        }
 
 
 def test_a_row_that_is_shorter_by_its_own_recipe_is_not_a_cut_run():

@@ -1,4 +1,4 @@
-"""`python -m segnext.data show | check | convert DATASET`: look at a dataset, validate it, prepare its labels."""
+"""`python -m segnext.data show | check | convert | probe DATASET`: look at a dataset, validate it, prepare labels."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not options.dataset.startswith("diagnostic/"):
             options.dataset = dataset_name(options.dataset)
-        if options.verb != "show" and options.processes < 1:
+        if options.verb in ("check", "convert") and options.processes < 1:
             raise ValueError(f"--processes: {options.processes} is not positive")
-        return {"show": _show, "check": _check, "convert": _convert}[options.verb](options)
+        return {"show": _show, "check": _check, "convert": _convert, "probe": _probe}[options.verb](options)
     except KeyboardInterrupt:
         print(f"interrupted{again or '; nothing was written'}", file=sys.stderr)
         return INTERRUPTED
@@ -83,10 +83,18 @@ def _parser() -> argparse.ArgumentParser:
         "the folder of .mat files (pascal_context), the folder with train/ and val/ (isaid)",
     )
     prepare.add_argument("--dry-run", action="store_true", help="say what would be written; write nothing")
+    shortcuts = verbs.add_parser(
+        "probe",
+        help="whether patches of a generated dataset tell a class that lies beyond them",
+        description="Percent of pixels whose class a linear classifier of k x k patches tells, by their distance to "
+        "the deciding cue. Beyond a patch's reach it is at chance, or the data give their labels away.",
+    )
+    shortcuts.add_argument("--images", type=int, default=400, metavar="N", help="fitted and tested on (default: 400)")
     for verb in (count, prepare):
         usable = available_processes()
         verb.add_argument("--processes", type=int, default=usable, metavar="N", help="default: the usable cores")
     named = {show: [*DATASETS, "diagnostic/<task>"], count: [*DATASETS, IMAGENET], prepare: [*CONVERTED]}
+    named[shortcuts] = ["diagnostic/<task>"]
     for verb, names in named.items():
         verb.add_argument("dataset", help=", ".join(names))
         verb.add_argument("--data-root", type=Path, metavar="DIR", help="the dataset's folder, or one that holds it")
@@ -98,6 +106,23 @@ def _show(options: argparse.Namespace) -> int:
     sheet(source, options.columns, options.rows, options.magnify, display_colours(options.dataset)).save(options.out)
     title = f"{options.out}: {options.dataset} {options.split}"
     print(f"{title}, {len(source)} images, fingerprint {source.fingerprint()}")
+    return FINE
+
+
+def _probe(options: argparse.Namespace) -> int:
+    from segnext.data.probe import SIDES, probe
+
+    if not options.dataset.startswith("diagnostic/"):
+        raise ValueError(f"{options.dataset}: only generated datasets, diagnostic/<task>, know what decides a class")
+    if options.images < 10:
+        raise ValueError(f"--images: {options.images} are too few to fit and to test on")
+    source = open_dataset(options.dataset, "train")
+    print(f"{options.dataset}: percent told right by k x k patches; chance is {100 / len(source.classes):.0f}")
+    print(f"{'k':>4}{'cue within the patch':>24}{'cue beyond it':>24}")
+    for side in SIDES:
+        near, far = (1, side // 2 + 1), (side, 255)
+        cells = (probe(options.dataset.removeprefix("diagnostic/"), side, at, options.images) for at in (near, far))
+        print(f"{side:>4}" + "".join(f"{'-' if cell is None else f'{cell:.1f}':>24}" for cell in cells))
     return FINE
 
 

@@ -91,22 +91,20 @@ class _Canvas:
 
         `cues`: masks (N, 96, 96), or (1, 96, 96) for a cue that all of them share.
         """
-        number = np.arange(1, len(masks) + 1, dtype=np.uint8)
-        owner = (masks * number[:, None, None]).max(axis=0)
-        seen = owner > 0
-        self.label[seen] = classes[owner[seen] - 1]
-        self.colour[seen] = colours[owner[seen] - 1]
+        y, x, owner = _owners(masks)
+        self.label[y, x] = classes[owner]
+        self.colour[y, x] = colours[owner]
         if cues is None:
             return
-        for which in number:
-            cue = cues[which - 1 if len(cues) > 1 else 0]
-            y, x = np.nonzero(owner == which)
-            self.distance[y, x] = nearest((y, x), np.nonzero(cue))
+        whose, cue_y, cue_x = np.nonzero(cues)
+        for which in range(len(masks)):
+            own, cue = owner == which, whose == (which if len(cues) > 1 else 0)
+            self.distance[y[own], x[own]] = nearest((y[own], x[own]), (cue_y[cue], cue_x[cue]))
 
     def surfaces(self, masks: Mask, colours: Floats) -> None:
         """Paint what objects are made of, without a change of class."""
-        for mask, colour in zip(masks, colours, strict=True):
-            self.colour[mask] = colour
+        y, x, owner = _owners(masks)
+        self.colour[y, x] = colours[owner]
 
     def picture(self, chance: Chance, texture: Floats | None = None) -> Picture:
         """The finished image: colours under a cast, uneven light, and noise."""
@@ -122,6 +120,14 @@ class _Canvas:
         if texture is not None:
             image += texture
         return Picture((255 * np.clip(image, 0, 1) + 0.5).astype(np.uint8), self.label, self.distance)
+
+
+def _owners(masks: Mask) -> tuple[Numbers, Numbers, Numbers]:
+    """Rows and columns of the pixels that any of the masks (N, 96, 96) has, and the last one that has each."""
+    number = np.arange(1, len(masks) + 1, dtype=np.uint8)
+    owner = (masks * number[:, None, None]).max(axis=0)
+    y, x = np.nonzero(owner)
+    return y, x, owner[y, x].astype(np.int64) - 1
 
 
 def _discs(y: Floats, x: Floats, radius: Floats | Numbers) -> Mask:
@@ -196,11 +202,11 @@ def _layout(
         chord = SIDE / np.sqrt(0.5) / 2 - abs(across) - 3 if diagonal else np.full_like(across, SIDE / 2)
         along = random.uniform(-1, 1, (_LAYOUTS, _BARS)) * np.maximum(chord - length / 2, 0)
         end = random.choice([-1.0, 1.0], (_LAYOUTS, _BARS))
-        centre = across[..., None] * normal[:, ::1] * 1.0 + along[..., None] * direction
+        centre = across[..., None] * normal + along[..., None] * direction
         mark = centre + (end * (length - _MARK) / 2)[..., None] * direction
-        apart = mark[:, :, None] - centre[:, None]
-        beyond = np.maximum(abs((apart * direction).sum(-1)) - length / 2, 0)
-        gap = np.hypot((apart * normal).sum(-1), beyond)
+        down, right = (mark[:, :, None, axis] - centre[:, None, :, axis] for axis in (0, 1))
+        beyond = np.maximum(abs(down * direction[:, 0] + right * direction[:, 1]) - length / 2, 0)
+        gap = np.hypot(down * normal[:, 0] + right * normal[:, 1], beyond)
         gap[:, np.arange(_BARS), np.arange(_BARS)] = np.inf
         fits = gap.min(axis=(1, 2)) > _APART
         if fits.any():
