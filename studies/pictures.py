@@ -12,7 +12,7 @@ import argparse
 import io
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         chosen, store = protocol(options.protocol), Store()
         cells = plan(select(options.rows, chosen, None, options.seeds), chosen, options.limit_iterations, store)
-        cells = [cell for cell in cells if not cell.upstream and isinstance(cell.run.data, Data)]
+        cells = _finished(cell for cell in cells if not cell.upstream and isinstance(cell.run.data, Data))
     except ValueError as error:
         parse.exit(2, f"{parse.prog}: {error}\n")
     root = options.data_root or (Path(found) if (found := os.environ.get("SEGNEXT_DATA")) else None)
@@ -76,11 +76,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _finished(cells: Iterable[Cell]) -> list[Cell]:
+    """The runs with a record; a row may have others on further data. `ValueError` for a row that has none at all."""
+    rows: dict[tuple[str, str, int], list[Cell]] = {}
+    for cell in cells:
+        rows.setdefault((cell.study.slug, cell.row.slug, cell.run.seed), []).append(cell)
+    for (study, row, seed), found in rows.items():
+        if all(cell.state != "done" for cell in found):
+            raise ValueError(f"{study}/{row}@{seed} has no record; pictures are made of finished runs")
+    return [cell for found in rows.values() for cell in found if cell.state == "done"]
+
+
 def _weights(cell: Cell, store: Store) -> Path:
     """The kept weights of a finished run. `ValueError` where there are none, or others than its record names."""
-    record, path = store.run(cell.run), Workspace(cell.run.id).weights
-    if record is None:
-        raise ValueError(f"{cell.label} has no record; pictures are made of finished runs")
+    record, path = store.records[cell.id], Workspace(cell.run.id).weights
     if not path.exists():
         raise ValueError(f"{cell.label}: its weights are not in runs/{cell.id}; run it again with --rerun done")
     if sha256(path) != record["weights"]["sha256"]:

@@ -7,6 +7,7 @@ from studies and records alone: rebuilt whole, replaced atomically, the same byt
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -172,7 +173,7 @@ class Store:
         path = self.path(record["id"])
         if not path.exists() or record["provenance"].get("supersedes") == self.digest(record["id"]):
             write_atomically(path, to_json(_checked(path, record)))
-        for cached in ("records", "_by_kind", "_views"):
+        for cached in ("records", "_by_kind", "_views", "_tried"):
             self.__dict__.pop(cached, None)
         return path
 
@@ -211,15 +212,29 @@ class Store:
         return {}
 
     @cached_property
-    def _runs(self) -> dict[tuple[str, int, int, int, int], tuple[Run, Panel, Row]]:
+    def _tried(self) -> dict[str, tuple[set[int], set[int]]]:
+        """By protocol, the lengths and the seeds that anything was run with."""
+        found: dict[str, tuple[set[int], set[int]]] = {}
+        for config in (record["config"] for record in self.kind("run")):
+            lengths, seeds = found.setdefault(config["protocol"], (set(), set()))
+            lengths.add(config["train"]["iterations"])
+            seeds.add(config["seed"])
+        return found
+
+    @cached_property
+    def _runs(self) -> dict[tuple[str, int, int, int], tuple[dict[int, Run], Panel, Row]]:
         return {}
 
     def _run(self, protocol: Protocol, panel: Panel, row: Row, seed: int, iterations: int) -> Run:
-        """What measures a row, made once: its id is the digest of hundreds of values."""
-        key = (protocol.name, id(panel), id(row), seed, iterations)
+        """What measures a row, made once. The seeds of a row share its values, and what these once resolved to."""
+        key = (protocol.name, id(panel), id(row), iterations)
         if key not in self._runs:
-            self._runs[key] = protocol.run(panel, row, seed, iterations), panel, row  # held: their ids are the key
-        return self._runs[key][0]
+            first = protocol.run(panel, row, 0, iterations)
+            self._runs[key] = {0: first}, panel, row  # held: their ids are the key
+        known = self._runs[key][0]
+        if seed not in known:
+            known[seed] = dataclasses.replace(known[0], seed=seed)
+        return known[seed]
 
     def _viewed(self, study: Study) -> Iterator[View]:
         for protocol in PROTOCOLS.values():
@@ -239,8 +254,8 @@ class Store:
     def _lengths(self, study: Study, protocol: Protocol, panel: Panel) -> dict[int, list[int | None]]:
         """The lengths, the longest first, that rows of this panel were run at, each with its seeds."""
         full = protocol.recipe(panel).train.iterations
-        own = [record["config"] for record in self.kind("run") if record["config"]["protocol"] == protocol.name]
-        tried = {config["train"]["iterations"] for config in own} | {full}
+        lengths_tried, seeds_tried = self._tried.get(protocol.name, (set[int](), set[int]()))
+        tried = lengths_tried | {full}
         lengths: dict[int, list[int | None]] = {}
         for iterations in sorted(tried, reverse=True):
             # A row that is shorter by its own recipe is not cut by a length between the two.
@@ -251,13 +266,13 @@ class Store:
             ]
             seeds = {
                 seed
-                for seed in {config["seed"] for config in own}
+                for seed in seeds_tried
                 if any(self._run(protocol, panel, row, seed, iterations).id in self.records for row in rows)
             }
             if seeds and iterations == full:
                 seeds |= set(protocol.seeds_for(study))
             if seeds:
-                lengths[iterations] = sorted(seeds)
+                lengths[iterations] = [*sorted(seeds)]
         if full not in lengths and (protocol.name == "paper" or self._imported_lines(study, protocol, panel)):
             return {full: [None], **lengths}
         return lengths

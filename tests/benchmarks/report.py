@@ -38,7 +38,7 @@ def lab(folder: Path, wanted: int) -> int:
         for study in studies().values():
             for chosen in (PROTOCOLS[name] for name in ("paper", "camvid", "quick")):
                 for panel in chosen.panels(study):
-                    for row in study.trained:
+                    for row in filter(panel.trains, study.trained):
                         run = chosen.run(panel, row, seed)
                         if run.id in written:
                             continue
