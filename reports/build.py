@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from segnext.files import write_atomically
 from studies.store import REPOSITORY, Store
 from studies.study import studies, study
 
@@ -62,18 +61,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     store = Store()
     try:
-        parts, files = compose(chosen, store, options.out, options.logs)
+        parts, files = compose(chosen, store, options.out, logs=options.logs, kept=not options.check)
         if options.check:
             return _check(store, options.out, files, whole=not options.study)
         derived = store.build_tables()
         for name, content in files.items():
             if not _holds(options.out / name, content):
-                write_atomically(options.out / name, content)
+                _replace(options.out / name, content)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     _tell(parts, derived, [options.out / name for name in files])
     return 0
+
+
+def _replace(path: Path, content: str | bytes) -> None:
+    """Replace a file as a whole, without waiting for the disk: what is derived can be derived again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _check(store: Store, out: Path, files: Mapping[str, str | bytes], whole: bool) -> int:

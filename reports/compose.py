@@ -20,8 +20,9 @@ from reports import (
     runs,
     scaling,
     tables,
+    tradeoff,
 )
-from reports.curves import Drawing
+from reports.drawing import MANIFEST, Drawing, keep, manifest
 from reports.evidence import Evidence, Variant, gather
 from reports.latex import latex
 from reports.page import StudyPart, VariantPart
@@ -34,26 +35,34 @@ from studies.subtasks import Subtask
 
 
 def compose(
-    chosen: Sequence[Study], store: Store, out: Path, logs: bool = False
+    chosen: Sequence[Study], store: Store, out: Path, *, logs: bool = False, kept: bool = True
 ) -> tuple[list[StudyPart], dict[str, str | bytes]]:
     """Every file of the report by name, as it will lie in `out`; writes nothing. `ValueError`: a damaged record.
 
-    The recipes, appendix Table 1, are always among them. With `logs` the pages of runs show their attempts.
+    The recipes, appendix Table 1, are always among them. With `logs` the pages of runs show their attempts. Figures
+    in `out` that nothing changes are not drawn again if they may be `kept`.
     """
     parts = [_study_part(gather(study, store), store) for study in chosen]
+    figure1 = tradeoff.figure1([part.evidence for part in parts])
+    drawings = [drawing for part in parts for drawing in part.drawings] + ([figure1] if figure1 else [])
+    if kept:
+        keep(drawings, out)
     files: dict[str, str | bytes] = {}
     for part in parts:
         files.update(_study_files(part))
+    for drawing in drawings:
+        files.update(drawing.files)
     records = {record["id"]: record for part in parts for record in part.evidence.records(store)}
     everything = [part.evidence for part in parts]
     files.update(_prediction_files(parts))
     differing = discrepancies.discrepancies_table(everything)
-    summary = page.Summary(overview.overview_table(everything), claims.summary_table(everything), differing)
+    summary = page.Summary(overview.overview_table(everything), claims.summary_table(everything), differing, figure1)
     for table in (summary.claims, differing) if parts else ():
         files.update(_table_files(table))
     provenance = provenance_table([records[key] for key in sorted(records)])
     files.update(_recipe_files(details := recipes.tables()))
     files["index.html"] = page.render(summary, parts, details, provenance)
+    files[MANIFEST] = manifest(drawings)
     files["page.css"] = page.text("page.css")
     results = Path(os.path.relpath(store.folder, out.resolve() / runs.FOLDER)).as_posix()
     files.update(runs.pages(everything, store, page.template("run.html.j2"), results, logs))
@@ -64,10 +73,12 @@ def _study_part(evidence: Evidence, store: Store) -> StudyPart:
     variants, results = [], store.folder
     for variant in evidence.variants:
         # A run that several tables share would else be drawn in each of them, alone.
-        drawings = [curves.strip(variant), curves.losses(variant, results)] if variant.telling else []
+        drawings: list[Drawing | None] = []
+        if variant.telling:
+            drawings = [curves.strip(variant), curves.losses(variant, results), curves.classes(variant, store.records)]
         accuracy = tables.accuracy_table(variant)
         if isinstance(variant.panel, Subtask):  # its own tables say more than mean IoU
-            drawings, accuracy = drawings[1:], dataclasses.replace(accuracy, lines=())
+            drawings, accuracy = drawings[1:2], dataclasses.replace(accuracy, lines=())
         variants.append(
             VariantPart(
                 variant,
@@ -79,7 +90,15 @@ def _study_part(evidence: Evidence, store: Store) -> StudyPart:
             )
         )
     costs = tuple(tables.cost_table(evidence, panel) for panel in evidence.study.panels)
-    return StudyPart(evidence, costs, claims.claims_table(evidence, None), scaling.scaling(evidence), tuple(variants))
+    bars = (tradeoff.cost_bars(evidence, panel) for panel in evidence.study.panels)
+    return StudyPart(
+        evidence,
+        costs,
+        tuple(drawing for drawing in bars if drawing),
+        claims.claims_table(evidence, None),
+        scaling.scaling(evidence),
+        tuple(variants),
+    )
 
 
 def _predicted(variant: Variant, store: Store) -> tuple[tuple[Table, ...], Drawing | None]:
@@ -121,8 +140,6 @@ def _study_files(part: StudyPart) -> Mapping[str, str | bytes]:
         files[f"{study.slug}-ham.csv"] = formats.ham_csv(spreads)
     for table in (table for shown in part.variants for table in shown.predicted):
         files[f"{table.slug}.csv"] = formats.values_csv(table)
-    for drawing in part.drawings:
-        files |= drawing.files
     for table, _ in part.scaling:
         files[f"{table.slug}.csv"] = formats.values_csv(table)
     return files

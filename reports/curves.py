@@ -1,46 +1,28 @@
-"""Figures: per-seed strips with intervals, and training losses. Each as SVG, PNG and PDF with the CSV behind it."""
+"""Figures of a variant: every seed with the rows' intervals, training losses, and IoU by class."""
 
 from __future__ import annotations
 
 import csv
-import io
 import statistics
 import textwrap
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from reports import verdicts
+from reports.drawing import Drawing
 from reports.evidence import Variant
 from reports.formats import to_csv
-from reports.style import FIGURE, row_styles
+from reports.style import INK, row_styles
 from reports.table import METRICS, Value
+from studies.store import Record
+from studies.study import Row
 
 MOST_POINTS = 300  # of a drawn curve; longer ones are averaged over windows
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure with its caption, the words for those who cannot see it, and the data it was drawn from."""
-
-    slug: str
-    caption: str
-    description: str
-    svg: str
-    png: bytes
-    pdf: bytes
-    csv: str
-
-    @property
-    def files(self) -> dict[str, str | bytes]:
-        """By name."""
-        return {f"{self.slug}.{ending}": getattr(self, ending) for ending in ("svg", "png", "pdf", "csv")}
+MOST_ANNOTATED = 40  # classes whose numbers are written into the heat map
+BY_CLASS = {"iou": "IoU", "boundary_iou": "Boundary IoU"}
 
 
 def strip(variant: Variant) -> Drawing | None:
@@ -49,86 +31,135 @@ def strip(variant: Variant) -> Drawing | None:
     metrics = [m for m in variant.panel.accuracies if any(variant.values(row.slug, m) for row in rows)]
     if not metrics:
         return None
-    styles = row_styles([row.slug for row in rows])
-    names = [textwrap.fill(row.label, 28) for row in rows]
-    height = 0.7 + sum(0.2 + 0.16 * (1 + name.count("\n")) for name in names)
-    data: list[dict[str, Value]] = []
-    with matplotlib.rc_context(FIGURE):
-        figure = Figure(figsize=(7.2, height), layout="constrained")
-        for axes, metric in zip(figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0], metrics, strict=True):
-            for place, row in enumerate(rows):
-                seeds = variant.measured(row.slug, metric)
-                _strip_row(axes, place, [seed.value for seed in seeds], *styles[row.slug])
-                printed = row.prints(variant.panel, metric)
-                if variant.comparable and printed is not None:
-                    axes.plot(
-                        printed,
-                        place,
-                        marker="|",
-                        markersize=16,
-                        markeredgewidth=1.5,
-                        color=FIGURE["text.color"],
-                    )
-                data += [
-                    {"row": row.slug, "metric": metric, "seed": s.seed, "value": s.value, "record": s.record}
-                    for s in seeds
-                ]
-            axes.set_title(METRICS[metric])
-            axes.grid(False, axis="y")
-        axes.set_yticks(range(len(rows)), names)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        pictures = save(figure)
+    data: list[dict[str, Value]] = [
+        {"row": row.slug, "metric": metric, "seed": seed.seed, "value": seed.value, "record": seed.record}
+        for metric in metrics
+        for row in rows
+        for seed in variant.measured(row.slug, metric)
+    ]
+    printed = {
+        (row.slug, metric): value
+        for row in rows
+        for metric in metrics
+        if variant.comparable and (value := row.prints(variant.panel, metric)) is not None
+    }
     tick = " Vertical tick: the printed value." if variant.comparable else ""
     legend = f"one dot per seed; diamond and bar: mean and 95 % t-interval, from 3 seeds on.{tick}"
-    caption = f"Protocol {variant.name}: {legend}"
     described = [
         f"{row.label}, {METRICS[m]}: {', '.join(f'{value:.2f}' for value in variant.values(row.slug, m))}"
+        + (f" (printed {printed[row.slug, m]})" if (row.slug, m) in printed else "")
         for row in rows
         for m in metrics
         if variant.values(row.slug, m)
     ]
-    return Drawing(f"{variant.slug}-seeds", caption, "; ".join(described), *pictures, to_csv(data))
+    return Drawing(
+        f"{variant.slug}-seeds",
+        f"Protocol {variant.name}: {legend}",
+        "; ".join(described),
+        to_csv(data),
+        lambda: _strip(rows, metrics, data, printed),
+    )
 
 
-def _strip_row(axes: Axes, place: int, values: list[float], colour: str, marker: str) -> None:
-    axes.plot(values, [place - 0.14] * len(values), linestyle="", marker=marker, markersize=5, color=colour, alpha=0.75)
-    if len(values) >= verdicts.MINIMUM_SEEDS:
-        interval = verdicts.mean_interval(values)
-        axes.plot([interval.low, interval.high], [place + 0.14] * 2, color=colour, linewidth=2, solid_capstyle="butt")
-        axes.plot(statistics.fmean(values), place + 0.14, marker="D", markersize=5, color=colour)
+def _strip(
+    rows: Sequence[Row],
+    metrics: Sequence[str],
+    data: Sequence[Mapping[str, Value]],
+    printed: Mapping[tuple[str, str], float],
+) -> Figure:
+    import pandas as pd
+    import seaborn as sns
+
+    frame = pd.DataFrame(data)
+    slugs = [row.slug for row in rows]
+    styles = row_styles(slugs)
+    colours = {slug: styles[slug][0] for slug in slugs}
+    names = [textwrap.fill(row.label, 28) for row in rows]
+    figure = Figure(
+        figsize=(7.2, 0.7 + sum(0.2 + 0.16 * (1 + name.count("\n")) for name in names)), layout="constrained"
+    )
+    common = {"x": "value", "y": "row", "hue": "row", "order": slugs, "hue_order": slugs, "palette": colours}
+    for axes, metric in zip(figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0], metrics, strict=True):
+        chosen = frame[frame.metric == metric]
+        sns.stripplot(chosen, **common, ax=axes, jitter=False, size=5, alpha=0.75, legend=False)
+        for dots in axes.collections:
+            dots.set_offsets(dots.get_offsets() - np.array([[0, 0.14]]))
+        enough = chosen.groupby("row").filter(lambda found: len(found) >= verdicts.MINIMUM_SEEDS)
+        if len(enough):
+            options = {"linestyle": "none", "marker": "D", "markersize": 4.5, "err_kws": {"linewidth": 2}}
+            before = len(axes.lines)
+            sns.pointplot(enough, **common, ax=axes, errorbar=_interval, legend=False, **options)
+            for line in axes.lines[before:]:
+                line.set_ydata([y + 0.14 for y in line.get_ydata()])
+        for place, slug in enumerate(slugs):
+            if (slug, metric) in printed:
+                axes.plot(printed[slug, metric], place, marker="|", markersize=16, markeredgewidth=1.5, color=INK)
+        axes.set(title=METRICS[metric], xlabel="", ylabel="")
+        axes.grid(False, axis="y")
+        axes.set_yticks(range(len(rows)), names)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+    return figure
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float]:
+    found = verdicts.mean_interval(list(values))
+    return found.low, found.high
 
 
 def losses(variant: Variant, results: Path) -> Drawing | None:
-    """The training loss of every finished run with a curve; None while there is none."""
+    """The training loss of every row, its seeds as a band; None while there is no curve."""
     paths = {(line["row"], line["seed"]): results / "curves" / f"{line['run_id']}.csv" for line in variant.finished}
     found = {key: read_curve(path) for key, path in paths.items() if path.exists()}
     curves = {key: points for key, points in found.items() if points}
     if not curves:
         return None
-    study = variant.study
-    styles = row_styles([row.slug for row in study.trained])
-    with matplotlib.rc_context(FIGURE):
-        figure = Figure(figsize=(7.2, 3.2), layout="constrained")
-        axes = figure.subplots()
-        for (slug, _), points in curves.items():
-            axes.plot(*zip(*points, strict=True), color=styles[slug][0], linewidth=0.9, alpha=0.8)
-        axes.set(xlabel="iteration", ylabel="training loss")
-        axes.set_ylim(bottom=0)
-        drawn = {slug: study.row(slug).label for slug, _ in curves}
-        handles = [Line2D([], [], color=styles[slug][0], label=textwrap.fill(name, 40)) for slug, name in drawn.items()]
-        figure.legend(handles=handles, loc="outside upper left", ncols=2)
-        pictures = save(figure)
-    legend = "training loss, one thin line per seed, averaged over windows where curves are long."
     described = "; ".join(
-        f"{drawn[slug]}, seed {seed}: from {points[0][1]:.2f} to {points[-1][1]:.2f}"
+        f"{variant.study.row(slug).label}, seed {seed}: from {points[0][1]:.2f} to {points[-1][1]:.2f}"
         for (slug, seed), points in curves.items()
     )
-    data = [
+    data: list[dict[str, Value]] = [
         {"row": slug, "seed": seed, "iteration": iteration, "loss": loss}
         for (slug, seed), points in curves.items()
         for iteration, loss in points
     ]
-    return Drawing(f"{variant.slug}-loss", f"Protocol {variant.name}: {legend}", described, *pictures, to_csv(data))
+    legend = "training loss, mean over seeds; band: from the lowest to the highest seed."
+    return Drawing(
+        f"{variant.slug}-loss",
+        f"Protocol {variant.name}: {legend}",
+        described,
+        to_csv(data),
+        lambda: _losses(variant.rows, data),
+    )
+
+
+def _losses(rows: Sequence[Row], data: Sequence[Mapping[str, Value]]) -> Figure:
+    import pandas as pd
+    import seaborn as sns
+
+    frame = pd.DataFrame(data)
+    styles = row_styles([row.slug for row in rows])
+    drawn = [row for row in rows if row.slug in set(frame.row)]
+    names = {row.slug: textwrap.fill(row.label, 40) for row in drawn}
+    figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+    axes = figure.subplots()
+    sns.lineplot(
+        frame.assign(row=frame.row.map(names)),
+        x="iteration",
+        y="loss",
+        hue="row",
+        hue_order=list(names.values()),
+        palette={names[row.slug]: styles[row.slug][0] for row in drawn},
+        errorbar=("pi", 100),
+        linewidth=1.1,
+        ax=axes,
+    )
+    axes.set(xlabel="iteration", ylabel="training loss")
+    axes.set_ylim(bottom=0)
+    handles, labels = axes.get_legend_handles_labels()
+    if (legend := axes.get_legend()) is not None:
+        legend.remove()
+    figure.legend(handles, labels, loc="outside upper left", ncols=2)
+    return figure
 
 
 def read_curve(path: Path) -> list[tuple[float, float]]:
@@ -143,14 +174,61 @@ def read_curve(path: Path) -> list[tuple[float, float]]:
     return [(statistics.fmean(x for x, _ in chunk), statistics.fmean(y for _, y in chunk)) for chunk in chunks]
 
 
-def save(figure: Figure) -> tuple[str, bytes, bytes]:
-    """The figure as SVG, PNG and PDF."""
-    FigureCanvasAgg(figure)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once, not for every format
-    svg, png, pdf = io.StringIO(), io.BytesIO(), io.BytesIO()
-    nothing: Mapping[str, None] = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # the same bytes at any time
-    figure.savefig(svg, format="svg", metadata=nothing)
-    figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
-    figure.savefig(pdf, format="pdf", metadata=dict.fromkeys(("Creator", "Producer", "CreationDate")))
-    return svg.getvalue(), png.getvalue(), pdf.getvalue()
+def classes(variant: Variant, records: Mapping[str, Record]) -> Drawing | None:
+    """IoU and boundary IoU of every class in every row, mean over seeds; None while no record has them."""
+    data: list[dict[str, Value]] = []
+    for row in variant.rows:
+        found = [records[line["run_id"]] for line in variant.finished if line["row"] == row.slug]
+        for metric in BY_CLASS:
+            known = [record for record in found if record["metrics"].get(metric)]
+            for place, name in enumerate(known[0]["classes"] if known else ()):
+                values = [value for record in known if (value := record["metrics"][metric][place]) is not None]
+                mean = statistics.fmean(values) if values else None
+                data.append({"row": row.slug, "metric": metric, "class": name, "mean": mean, "n": len(values)})
+    if not data:
+        return None
+    told = {metric: [d["mean"] for d in data if d["metric"] == metric and d["mean"] is not None] for metric in BY_CLASS}
+    described = (
+        "; ".join(f"{BY_CLASS[m]}: {len(v)} values" for m, v in told.items() if v) + f". Rows: {_names(variant)}"
+    )
+    caption = f"Protocol {variant.name}: IoU and boundary IoU by class in percent, mean over seeds."
+    return Drawing(f"{variant.slug}-classes", caption, described, to_csv(data), lambda: _classes(variant.rows, data))
+
+
+def _names(variant: Variant) -> str:
+    return ", ".join(row.label for row in variant.rows)
+
+
+def _classes(rows: Sequence[Row], data: Sequence[Mapping[str, Value]]) -> Figure:
+    import pandas as pd
+    import seaborn as sns
+
+    frame = pd.DataFrame(data).astype({"mean": float})
+    drawn = [row for row in rows if row.slug in set(frame.row)]
+    metrics = [metric for metric in BY_CLASS if metric in set(frame.metric)]
+    names = list(dict.fromkeys(frame["class"]))
+    annotated = len(names) <= MOST_ANNOTATED
+    figure = Figure(figsize=(7.2, 1.1 + len(names) * (0.2 if annotated else 0.11)), layout="constrained")
+    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    for axes, metric in zip(panels, metrics, strict=True):
+        chosen = frame[frame.metric == metric].pivot(index="class", columns="row", values="mean")
+        chosen = chosen.loc[names, [row.slug for row in drawn]]
+        sns.heatmap(
+            chosen,
+            vmin=0,
+            vmax=100,
+            cmap="cividis",
+            annot=annotated,
+            fmt=".0f",
+            annot_kws={"size": 7},
+            linewidths=0.4,
+            cbar=axes is panels[-1],
+            yticklabels=True,
+            ax=axes,
+        )
+        axes.set(title=BY_CLASS[metric], xlabel="", ylabel="")
+        labels = [textwrap.fill(row.label, max(8, 44 // len(drawn))) for row in drawn]
+        axes.set_xticks([place + 0.5 for place in range(len(drawn))], labels, rotation=90 if len(drawn) > 4 else 0)
+        axes.tick_params(length=0, labelsize=7)
+        axes.grid(False)
+    return figure

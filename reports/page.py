@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from reports.curves import Drawing
+from reports.drawing import Drawing
 from reports.evidence import Evidence, Variant
 from reports.style import GLYPHS, INK
 from reports.table import Table
@@ -39,6 +39,7 @@ class StudyPart:
 
     evidence: Evidence
     costs: tuple[Table, ...]  # one per dataset
+    bars: tuple[Drawing, ...]  # the same as figures, where there is something
     cost_claims: Table
     scaling: tuple[tuple[Table, Drawing], ...]  # exponents and their figure; one per platform
     variants: tuple[VariantPart, ...]
@@ -63,7 +64,7 @@ class StudyPart:
     @property
     def drawings(self) -> list[Drawing]:
         """Every figure of the study."""
-        return [drawing for _, drawing in self.scaling] + [
+        return [*self.bars, *(drawing for _, drawing in self.scaling)] + [
             d for part in self.variants for d in (*part.drawings, *([part.distances] if part.distances else []))
         ]
 
@@ -75,6 +76,7 @@ class Summary:
     overview: Table
     claims: Table
     discrepancies: Table
+    figure1: Drawing | None
 
 
 def render(summary: Summary, studies: Sequence[StudyPart], recipes: Sequence[Table], provenance: Table) -> str:

@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from reports import verdicts
-from reports.curves import Drawing, save
+from reports.drawing import Drawing
 from reports.evidence import Variant
 from reports.formats import to_csv
-from reports.style import FIGURE, row_styles
+from reports.style import INK, row_styles
 from reports.table import Cell, Column, Line, Source, Table, Value, number
 from reports.verdicts import Interval
 from studies.store import Record
@@ -272,35 +271,37 @@ def distance_figure(variant: Variant, panel: Subtask, runs: Mapping[str, Sequenc
     """Accuracy against the distance to the cue, a line per row: mean over seeds, and their range; None without runs."""
     if not runs:
         return None
-    styles = row_styles([row.slug for row in variant.study.trained])
-    data: list[dict[str, Value]] = []
-    described = []
-    with matplotlib.rc_context(FIGURE):
-        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
-        axes = figure.subplots()
-        for row in variant.rows:
-            points = _points(runs.get(row.slug, ()))
-            if not points:
-                continue
-            colour, marker = styles[row.slug]
-            x, means, lows, highs = (list(values) for values in zip(*points, strict=True))
-            axes.plot(x, means, color=colour, marker=marker, markersize=4, linewidth=1.4, label=row.label)
-            axes.fill_between(x, lows, highs, color=colour, alpha=0.15, linewidth=0)
-            described.append(f"{row.label}: " + ", ".join(f"{m:.0f} % at {at:.0f} px" for at, m, *_ in points))
-            data += [
-                {"row": row.slug, "distance": at, "accuracy": m, "lowest": low, "highest": high}
-                for at, m, low, high in points
-            ]
-        axes.axhline(100 / panel.classes, color=FIGURE["text.color"], linewidth=0.8, linestyle=":")
-        axes.set(xlabel="distance to the cue that decides the class (pixels)", ylabel="accuracy (%)")
-        axes.set_ylim(min([100 / panel.classes - 8, *(float(str(point["lowest"])) - 2 for point in data)]), 102)
-        figure.legend(loc="outside upper left", ncols=2)
-        pictures = save(figure)
+    lines = [(row, points) for row in variant.rows if (points := _points(runs.get(row.slug, ())))]
+    data: list[dict[str, Value]] = [
+        {"row": row.slug, "distance": at, "accuracy": mean, "lowest": low, "highest": high}
+        for row, points in lines
+        for at, mean, low, high in points
+    ]
+    described = [
+        f"{row.label}: " + ", ".join(f"{mean:.0f} % at {at:.0f} px" for at, mean, *_ in points) for row, points in lines
+    ]
     caption = (
         f"{panel.title}: accuracy against distance to the cue; line: mean over seeds, band: from the lowest to the "
         "highest seed, dotted: chance."
     )
-    return Drawing(f"{variant.slug}-distance", caption, "; ".join(described), *pictures, to_csv(data))
+
+    def draw() -> Figure:
+        styles = row_styles([row.slug for row in variant.study.trained])
+        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+        axes = figure.subplots()
+        for row, points in lines:
+            colour, marker = styles[row.slug]
+            x, means, lows, highs = (list(values) for values in zip(*points, strict=True))
+            axes.plot(x, means, color=colour, marker=marker, markersize=4, linewidth=1.4, label=row.label)
+            axes.fill_between(x, lows, highs, color=colour, alpha=0.15, linewidth=0)
+        axes.axhline(100 / panel.classes, color=INK, linewidth=0.8, linestyle=":")
+        axes.set(xlabel="distance to the cue that decides the class (pixels)", ylabel="accuracy (%)")
+        lowest = (low - 2 for _, points in lines for *_, low, _ in points)
+        axes.set_ylim(min([100 / panel.classes - 8, *lowest]), 102)
+        figure.legend(loc="outside upper left", ncols=2)
+        return figure
+
+    return Drawing(f"{variant.slug}-distance", caption, "; ".join(described), to_csv(data), draw)
 
 
 def _points(runs: Sequence[ByDistance]) -> list[tuple[float, float, float, float]]:

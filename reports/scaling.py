@@ -6,17 +6,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports import verdicts
-from reports.curves import Drawing, save
+from reports.drawing import Drawing
 from reports.evidence import Evidence, Timings, marks
 from reports.formats import to_csv
-from reports.style import FIGURE, row_styles
+from reports.style import row_styles
 from reports.table import Cell, Column, Line, Source, Table, Value, number
 from segnext.config import Platform
+from studies.study import Row
 
 QUANTITIES = {"gmacs": "Cost (G)", "latency": "Latency (s)", "memory": "Peak memory (MB)"}
 
@@ -146,33 +146,41 @@ def _cells(measured: Sequence[tuple[Point, float]], quantity: str, squares: Sequ
 
 def _drawing(evidence: Evidence, platform: Platform | None, points: Sequence[Point], slug: str) -> Drawing:
     shown = list(QUANTITIES) if platform else ["gmacs"]
-    rows = evidence.study.trained
-    styles = row_styles([row.slug for row in rows])
-    described = []
-    with matplotlib.rc_context(FIGURE):
-        figure = Figure(figsize=(7.2 if platform else 3.6, 3.4), layout="constrained")
-        for axes, quantity in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-            for row in rows:
-                measured = _measured(points, row.slug, quantity)
-                found = _exponent(measured)
-                label = row.label + (f": {number(found.value, 2)} ± {number(found.error, 2)}" if found else "")
-                if measured:
-                    described.append(f"{QUANTITIES[quantity]}, {label}")
-                _draw_row(axes, [p for p in points if p.row == row.slug], quantity, *styles[row.slug], label)
-            axes.set(xscale="log", yscale="log", xlabel="pixels", title=QUANTITIES[quantity])
-            ticks = [side for side in evidence.study.squares if side & (side - 1) == 0]
-            axes.set_xticks([side**2 for side in ticks], [f"{side}²" for side in ticks], minor=False)
-            axes.set_xticks([], minor=True)
-            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.1), fontsize=7, borderaxespad=0, handlelength=1.2)
-        pictures = save(figure)
+    rows, squares = evidence.study.trained, evidence.study.squares
+    described = [
+        f"{QUANTITIES[quantity]}, {_fitted(row, points, quantity)}"
+        for quantity in shown
+        for row in rows
+        if _measured(points, row.slug, quantity)
+    ]
     caption = (
         "Against the number of pixels, both axes logarithmic; beside each row its fitted exponent ± standard error."
     )
     if platform:
         caption += f" Bars: quartiles. Open markers: predicted from shapes, not measured. {_named(platform)}."
-    data = [_data(point) for point in points if point.sources]
+    data = to_csv([_data(point) for point in points if point.sources])
     name = slug.replace("-exponents", "-scaling")
-    return Drawing(name, caption, "; ".join(described), *pictures, to_csv(data))
+    return Drawing(name, caption, "; ".join(described), data, lambda: _figure(rows, squares, points, shown))
+
+
+def _fitted(row: Row, points: Sequence[Point], quantity: str) -> str:
+    found = _exponent(_measured(points, row.slug, quantity))
+    return row.label + (f": {number(found.value, 2)} ± {number(found.error, 2)}" if found else "")
+
+
+def _figure(rows: Sequence[Row], squares: Sequence[int], points: Sequence[Point], shown: Sequence[str]) -> Figure:
+    styles = row_styles([row.slug for row in rows])
+    figure = Figure(figsize=(7.2 if len(shown) > 1 else 3.6, 3.4), layout="constrained")
+    for axes, quantity in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        for row in rows:
+            own = [point for point in points if point.row == row.slug]
+            _draw_row(axes, own, quantity, *styles[row.slug], _fitted(row, points, quantity))
+        axes.set(xscale="log", yscale="log", xlabel="pixels", title=QUANTITIES[quantity])
+        ticks = [side for side in squares if side & (side - 1) == 0]
+        axes.set_xticks([side**2 for side in ticks], [f"{side}²" for side in ticks], minor=False)
+        axes.set_xticks([], minor=True)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.1), fontsize=7, borderaxespad=0, handlelength=1.2)
+    return figure
 
 
 def _draw_row(axes: Axes, points: Sequence[Point], quantity: str, colour: str, marker: str, label: str) -> None:

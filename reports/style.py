@@ -54,6 +54,7 @@ FIGURE: dict[Any, Any] = {
     "legend.frameon": False,
     "savefig.facecolor": PAPER,
     "svg.hashsalt": "segnext",  # the same bytes for the same figure
+    "pdf.fonttype": 42,  # TrueType, embedded; type 3 is refused by many publishers
 }
 """matplotlib's settings (its own stub types the keys as one long literal)."""
 

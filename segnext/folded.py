@@ -65,7 +65,7 @@ class FoldedBlock(nn.Module):
 
 
 class InPlaceMSCA(nn.Module):
-    """An `MSCA` that needs no gradient: sums and the product take no memory of their own."""
+    """An `MSCA` without gradients; sums and product take no memory of their own: `(B, C, H, W) -> (B, C, H, W)`."""
 
     def __init__(self, msca: MSCA) -> None:
         super().__init__()

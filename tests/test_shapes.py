@@ -21,11 +21,13 @@ from segnext.context import EMA, CrissCross, MSCAHead, NonLocal, context_module
 from segnext.convnext import ConvNeXt
 from segnext.decoder import Decoder, HamDecoder, MLPDecoder, resize
 from segnext.distributed import GlobalBatchNorm2d
+from segnext.folded import FoldedBlock, InPlaceMSCA
 from segnext.ham import NMF, Hamburger
 from segnext.msca import LKA, MSCA
 from segnext.mscan import MSCAN, Attention, Block, ChannelNorm, FeedForward, Stage
 from segnext.segformer import SegFormerEncoder, segformer
 from segnext.stochastic import ChannelDropout, DropPath, Stochastic
+from segnext.upsampling import likeliest
 
 MICRO = Model("micro")
 SEGFORMER = Model(encoder="segformer_b0")
@@ -55,6 +57,8 @@ CASES: dict[Any, tuple[Callable[[], Callable[..., Any]], dict[str, Any]]] = {
     Attention: (lambda: Attention(C, msca()), {}),
     FeedForward: (lambda: FeedForward(C, 4), {}),
     Block: (lambda: Block(C, 4, 0.5, MICRO), {}),
+    FoldedBlock: (lambda: FoldedBlock(Block(C, 4, 0.5, MICRO)), {}),
+    InPlaceMSCA: (lambda: InPlaceMSCA(msca()), {}),
     Stage: (lambda: Stage(C, D, 4, [0.0, 0.1], MICRO), {"s": 2, "H": 63, "W": 33}),
     MSCAN: (lambda: MSCAN(MICRO), widths(MICRO)),
     ConvNeXt: (lambda: ConvNeXt(CONVNEXT), widths(CONVNEXT)),
@@ -68,6 +72,7 @@ CASES: dict[Any, tuple[Callable[[], Callable[..., Any]], dict[str, Any]]] = {
     MSCAHead: (lambda: MSCAHead(C), {}),
     GlobalBatchNorm2d: (lambda: GlobalBatchNorm2d(C), {}),
     context_module: (lambda: context_module(C, MICRO), {}),
+    likeliest: (lambda: lambda x: likeliest(x, [(64, 96)]), {"h": 8, "w": 12}),
     resize: (lambda: lambda x: resize(x, NUMBERS["size"]), {}),
     HamDecoder: (lambda: listed(HamDecoder(MICRO, 5, 0.1)), widths(MICRO)),
     MLPDecoder: (lambda: listed(MLPDecoder(Model("micro", decoder="a"), 5, 0.1)), {**widths(MICRO), "s": 4}),

@@ -1,0 +1,129 @@
+"""Figures: drawn from what lies beside them, kept while nothing changes, labels apart; `--check` tells what is old."""
+
+import itertools
+import json
+
+import matplotlib
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from reporting import add_run, fabricate, lines_of, render
+
+from reports import build, curves, drawing, tradeoff
+from reports.style import FIGURE
+from studies import study as study_module
+from studies.store import Store
+from studies.tables.table7 import STUDY
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGNEXT_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> list[Figure]:
+    """Every figure that is really drawn."""
+    figures = []
+
+    def save(figure: Figure) -> dict[str, bytes]:
+        figures.append(figure)
+        FigureCanvasAgg(figure)
+        figure.draw_without_rendering()
+        return {"svg": b"<svg></svg>", "png": b"png", "pdf": b"pdf"}
+
+    monkeypatch.setattr(drawing, "save", save)
+    return figures
+
+
+def test_only_what_changed_is_drawn_again(results, tmp_path, drawn):
+    store = fabricate(results, seeds=2, curves=True)
+    first = render(tmp_path / "out", "table7")
+    names = {name.removesuffix(".pdf") for name in first if name.endswith(".pdf")}
+    assert names == {"table7-costs-bars", "table7-quick-seeds", "table7-quick-loss", "table7-quick-classes"}
+    assert len(drawn) == len(names)
+    assert render(tmp_path / "out", "table7") == first
+    assert len(drawn) == len(names)
+    add_run(store, STUDY, STUDY.row("c"), "quick", 2, 40.0)
+    render(tmp_path / "out", "table7")
+    assert len(drawn) == len(names) + 2  # the strips and the classes; it has no curve
+
+
+@pytest.mark.parametrize("damage", ["table7-costs-bars.png", drawing.MANIFEST])
+def test_a_figure_that_was_tampered_with_is_drawn_again(results, tmp_path, drawn, damage):
+    fabricate(results, seeds=0)
+    first = render(tmp_path / "out", "table7")
+    (tmp_path / "out" / damage).write_text("{")
+    assert render(tmp_path / "out", "table7") == first
+    assert len(drawn) == 2
+
+
+def test_check_writes_nothing_and_names_what_is_out_of_date(results, tmp_path, capsys, drawn):
+    store = fabricate(results, seeds=1)
+    out = tmp_path / "out"
+    render(out)
+    assert build.main(["--out", str(out), "--check"]) == 0
+    (out / "left-over.md").write_text("x")
+    (out / "table7.md").write_text("x")
+    (out / "table7-costs-bars.png").write_bytes(b"x")
+    (results / "table7.csv").write_text("x")
+    add_run(store, STUDY, STUDY.row("c"), "quick", 1, 40.0)
+    capsys.readouterr()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    assert build.main(["--out", str(out), "--check"]) == 1
+    told = capsys.readouterr().err
+    for name in ("left-over.md", "table7.md", "table7-costs-bars.png", "results/table7.csv", "index.html"):
+        assert name in told, told
+    assert "table6.md" not in told
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+    assert build.main(["--out", str(tmp_path / "nowhere"), "--check"]) == 1
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_figure_1_shows_the_paper_and_ours_with_labels_apart(results, tmp_path, drawn):
+    store = Store(results)
+    table9 = study_module.study("table9")
+    for seed in range(3):
+        add_run(store, table9, table9.row("t"), "paper", seed, 41.0 + seed / 10)
+    files = render(tmp_path / "out", "table9")
+    lines = {(line["dataset"], line["row"]): line for line in lines_of(files, "figure1.csv")}
+    assert lines["ade20k", "t"]["miou_ss_mean"] == "41.1"
+    assert lines["ade20k", "t"]["params_m_printed"] == "4.3"
+    assert lines["cityscapes", "segformer-b2"]["gflops_printed"] == "717.1"
+    assert lines["cityscapes", "t"]["miou_ss_mean"] == ""
+    figure = next(found for found in drawn if found.axes[0].get_xscale() == "log")
+    for axes in figure.axes:
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert len(boxes) >= 8
+        assert not any(first.overlaps(second) for first, second in itertools.combinations(boxes, 2))
+        frame = axes.get_window_extent()
+        assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in boxes)
+    circles = [dots for dots in figure.axes[1].collections if isinstance(dots, PathCollection)]
+    areas = {round(float(dots.get_sizes()[0]), 3) for dots in circles}
+    assert {round(tradeoff.AREA * size, 3) for size in (4.3, 13.9, 27.6, 48.9)} <= areas
+
+
+def test_classes_are_means_over_seeds_and_nowhere_is_empty(results, tmp_path, drawn):
+    fabricate(results, seeds=2)
+    lines = lines_of(render(tmp_path / "out", "table7"), "table7-quick-classes.csv")
+    assert {(line["class"], line["mean"], line["n"]) for line in lines} == {("road", "50.0", "2"), ("sky", "", "0")}
+
+
+def test_a_band_spans_the_seeds(results):
+    rows = STUDY.trained[:1]
+    data = [{"row": rows[0].slug, "seed": s, "iteration": i, "loss": 1.0 + s} for s in range(3) for i in (10, 20)]
+    with matplotlib.rc_context(FIGURE):
+        axes = curves._losses(rows, data).axes[0]
+    band = axes.collections[0].get_paths()[0].get_extents()
+    assert (band.y0, band.y1) == (1.0, 3.0)
+    assert list(axes.lines[0].get_ydata()) == [2.0, 2.0]
+
+
+def test_fonts_are_embedded(results, tmp_path):
+    fabricate(results, seeds=0)
+    files = render(tmp_path / "out", "table7")
+    assert b"/FontFile2" in files["table7-costs-bars.pdf"]  # TrueType, as journals ask
+    assert b"<text" not in files["table7-costs-bars.svg"]  # outlines: no font is needed to see it
+    assert set(json.loads(files["figures.json"])) == {"table7-costs-bars"}
