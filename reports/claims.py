@@ -11,7 +11,7 @@ from reports.scaling import scaling_slugs
 from reports.table import METRICS, Cell, Column, Line, Source, Table, Value, number
 from reports.tables import cost_slug, needed_seeds, verdict_cell
 from reports.verdicts import Judgement
-from studies.study import Claim
+from studies.study import Claim, Reported, Row, Study
 
 DECIDING = "paper"  # the only protocol that can confirm or refute the paper
 
@@ -72,13 +72,13 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
     others = [name for name in names if name != DECIDING]
     columns = (
         Column("Claim", align="text"),
+        Column("Verdict", align="left"),
+        Column("Ours [95 % interval]"),
+        Column("Printed"),
+        Column("Missing to decide it", align="text"),
         Column("Difference of", align="text"),
         Column("Metric", align="text"),
         Column("Table", align="text"),
-        Column("Printed"),
-        Column("Ours [95 % interval]"),
-        Column("Verdict", align="left"),
-        Column("Missing to decide it", align="text"),
         *(Column(name, "Verdict elsewhere, protocol", "left") for name in others),
     )
     lines, verdicts_ = [], list[str]()
@@ -103,15 +103,16 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
             identity |= {"dataset": study.panel(claim.dataset).dataset, "metric": claim.metric, "kind": claim.kind}
             dataset = f", {study.panel(claim.dataset).title}" if len(study.panels) > 1 else ""
             missing = _missing(evidence, variant, claim, judgement)
+            verdict_anchor = anchor if costs or variant else ""
             cells = [
                 Cell(claim.text, {**identity, "text": claim.text}),
+                _linked(judgement, verdict_anchor, {"verdict": judgement.verdict}),
+                _ours(judgement),
+                Cell(_printed(claim), {"printed": claim.printed}),
+                Cell(missing or "–", {"missing": missing or None}),
                 Cell(_sides(evidence, claim)),
                 Cell(_metric(claim) + dataset),
                 Cell(study.number, sources=(Source(study.number, f"#{study.slug}"),)),
-                Cell(_printed(claim), {"printed": claim.printed}),
-                _ours(judgement),
-                _linked(judgement, anchor if costs or variant else "", {"verdict": judgement.verdict}),
-                Cell(missing or "–", {"missing": missing or None}),
             ]
             for name in others:
                 found = evidence.judge(judged[name], claim) if name in judged else None
@@ -160,9 +161,18 @@ def _missing(evidence: Evidence, variant: Variant | None, claim: Claim, judgemen
         return f"{needed_seeds(judgement)} seeds per row"
     trained = {row.slug for row in study.trained}
     rows = [slug for slug in dict.fromkeys((claim.better, claim.worse)) if slug in trained]
+    if any(
+        isinstance(row, Reported) and row.prints(variant.panel, claim.metric) is None for row in _rows(study, claim)
+    ):
+        return f"{METRICS[claim.metric]} of the peer, which is quoted here and for which the paper prints none"
     have = {slug: len(variant.values(slug, claim.metric)) for slug in rows}
     wanted = verdicts.MINIMUM_SEEDS
-    return "runs: " + ", ".join(f"{slug} {count} of {wanted}" for slug, count in have.items() if count < wanted)
+    what = "runs with pictures" if claim.metric == "gradcam_inside" else "runs"
+    return f"{what}: " + ", ".join(f"{slug} {count} of {wanted}" for slug, count in have.items() if count < wanted)
+
+
+def _rows(study: Study, claim: Claim) -> list[Row | Reported]:
+    return [row for row in study.rows if row.slug in (claim.better, claim.worse)]
 
 
 def _metric(claim: Claim) -> str:

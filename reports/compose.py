@@ -15,8 +15,10 @@ from reports import (
     ham,
     overview,
     page,
+    pictures,
     predictions,
     recipes,
+    reproducibility,
     runs,
     scaling,
     tables,
@@ -26,7 +28,6 @@ from reports.drawing import MANIFEST, Drawing, keep, manifest
 from reports.evidence import Evidence, Variant, gather
 from reports.latex import latex
 from reports.page import StudyPart, VariantPart
-from reports.provenance import provenance_table
 from reports.table import Table
 from studies.recipes import NUMBER
 from studies.store import Store
@@ -59,9 +60,10 @@ def compose(
     summary = page.Summary(overview.overview_table(everything), claims.summary_table(everything), differing, figure1)
     for table in (summary.claims, differing) if parts else ():
         files.update(_table_files(table))
-    provenance = provenance_table([records[key] for key in sorted(records)])
+    answers = reproducibility.tables(everything, [records[key] for key in sorted(records)], logs)
+    files.update(_answer_files(answers))
     files.update(_recipe_files(details := recipes.tables()))
-    files["index.html"] = page.render(summary, parts, details, provenance)
+    files["index.html"] = page.render(summary, parts, details)
     files[MANIFEST] = manifest(drawings)
     files["page.css"] = page.text("page.css")
     results = Path(os.path.relpath(store.folder, out.resolve() / runs.FOLDER)).as_posix()
@@ -79,13 +81,15 @@ def _study_part(evidence: Evidence, store: Store) -> StudyPart:
         accuracy = tables.accuracy_table(variant)
         if isinstance(variant.panel, Subtask):  # its own tables say more than mean IoU
             drawings, accuracy = drawings[1:2], dataclasses.replace(accuracy, lines=())
+        looked_at = pictures.pictures(variant, store) if variant.telling else []
         variants.append(
             VariantPart(
                 variant,
                 accuracy,
                 ham.ham_table(variant),
                 claims.claims_table(evidence, variant),
-                tuple(drawing for drawing in drawings if drawing),
+                (*(drawing for drawing in drawings if drawing), *pictures.drawings(variant, looked_at)),
+                pictures.share_table(variant, looked_at),
                 *_predicted(variant, store),
             )
         )
@@ -151,6 +155,18 @@ def _recipe_files(details: Sequence[Table]) -> Mapping[str, str]:
         f"{recipes.SLUG}.tex": latex(f"{recipes.SLUG}.tex", details),
         f"{recipes.SLUG}.csv": formats.values_csv(details[0]),
         "recipes.csv": formats.to_csv(recipes.values()),
+    }
+
+
+def _answer_files(answers: Sequence[Table]) -> Mapping[str, str]:
+    shown = {table.slug: table for table in answers}
+    return {
+        f"{reproducibility.SLUG}.html": page.checklist(answers),
+        f"{reproducibility.SLUG}.md": formats.markdown(reproducibility.TITLE, answers),
+        **{
+            f"{slug}.csv": formats.values_csv(shown[slug])
+            for slug in (f"{reproducibility.SLUG}-choices", f"{reproducibility.SLUG}-compute")
+        },
     }
 
 

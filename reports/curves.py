@@ -208,7 +208,10 @@ def _classes(rows: Sequence[Row], data: Sequence[Mapping[str, Value]]) -> Figure
     metrics = [metric for metric in BY_CLASS if metric in set(frame.metric)]
     names = list(dict.fromkeys(frame["class"]))
     annotated = len(names) <= MOST_ANNOTATED
-    figure = Figure(figsize=(7.2, 1.1 + len(names) * (0.2 if annotated else 0.11)), layout="constrained")
+    figure = Figure(
+        figsize=(7.2, (1.6 if len(drawn) > 4 else 1.1) + len(names) * (0.2 if annotated else 0.11)),
+        layout="constrained",
+    )
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axes, metric in zip(panels, metrics, strict=True):
         chosen = frame[frame.metric == metric].pivot(index="class", columns="row", values="mean")
@@ -227,7 +230,9 @@ def _classes(rows: Sequence[Row], data: Sequence[Mapping[str, Value]]) -> Figure
             ax=axes,
         )
         axes.set(title=BY_CLASS[metric], xlabel="", ylabel="")
-        labels = [textwrap.fill(row.label, max(8, 44 // len(drawn))) for row in drawn]
+        labels = [
+            textwrap.fill(textwrap.shorten(row.label, 48, placeholder="…"), max(8, 44 // len(drawn))) for row in drawn
+        ]
         axes.set_xticks([place + 0.5 for place in range(len(drawn))], labels, rotation=90 if len(drawn) > 4 else 0)
         axes.tick_params(length=0, labelsize=7)
         axes.grid(False)

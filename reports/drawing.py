@@ -32,6 +32,7 @@ class Drawing:
     description: str
     csv: str
     draw: Callable[[], Figure]
+    photographic: bool = False  # of pixels more than of lines
 
     @cached_property
     def pictures(self) -> Mapping[str, bytes]:

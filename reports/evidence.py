@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +16,7 @@ from segnext.config import Platform, digest
 from studies.protocols import Protocol, Recipe
 from studies.provenance import made_by_todays_code
 from studies.store import Record, Store, View, square_cost, square_speed
-from studies.study import MEASURED_AS, Claim, Panel, Reported, Row, Study
+from studies.study import LOOKED_AT, MEASURED_AS, THIN, Claim, Panel, Reported, Row, Study
 
 UNITS = {"params_m": 1e6, "gflops": 1.0}
 """The metrics that are costs, and what one printed unit is in the records: parameters in millions, FLOPs in G."""
@@ -70,6 +72,7 @@ class Variant:
     imported: tuple[Tested, ...] = ()  # weights that were trained elsewhere
     retested: tuple[Tested, ...] = ()  # finished runs that were tested again
     served: Mapping[tuple[str, str], str] = field(default_factory=dict)  # by run and metric: a test server's record
+    looked_at: Mapping[tuple[str, str], float] = field(default_factory=dict)  # by run and metric of `LOOKED_AT`
 
     @property
     def recipe(self) -> Recipe | None:
@@ -151,7 +154,8 @@ class Variant:
         """The values of a row, one per finished seed."""
         found = []
         for line in self.finished:
-            value = line[MEASURED_AS[metric]]
+            looked_at = self.looked_at.get((line["run_id"], metric))
+            value = looked_at if metric in LOOKED_AT else line[MEASURED_AS[metric]]
             if line["row"] == row and value is not None:
                 record = self.served.get((line["run_id"], metric), line["run_id"])
                 found.append(Seed(line["seed"], value, record, self.marks.get(record, ())))
@@ -170,7 +174,7 @@ class Variant:
         return [
             claim
             for claim in self.study.claims
-            if claim.metric in self.panel.accuracies
+            if claim.metric in (*self.panel.accuracies, *LOOKED_AT)
             and self.study.panel(claim.dataset) == self.panel
             and (self.comparable or (claim.kind != "at least" and {claim.better, claim.worse} <= trained))
         ]
@@ -179,6 +183,8 @@ class Variant:
         """The verdict on one of these claims alone; `Evidence.judge` corrects it for all that the table makes."""
         rows = {row.slug: row for row in self.study.rows}
         better = self._side(rows[claim.better], claim.metric)
+        if None in (better, self._side(rows[claim.worse], claim.metric)):
+            return Judgement("pending")  # a peer for which the paper prints nothing of the kind
         if claim.kind == "at least":
             return verdicts.ordering(better, rows[claim.worse].printed[self.panel.dataset, claim.metric], level)
         worse = self._side(rows[claim.worse], claim.metric)
@@ -187,9 +193,9 @@ class Variant:
             return verdicts.learnt(first, second, claim.threshold, level)
         return (verdicts.ordering if claim.kind == "greater" else verdicts.equivalence)(better, worse, level)
 
-    def _side(self, row: Row | Reported, metric: str) -> verdicts.Side:
-        quoted = isinstance(row, Reported)
-        return row.printed[self.panel.dataset, metric] if quoted else self.values(row.slug, metric)
+    def _side(self, row: Row | Reported, metric: str) -> Any:
+        """A `verdicts.Side`, or None for a peer without a printed value."""
+        return row.prints(self.panel, metric) if isinstance(row, Reported) else self.values(row.slug, metric)
 
 
 @dataclass(frozen=True)
@@ -289,6 +295,7 @@ def gather(study: Study, store: Store) -> Evidence:
             retests.setdefault(_weights(record), []).append(record)
         elif record["kind"] == "server" and _unscored(store.records.get(config["run"]), config["metric"]):
             served.setdefault((config["run"], config["metric"]), record["id"])
+    looked_at = _looked_at(study, store)
     variants = (
         Variant(
             study,
@@ -300,6 +307,7 @@ def gather(study: Study, store: Store) -> Evidence:
             tuple(_imported(view, store, retests, warnings)),
             tuple(_retested(view, store, retests, warnings)),
             served,
+            looked_at,
         )
         for view in store.views(study)
         if view.panel.accuracies
@@ -316,6 +324,32 @@ def gather(study: Study, store: Store) -> Evidence:
 def _expense(record: Record) -> Expense:
     units = {metric: record[MEASURED_AS[metric]] / unit for metric, unit in UNITS.items()}
     return Expense(units, record["gmacs_fvcore"], record["id"])
+
+
+def _looked_at(study: Study, store: Store) -> dict[tuple[str, str], float]:
+    """What claims need and no table has, by run and metric; nothing for a study without such claims."""
+    wanted = {claim.metric for claim in study.claims} & set(LOOKED_AT)
+    found: dict[tuple[str, str], float] = {}
+    for record in store.kind("run") if wanted else ():
+        thin = [place for place, name in enumerate(record["classes"]) if name in THIN]
+        edges = [record["metrics"].get("boundary_iou", [])[place : place + 1] for place in thin]
+        if known := [edge[0] for edge in edges if edge and edge[0] is not None]:
+            found[record["id"], "thin_boundary_iou"] = statistics.fmean(known)
+        share = heat_inside(store, record) if "gradcam_inside" in wanted else None
+        if share is not None:
+            found[record["id"], "gradcam_inside"] = share
+    return found
+
+
+def heat_inside(store: Store, record: Record) -> float | None:
+    """The percent of Grad-CAM's heat inside the class's true pixels, mean over images; None without such pictures."""
+    path = store.folder / "cam" / f"{record['id']}.json"
+    if not path.exists():
+        return None
+    facts = json.loads(path.read_text())
+    shares = [float(inside) for _, inside, _ in map(str.split, facts["shares"]) if inside != "-"]
+    same = facts["weights"] == record.get("weights", {}).get("sha256")
+    return 100 * statistics.fmean(shares) if shares and same else None
 
 
 _Retests = Mapping[str, Sequence[Record]]

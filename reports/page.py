@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +11,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
+from PIL import Image
 
+from reports import reproducibility
 from reports.drawing import Drawing
 from reports.evidence import Evidence, Variant
 from reports.style import GLYPHS, INK
@@ -29,6 +33,7 @@ class VariantPart:
     ham: Table
     claims: Table
     drawings: tuple[Drawing, ...]
+    heat: Table
     predicted: tuple[Table, ...] = ()  # of a sub-task of the generated data
     distances: Drawing | None = None
 
@@ -53,7 +58,7 @@ class StudyPart:
         """The tables about costs and about these variants."""
         tables = [*self.costs, *(table for table, _ in self.scaling), self.cost_claims]
         for part in variants:
-            tables += [part.accuracy, part.ham, part.claims, *part.predicted]
+            tables += [part.accuracy, part.ham, part.claims, *part.predicted, part.heat]
         return [table for table in tables if table.lines]
 
     @property
@@ -79,8 +84,10 @@ class Summary:
     figure1: Drawing | None
 
 
-def render(summary: Summary, studies: Sequence[StudyPart], recipes: Sequence[Table], provenance: Table) -> str:
+def render(summary: Summary, studies: Sequence[StudyPart], recipes: Sequence[Table]) -> str:
     """The page. The recipes, appendix Table 1, stand where the paper has them: after the tables of its main part."""
+    drawn = [summary.figure1] if summary.figure1 else []
+    drawn += [drawing for part in studies for drawing in part.drawings]
     return template("page.html.j2").render(
         summary=summary,
         studies=studies,
@@ -88,10 +95,23 @@ def render(summary: Summary, studies: Sequence[StudyPart], recipes: Sequence[Tab
         others=[part for part in studies if not part.evidence.study.slug.startswith("table")],
         recipes=recipes,
         training=training,
-        provenance=provenance,
         rules=RULES,
+        letters=glyphs(
+            [*([summary.figure1] if summary.figure1 else []), *(d for part in studies for d in part.drawings)]
+        ),
         glyphs=GLYPHS,
         style=Markup(text("page.css")),
+        script=Markup(text("page.js")),
+    )
+
+
+def checklist(tables: Sequence[Table]) -> str:
+    """The reproducibility page."""
+    return template("reproducibility.html.j2").render(
+        title=reproducibility.TITLE,
+        checklist=reproducibility.CHECKLIST,
+        tables=tables,
+        glyphs=GLYPHS,
         script=Markup(text("page.js")),
     )
 
@@ -115,8 +135,41 @@ def text(name: str) -> str:
 
 
 def inline(drawing: Drawing) -> Markup:
-    """A figure's SVG for use inside the page: ids of its own, the text's colour, the figure's words as its name."""
-    svg = drawing.svg[drawing.svg.index("<svg") :]
-    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{drawing.slug}-", svg).replace(INK, "currentColor")
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    """A figure for use inside the page, with its words as its name: as SVG, or, of pictures, as a small PNG."""
+    if drawing.photographic:
+        data = base64.b64encode(_smaller(drawing.pictures["png"])).decode()
+        return Markup('<img src="data:image/png;base64,{}" alt="{}">').format(data, drawing.description)
+    # Ids of its own and the text's colour; glyphs are those of `glyphs`, and a tenth of a point is as fine as is seen.
+    svg = _GLYPH.sub("", _compact(drawing))
+    svg = re.sub(r'(\bid="|url\(#|href="#)(?!DejaVu)', rf"\g<1>{drawing.slug}-", svg).replace(INK, "currentColor")
+    svg = re.sub(r"\b([1-9]\d*\.\d)\d+", r"\g<1>", svg.replace("<defs></defs>", ""))
     return Markup(svg.replace("<svg ", Markup('<svg role="img" aria-label="{}" ').format(drawing.description), 1))
+
+
+def glyphs(drawings: Iterable[Drawing]) -> Markup:
+    """The outlines of every letter of the page's figures, once."""
+    found: dict[str, str] = {}
+    for drawing in drawings:
+        if not drawing.photographic:
+            found.update((match[1], match[0]) for match in _GLYPH.finditer(_compact(drawing)))
+    return Markup("".join(found[name] for name in sorted(found)))
+
+
+_GLYPH = re.compile(r'<path id="(DejaVu[^"]*)"[^>]*/>')
+
+
+def _compact(drawing: Drawing) -> str:
+    svg = drawing.svg[drawing.svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    return re.sub(r">\s+<", "><", re.sub(r"\s*\n\s*", " ", svg))
+
+
+def _smaller(png: bytes) -> bytes:
+    """At 6/10 of its size and with 64 colours."""
+    if not png:
+        return png
+    picture, buffer = Image.open(io.BytesIO(png)).convert("RGB"), io.BytesIO()
+    size = (round(picture.width * 0.6), round(picture.height * 0.6))
+    resized = picture.resize(size, Image.Resampling.LANCZOS)
+    resized.quantize(64, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

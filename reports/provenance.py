@@ -1,4 +1,4 @@
-"""Where the numbers come from: machines, versions, code, data and compute, summed over records."""
+"""Where the numbers come from: machines, versions and code, counted over records."""
 
 from __future__ import annotations
 
@@ -19,19 +19,13 @@ def provenance_table(records: Sequence[Record]) -> Table:
         Line(fact.lower().replace(" ", "-"), (Cell(fact), Cell(_joined(values)), Cell(str(values.total()))))
         for fact, values in counted.items()
     ]
-    runs = [record for record in records if record["kind"] == "run"]
     kinds = Counter(record["kind"] for record in records)
-    if runs:
-        seconds = sum(record["training"]["seconds"] for record in runs)
-        attempts = sum(_attempts(record) for record in runs)
-        lines.append(Line("compute", (Cell("Training time"), Cell(_duration(seconds)), Cell(str(len(runs))))))
-        lines.append(Line("attempts", (Cell("Attempts"), Cell(str(attempts)), Cell(str(len(runs))))))
     columns = (Column("Fact", align="left"), Column("Value", align="text"), Column("Records"))
     caption = (
         f"Records: {', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))}.",
-        "Training time is that of finished runs. ×n: in how many records, where they differ.",
+        "×n: in how many records, where they differ.",
     )
-    return Table("provenance", "Provenance", caption, columns, tuple(lines))
+    return Table("provenance", "Machines, versions and code", caption, columns, tuple(lines))
 
 
 def _facts(record: Record) -> Iterator[tuple[str, str]]:
@@ -45,10 +39,6 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
         yield "Commit", origin["commit"][:12] + (" with uncommitted changes" if origin.get("dirty") else "")
     if origin.get("code"):
         yield "Code", str(origin["code"])
-    for use in ("train", "test"):
-        if fingerprint := (origin.get("data") or {}).get(f"{use}_fingerprint"):
-            data = record["config"]["data"]
-            yield "Data", f"{data['dataset']} {data[f'{use}_split']} {fingerprint}"
 
 
 def _joined(values: Counter[str]) -> str:
@@ -56,12 +46,8 @@ def _joined(values: Counter[str]) -> str:
     return "; ".join(value if same else f"{value} (×{count})" for value, count in sorted(values.items()))
 
 
-def _attempts(record: Record) -> int:
-    attempts = record["provenance"].get("attempts", 1)
-    return attempts if isinstance(attempts, int) else len(attempts)
-
-
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds in words."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min {rest} s" if hours else f"{minutes} min {rest} s"

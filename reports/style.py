@@ -12,6 +12,26 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # 6 and 7 have no common divisor:
 INK = "#1f2328"  # becomes `currentColor` inside the page, so that figures follow the light and the dark theme
 PAPER = "#ffffff"  # becomes transparent inside the page
 
+# Paul Tol's "muted" scheme and its pale one: classes of a segmentation, from the first on.
+CLASSES = (
+    "#dddddd",
+    "#332288",
+    "#88ccee",
+    "#44aa99",
+    "#117733",
+    "#999933",
+    "#ddcc77",
+    "#cc6677",
+    "#882255",
+    "#aa4499",
+    "#bbccee",
+    "#cceeff",
+    "#ccddaa",
+    "#eeeebb",
+    "#ffcccc",
+    "#777777",
+)
+
 GLYPHS = {
     "reproduced": "✓",
     "supported": "✓",

@@ -16,6 +16,8 @@ METRICS = {
     "miou_ms": "mIoU (MS)",
     "top1": "Top-1",
     "fps": "FPS",
+    "gradcam_inside": "Grad-CAM inside the mask",
+    "thin_boundary_iou": "boundary IoU of pole and person",
 }
 """The metrics in the words of the paper."""
 

@@ -117,7 +117,8 @@ def _accuracy_caption(variant: Variant) -> tuple[str, ...]:
         f"{data.dataset}, {data.test_split} split; {variant.iterations} iterations{cut} of batch {train.batch}; "
         f"seeds {seeds}.",
         *_beginnings(variant),
-        "Ours: mean over seeds ± half-width of the 95 % t-interval (number of seeds); an interval from 3 seeds on.",
+        "Ours: mean over seeds ± half-width of the 95 % t-interval (number of seeds); an interval from 3 seeds on. "
+        "Evaluated with seed 0 of Ham's bases.",
     ]
     if variant.comparable:
         judged = [metric for metric in variant.panel.accuracies if metric in verdicts.EPSILON]

@@ -135,6 +135,10 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["figures"]:
+        from studies.pictures import main as pictures
+
+        return pictures(words[1:])
     parse = parser()
     options = parse.parse_args(words)
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)

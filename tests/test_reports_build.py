@@ -20,6 +20,9 @@ from studies.store import REPOSITORY, Store, row_cost
 from studies.study import Claim, Reported
 from studies.tables.table7 import STUDY
 
+ALWAYS = {"index.html", "page.css", "figures.json", "recipes.csv"}
+ALWAYS |= {f"reproducibility{name}" for name in (".html", ".md", "-choices.csv", "-compute.csv")}
+
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
@@ -40,7 +43,7 @@ def rendered(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
         patch.setenv("SEGNEXT_RESULTS", str(folder / "results"))
         fabricate(folder / "results", curves=True)
         fabricate(folder / "results", protocol="paper", seeds=2)
-        return folder / "out", render(folder / "out")
+        return folder / "out", render(folder / "out", drawn=True)
 
 
 def test_imports_no_torch():
@@ -61,7 +64,7 @@ def test_nothing_measured_renders_pending(results, out):
         for name in ("table7", "claims", "costs-not-reproduced", "appendix_table1")
         for e in ("md", "tex", "csv")
     }
-    assert set(files) == {"index.html", "page.css", "table7-claims.csv", "recipes.csv", *tables}
+    assert set(files) == {*ALWAYS, "table7-claims.csv", *tables}
     assert b"0 of 12 runs finished" in files["index.html"]
     assert {line["protocol"] for line in lines_of(files, "table7.csv")} == {"paper"}
     assert {line["miou_ss_verdict"] for line in lines_of(files, "table7.csv")} == {"pending"}
@@ -127,7 +130,7 @@ def test_partial_rows_render(results, out):
 def test_same_inputs_same_bytes(rendered, monkeypatch):
     out, first = rendered
     monkeypatch.setenv("SEGNEXT_RESULTS", str(out.parent / "results"))
-    assert render(out.parent / "again") == first
+    assert render(out.parent / "again", drawn=True) == first
     assert not any(str(out.parent).encode() in content for content in first.values())
 
 

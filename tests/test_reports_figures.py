@@ -40,30 +40,30 @@ def drawn(monkeypatch) -> list[Figure]:
 
 def test_only_what_changed_is_drawn_again(results, tmp_path, drawn):
     store = fabricate(results, seeds=2, curves=True)
-    first = render(tmp_path / "out", "table7")
+    first = render(tmp_path / "out", "table7", drawn=True)
     names = {name.removesuffix(".pdf") for name in first if name.endswith(".pdf")}
     assert names == {"table7-costs-bars", "table7-quick-seeds", "table7-quick-loss", "table7-quick-classes"}
     assert len(drawn) == len(names)
-    assert render(tmp_path / "out", "table7") == first
+    assert render(tmp_path / "out", "table7", drawn=True) == first
     assert len(drawn) == len(names)
     add_run(store, STUDY, STUDY.row("c"), "quick", 2, 40.0)
-    render(tmp_path / "out", "table7")
+    render(tmp_path / "out", "table7", drawn=True)
     assert len(drawn) == len(names) + 2  # the strips and the classes; it has no curve
 
 
 @pytest.mark.parametrize("damage", ["table7-costs-bars.png", drawing.MANIFEST])
 def test_a_figure_that_was_tampered_with_is_drawn_again(results, tmp_path, drawn, damage):
     fabricate(results, seeds=0)
-    first = render(tmp_path / "out", "table7")
+    first = render(tmp_path / "out", "table7", drawn=True)
     (tmp_path / "out" / damage).write_text("{")
-    assert render(tmp_path / "out", "table7") == first
+    assert render(tmp_path / "out", "table7", drawn=True) == first
     assert len(drawn) == 2
 
 
 def test_check_writes_nothing_and_names_what_is_out_of_date(results, tmp_path, capsys, drawn):
     store = fabricate(results, seeds=1)
     out = tmp_path / "out"
-    render(out)
+    render(out, drawn=True)
     assert build.main(["--out", str(out), "--check"]) == 0
     (out / "left-over.md").write_text("x")
     (out / "table7.md").write_text("x")
@@ -87,7 +87,7 @@ def test_figure_1_shows_the_paper_and_ours_with_labels_apart(results, tmp_path, 
     table9 = study_module.study("table9")
     for seed in range(3):
         add_run(store, table9, table9.row("t"), "paper", seed, 41.0 + seed / 10)
-    files = render(tmp_path / "out", "table9")
+    files = render(tmp_path / "out", "table9", drawn=True)
     lines = {(line["dataset"], line["row"]): line for line in lines_of(files, "figure1.csv")}
     assert lines["ade20k", "t"]["miou_ss_mean"] == "41.1"
     assert lines["ade20k", "t"]["params_m_printed"] == "4.3"
@@ -107,7 +107,7 @@ def test_figure_1_shows_the_paper_and_ours_with_labels_apart(results, tmp_path, 
 
 def test_classes_are_means_over_seeds_and_nowhere_is_empty(results, tmp_path, drawn):
     fabricate(results, seeds=2)
-    lines = lines_of(render(tmp_path / "out", "table7"), "table7-quick-classes.csv")
+    lines = lines_of(render(tmp_path / "out", "table7", drawn=True), "table7-quick-classes.csv")
     assert {(line["class"], line["mean"], line["n"]) for line in lines} == {("road", "50.0", "2"), ("sky", "", "0")}
 
 
@@ -123,7 +123,7 @@ def test_a_band_spans_the_seeds(results):
 
 def test_fonts_are_embedded(results, tmp_path):
     fabricate(results, seeds=0)
-    files = render(tmp_path / "out", "table7")
+    files = render(tmp_path / "out", "table7", drawn=True)
     assert b"/FontFile2" in files["table7-costs-bars.pdf"]  # TrueType, as journals ask
     assert b"<text" not in files["table7-costs-bars.svg"]  # outlines: no font is needed to see it
     assert set(json.loads(files["figures.json"])) == {"table7-costs-bars"}

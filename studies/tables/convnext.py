@@ -1,7 +1,7 @@
 """Fig. 1 and the qualitative comparisons: ConvNeXt in MSCAN's place, under the same decoder. No table of the paper."""
 
 from segnext.config import Model
-from studies.study import Panel, Row, Study
+from studies.study import Claim, Panel, Row, Study
 
 ADE = Panel("ade20k")
 
@@ -14,6 +14,16 @@ STUDY = Study(
         Row("SegNeXt-T", "t", Model("T"), {}, "MSCAN-T"),
         Row("SegNeXt-S", "s", Model("S"), {}, "MSCAN-S"),
         Row("ConvNeXt-T with SegNeXt's decoder", "convnext-t", Model("T", encoder="convnext_tiny"), {}),
+    ),
+    claims=(
+        Claim(
+            "text-gradcam",
+            "t",
+            "convnext-t",
+            "gradcam_inside",
+            None,
+            "MSCAN finds large and several objects better than ConvNeXt (appendix Fig. 2; no number printed)",
+        ),
     ),
     notes=(
         "The paper holds its Grad-CAM maps (appendix Fig. 2) and its classification (Table 3) against ConvNeXt's; it "

@@ -1,0 +1,69 @@
+"""What a trained network does inside: how far it sees, and how Ham's bases become what they are (Secs. 3.1, 3.2)."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from segnext.ham import EPSILON, INVERSE_TEMPERATURE, NMF
+
+Map = npt.NDArray[np.float32]
+
+
+def effective_receptive_field(encoder: nn.Module, side: int, samples: int = 16, stage: int = 4, seed: int = 0) -> Map:
+    """How much each input pixel moves the middle of a stage's output: `(side, side)`, sums to 1.
+
+    Luo et al., "Understanding the Effective Receptive Field": the mean over `samples` inputs of normal noise of the
+    absolute gradient of the channels' sum at the middle, summed over colours. The encoder is left in evaluation mode.
+    Raises `ValueError` for a side that has no middle at stride 32: the convolutions' centres lie on multiples of it.
+    """
+    if side % 64 != 1:
+        raise ValueError(f"side: {side} is not a multiple of 64 and one more, such as 257")
+    encoder.eval()
+    generator = torch.Generator().manual_seed(seed)
+    total = torch.zeros(side, side, dtype=torch.float64)
+    for _ in range(samples):
+        noise = torch.randn(1, 3, side, side, generator=generator, requires_grad=True)
+        output = list(encoder(noise))[stage - 1]
+        height, width = output.shape[2] // 2, output.shape[3] // 2
+        (gradient,) = torch.autograd.grad(output[0, :, height, width].sum(), noise)
+        total += gradient[0].abs().sum(dim=0).double()
+    found: Map = (total / total.sum()).float().numpy()
+    return found
+
+
+def reach(field: Map, share: float) -> int:
+    """Pixels from the middle to the edge of the smallest square about it that holds this share of a field."""
+    middle = field.shape[0] // 2
+    for half in range(middle):
+        if float(field[middle - half : middle + half + 1, middle - half : middle + half + 1].sum()) >= share:
+            return half
+    return middle
+
+
+@torch.no_grad()
+def bases_evolution(nmf: NMF, x: Tensor) -> tuple[Map, list[float]]:
+    """How Ham factorises one image: codes before and after every update, and the relative error of each.
+
+    `(1, D, H, W) ->` codes `(steps + 2, R, H, W)` and as many errors |X - bases codes^T| / |X|. The updates are those
+    of `NMF.forward` in evaluation, whose result is the last.
+    """
+    dim, height, width = x.shape[1:]
+    pixels = x.float().permute(0, 2, 3, 1).flatten(1, 2)
+    bases = nmf.initial_bases(1, dim, nmf.rank).float()
+    codes = torch.softmax(INVERSE_TEMPERATURE * (pixels @ bases), dim=-1)
+    seen, errors = [codes], [_error(pixels, bases, codes)]
+    for _ in range(nmf.evaluation_steps):
+        codes = codes * (pixels @ bases) / (codes @ (bases.mT @ bases) + EPSILON)
+        bases = bases * (pixels.mT @ codes) / (bases @ (codes.mT @ codes) + EPSILON)
+        seen.append(codes)
+        errors.append(_error(pixels, bases, codes))
+    codes = codes * (pixels @ bases) / (codes @ (bases.mT @ bases) + EPSILON)
+    maps = torch.cat([*seen, codes]).mT.reshape(len(seen) + 1, nmf.rank, height, width)
+    return maps.numpy(), [*errors, _error(pixels, bases, codes)]
+
+
+def _error(pixels: Tensor, bases: Tensor, codes: Tensor) -> float:
+    return float((pixels - codes @ bases.mT).norm() / pixels.norm())

@@ -1,0 +1,72 @@
+"""The reproducibility page: the checklist in its order, filled from records and from the code's own marks."""
+
+from __future__ import annotations
+
+import pytest
+from reporting import Page, fabricate, lines_of, render
+
+from reports import build, reproducibility
+from segnext.config import Model
+from studies.store import Store
+from studies.workspace import Workspace
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch) -> Store:
+    monkeypatch.setenv("SEGNEXT_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("SEGNEXT_RUNS", str(tmp_path / "runs"))
+    return fabricate(tmp_path / "results", seeds=2)
+
+
+def test_it_answers_in_the_order_of_the_checklist(store, tmp_path):
+    files = render(tmp_path / "out", "table7")
+    text = files["reproducibility.html"].decode()
+    page = Page(text)
+    parts = [page.ids.index(f"reproducibility-{number}") for number in range(1, 6)]
+    assert parts == sorted(parts)
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+    for shown in ("8 finished runs", "quick: 0, 1", "f00d", "beef", "Example CPU &lt;2 GHz&gt;", "torch 2.11.0"):
+        assert shown in text
+    assert '<a href="reproducibility.html">' in files["index.html"].decode()
+
+
+def test_every_marked_choice_of_the_code_is_listed(store, tmp_path):
+    lines = lines_of(render(tmp_path / "out", "table7"), "reproducibility-choices.csv")
+    assert {line["origin"] for line in lines} == {"Paper", "Official code", "Ours", "VAN"}
+    told = {(line["where"], line["what"].split(":")[0]): line["source"] for line in lines}
+    assert told["segnext/config.py", "head_norm"].startswith("Official code: GN")
+    assert told["segnext/config.py", "mixer"].startswith("Paper: Sec. 3.1")  # a statement of several lines
+    assert told["recipe, Train.learning_rate", "Learning rate"] == "Paper: Sec. 4"
+    assert all(line["what"].strip(" )") and line["source"] for line in lines)
+    for field in ("branches", "attention", "decoder", "context", "encoder_norm", "nmf_gradient"):
+        assert ("segnext/config.py", field) in told
+        assert field in Model.__dataclass_fields__
+
+
+def test_compute_counts_lost_attempts_and_with_logs_what_led_to_no_record(store, tmp_path):
+    plain = lines_of(render(tmp_path / "out", "table7"), "reproducibility-compute.csv")
+    assert [(line["protocol"], line["runs"]) for line in plain] == [("quick", "8")]
+    assert float(plain[0]["process_seconds"]) == pytest.approx(8 * 90.5)
+    with Workspace("0123456789ab").attempt(processes=2, gpus=2) as entry:
+        entry.update(cause="out_of_memory")
+    Workspace("0123456789ab").amend_attempt(started=1000.0, finished=1600.0)
+    assert build.main(["table7", "--out", str(tmp_path / "out"), "--logs"]) == 0
+    files = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.csv")}
+    lost = lines_of(files, "reproducibility-compute.csv")[1]
+    assert (lost["runs"], lost["attempts"], lost["gpu_seconds"]) == ("0", "1", "1200.0")
+
+
+def test_nothing_recorded_yet_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGNEXT_RESULTS", str(tmp_path / "results"))
+    text = render(tmp_path / "out", "table7")["reproducibility.md"].decode()
+    assert "0 finished runs" in text
+    assert "none yet" in text
+
+
+def test_comments_are_read_as_a_reader_does():
+    text = 'A = 1  # Paper: one\n# Ours: two\n# lines\nB = later(\n    "x"\n)\nC = later(\n    "#y"\n)  # VAN: three\n'
+    assert list(reproducibility._comments(text)) == [
+        ("A = 1", "Paper: one"),
+        ("B = later", "Ours: two lines"),
+        ("C = later", "VAN: three"),
+    ]
