@@ -251,6 +251,7 @@ def test_a_page_has_predictions_beside_outcomes_and_accuracy_by_distance(tmp_pat
     assert all(float(line["lowest"]) <= float(line["accuracy"]) <= float(line["highest"]) for line in drawn)
     page = files["index.html"].decode()
     assert 'id="appendix_table2-quick-key-predictions"' in page
+    assert 'href="predictions.csv"' in page
     assert 'id="appendix_table2-quick-key-distance"' in page
 
 
