@@ -22,6 +22,7 @@ from segnext.convnext import ConvNeXt
 from segnext.decoder import Decoder, HamDecoder, MLPDecoder, resize
 from segnext.distributed import GlobalBatchNorm2d
 from segnext.folded import FoldedBlock, InPlaceMSCA
+from segnext.gradcam import grad_cam
 from segnext.ham import NMF, Hamburger
 from segnext.msca import LKA, MSCA
 from segnext.mscan import MSCAN, Attention, Block, ChannelNorm, FeedForward, Stage
@@ -82,7 +83,8 @@ CASES: dict[Any, tuple[Callable[[], Callable[..., Any]], dict[str, Any]]] = {
     SegNeXt.logits: (lambda: SegNeXt(MICRO, 5).logits, {}),
     MSCANClassifier: (lambda: MSCANClassifier(MICRO, 5), {"H": 65, "W": 33}),
 }
-ABSTRACT = {Decoder, Decoder.context, Stochastic}  # executed through HamDecoder, MLPDecoder; has no forward of its own
+# Executed through HamDecoder, MLPDecoder; has no forward of its own; needs a gradient: tests/test_pictures.py.
+ABSTRACT = {Decoder, Decoder.context, Stochastic, grad_cam}
 
 SHAPE = r"\([^`]*\)"
 LINE = re.compile(rf"`({SHAPE}) -> ({SHAPE})`")
