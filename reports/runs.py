@@ -15,9 +15,10 @@ from typing import Any
 from jinja2 import Template
 
 from reports.curves import read_curve
-from reports.evidence import Evidence, marks
+from reports.evidence import Evidence, Variant, marks
 from reports.table import number
 from studies.store import Record, Store
+from studies.subtasks import Subtask
 from studies.workspace import Workspace
 
 FOLDER = "runs"
@@ -200,6 +201,11 @@ def _told(attempt: Mapping[str, Any]) -> str:
     return f"{started} on {where}{job}: {attempt['cause']}{took}{said}"
 
 
+def _rows_of(variant: Variant) -> str:
+    """The anchor of the table with a line for every row: a sub-task's says what was learnt."""
+    return f"{variant.slug}-learning" if isinstance(variant.panel, Subtask) else variant.slug
+
+
 def _uses(everything: Sequence[Evidence]) -> dict[str, list[Use]]:
     """Where the report shows each record."""
     found: dict[str, dict[str, Use]] = {}
@@ -223,7 +229,7 @@ def _uses(everything: Sequence[Evidence]) -> dict[str, list[Use]]:
             shown = f"{study.number}, protocol {variant.name}"
             for line in variant.finished:
                 text = f"{shown}: {labels[line['row']]}, seed {line['seed']}"
-                used(line["run_id"], text, f"{variant.slug}-{line['row']}")
+                used(line["run_id"], text, f"{_rows_of(variant)}-{line['row']}")
             for (run, _), score in variant.served.items():
                 rows = (line["row"] for line in variant.finished if line["run_id"] == run)
                 for row in rows:
@@ -231,6 +237,6 @@ def _uses(everything: Sequence[Evidence]) -> dict[str, list[Use]]:
             for tested in (*variant.imported, *variant.retested):
                 for seeds in tested.values.values():
                     for seed in seeds:
-                        anchor = f"{variant.slug}-{tested.row}"
+                        anchor = f"{_rows_of(variant)}-{tested.row}"
                         used(seed.record, f"{shown}: {labels[tested.row]}, {tested.name}, Ham seed {seed.seed}", anchor)
     return {record: list(uses.values()) for record, uses in found.items()}
