@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     store = Store()
     try:
-        parts, files = compose(chosen, store, options.out, logs=options.logs, kept=not options.check)
+        parts, files = compose(chosen, store, options.out, logs=options.logs)
         if options.check:
             return _check(store, options.out, files, whole=not options.study)
         derived = store.build_tables()
