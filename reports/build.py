@@ -48,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--logs",
         action="store_true",
-        help="on the pages of runs also their attempts, nodes and ends of logs, from runs/: not to be committed",
+        help="also where unfinished runs stand, and on the pages of runs their attempts, nodes and ends of logs, from "
+        "runs/: not to be committed",
     )
     options = parser.parse_args(arguments)
     try:
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     store = Store()
     try:
-        parts, files = compose(chosen, store, options.out, logs=options.logs, kept=not options.check)
+        parts, files = compose(chosen, store, options.out, logs=options.logs)
         if options.check:
             return _check(store, options.out, files, whole=not options.study)
         derived = store.build_tables()

@@ -36,18 +36,18 @@ from studies.subtasks import Subtask
 
 
 def compose(
-    chosen: Sequence[Study], store: Store, out: Path, *, logs: bool = False, kept: bool = True
+    chosen: Sequence[Study], store: Store, out: Path, *, logs: bool = False
 ) -> tuple[list[StudyPart], dict[str, str | bytes]]:
     """Every file of the report by name, as it will lie in `out`; writes nothing. `ValueError`: a damaged record.
 
-    The recipes, appendix Table 1, are always among them. With `logs` the pages of runs show their attempts. Figures
-    in `out` that nothing changes are not drawn again if they may be `kept`.
+    The recipes, appendix Table 1, are always among them. With `logs` pending rows say where their runs stand, and
+    the pages of runs show their attempts. Figures
+    in `out` that nothing changes, and that nobody touched, are not drawn again.
     """
-    parts = [_study_part(gather(study, store), store) for study in chosen]
+    parts = [_study_part(gather(study, store, logs), store) for study in chosen]
     figure1 = tradeoff.figure1([part.evidence for part in parts])
     drawings = [drawing for part in parts for drawing in part.drawings] + ([figure1] if figure1 else [])
-    if kept:
-        keep(drawings, out)
+    keep(drawings, out)
     files: dict[str, str | bytes] = {}
     for part in parts:
         files.update(_study_files(part))

@@ -209,7 +209,7 @@ def _classes(rows: Sequence[Row], data: Sequence[Mapping[str, Value]]) -> Figure
     names = list(dict.fromkeys(frame["class"]))
     annotated = len(names) <= MOST_ANNOTATED
     figure = Figure(
-        figsize=(7.2, (1.6 if len(drawn) > 4 else 1.1) + len(names) * (0.2 if annotated else 0.11)),
+        figsize=(7.2, (1.6 if len(drawn) > 4 else 1.1) + max(1.0, len(names) * (0.2 if annotated else 0.11))),
         layout="constrained",
     )
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
@@ -235,5 +235,6 @@ def _classes(rows: Sequence[Row], data: Sequence[Mapping[str, Value]]) -> Figure
         ]
         axes.set_xticks([place + 0.5 for place in range(len(drawn))], labels, rotation=90 if len(drawn) > 4 else 0)
         axes.tick_params(length=0, labelsize=7)
+        axes.tick_params(axis="y", labelrotation=0)
         axes.grid(False)
     return figure

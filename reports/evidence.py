@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,7 @@ from reports.verdicts import Judgement
 from segnext.config import Platform, digest
 from studies.protocols import Protocol, Recipe
 from studies.provenance import made_by_todays_code
+from studies.standing import standing
 from studies.store import Record, Store, View, square_cost, square_speed
 from studies.study import LOOKED_AT, MEASURED_AS, THIN, Claim, Panel, Reported, Row, Study
 
@@ -73,6 +75,7 @@ class Variant:
     retested: tuple[Tested, ...] = ()  # finished runs that were tested again
     served: Mapping[tuple[str, str], str] = field(default_factory=dict)  # by run and metric: a test server's record
     looked_at: Mapping[tuple[str, str], float] = field(default_factory=dict)  # by run and metric of `LOOKED_AT`
+    unfinished: Mapping[str, Counter[str]] = field(default_factory=dict)  # by row, where runs stand
 
     @property
     def recipe(self) -> Recipe | None:
@@ -266,8 +269,11 @@ class Evidence:
         return [store.records[key] for key in sorted(found)]
 
 
-def gather(study: Study, store: Store) -> Evidence:
-    """Read a study's evidence from the store. `ValueError` for a damaged record."""
+def gather(study: Study, store: Store, standings: bool = False) -> Evidence:
+    """Read a study's evidence from the store; with `standings` also where unfinished runs stand, from runs/.
+
+    `ValueError` for a damaged record.
+    """
     expenses = {}
     for panel in study.panels:
         for row in study.rows:
@@ -308,6 +314,7 @@ def gather(study: Study, store: Store) -> Evidence:
             tuple(_retested(view, store, retests, warnings)),
             served,
             looked_at,
+            _unfinished(study, view, store) if standings else {},
         )
         for view in store.views(study)
         if view.panel.accuracies
@@ -324,6 +331,20 @@ def gather(study: Study, store: Store) -> Evidence:
 def _expense(record: Record) -> Expense:
     units = {metric: record[MEASURED_AS[metric]] / unit for metric, unit in UNITS.items()}
     return Expense(units, record["gmacs_fvcore"], record["id"])
+
+
+def _unfinished(study: Study, view: View, store: Store) -> dict[str, Counter[str]]:
+    """Where the started runs of a view stand, by row: `running`, `failed: out_of_memory`, ..."""
+    found: dict[str, Counter[str]] = {}
+    rows = {row.slug: row for row in study.trained}
+    for line in view.lines if view.iterations else ():
+        if line["state"] != "pending" or line["seed"] is None:
+            continue
+        stands = standing(view.protocol.run(view.panel, rows[line["row"]], line["seed"], view.iterations), store)
+        if stands.state != "new":
+            words = f"{stands.state}: {stands.cause.replace('_', ' ')}" if stands.cause else stands.state
+            found.setdefault(line["row"], Counter())[words] += 1
+    return found
 
 
 def _looked_at(study: Study, store: Store) -> dict[tuple[str, str], float]:

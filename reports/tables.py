@@ -159,7 +159,7 @@ def _accuracy_cells(variant: Variant, row: Row | Reported, metric: str) -> list[
     values = [seed.value for seed in seeds]
     judgement = _level(variant.panel, row, metric, values)
     facts: dict[str, Value] = {f"{metric}_mean": None, f"{metric}_half_width": None, f"{metric}_n": len(values)}
-    ours = Cell("pending", facts, verdict="pending")
+    ours = Cell(_pending_words(variant, row), facts, verdict="pending")
     if values:
         mean = statistics.fmean(values)
         half = verdicts.mean_interval(values).half_width if len(values) >= verdicts.MINIMUM_SEEDS else None
@@ -170,6 +170,12 @@ def _accuracy_cells(variant: Variant, row: Row | Reported, metric: str) -> list[
         return [shown, ours]
     verdict = verdict_cell(judgement, {f"{metric}_verdict": judgement.verdict})
     return [shown, ours, _difference(metric, judgement.difference), verdict]
+
+
+def _pending_words(variant: Variant, row: Row) -> str:
+    """`pending (2 failed: diverged, 1 running)` where somebody looked."""
+    states = sorted(variant.unfinished.get(row.slug, {}).items())
+    return "pending" + (f" ({', '.join(f'{count} {word}' for word, count in states)})" if states else "")
 
 
 def _difference(metric: str, difference: float | None) -> Cell:

@@ -53,7 +53,7 @@ def test_nothing_fails_and_the_page_itself_never_scrolls_sideways(browser, repor
 
 def test_every_link_of_every_page_resolves(report):
     pages = {path: Page(path.read_text()) for path in report.rglob("*.html")}
-    assert len(pages) == 2 + 4 + 4 * 3
+    assert len(pages) == 2 + 4 + 4 * 3  # index, reproducibility, records
     for path, page in pages.items():
         for link in page.links:
             file, _, anchor = link.partition("#")

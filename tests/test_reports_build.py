@@ -158,7 +158,7 @@ def test_the_page_is_self_contained_and_accessible(rendered):
     tables = [tag for tag, _ in page.attributes if tag == "table"]
     assert len(tables) == len([tag for tag, _ in page.attributes if tag == "caption"]) > 0
     assert all(found.get("scope") for tag, found in page.attributes if tag == "th")
-    assert all("aria-label" in found or "aria-hidden" in found for tag, found in page.attributes if tag == "svg")
+    assert all(found.get("aria-label") or found.get("aria-hidden") for tag, found in page.attributes if tag == "svg")
     assert "prefers-color-scheme: dark" in text
     assert "@media print" in text
 
