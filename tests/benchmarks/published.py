@@ -235,13 +235,19 @@ def main() -> None:
         rows.append([size, "memory", *sizes, sizes[1] / sizes[0], "", "", 0.8])
         ratio = sizes[1] / sizes[0]
         print(f"{size} memory  published {sizes[0] / 1e6:.0f} MB   ours {sizes[1] / 1e6:.0f} MB   ratio {ratio:.2f}")
+    columns = ["size", "what", "published", "ours", "ratio", "least", "most", "goal"]
+    write("published", options.threads, columns, rows)
+
+
+def write(name: str, threads: int, columns: list[str], rows: list[list[Any]]) -> None:
+    """Keep what was measured, with the machine and the versions in the file's name."""
     folder = Path(__file__).parent / "results"
     folder.mkdir(exist_ok=True)
     machine = platform.processor() or platform.machine()
-    path = folder / f"published-{machine}-{options.threads}-threads-torch-{torch.__version__.split('+')[0]}.csv"
+    path = folder / f"{name}-{machine}-{threads}-threads-torch-{torch.__version__.split('+')[0]}.csv"
     with open(path, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["size", "what", "published", "ours", "ratio", "least", "most", "goal"])
+        writer.writerow(columns)
         writer.writerows(rows)
     print(f"wrote {path.relative_to(REPOSITORY)}")
 
