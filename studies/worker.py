@@ -25,6 +25,7 @@ from segnext.data import Source, cached, open_split
 from segnext.data.diagnostic import GeneratedSource
 from segnext.data.imagenet import ClassFolderSource
 from segnext.files import write_atomically
+from segnext.memory import keep_freed
 from studies import scheduler
 from studies.causes import UpstreamMissing, cause_of
 from studies.provenance import code_fingerprint, provenance
@@ -563,6 +564,7 @@ def main(identifiers: Sequence[str]) -> int:
     from segnext.distributed import distributed
 
     signals = _Signals()
+    keep_freed()
     own = int(os.environ["SLURM_ARRAY_TASK_ID"]) if len(identifiers) > 1 else 0
     workspace = Workspace(identifiers[own])
     if job():
