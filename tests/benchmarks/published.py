@@ -1,7 +1,7 @@
 """Against the published design as it comes: mmsegmentation's wheel, NCHW, eager, float32; all else equal.
 
-`python tests/benchmarks/published.py [T S B] [--threads N] [--repeat N]` in .venv-oracle (`make bench` does it). Each of
-the two works in a process of its own, as its worker sets it up; they take turns, and the medians of ratios count.
+`python tests/benchmarks/published.py [T S B] [--threads N] [--repeat N]` in .venv-oracle (`make bench` does it). Each
+of the two works in a process of its own, as its worker sets it up; they take turns; the medians of ratios count.
 """
 
 from __future__ import annotations
