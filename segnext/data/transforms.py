@@ -124,8 +124,8 @@ def crop_window(
     window = draw()
     if cat_max_ratio < 1 and any(margins):  # without a margin there is no other window
         for _ in range(CROP_TRIES):
-            counts = np.bincount(label[window].ravel(), minlength=IGNORE + 1)[:IGNORE]
-            if np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < cat_max_ratio:
+            counts = cv2.calcHist([label[window]], [0], None, [IGNORE], [0, IGNORE])  # without the ignored
+            if np.count_nonzero(counts) > 1 and float(counts.max()) / float(counts.sum()) < cat_max_ratio:
                 break
             window = draw()
     return window
