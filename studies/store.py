@@ -354,6 +354,12 @@ def square_speed(study: Study, row: Row, side: int, platform: Platform) -> Speed
     return Speed(row.model, study.panel().classes, side, side, platform)
 
 
+def frame_speed(study: Study, name: str, platform: Platform) -> Speed:
+    """One frame at the first panel's input size, of a network that a study times."""
+    panel = study.panel()
+    return Speed(study.timed[name], panel.classes, *panel.input_size, platform)
+
+
 def difference(old: Any, new: Any, path: str = "") -> str | None:
     """The first field in which two configurations differ, as `field: old -> new`; None when they are equal."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
