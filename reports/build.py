@@ -6,6 +6,7 @@ Exit codes: 0 fine, 1 a record is damaged and nothing was written, or --check fo
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -150,4 +151,5 @@ def _joined(words: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
+    gc.disable()  # of thousands of records nothing is garbage before the end
     sys.exit(main())

@@ -24,8 +24,8 @@ from reports import (
     tables,
     tradeoff,
 )
-from reports.drawing import MANIFEST, Drawing, keep, manifest
-from reports.evidence import Evidence, Variant, gather
+from reports.drawing import MANIFEST, Drawing, draw, keep, manifest
+from reports.evidence import Evidence, Variant, gather, tests_again
 from reports.latex import latex
 from reports.page import StudyPart, VariantPart
 from reports.table import Table
@@ -44,10 +44,12 @@ def compose(
     the pages of runs show their attempts. Figures
     in `out` that nothing changes, and that nobody touched, are not drawn again.
     """
-    parts = [_study_part(gather(study, store, logs), store) for study in chosen]
+    again = tests_again(store)
+    parts = [_study_part(gather(study, store, logs, again), store) for study in chosen]
     figure1 = tradeoff.figure1([part.evidence for part in parts])
     drawings = [drawing for part in parts for drawing in part.drawings] + ([figure1] if figure1 else [])
     keep(drawings, out)
+    draw(drawings)
     files: dict[str, str | bytes] = {}
     for part in parts:
         files.update(_study_files(part))
@@ -67,7 +69,7 @@ def compose(
     files[MANIFEST] = manifest(drawings)
     files["page.css"] = page.text("page.css")
     results = Path(os.path.relpath(store.folder, out.resolve() / runs.FOLDER)).as_posix()
-    files.update(runs.pages(everything, store, page.template("run.html.j2"), results, logs))
+    files.update(runs.pages(everything, store, out, page.template("run.html.j2"), results, logs))
     return parts, files
 
 

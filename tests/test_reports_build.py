@@ -19,7 +19,7 @@ from studies.store import REPOSITORY, Store, row_cost
 from studies.study import Claim, Reported
 from studies.tables.table7 import STUDY
 
-ALWAYS = {"index.html", "page.css", "figures.json", "recipes.csv"}
+ALWAYS = {"index.html", "page.css", "figures.json", "runs.json", "recipes.csv"}
 ALWAYS |= {f"reproducibility{name}" for name in (".html", ".md", "-choices.csv", "-compute.csv")}
 
 
