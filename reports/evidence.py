@@ -15,6 +15,7 @@ from typing import Any
 from reports import verdicts
 from reports.verdicts import Judgement
 from segnext.config import Platform, digest
+from studies.attempts import lost
 from studies.protocols import Protocol, Recipe
 from studies.provenance import made_by_todays_code
 from studies.standing import standing
@@ -275,15 +276,16 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Again:
-    """What is the same for every study: the warnings of all records, and the tests of finished weights."""
+class Common:
+    """What is the same for every study: warnings of records, tests of finished weights, lost attempts."""
 
     warnings: Mapping[str, tuple[str, ...]]
     retests: Mapping[str, Sequence[Record]]  # by `_weights`
     served: Mapping[tuple[str, str], str]  # by run and metric: a test server's record
+    ended: Mapping[str, str]  # by run without a record: how its last attempt ended
 
 
-def tests_again(store: Store) -> Again:
+def common(store: Store) -> Common:
     """Read them once; `ValueError` for a damaged record."""
     retests: dict[str, list[Record]] = {}
     for record in store.kind("evaluation"):
@@ -293,15 +295,16 @@ def tests_again(store: Store) -> Again:
         config = record["config"]
         if _unscored(store.records.get(config["run"]), config["metric"]):
             served.setdefault((config["run"], config["metric"]), record["id"])
-    return Again({key: marks(record) for key, record in store.records.items()}, retests, served)
+    warnings = {key: marks(record) for key, record in store.records.items()}
+    return Common(warnings, retests, served, {attempt.run_id: attempt.words for attempt in lost(store)})
 
 
-def gather(study: Study, store: Store, standings: bool = False, again: Again | None = None) -> Evidence:
-    """Read a study's evidence from the store; with `standings` also where unfinished runs stand, from runs/.
+def gather(study: Study, store: Store, standings: bool = False, shared: Common | None = None) -> Evidence:
+    """Read a study's evidence from the store; with `standings` also which runs are running or queued, from runs/.
 
     `ValueError` for a damaged record.
     """
-    again = again or tests_again(store)
+    shared = shared or common(store)
     expenses = {}
     for panel in study.panels:
         for row in study.rows:
@@ -328,12 +331,12 @@ def gather(study: Study, store: Store, standings: bool = False, again: Again | N
             view.protocol,
             view.iterations,
             tuple(view.lines),
-            again.warnings,
-            tuple(_imported(view, store, again)),
-            tuple(_retested(view, store, again)),
-            again.served,
+            shared.warnings,
+            tuple(_imported(view, store, shared)),
+            tuple(_retested(view, store, shared)),
+            shared.served,
             looked_at,
-            _unfinished(study, view, store) if standings else {},
+            _unfinished(study, view, store, None if standings else shared.ended),
         )
         for view in store.views(study)
         if view.panel.accuracies
@@ -352,16 +355,18 @@ def _expense(record: Record) -> Expense:
     return Expense(units, record["gmacs_fvcore"], record["id"])
 
 
-def _unfinished(study: Study, view: View, store: Store) -> dict[str, Counter[str]]:
-    """Where the started runs of a view stand, by row: `running`, `failed: out_of_memory`, ..."""
+def _unfinished(study: Study, view: View, store: Store, ended: Mapping[str, str] | None) -> dict[str, Counter[str]]:
+    """How the started runs of a view ended, by row: `failed: out of memory`; without `ended`, where they stand now."""
     found: dict[str, Counter[str]] = {}
     rows = {row.slug: row for row in study.trained}
     for line in view.lines if view.iterations else ():
         if line["state"] != "pending" or line["seed"] is None:
             continue
-        stands = standing(view.protocol.run(view.panel, rows[line["row"]], line["seed"], view.iterations), store)
-        if stands.state != "new":
+        words = ended.get(line["run_id"], "") if ended is not None else ""
+        if ended is None:
+            stands = standing(view.protocol.run(view.panel, rows[line["row"]], line["seed"], view.iterations), store)
             words = f"{stands.state}: {stands.cause.replace('_', ' ')}" if stands.cause else stands.state
+        if words not in ("", "new"):
             found.setdefault(line["row"], Counter())[words] += 1
     return found
 
@@ -404,23 +409,23 @@ def _weights(record: Record) -> str:
     return digest([weights, config["model"], config["data"]])
 
 
-def _imported(view: View, store: Store, again: Again) -> Iterator[Tested]:
+def _imported(view: View, store: Store, shared: Common) -> Iterator[Tested]:
     for line in view.lines:
         if line["state"] == "imported":
             record = store.records[line["run_id"]]
-            if values := _by_metric(view.panel, again.retests[_weights(record)], again.warnings):
+            if values := _by_metric(view.panel, shared.retests[_weights(record)], shared.warnings):
                 yield Tested(line["row"], record["config"]["weights"]["name"], values)
 
 
-def _retested(view: View, store: Store, again: Again) -> Iterator[Tested]:
+def _retested(view: View, store: Store, shared: Common) -> Iterator[Tested]:
     """A run's own evaluation stands for Ham's seed 0, unless it was tested again with it."""
     for line in view.lines:
         record = store.records.get(line["run_id"]) if line["state"] == "done" else None
-        if record is None or not (tests := again.retests.get(_weights(record), ())):
+        if record is None or not (tests := shared.retests.get(_weights(record), ())):
             continue
         repeated = any(test["config"]["ham_seed"] == 0 for test in tests)
-        values = _by_metric(view.panel, tests if repeated else [record, *tests], again.warnings)
-        own = _by_metric(view.panel, [record] if repeated else [], again.warnings)
+        values = _by_metric(view.panel, tests if repeated else [record, *tests], shared.warnings)
+        own = _by_metric(view.panel, [record] if repeated else [], shared.warnings)
         yield Tested(line["row"], f"seed {line['seed']}", values, {key: seed.value for key, (seed,) in own.items()})
 
 

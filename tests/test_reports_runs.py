@@ -106,12 +106,16 @@ def test_weights_that_a_run_starts_from_are_one_link_away(store, tmp_path):
     assert "75.00" in files[f"runs/{before.id}.html"].decode()
 
 
-def test_pending_rows_say_where_their_runs_stand_only_when_asked(store, tmp_path):
-    for seed in range(2):
-        workspace = Workspace(PROTOCOLS["paper"].run(STUDY.panel(), STUDY.row("c"), seed).id)
+def test_pending_rows_say_how_their_runs_ended_and_when_asked_which_run_now(store, tmp_path):
+    first, second = (Workspace(PROTOCOLS["paper"].run(STUDY.panel(), STUDY.row("c"), seed).id) for seed in range(2))
+    for workspace in (first, second):
         with workspace.attempt(node="gpu07") as entry:
             entry.update(cause="diverged", message="the loss is not finite")
     add_run(store, STUDY, STUDY.row("a"), "paper", 0, 40.0)
-    assert "diverged" not in render(tmp_path / "out", "table7")["table7.md"].decode()
-    assert build.main(["table7", "--out", str(tmp_path / "out"), "--logs"]) == 0
-    assert "pending (2 failed: diverged)" in (tmp_path / "out" / "table7.md").read_text()
+    files = render(tmp_path / "out", "table7")
+    assert "pending (2 failed: diverged)" in files["table7.md"].decode()
+    assert "pending (2 failed: diverged)" in files["table7.tex"].decode()
+    with second.claim():
+        assert render(tmp_path / "out", "table7") == files  # what passes is not committed
+        assert build.main(["table7", "--out", str(tmp_path / "out"), "--logs"]) == 0
+    assert "pending (1 failed: diverged, 1 running)" in (tmp_path / "out" / "table7.md").read_text()
