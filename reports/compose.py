@@ -24,11 +24,12 @@ from reports import (
     tables,
     tradeoff,
 )
-from reports.drawing import MANIFEST, Drawing, keep, manifest
-from reports.evidence import Evidence, Variant, gather
+from reports.drawing import MANIFEST, Drawing, draw, keep, manifest
+from reports.evidence import Evidence, Variant, common, gather
 from reports.latex import latex
 from reports.page import StudyPart, VariantPart
 from reports.table import Table
+from studies.attempts import lost
 from studies.recipes import NUMBER
 from studies.store import Store
 from studies.study import Study
@@ -40,14 +41,16 @@ def compose(
 ) -> tuple[list[StudyPart], dict[str, str | bytes]]:
     """Every file of the report by name, as it will lie in `out`; writes nothing. `ValueError`: a damaged record.
 
-    The recipes, appendix Table 1, are always among them. With `logs` pending rows say where their runs stand, and
-    the pages of runs show their attempts. Figures
-    in `out` that nothing changes, and that nobody touched, are not drawn again.
+    The recipes, appendix Table 1, are always among them. With `logs` pending rows say which runs are running or queued,
+    and the pages of runs show their attempts. Figures and pages in `out` that nothing changes, and that nobody touched,
+    are not made again.
     """
-    parts = [_study_part(gather(study, store, logs), store) for study in chosen]
+    shared = common(store)
+    parts = [_study_part(gather(study, store, logs, shared), store) for study in chosen]
     figure1 = tradeoff.figure1([part.evidence for part in parts])
     drawings = [drawing for part in parts for drawing in part.drawings] + ([figure1] if figure1 else [])
     keep(drawings, out)
+    draw(drawings)
     files: dict[str, str | bytes] = {}
     for part in parts:
         files.update(_study_files(part))
@@ -60,14 +63,14 @@ def compose(
     summary = page.Summary(overview.overview_table(everything), claims.summary_table(everything), differing, figure1)
     for table in (summary.claims, differing) if parts else ():
         files.update(_table_files(table))
-    answers = reproducibility.tables(everything, [records[key] for key in sorted(records)], logs)
+    answers = reproducibility.tables(everything, [records[key] for key in sorted(records)], lost(store))
     files.update(_answer_files(answers))
     files.update(_recipe_files(details := recipes.tables()))
     files["index.html"] = page.render(summary, parts, details)
     files[MANIFEST] = manifest(drawings)
     files["page.css"] = page.text("page.css")
     results = Path(os.path.relpath(store.folder, out.resolve() / runs.FOLDER)).as_posix()
-    files.update(runs.pages(everything, store, page.template("run.html.j2"), results, logs))
+    files.update(runs.pages(everything, store, out, page.template("run.html.j2"), results, logs))
     return parts, files
 
 

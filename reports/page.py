@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
@@ -159,7 +160,12 @@ _GLYPH = re.compile(r'<path id="(DejaVu[^"]*)"[^>]*/>')
 
 
 def _compact(drawing: Drawing) -> str:
-    svg = drawing.svg[drawing.svg.index("<svg") :]
+    return _compacted(drawing.svg)
+
+
+@cache
+def _compacted(svg: str) -> str:
+    svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     return re.sub(r">\s+<", "><", re.sub(r"\s*\n\s*", " ", svg))
 
