@@ -12,6 +12,7 @@ from reports import (
     curves,
     discrepancies,
     formats,
+    frames,
     ham,
     overview,
     page,
@@ -104,6 +105,7 @@ def _study_part(evidence: Evidence, store: Store) -> StudyPart:
         tuple(drawing for drawing in bars if drawing),
         claims.claims_table(evidence, None),
         scaling.scaling(evidence),
+        frames.frame_table(evidence),
         tuple(variants),
     )
 
@@ -147,7 +149,7 @@ def _study_files(part: StudyPart) -> Mapping[str, str | bytes]:
         files[f"{study.slug}-ham.csv"] = formats.ham_csv(spreads)
     for table in (table for shown in part.variants for table in shown.predicted):
         files[f"{table.slug}.csv"] = formats.values_csv(table)
-    for table, _ in part.scaling:
+    for table in [table for table, _ in part.scaling] + ([part.frames] if part.frames.lines else []):
         files[f"{table.slug}.csv"] = formats.values_csv(table)
     return files
 

@@ -19,7 +19,7 @@ from studies.attempts import lost
 from studies.protocols import Protocol, Recipe
 from studies.provenance import made_by_todays_code
 from studies.standing import standing
-from studies.store import Record, Store, View, square_cost, square_speed
+from studies.store import Record, Store, View, frame_speed, square_cost, square_speed
 from studies.study import LOOKED_AT, MEASURED_AS, THIN, Claim, Panel, Reported, Row, Study
 
 UNITS = {"params_m": 1e6, "gflops": 1.0}
@@ -47,7 +47,7 @@ class Expense:
 
 @dataclass(frozen=True)
 class Timings:
-    """The speed records of one platform, by row and side of the square image."""
+    """The speed records of one platform, by row and side of the square image; of frames by name, and 0."""
 
     platform: Platform
     records: Mapping[tuple[str, int], Record]
@@ -216,6 +216,7 @@ class Evidence:
     variants: tuple[Variant, ...]
     growth: Mapping[tuple[str, int], Expense]  # costs by row and side of the square image, where measured
     timings: tuple[Timings, ...]
+    frames: tuple[Timings, ...]  # of the networks that the study times
 
     def judge(self, variant: Variant, claim: Claim) -> Judgement:
         """The verdict on a claim under a variant, corrected for every claim that the table makes under its protocol."""
@@ -267,7 +268,7 @@ class Evidence:
         found = {line["run_id"] for line in finished}
         found |= {key for line in finished if (key := line["upstream_run_id"]) in store.records}
         found |= {expense.record for expense in (*self.expenses.values(), *self.growth.values())}
-        found |= {record["id"] for timings in self.timings for record in timings.records.values()}
+        found |= {record["id"] for timings in (*self.timings, *self.frames) for record in timings.records.values()}
         for variant in self.variants:
             found |= {key for (run, _), key in variant.served.items() if run in found}
             for tested in (*variant.imported, *variant.retested):
@@ -347,7 +348,15 @@ def gather(study: Study, store: Store, standings: bool = False, shared: Common |
         tuple(variants),
         {key: _expense(record) for key, record in growth.items() if record},
         tuple(found for found in timings if found.records),
+        tuple(_frames(study, store)),
     )
+
+
+def _frames(study: Study, store: Store) -> Iterator[Timings]:
+    for platform in store.platforms() if study.timed else ():
+        found = {(name, 0): store.speed(frame_speed(study, name, platform)) for name in study.timed}
+        if records := {key: record for key, record in found.items() if record}:
+            yield Timings(platform, records)
 
 
 def _expense(record: Record) -> Expense:

@@ -48,6 +48,7 @@ class StudyPart:
     bars: tuple[Drawing, ...]  # the same as figures, where there is something
     cost_claims: Table
     scaling: tuple[tuple[Table, Drawing], ...]  # exponents and their figure; one per platform
+    frames: Table
     variants: tuple[VariantPart, ...]
 
     @property
@@ -57,7 +58,7 @@ class StudyPart:
 
     def tables_of(self, variants: Iterable[VariantPart]) -> list[Table]:
         """The tables about costs and about these variants."""
-        tables = [*self.costs, *(table for table, _ in self.scaling), self.cost_claims]
+        tables = [*self.costs, *(table for table, _ in self.scaling), self.frames, self.cost_claims]
         for part in variants:
             tables += [part.accuracy, part.ham, part.claims, *part.predicted, part.heat]
         return [table for table in tables if table.lines]
