@@ -46,10 +46,11 @@ def _fold(module: nn.Module) -> None:
 
 
 class Convolution(nn.Conv2d):
-    """A convolution and what follows it, in one pass over memory: `(B, C, H, W) -> (B, D, H', W')`, no gradients.
+    """A convolution and what follows it, in one pass over memory: `(B, C, H, W) -> (B, D, ceil(H/s), ceil(W/s))`.
 
-    `gelu(...)` where `gelu` says so, else `... + plus`, written over `plus`, else `... * times`. On a CPU it is one of
-    oneDNN's operators, which `torch.compile` uses; PyTorch has a slower way for 1x1 convolutions of one thread.
+    Without gradients; s is its stride. `gelu(...)` where `gelu` says so, else `... + plus`, written over `plus`, else
+    `... * times`. On a CPU it is one of oneDNN's operators, which `torch.compile` uses; PyTorch has a slower way for 1x1
+    convolutions of one thread.
     """
 
     gelu = False
@@ -108,6 +109,7 @@ class FoldedMSCA(nn.Module):
         self.local, self.mix, self.attention = msca.local, msca.mix, msca.attention
         strips = [list(strip.children()) for strip in msca.strips.values()]
         self.rows, self.columns = (nn.ModuleList(strip[place] for strip in strips) for place in (0, 1))
+        _fold(self)
 
     def forward(self, x: Tensor) -> Tensor:
         scales = self.local(x)

@@ -83,14 +83,16 @@ def state(folder: Path) -> dict[str, Any]:
 
 
 def assert_close(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
-    """Float tolerance; ten times more where a convolution's bias stands before a BN.
+    """Float tolerance; ten times more where a gradient is nothing but rounding, of which Adam makes a whole step.
 
-    The gradient of such a bias is nothing but rounding, and Adam makes a step of full length of it.
+    That is a convolution's bias before a BN, and elsewhere a value in a hundred at most.
     """
     assert one.keys() == two.keys()
     for name in one:
-        loose = ".downsample." in name and name.endswith(("bias", "running_mean"))
-        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=2e-4 if loose else 2e-5, msg=name)
+        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=2e-4, msg=name)
+        far = ~torch.isclose(one[name], two[name], rtol=1e-4, atol=2e-5)
+        rounding = ".downsample." in name and name.endswith(("bias", "running_mean"))
+        assert rounding or far.double().mean() < 0.01, name
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from segnext.context import EMA, CrissCross, MSCAHead, NonLocal, context_module
 from segnext.convnext import ConvNeXt
 from segnext.decoder import Decoder, HamDecoder, MLPDecoder, resize
 from segnext.distributed import GlobalBatchNorm2d
-from segnext.folded import FoldedBlock, InPlaceMSCA
+from segnext.folded import Convolution, FoldedBlock, FoldedMSCA
 from segnext.gradcam import grad_cam
 from segnext.ham import NMF, Hamburger
 from segnext.msca import LKA, MSCA
@@ -59,7 +59,8 @@ CASES: dict[Any, tuple[Callable[[], Callable[..., Any]], dict[str, Any]]] = {
     FeedForward: (lambda: FeedForward(C, 4), {}),
     Block: (lambda: Block(C, 4, 0.5, MICRO), {}),
     FoldedBlock: (lambda: FoldedBlock(Block(C, 4, 0.5, MICRO)), {}),
-    InPlaceMSCA: (lambda: InPlaceMSCA(msca()), {}),
+    Convolution: (lambda: Convolution(C, D, 3, stride=2, padding=1), {"s": 2, "H": 63, "W": 33}),
+    FoldedMSCA: (lambda: FoldedMSCA(msca()), {}),
     Stage: (lambda: Stage(C, D, 4, [0.0, 0.1], MICRO), {"s": 2, "H": 63, "W": 33}),
     MSCAN: (lambda: MSCAN(MICRO), widths(MICRO)),
     ConvNeXt: (lambda: ConvNeXt(CONVNEXT), widths(CONVNEXT)),
