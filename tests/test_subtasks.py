@@ -61,14 +61,16 @@ def test_the_default_cells_of_a_quick_table_are_at_most_60_runs(declared: Study)
 
 
 def test_every_record_was_made_with_the_prediction_that_it_is_held_against():
-    """Its commit is an ancestor of this one, and has the sub-task word for word in the study's file.
+    """Its commit is an ancestor of this one, and has every prediction about its row, word for word, in the study's file.
 
-    What a study only compares with may have been run for an earlier prediction of another study.
+    None that it had is gone since. Rows may be added, each predicted before it is run; what a study only compares with
+    may have been run for an earlier prediction.
     """
     if _git("rev-parse", "HEAD") is None or _git("rev-parse", "--is-shallow-repository") == "true\n":
         pytest.skip("not a git checkout with its history")
-    known, held = set(), set()
-    for declared, panel, row, record in _records():
+    records = list(_records())
+    assert records
+    for declared, panel, row, record in records:
         commit = record["provenance"]["commit"]
         assert not record["provenance"]["dirty"], record["id"]
         assert _git("merge-base", "--is-ancestor", commit, "HEAD") is not None, (
@@ -76,13 +78,10 @@ def test_every_record_was_made_with_the_prediction_that_it_is_held_against():
         )
         file = f"studies/tables/{declared.slug}.py"
         before = _declared(_git("show", f"{commit}:{file}") or "", panel.dataset)
-        known.add(record["id"])
-        if not before and row not in {prediction.row for prediction in panel.predictions}:
-            continue
-        assert before, f"{record['id']}: {file} had no prediction about {panel.dataset} at {commit}"
-        assert before == _declared((REPOSITORY / file).read_text(), panel.dataset), record["id"]
-        held.add(record["id"])
-    assert held == known != set()
+        today = _declared((REPOSITORY / file).read_text(), panel.dataset)
+        about = {words for words, first in today.items() if first == row}
+        assert set(before) <= set(today), f"{record['id']}: a prediction about {panel.dataset} is gone since {commit}"
+        assert about <= set(before), f"{record['id']}: {file} had no prediction about {row} at {commit}"
 
 
 def _records() -> Iterator[tuple[Study, Subtask, str, dict]]:
@@ -96,17 +95,18 @@ def _records() -> Iterator[tuple[Study, Subtask, str, dict]]:
                     yield declared, panel, row.slug, record
 
 
-def _declared(source: str, dataset: str) -> str:
-    """The rows and predictions of a `Subtask(...)` in a study's file, without layout and comments."""
+def _declared(source: str, dataset: str) -> dict[str, str]:
+    """The predictions of a `Subtask(...)` in a study's file, without layout and comments, each with its row."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Subtask":
             name = node.args[0]
             exact = isinstance(name, ast.Constant) and name.value == dataset
             rate = isinstance(name, ast.JoinedStr) and dataset.startswith(ast.unparse(name)[2:].split("{")[0])
             if exact or (rate and " at " in dataset):
-                kept = {key.arg: key.value for key in node.keywords}
-                return ast.unparse(kept["rows"]) + ast.unparse(kept["predictions"])
-    return ""
+                (found,) = (key.value for key in node.keywords if key.arg == "predictions")
+                assert isinstance(found, ast.Tuple)
+                return {ast.unparse(one): ast.literal_eval(one.args[0]) for one in found.elts}
+    return {}
 
 
 def _git(*words: str) -> str | None:
