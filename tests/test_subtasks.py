@@ -61,7 +61,7 @@ def test_the_default_cells_of_a_quick_table_are_at_most_60_runs(declared: Study)
 
 
 def test_every_record_was_made_with_the_prediction_that_it_is_held_against():
-    """Its commit is an ancestor of this one, and has every prediction about its row, word for word, in the study's file.
+    """Its commit is an ancestor of this one, and has every prediction about its row, word for word.
 
     None that it had is gone since. Rows may be added, each predicted before it is run; what a study only compares with
     may have been run for an earlier prediction.
