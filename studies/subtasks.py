@@ -35,6 +35,13 @@ LEARNT = 75.0
 """Percent accuracy from which a run counts as having learnt a task of two classes: half of that way."""
 
 
+TOLD_NEARBY: Mapping[str, str] = {
+    "gate-additive": "A disc's own shade tells 5 of 6 by design: the class is a sum.",
+    "scale": "A patch without a second edge tells that a square is not small: what is not seen tells, too.",
+}
+"""By sub-task, why a patch that does not hold the whole cue is above chance, where it is."""
+
+
 @dataclass(frozen=True)
 class Prediction:
     """How one row should differ from another in accuracy, over pixels whose cue lies at these distances.

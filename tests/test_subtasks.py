@@ -180,13 +180,31 @@ def runs_of(*accuracies: float) -> list[ByDistance]:
 )
 def test_a_prediction_is_judged_as_written(sign, row, reference, outcome):
     prediction = Prediction("a", "b", sign, "", distances=(2, 8))
-    assert judge(prediction, {"a": runs_of(*row), "b": runs_of(*reference)}, 50.0).verdict == outcome
+    judgement = judge(prediction, {"a": runs_of(*row), "b": runs_of(*reference)}, 50.0)
+    assert judgement.verdict == outcome
+    if row:
+        assert judgement.difference == pytest.approx(np.mean(row) - np.mean(reference))
+    if judgement.interval:
+        assert judgement.interval.low <= judgement.difference <= judgement.interval.high
 
 
 def test_a_row_is_held_against_chance():
     prediction = Prediction("a", CHANCE, "0", "", distances=(2, 8))
     assert judge(prediction, {"a": runs_of(49, 50, 52)}, 50.0).verdict == "supported"
     assert judge(prediction, {"a": runs_of(69, 70, 72)}, 50.0).verdict == "contradicted"
+
+
+def test_predictions_are_corrected_for_all_that_a_table_makes_under_a_protocol():
+    """A difference that holds alone does not beside 19 others of the table, on whatever sub-task they are."""
+    declared, (other, own) = study("table5"), study("table5").subtasks[:2]
+    one = dataclasses.replace(own, predictions=(Prediction("cc", "ham", "-", ""),))
+    many = dataclasses.replace(other, predictions=(Prediction("cc", "ham", "+", ""),) * 19)
+    close, same = ({"cc": runs_of(*cc), "ham": runs_of(90, 91, 92)} for cc in ((84, 86, 88), (90, 91, 92)))
+    alone = predictions.judged([(_variant(declared, one), one, close)])
+    among = predictions.judged([(_variant(declared, one), one, close), (_variant(declared, many), many, same)])
+    ((before,), (after,)) = (found[_variant(declared, one).slug] for found in (alone, among))
+    assert (before.verdict, after.verdict) == ("supported", "not resolved")
+    assert after.adjusted == pytest.approx(min(1, 20 * before.p))
 
 
 def test_a_run_has_learnt_when_its_loss_stays_below_half(tmp_path: Path):
@@ -207,7 +225,8 @@ def test_the_report_prints_refuted_predictions_too():
     declared = study("table5")
     variant = _variant(declared, panel)
     runs = {"cc": runs_of(60, 61, 62), "ham": runs_of(90, 91, 92)}
-    table = predictions.prediction_table(variant, panel, runs)
+    (judgements,) = predictions.judged([(variant, panel, runs)]).values()
+    table = predictions.prediction_table(variant, panel, runs, judgements)
     assert [line.cells[-2].verdict for line in table.lines] == ["supported", "contradicted"]
     drawing = predictions.distance_figure(variant, panel, runs)
     assert drawing is not None
