@@ -197,18 +197,21 @@ def _range(distances: tuple[int, int]) -> str:
 
 
 def matrix(shown: Sequence[tuple[Variant, Table]]) -> Table:
-    """All predictions with their outcomes: these tables of predictions below each other."""
+    """All predictions with their outcomes: these tables of predictions below each other, rows by their short names."""
     place = (Column("Table", align="left"), Column("Sub-task", align="left"))
     lines, outcomes = [], Counter[str]()
     for variant, table in shown:
         for line in table.lines:
             of = Cell(variant.study.number, sources=(Source(variant.study.number, f"#{table.slug}"),))
-            lines.append(Line(f"{table.slug}-{line.key}", (of, Cell(variant.panel.title), *line.cells)))
+            names = line.cells[0].values
+            rows = Cell(f"{names['row']} − {names['reference']}", names)
+            lines.append(Line(f"{table.slug}-{line.key}", (of, Cell(variant.panel.title), rows, *line.cells[1:])))
             outcomes[line.cells[-2].verdict] += 1
     counts = ", ".join(f"{outcomes[word]} {word}" for word in verdicts.RULES if outcomes[word])
     caption = (
         f"{len(lines)} predictions, written before the runs: {counts}.",
-        "Accuracy in percent of labelled test pixels whose deciding cue lies at the distance named.",
+        "Accuracy in percent of labelled test pixels whose deciding cue lies at the distance named. Rows by their "
+        "names on the command line; each table's own page has them in the paper's words.",
         *shown[0][1].caption[2:4],
         "Not resolved: in brackets the seeds per row that would resolve it at 80 % power.",
     )

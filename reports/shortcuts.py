@@ -34,7 +34,7 @@ def shortcuts_table(probes: Sequence[Record]) -> Table:
         "things (gate, mix) is at chance within it, too: no sum of pixels tells it.",
     )
     columns = (
-        Column("Sub-task", align="left"),
+        Column("Sub-task", align="text"),
         Column("Chance (%)"),
         *(Column(str(side), group) for group in ("Cue within the patch, k =", "Cue beyond it, k =") for side in sides),
     )

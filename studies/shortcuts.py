@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rich.console import Console
 
 from segnext.config import digest
-from studies.options import words_of
+from studies.options import positive, words_of
 from studies.store import Record, Store
 from studies.study import studies, unknown
 from studies.subtasks import Subtask
 
 IMAGES = 400  # of the training split: 3/5 to fit on, the others to test on
+
+FEWEST = 10
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parse.usage = purpose.split("`")[1]
     parse.add_argument("--datasets", type=words_of, metavar="A,B", help="only these sub-tasks (default: all)")
+    parse.add_argument(
+        "--images", type=positive, default=IMAGES, metavar="N", help=f"fitted and tested on; reports show {IMAGES}"
+    )
     options = parse.parse_args(arguments)
-    tasks = {shortcut.task: shortcut for shortcut in probed()}
+    if options.images < FEWEST:
+        parse.exit(2, f"{parse.prog}: --images: {options.images} are too few to fit and to test on\n")
+    tasks = {shortcut.task: replace(shortcut, images=options.images) for shortcut in probed()}
     for name in options.datasets or ():
         if name not in tasks:
             parse.exit(2, f"{parse.prog}: {unknown('sub-task', name, tasks)}\n")
@@ -97,7 +104,8 @@ def _measured(shortcut: Shortcut) -> Record:
 
     origin, source = provenance("shortcut"), GeneratedSource(shortcut.task, "train", shortcut.generator)
     found = [[probe(shortcut.task, side, at, shortcut.images) for at in distances(side)] for side in shortcut.sides]
-    command = f"python -m studies.run shortcuts --datasets {shortcut.task}"
+    images = "" if shortcut.images == IMAGES else f" --images {shortcut.images}"
+    command = f"python -m studies.run shortcuts --datasets {shortcut.task}{images}"
     return {
         "id": shortcut.id,
         "kind": "shortcut",

@@ -233,6 +233,22 @@ def test_the_report_prints_refuted_predictions_too():
     assert "SegNeXt-B w/ CC: " in drawing.description
 
 
+def test_learning_rates_stand_side_by_side():
+    declared = study("table6")
+    at = [panel for panel in declared.subtasks if panel.dataset.startswith("diagnostic/strips at ")]
+    assert len(at) == 3
+    runs = [{"7x7": runs_of(60, 61, 62), "full": runs_of(accuracy)} for accuracy in (70, 80, 90)]
+    shown = [(_variant(declared, panel), panel, own) for panel, own in zip(at, runs, strict=True)]
+    ((slug, table),) = predictions.rates_tables(declared, shown)
+    assert slug == shown[-1][0].slug
+    assert [column.title for column in table.columns] == ["Row", "0.001", "0.004", "0.016"]
+    lines = {line.key: [cell.text for cell in line.cells[1:]] for line in table.lines}
+    assert lines["full"] == ["70.0 (1)", "80.0 (1)", "90.0 (1)"]
+    assert lines["7x7"] == ["61.0 ± 2.5 (3)"] * 3
+    assert lines["21x21"] == ["–"] * 3
+    assert "a rate of 0.004" in table.caption[1]
+
+
 def test_a_page_has_predictions_beside_outcomes_and_accuracy_by_distance(tmp_path, monkeypatch):
     """Appendix Table 2 on `key`, from records: five seeds of one row, three of the other."""
     monkeypatch.setenv("SEGNEXT_RESULTS", str(tmp_path / "results"))
