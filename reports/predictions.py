@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from reports import verdicts
 from reports.drawing import Drawing
@@ -26,7 +27,7 @@ from reports.tables import verdict_cell
 from reports.verdicts import Interval, Judgement
 from studies.store import Record
 from studies.study import Row, Study
-from studies.subtasks import CHANCE, LEARNT, MARGIN, Prediction, Subtask
+from studies.subtasks import CHANCE, LEARNT, MARGIN, TO_SEE, Prediction, Subtask
 
 BINS = (1, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64, 72, 80, 96, 112, 128, 255)
 """Edges of the distances that a point of a figure stands for, in pixels: 4 are one step of the first stage."""
@@ -223,11 +224,18 @@ def rates_tables(study: Study, shown: Sequence[tuple[Variant, Subtask, Runs]]) -
     """How far a sub-task's outcome depends on the learning rate that its rows share: a table for each that was trained
     at several, with the slug of the variant that it belongs after."""
     tasks: dict[str, dict[str, tuple[Variant, Subtask, Runs]]] = {}
-    for one in shown:
-        task, _, rate = one[1].title.partition(" at ")
-        if rate and one[0].full:
+    shared = {one[1].title: one for one in shown if one[0].full}
+    for title, one in shared.items():
+        task, _, rate = title.partition(" at ")
+        if rate:
             tasks.setdefault(task, {})[rate] = one
-    return [(list(found.values())[-1][0].slug, _rates_table(study, task, found)) for task, found in tasks.items()]
+    found = []
+    for task, rates in tasks.items():
+        last = list(rates.values())[-1][0]
+        if task in shared:
+            rates[f"{last.protocol.recipes[f'diagnostic/{task}'].train.learning_rate:g}, test images"] = shared[task]
+        found.append((last.slug, _rates_table(study, task, rates)))
+    return found
 
 
 def _rates_table(study: Study, task: str, found: Mapping[str, tuple[Variant, Subtask, Runs]]) -> Table:
@@ -238,17 +246,18 @@ def _rates_table(study: Study, task: str, found: Mapping[str, tuple[Variant, Sub
         for rate, (_, _, runs) in found.items():
             own = runs.get(row.slug, ())
             values = [value for run in own if (value := run.accuracy(ALL)) is not None]
-            names = (f"accuracy_at_{rate}", f"seeds_at_{rate}")
+            where = rate.replace(", test images", "_test")
+            names = (f"accuracy_at_{where}", f"seeds_at_{where}")
             sources = tuple(Source(f"@{run.seed}", run.record, "run record") for run in own)
             mean = statistics.fmean(values) if values else None
             cells.append(Cell(_mean(values), dict(zip(names, (mean, len(values)), strict=True)), sources=sources))
         lines.append(Line(row.slug, tuple(cells)))
-    (shared,) = {variant.protocol.recipes[f"diagnostic/{task}"].train.learning_rate for variant, *_ in found.values()}
     caption = (
         "Accuracy in percent of all labelled pixels outside the cue: mean over seeds ± half-width of the 95 % "
         "t-interval (seeds).",
-        f"Every other run of {task} has a rate of {shared:g}. These are trained and tested on images from a seed of "
-        "their own (splits tuning and tuning-val), so that no rate is judged on the test images of the other tables.",
+        "Trained and tested on images from a seed of their own (splits tuning and tuning-val), so that no rate is "
+        f"judged on the test images of the other tables; the last column, if any, is the rate that all other runs of {task} "
+        "share, on those.",
         "The differences are judged above, rate by rate.",
     )
     columns = (Column("Row", align="text"), *(Column(rate, "Learning rate") for rate in found))
@@ -331,10 +340,14 @@ def fallen(path: Path) -> int | None:
 
 
 def distance_figure(variant: Variant, panel: Subtask, runs: Runs) -> Drawing | None:
-    """Accuracy against the distance to the cue, a line per row: mean over seeds, and their range; None without runs."""
-    if not runs:
-        return None
+    """Accuracy against the distance to the cue, a line per row: mean over seeds, and their range.
+
+    None without runs, or where every pixel has the same distance.
+    """
     lines = [(row, points) for row in variant.rows if (points := _points(runs.get(row.slug, ())))]
+    if all(len(points) < 2 for _, points in lines):
+        return None
+    what = TO_SEE.get(panel.task_name.removesuffix("-local"), "distance to the cue that decides the class")
     data: list[dict[str, Value]] = [
         {"row": row.slug, "distance": at, "accuracy": mean, "lowest": low, "highest": high}
         for row, points in lines
@@ -344,7 +357,7 @@ def distance_figure(variant: Variant, panel: Subtask, runs: Runs) -> Drawing | N
         f"{row.label}: " + ", ".join(f"{mean:.0f} % at {at:.0f} px" for at, mean, *_ in points) for row, points in lines
     ]
     caption = (
-        f"{panel.title}: accuracy against distance to the cue; line: mean over seeds, band: from the lowest to the "
+        f"{panel.title}: accuracy against {what}; line: mean over seeds, band: from the lowest to the "
         "highest seed, dotted: chance."
     )
 
@@ -358,7 +371,9 @@ def distance_figure(variant: Variant, panel: Subtask, runs: Runs) -> Drawing | N
             axes.plot(x, means, color=colour, marker=marker, markersize=4, linewidth=1.4, label=row.label)
             axes.fill_between(x, lows, highs, color=colour, alpha=0.15, linewidth=0)
         axes.axhline(100 / panel.classes, color=INK, linewidth=0.8, linestyle=":")
-        axes.set(xlabel="distance to the cue that decides the class (pixels)", ylabel="accuracy (%)")
+        axes.set(xlabel=f"{what} (pixels)", ylabel="accuracy (%)")
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         lowest = (low - 2 for _, points in lines for *_, low, _ in points)
         axes.set_ylim(min([100 / panel.classes - 8, *lowest]), 102)
         figure.legend(loc="outside upper left", ncols=2)

@@ -31,6 +31,12 @@ WITHOUT_CONTEXT: Mapping[str, Any] = {**MICROSCOPE, "context": "none"}
 REACH = {"none": 20, "7x7": 32, "11x11": 40, "21x21": 60, "full": 60, "lka": 56, "msca head alone": 68}
 """Pixels to one side that a pixel's class can depend on in `WITHOUT_CONTEXT`; a test counts them by gradients."""
 
+TO_SEE: Mapping[str, str] = {
+    "scale": "how far a pixel has to see for two opposite edges of its square",
+    "fine": "distance to the outside of the pixel's own object",
+}
+"""Of the sub-tasks whose distance is not that to a cue."""
+
 LEARNT = 75.0
 """Percent accuracy from which a run counts as having learnt a task of two classes: half of that way."""
 

@@ -242,11 +242,14 @@ def test_learning_rates_stand_side_by_side():
     ((slug, table),) = predictions.rates_tables(declared, shown)
     assert slug == shown[-1][0].slug
     assert [column.title for column in table.columns] == ["Row", "0.001", "0.004", "0.016"]
+    (_, beside), *_ = predictions.rates_tables(
+        declared, [(_variant(declared, first := declared.subtasks[0]), first, {}), *shown]
+    )
+    assert beside.columns[-1].title == "0.004, test images"
     lines = {line.key: [cell.text for cell in line.cells[1:]] for line in table.lines}
     assert lines["full"] == ["70.0 (1)", "80.0 (1)", "90.0 (1)"]
     assert lines["7x7"] == ["61.0 ± 2.5 (3)"] * 3
     assert lines["21x21"] == ["–"] * 3
-    assert "a rate of 0.004" in table.caption[1]
 
 
 def test_a_page_has_predictions_beside_outcomes_and_accuracy_by_distance(tmp_path, monkeypatch):
