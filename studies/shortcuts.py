@@ -1,4 +1,4 @@
-"""Shortcut probes on record: `python -m studies.run shortcuts [--datasets strips,key]`.
+"""Shortcut probes on record: `python -m studies.run shortcuts [--datasets strips,key] [--images N]`.
 
 For every sub-task of the generated data that a study trains on: what a linear classifier of k x k patches tells of a
 class where the deciding cue lies within the patch, and where it lies beyond it (`segnext.data.probe`).
