@@ -194,7 +194,7 @@ def _range(distances: tuple[int, int]) -> str:
     low, high = distances
     if high == 255:
         return "all" if low <= 1 else f"≥ {low}"
-    return f"{low} to {high - 1}"
+    return str(low) if high == low + 1 else f"{low} to {high - 1}"
 
 
 def matrix(shown: Sequence[tuple[Variant, Table]]) -> Table:
@@ -256,8 +256,8 @@ def _rates_table(study: Study, task: str, found: Mapping[str, tuple[Variant, Sub
         "Accuracy in percent of all labelled pixels outside the cue: mean over seeds ± half-width of the 95 % "
         "t-interval (seeds).",
         "Trained and tested on images from a seed of their own (splits tuning and tuning-val), so that no rate is "
-        f"judged on the test images of the other tables; the last column, if any, is the rate that all other runs of "
-        f"{task} share, on those.",
+        f"judged on the test images of the other tables. test images: those, at the rate that all other runs of {task} "
+        "share.",
         "The differences are judged above, rate by rate.",
     )
     columns = (Column("Row", align="text"), *(Column(rate, "Learning rate") for rate in found))
