@@ -454,7 +454,7 @@ class Execution:
     threads: int = 1  # cores of a process
     workers: int = 0  # loader processes beside each
     log_interval: int = 10  # iterations between two lines of the training curve
-    checkpoint_interval: int = 100  # iterations between two checkpoints
+    checkpoint_interval: int | None = None  # iterations between two checkpoints; None: as `segnext.train` decides
     evaluation_interval: int = 8_000  # Official code: iterations between two single-scale tests; 0: at the end alone
     evaluation_batch: int = 8  # images of one size that are evaluated together
     precision: str = "float32"  # or bfloat16, float16: autocast; recorded, for it rounds otherwise

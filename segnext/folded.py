@@ -1,7 +1,7 @@
 """The network as it is evaluated: norms and layer scales folded into the convolutions beside them, exactly.
 
 BN in evaluation is a scale and a shift per channel. Before a 1x1 convolution, or after any, it is part of that
-convolution; what is left of a block's shortcut is one multiply-add. What cannot be folded stays as it is.
+convolution; what is left of a block's shortcut is one product and one sum. What cannot be folded stays as it is.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ import copy
 import itertools
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from segnext.msca import MSCA
 from segnext.mscan import Block
+
+_ONEDNN = torch.backends.mkldnn.is_available()  # on a CPU that it knows; without it nothing is lost but time
 
 
 def folded(network: nn.Module) -> nn.Module:
@@ -29,6 +32,8 @@ def _fold(module: nn.Module) -> None:
     for name, child in module.named_children():
         if isinstance(child, Block) and isinstance(child.norm1, nn.BatchNorm2d):
             setattr(module, name, FoldedBlock(child))
+        elif type(child) is nn.Conv2d:
+            setattr(module, name, _fused(child))
         else:
             _fold(child)
     if isinstance(module, nn.Sequential):
@@ -38,6 +43,37 @@ def _fold(module: nn.Module) -> None:
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 module._modules[first] = fuse_conv_bn_eval(convolution, norm)
                 module._modules[second] = nn.Identity()
+
+
+class Convolution(nn.Conv2d):
+    """A convolution and what follows it, in one pass over memory: `(B, C, H, W) -> (B, D, H', W')`, no gradients.
+
+    `gelu(...)` where `gelu` says so, else `... + plus`, written over `plus`, else `... * times`. On a CPU it is one of
+    oneDNN's operators, which `torch.compile` uses; PyTorch has a slower way for 1x1 convolutions of one thread.
+    """
+
+    gelu = False
+
+    def forward(self, x: Tensor, plus: Tensor | None = None, times: Tensor | None = None) -> Tensor:
+        if not (_ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32 and isinstance(self.padding, tuple)):
+            y = super().forward(x)
+            y = F.gelu(y) if self.gelu else y
+            return y.mul_(times) if times is not None else y if plus is None else plus.add_(y)
+        onednn = torch.ops.mkldnn
+        layer = (self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups)
+        if plus is not None:
+            return onednn._convolution_pointwise_.binary(plus, x, *layer, "add", None, None, [], None)
+        if times is not None:
+            return onednn._convolution_pointwise.binary(x, times, *layer, "mul", None, None, [], None)
+        return onednn._convolution_pointwise(x, *layer, "gelu" if self.gelu else "none", [], "none")
+
+
+def _fused(convolution: nn.Conv2d, gelu: bool = False) -> Convolution:
+    """The same convolution, turned into a `Convolution` in place, which draws no initial weights."""
+    convolution.__class__ = Convolution
+    assert isinstance(convolution, Convolution)
+    convolution.gelu = gelu
+    return convolution
 
 
 class FoldedBlock(nn.Module):
@@ -51,33 +87,36 @@ class FoldedBlock(nn.Module):
         attention, feed_forward = block.attention, block.feed_forward
         scale, shift = _affine(block.norm1)
         self.keep = nn.Parameter((1 + block.scale1 * scale)[:, None, None].clone())
-        self.enter = _before(scale, shift, attention.enter)
-        self.activation = attention.activation
-        self.msca = InPlaceMSCA(attention.msca) if isinstance(attention.msca, MSCA) else attention.msca
-        self.leave = _after(attention.leave, block.scale1, block.scale1 * shift)
-        self.expand = _before(*_affine(block.norm2), feed_forward.expand)
-        self.depthwise = feed_forward.depthwise
-        self.reduce = _after(feed_forward.reduce, block.scale2, torch.zeros_like(shift))
+        self.enter = _fused(_before(scale, shift, attention.enter), gelu=True)
+        self.msca = FoldedMSCA(attention.msca) if isinstance(attention.msca, MSCA) else attention.msca
+        self.leave = _fused(_after(attention.leave, block.scale1, block.scale1 * shift))
+        self.expand = _fused(_before(*_affine(block.norm2), feed_forward.expand))
+        self.depthwise = _fused(feed_forward.depthwise, gelu=True)
+        self.reduce = _fused(_after(feed_forward.reduce, block.scale2, torch.zeros_like(shift)))
+        _fold(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.addcmul(self.leave(self.msca(self.activation(self.enter(x)))), x, self.keep)
-        return self.reduce(self.activation(self.depthwise(self.expand(x)))).add_(x)
+        x = self.leave(self.msca(self.enter(x)), plus=x * self.keep)
+        return self.reduce(self.depthwise(self.expand(x)), plus=x)
 
 
-class InPlaceMSCA(nn.Module):
-    """An `MSCA` without gradients; sums and product take no memory of their own: `(B, C, H, W) -> (B, C, H, W)`."""
+class FoldedMSCA(nn.Module):
+    """An `MSCA` whose sums and product take no memory of their own: `(B, C, H, W) -> (B, C, H, W)`."""
 
     def __init__(self, msca: MSCA) -> None:
         super().__init__()
-        self.local, self.strips, self.mix, self.attention = msca.local, msca.strips, msca.mix, msca.attention
+        self.local, self.mix, self.attention = msca.local, msca.mix, msca.attention
+        strips = [list(strip.children()) for strip in msca.strips.values()]
+        self.rows, self.columns = (nn.ModuleList(strip[place] for strip in strips) for place in (0, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        local = self.local(x)
-        branches = [strip(local) for strip in self.strips.values()]
-        for branch in branches:
-            local += branch
-        weights = self.mix(local)
-        return weights.mul_(x) if self.attention else weights
+        scales = self.local(x)
+        halves = [row(scales) for row in self.rows]
+        for column, half in zip(self.columns, halves, strict=True):
+            scales = column(half, plus=scales)
+        if not self.attention:
+            return self.mix(scales)
+        return self.mix(scales, times=x) if isinstance(self.mix, Convolution) else scales.mul_(x)
 
 
 def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,9 @@ from segnext.resume import load_state, save_state
 from segnext.segmentation import Segmentation
 from segnext.stochastic import set_numbers
 
+CHECKPOINT_INTERVAL = 100  # iterations at least between two checkpoints, if `Execution` names no other
+CHECKPOINT_SHARE = 0.01  # of the time at most
+
 logger = logging.getLogger(__name__)
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -135,7 +138,9 @@ def train(
     if len(set(starts := world.gather(done))) > 1:
         raise ValueError(f"{folder}: the processes see states after {starts} iterations; it must be a shared folder")
 
-    def save() -> None:
+    def save() -> float:
+        """Returns the seconds that it took."""
+        started = time.perf_counter()
         if world.first:
             content = {
                 "run": run.id,
@@ -147,8 +152,14 @@ def train(
                 "rng": torch.get_rng_state(),
             }
             save_state(folder, done, content)
+        return time.perf_counter() - started
 
-    settings, saved = run.train, done
+    def due() -> bool:
+        if execution.checkpoint_interval is not None:
+            return done % execution.checkpoint_interval == 0
+        return done % CHECKPOINT_INTERVAL == 0 and time.perf_counter() - last > saving / CHECKPOINT_SHARE
+
+    settings, saved, saving, last = run.train, done, 0.0, -math.inf  # how long the last checkpoint took, and its end
     parts = settings.accumulate
     loss_of = _compiled(this.loss) if execution.compile else this.loss
     autocast = torch.autocast(
@@ -182,12 +193,11 @@ def train(
         if world.first:
             on_step(Step(done, value, rate, settings.batch / elapsed))
         stopped = bool(stopping) and done < settings.iterations
-        if stopped or done % execution.checkpoint_interval == 0 or done == settings.iterations:
-            save()
-            saved = done
+        if stopped or due() or done == settings.iterations:
+            saving, saved = save(), done
             if stopped or done == settings.iterations:
                 world.wait()  # a launcher ends the others when one leaves: not while the first is writing
-            started = time.perf_counter()
+            started = last = time.perf_counter()
         if stopped:
             raise Stopped(f"stopped after {done} of {settings.iterations} iterations; the same command continues")
     return model, seconds

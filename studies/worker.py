@@ -25,6 +25,7 @@ from segnext.data import Source, cached, open_split
 from segnext.data.diagnostic import GeneratedSource
 from segnext.data.imagenet import ClassFolderSource
 from segnext.files import write_atomically
+from segnext.memory import keep_freed
 from studies import scheduler
 from studies.causes import UpstreamMissing, cause_of
 from studies.provenance import code_fingerprint, provenance
@@ -514,17 +515,22 @@ class _Signals:
         return self.heard is not None or os.getppid() != self._parent
 
     def cause(self) -> str:
-        """Why: SLURM announces both the end of the time and a preemption by SIGUSR2; everything else is a stop."""
-        if self.heard != signal.SIGUSR2 or not job():
+        """Why. SLURM announces both the end of the time and a preemption by SIGUSR2; everything else is a stop.
+
+        A job that was too slow in starting to hear the first is told by SIGTERM when its time is over.
+        """
+        if not job() or self.heard is None or self.heard == signal.SIGINT:
             return "stopped"
-        return "time_limit" if _time_is_over() else "preempted"
+        left = _time_left()
+        if self.heard == signal.SIGTERM:
+            return "time_limit" if left is not None and left <= 0 else "stopped"
+        return "time_limit" if left is not None and left < WARNING_SECONDS + 75 else "preempted"  # a minute early
 
 
-def _time_is_over() -> bool:
-    """Whether the job's time limit is near, so that a warning is about it. SLURM warns up to a minute early."""
+def _time_left() -> float | None:
+    """Seconds until the job's time limit; None without one."""
     ends = os.environ.get("SLURM_JOB_END_TIME")
-    left = float(ends) - time.time() if ends else scheduler.time_left(job())
-    return left is not None and left < WARNING_SECONDS + 75
+    return float(ends) - time.time() if ends else scheduler.time_left(job())
 
 
 def _go_back_to_the_queue(workspace: Workspace) -> None:
@@ -563,13 +569,14 @@ def main(identifiers: Sequence[str]) -> int:
     from segnext.distributed import distributed
 
     signals = _Signals()
+    keep_freed()
     own = int(os.environ["SLURM_ARRAY_TASK_ID"]) if len(identifiers) > 1 else 0
     workspace = Workspace(identifiers[own])
     if job():
         _print_to(workspace.log)
     with distributed(workspace.read_spec()["execution"]["device"]) as world:
         code = work(workspace.run_id, signals.asked, world, signals.cause)
-    if code == 5 and world.first and signals.heard == signal.SIGUSR2 and job():
+    if code == 5 and world.first and workspace.attempts()[-1]["cause"] in ("time_limit", "preempted"):
         _go_back_to_the_queue(workspace)
     return code
 

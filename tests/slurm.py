@@ -117,7 +117,7 @@ def _run(words: list[str], variables: dict[str, str]) -> str:
     return done.stdout
 
 
-def wait_until(true: Callable[[], object], timeout: float = 60, seen: Callable[[], object] = lambda: "") -> None:
+def wait_until(true: Callable[[], object], timeout: float = 240, seen: Callable[[], object] = lambda: "") -> None:
     """Asks again and again; after the timeout the error says what was seen last."""
     last = time.monotonic() + timeout
     while not true():

@@ -41,14 +41,18 @@ def unlike_new(network: nn.Module) -> nn.Module:
         Model("micro", mixer="lka"),
         Model("micro", encoder_norm="ln"),
         Model("micro", attention=False, channel_mixing=False),
-        Model("micro", branches=(21,)),
+        Model("micro", branches=(21,), attention=False),
         Model("micro", decoder="a"),
         Model("micro", encoder="van"),
     ],
     ids=str,
 )
+@pytest.mark.parametrize("onednn", [True, False])
 @torch.inference_mode()
-def test_a_folded_network_gives_the_same_and_leaves_the_network_as_it_is(model: Model):
+def test_a_folded_network_gives_the_same_and_leaves_the_network_as_it_is(
+    model: Model, onednn: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("segnext.folded._ONEDNN", onednn and torch.backends.mkldnn.is_available())
     torch.manual_seed(0)
     network = unlike_new(SegNeXt(model, 7))
     before = {name: value.clone() for name, value in network.state_dict().items()}

@@ -100,7 +100,7 @@ class User:
     def states(self, *words: str) -> dict[str, dict]:
         """What `studies.status` says, by row and seed."""
         process = self.start(*words, "--json", verb="status")
-        told, _ = process.communicate(timeout=120)
+        told, _ = process.communicate(timeout=480)
         return {f"{line['row']}@{line['seed']}": line for line in json.loads(told[told.index("[") :])}
 
     def recorded(self, *cells: Cell) -> bool:
@@ -111,11 +111,11 @@ class User:
         """What was recorded of a run."""
         return Store(self.folder / "results").records[cell.id]
 
-    def waits_for(self, *cells: Cell, seconds: float = 180) -> None:
+    def waits_for(self, *cells: Cell, seconds: float = 600) -> None:
         """Until each has its record."""
         wait_until(lambda: self.recorded(*cells), seconds, lambda: (self.cluster.queue(), self.log(*cells)))
 
-    def trains(self, cell: Cell, least: int = 1, seconds: float = 120) -> None:
+    def trains(self, cell: Cell, least: int = 1, seconds: float = 480) -> None:
         """Until it is known to have trained so many iterations."""
 
         def far() -> bool:
@@ -125,7 +125,7 @@ class User:
         wait_until(far, seconds, lambda: (self.cluster.queue(), self.log(cell)))
         assert self.workspace(cell).progress()["phase"] == "train", "too late: the training is over"
 
-    def saved(self, cell: Cell, least: int = 100, seconds: float = 120) -> None:
+    def saved(self, cell: Cell, least: int = 100, seconds: float = 480) -> None:
         """Until a state after so many iterations is on disk."""
         wait_until(lambda: self.workspace(cell).last_state() >= least, seconds, lambda: self.log(cell))
 
@@ -187,12 +187,13 @@ def test_a_preempted_run_saves_goes_back_to_the_queue_and_ends_as_if_nothing_had
     assert user.table() == undisturbed("table7/c@0", *QUICK)
 
 
-def test_a_run_longer_than_its_time_limit_goes_on_in_job_after_job(user: User, undisturbed):
+@pytest.mark.parametrize("start", [8, 22], ids=["warned", "too late to be warned"])
+def test_a_run_longer_than_its_time_limit_goes_on_in_job_after_job(start: int, user: User, undisturbed):
     longer = ("table7/c@0", "--protocol", "quick", "--limit-iterations", "290")
     (cell,) = cells_of("table7/c@0", limit=290)
     user.profile = PROFILE.replace("warning = 20", "warning = 45").replace("00:30:00", "00:01:00")
-    # A slow node: the start takes a third of the minute.
-    (user.folder / "profile.toml").write_text(user.profile + 'setup = ["sleep 8"]\n')
+    # A slow node: the start takes a good part of the minute.
+    (user.folder / "profile.toml").write_text(user.profile + f'setup = ["sleep {start}"]\n')
     user.submits(*longer)
     user.waits_for(cell, seconds=900)
     attempts = user.workspace(cell).attempts()
@@ -304,7 +305,7 @@ def test_two_who_submit_the_same_study_at_once_submit_every_run_once(user: User,
     cells = cells_of(*selectors)
     other = User(user.cluster, user.folder)
     both = [someone.submission(*selectors, *QUICK) for someone in (user, other)]
-    told = [process.communicate(timeout=120)[0] for process in both]
+    told = [process.communicate(timeout=480)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert sum(int(re.search(r"(\d) of \d runs submitted", text)[1]) for text in told if "submitted" in text) == 2, told
     user.waits_for(*cells)
@@ -390,7 +391,7 @@ def test_rows_that_raise_run_out_of_memory_or_diverge_fail_alone_and_are_never_t
     source.write_text(good + BROKEN)
     user.submits(*selectors, *QUICK)
     user.waits_for(cells[-1])
-    cluster.drained(120)
+    cluster.drained(480)
     process = user.start(verb="status")
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -463,7 +464,7 @@ def test_a_full_or_read_only_results_folder_costs_no_training(undisturbed, troub
                 fill(results / "filling")
             else:
                 mounted("-o", "remount,ro", str(results))
-            cluster.drained(120)
+            cluster.drained(480)
             assert user.causes(cell) == [trouble]
             assert not list((results / "records").glob(f"*{cell.id}*"))
             if trouble == "disk_full":

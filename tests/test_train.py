@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -134,6 +135,19 @@ def test_stopping_and_continuing_ends_with_the_same_bits(source, tmp_path: Path)
     stopped = final_state(RUN, source, tmp_path / "stopped", 1, 2, 2)
     assert whole.keys() == stopped.keys()
     assert all(torch.equal(whole[key], stopped[key]) for key in whole)
+
+
+def test_checkpoints_that_are_slow_are_few(source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    written: list[int] = []
+
+    def slow(folder: Path, iteration: int, state: dict[str, object]) -> None:
+        time.sleep(0.2)
+        written.append(iteration)
+
+    monkeypatch.setattr("segnext.train.save_state", slow)
+    monkeypatch.setattr("segnext.train.CHECKPOINT_INTERVAL", 1)
+    train(RUN, source, tmp_path, Execution())  # six steps of some milliseconds
+    assert written == [1, 6]
 
 
 def flipped(content: bytes) -> bytes:

@@ -66,9 +66,9 @@ def _decoded(file: Path | Original, label: bool) -> Pixels:
     try:
         with file.open("rb") as opened, Image.open(opened) as image:
             if not label:
-                return np.array(image.convert("RGB"))
+                return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
             if image.mode in ("L", "P"):  # grey or palette: in both, the stored byte is the class
-                return np.array(image)
+                return np.asarray(image)
             mode = image.mode
     except UNREADABLE as error:
         raise _damaged(file, error) from error

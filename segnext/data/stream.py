@@ -100,7 +100,8 @@ class _Batches(Dataset[Batch]):
     def __getitem__(self, iteration: int) -> Batch:
         numbers = self._share.of(range(iteration * self._batch, (iteration + 1) * self._batch))
         images, labels = zip(*(self._sample(number) for number in numbers), strict=True)
-        return Batch(iteration, torch.tensor(numbers), torch.stack(images), torch.stack(labels))
+        stacked = torch.stack([image.movedim(0, -1) for image in images]).movedim(-1, 1)  # channels-last, as they are
+        return Batch(iteration, torch.tensor(numbers), stacked, torch.stack(labels))
 
     def _sample(self, number: int) -> tuple[Tensor, Tensor]:
         pair = self._source.load(image_index(self._seed, number, len(self._source)))

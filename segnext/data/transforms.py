@@ -1,19 +1,18 @@
 """The released pipelines, step by step: what an image goes through before the model sees it (datasets.md, section 3).
 
-Images are uint8 RGB (H, W, 3), labels uint8 (H, W) with 255 = ignore; no step writes into its input. The release works
-with OpenCV on uint8; these steps round and truncate where it does, and equal it to one grey level.
+Images are uint8 RGB (H, W, 3), labels uint8 (H, W) with 255 = ignore; no step writes into its input. As the release,
+these steps work with OpenCV on uint8, and give the same pixels.
 """
 
 from __future__ import annotations
 
-import functools
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from segnext.config import Data
 from segnext.data.source import IGNORE, Pixels
@@ -30,13 +29,14 @@ HUE = (-18, 17)  # steps of 2 degrees, both ends included: the release draws ran
 
 CROP_TRIES = 10  # Official code: RandomCrop.__call__, redraws of a crop that one class fills
 
-_LEVELS = np.arange(256)
-
-_Integers: TypeAlias = npt.NDArray[np.int32]
 _Floats: TypeAlias = npt.NDArray[np.float32]
 
-_MEAN = np.array(MEAN, dtype=np.float32)[:, None, None]
-_SCALE = (1 / np.array(STANDARD_DEVIATION)).astype(np.float32)[:, None, None]
+# By level and channel: every step but the resizing and the turn to HSV and back is a table.
+_LEVELS = np.arange(256, dtype=np.uint8)
+_NORMALISED = (_LEVELS[:, None] - np.array(MEAN, np.float32)) * (1 / np.array(STANDARD_DEVIATION)).astype(np.float32)
+
+cv2.setNumThreads(0)  # a process loads on the core that it was given
+cv2.ipp.setUseIPP(False)  # Intel's kernels, which other processors do not get
 
 
 def train_sample(image: Pixels, label: Pixels, data: Data, random: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -51,7 +51,7 @@ def train_sample(image: Pixels, label: Pixels, data: Data, random: np.random.Gen
     window = crop_window(label, data.crop, data.cat_max_ratio, random)
     image, label = image[window], label[window]
     if random.random() < data.flip:
-        image, label = image[:, ::-1], label[:, ::-1]
+        image, label = cv2.flip(image, 1), cv2.flip(label, 1)
     if data.photometric:
         image = distort(image, random)
     return pad(normalise(image), torch.from_numpy(label.copy()), data.crop)
@@ -75,7 +75,7 @@ def test_image(image: Pixels, data: Data, ratio: float = 1.0, flip: bool = False
     height, width = image.shape[:2]
     image = resize_image(image, *fitted_size(height, width, scaled(data.scale, ratio)))
     image = resize_image(image, *test_size(height, width, data, ratio))
-    return normalise(image[:, ::-1] if flip else image)[None]
+    return normalise(cv2.flip(image, 1) if flip else image)[None]
 
 
 def scaled(scale: tuple[int, int], ratio: float) -> tuple[int, int]:
@@ -90,22 +90,20 @@ def fitted_size(height: int, width: int, scale: tuple[int, int]) -> tuple[int, i
 
 
 def resize_image(image: Pixels, height: int, width: int) -> Pixels:
-    """Bilinear without antialias, as OpenCV's INTER_LINEAR: (H, W, 3) -> (height, width, 3)."""
-    if image.shape[:2] == (height, width):
-        return image
-    # In float32: torch's uint8 kernel rounds otherwise, and differently from one CPU to another.
-    planes = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None]
-    planes = functional.interpolate(planes, (height, width), mode="bilinear", align_corners=False)
-    resized: Pixels = planes[0].permute(1, 2, 0).round_().to(torch.uint8).numpy()
-    return resized
+    """Bilinear without antialias: (H, W, 3) -> (height, width, 3)."""
+    return _resized(image, height, width, cv2.INTER_LINEAR)
 
 
 def resize_label(label: Pixels, height: int, width: int) -> Pixels:
-    """Nearest, as OpenCV's INTER_NEAREST: row y comes from row floor(y * H / height). (H, W) -> (height, width)."""
-    if label.shape == (height, width):
-        return label
-    rows, columns = (_nearest(old, new) for old, new in zip(label.shape, (height, width), strict=True))
-    return label[rows[:, None], columns]
+    """Nearest: row y comes from row floor(y * H / height), in double precision. (H, W) -> (height, width)."""
+    return _resized(label, height, width, cv2.INTER_NEAREST)
+
+
+def _resized(pixels: Pixels, height: int, width: int, interpolation: int) -> Pixels:
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    resized: Pixels = cv2.resize(pixels, (width, height), interpolation=interpolation)
+    return resized
 
 
 def crop_window(
@@ -126,8 +124,8 @@ def crop_window(
     window = draw()
     if cat_max_ratio < 1 and any(margins):  # without a margin there is no other window
         for _ in range(CROP_TRIES):
-            counts = np.bincount(label[window].ravel(), minlength=IGNORE + 1)[:IGNORE]
-            if np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < cat_max_ratio:
+            counts = cv2.calcHist([label[window]], [0], None, [IGNORE], [0, IGNORE])  # without the ignored
+            if np.count_nonzero(counts) > 1 and float(counts.max()) / float(counts.sum()) < cat_max_ratio:
                 break
             window = draw()
     return window
@@ -158,111 +156,53 @@ def distort(image: Pixels, random: np.random.Generator) -> Pixels:
 
 def brightness(image: Pixels, shift: float) -> Pixels:
     """Adds `shift` grey levels, clips, truncates: (H, W, 3) -> (H, W, 3)."""
-    return _converted(image, shift=shift)
+    return _looked_up(image, _converted(shift=shift))
 
 
 def contrast(image: Pixels, factor: float) -> Pixels:
     """Multiplies by `factor` (about zero, not about the mean), clips, truncates: (H, W, 3) -> (H, W, 3)."""
-    return _converted(image, factor=factor)
+    return _looked_up(image, _converted(factor=factor))
 
 
 def saturation(image: Pixels, factor: float) -> Pixels:
     """Multiplies the S of HSV by `factor`, clips, truncates: (H, W, 3) -> (H, W, 3)."""
-    hues, saturations, values = hsv_from_rgb(image)
-    return rgb_from_hsv(hues, _converted(saturations, factor=factor), values)
+    return _in_hsv(image, _LEVELS, _converted(factor=factor))
 
 
 def hue(image: Pixels, shift: int) -> Pixels:
     """Adds `shift` steps of 2 degrees to the H of HSV, around the circle of 180: (H, W, 3) -> (H, W, 3)."""
-    hues, saturations, values = hsv_from_rgb(image)
-    turned = ((_LEVELS + shift) % 180).astype(np.uint8)
-    return rgb_from_hsv(turned[hues], saturations, values)
+    return _in_hsv(image, ((_LEVELS.astype(int) + shift) % 180).astype(np.uint8), _LEVELS)
 
 
-class HSV(NamedTuple):
-    """Hue 0..179, saturation and value 0..255: uint8 (H, W) each."""
-
-    hue: Pixels
-    saturation: Pixels
-    value: Pixels
-
-
-def hsv_from_rgb(image: Pixels) -> HSV:
-    """(H, W, 3) -> three of (H, W): V the largest channel, S = 255 (V - least) / V, H in steps of 2 degrees.
-
-    As OpenCV's uint8 conversion, in the same fixed-point arithmetic.
-    """
-    red, green, blue = (np.ascontiguousarray(image[..., channel]).astype(np.int32) for channel in range(3))
-    value = np.maximum(np.maximum(red, green), blue)
-    spread = value - np.minimum(np.minimum(red, green), blue)
-    # The distance along the circle in sixths of it times spread, counted from the largest channel.
-    position = np.where(
-        value == red,
-        green - blue,
-        np.where(value == green, blue - red + 2 * spread, red - green + 4 * spread),
-    )
-    hues = _scaled_down(position * _fixed_point(180, 6)[spread])
-    hues += 180 * (hues < 0)
-    saturations = _scaled_down(spread * _fixed_point(255, 1)[value])
-    return HSV(hues.astype(np.uint8), saturations.astype(np.uint8), value.astype(np.uint8))
+def _in_hsv(image: Pixels, hues: Pixels, saturations: Pixels) -> Pixels:
+    """Hue 0..179 and saturation 0..255, each looked up in a table: (H, W, 3) -> (H, W, 3)."""
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    changed: Pixels = cv2.cvtColor(_looked_up(hsv, hues, saturations, _LEVELS), cv2.COLOR_HSV2RGB)
+    return changed
 
 
-def rgb_from_hsv(hues: Pixels, saturations: Pixels, values: Pixels) -> Pixels:
-    """Three of (H, W) -> (H, W, 3): back from `hsv_from_rgb`, in float32, truncated as OpenCV does (measured).
+def _looked_up(image: Pixels, *tables: Pixels) -> Pixels:
+    """By channel (or for all) what a table of 256 has for each level: (H, W, 3) -> (H, W, 3)."""
+    found: Pixels = cv2.LUT(image, np.stack(tables, axis=-1)[None])
+    return found
 
-    At least 98 % of values equal OpenCV's; its own order of roundings would give the others.
-    """
-    depths = np.float32(1 / 255) * saturations
-    planes = values * (1 - depths * _channel_offsets()[:, hues])  # (3, H, W)
-    return planes.astype(np.uint8).transpose(1, 2, 0)
+
+def _converted(factor: float = 1.0, shift: float = 0.0) -> Pixels:
+    """By level, level * factor + shift, clipped and truncated (official code: PhotoMetricDistortion.convert)."""
+    changed: _Floats = _LEVELS * np.float32(factor) + np.float32(shift)
+    return np.clip(changed, 0, 255).astype(np.uint8)
 
 
 def normalise(image: Pixels) -> Tensor:
-    """(value - mean) / standard deviation of its channel: uint8 (H, W, 3) -> float32 (3, H, W)."""
-    planes = np.ascontiguousarray(image.transpose(2, 0, 1))
-    return torch.from_numpy((planes - _MEAN) * _SCALE)
+    """(value - mean) / standard deviation of its channel: uint8 (H, W, 3) -> float32 (3, H, W), channels-last."""
+    return torch.from_numpy(cv2.LUT(image, _NORMALISED[None])).permute(2, 0, 1)
 
 
 def pad(image: Tensor, label: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Fills (3, H, W) and (H, W) up to `size` = (height, width) at the bottom and right: image 0, label 255."""
-    bottom, right = size[0] - label.shape[0], size[1] - label.shape[1]
-    if bottom == 0 and right == 0:
+    height, width = label.shape
+    if (height, width) == size:
         return image, label
-    margin = (0, right, 0, bottom)
-    return functional.pad(image, margin, value=0.0), functional.pad(label, margin, value=IGNORE)
-
-
-def _nearest(old: int, new: int) -> npt.NDArray[np.intp]:
-    """For each new row, the old one it comes from: rounded down in double precision, as OpenCV does it."""
-    sources: npt.NDArray[np.intp] = np.floor(np.arange(new) * (1 / (new / old))).astype(np.intp)
-    return sources.clip(max=old - 1)
-
-
-def _converted(levels: Pixels, factor: float = 1.0, shift: float = 0.0) -> Pixels:
-    """levels * factor + shift, clipped and truncated (official code: PhotoMetricDistortion.convert, in float32)."""
-    changed: _Floats = levels * np.float32(factor) + np.float32(shift)
-    return np.clip(changed, 0, 255, out=changed).astype(np.uint8)
-
-
-_FRACTION_BITS = 12
-
-
-@functools.cache
-def _fixed_point(numerator: int, divisor: int) -> _Integers:
-    """numerator / (divisor * level) for each level, in 12 fractional bits: OpenCV divides by table."""
-    quotients = (numerator << _FRACTION_BITS) / (divisor * np.maximum(_LEVELS, 1))
-    table: _Integers = np.where(_LEVELS > 0, np.rint(quotients), 0).astype(np.int32)
-    return table
-
-
-def _scaled_down(fixed: _Integers) -> _Integers:
-    rounded: _Integers = (fixed + (1 << _FRACTION_BITS - 1)) >> _FRACTION_BITS
-    return rounded
-
-
-@functools.cache
-def _channel_offsets() -> _Floats:
-    """For each hue, how far red, green and blue lie below V, as a part of S * V: float32 (3, 256)."""
-    sixths = (_LEVELS / 30 + np.array([[5], [3], [1]])) % 6
-    offsets: _Floats = np.clip(np.minimum(sixths, 4 - sixths), 0, 1).astype(np.float32)
-    return offsets
+    padded, ignored = torch.zeros(*size, 3).permute(2, 0, 1), torch.full(size, IGNORE, dtype=label.dtype)
+    padded[:, :height, :width], ignored[:height, :width] = image, label
+    return padded, ignored

@@ -1,0 +1,97 @@
+"""What the paper's whole programme costs, from the declared studies: runs, arithmetic, disk, reads, loader cores.
+
+`python tests/benchmarks/programme.py` prints the tables of slurm/scaling.md. Exact are runs, multiply-adds (fvcore's
+convention, at the training crop; backward twice the forward pass), parameters. Assumed are the constants below.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+from segnext.config import Cost  # noqa: E402
+from segnext.cost import measure  # noqa: E402
+from studies.estimate import STATE, STATES, WEIGHTS  # noqa: E402
+from studies.plan import Cell, plan, select  # noqa: E402
+from studies.protocols import protocol  # noqa: E402
+from studies.store import Store  # noqa: E402
+from studies.study import studies  # noqa: E402
+
+SUSTAINED = 20e12  # FLOP/s of one GPU in training: an assumption, for none was at hand
+KILOBYTES = {  # of an image and its label on disk, by the size of the downloads
+    "imagenet1k": 110,
+    "ade20k": 40,
+    "cityscapes": 2300,
+    "coco_stuff164k": 160,
+    "coco_voc": 160,
+    "voc2012": 110,
+    "pascal_context": 110,
+    "isaid": 1300,
+}
+IMAGES_PER_CORE = {"imagenet1k": 320, "cityscapes": 15}  # a second; pipeline.py measures the others
+USUAL = 150
+
+
+def flops(cell: Cell, known: dict[Cost, tuple[float, float]]) -> tuple[float, float]:
+    """FLOP of a run's training, and parameters of its network."""
+    run = cell.run
+    cost = Cost(run.model, run.data.classes, *run.data.crop, task=run.task)
+    if cost not in known:
+        found = measure(cost)
+        known[cost] = found.gmacs * 1e9, found.params
+    macs, params = known[cost]
+    return 3 * 2 * macs * run.train.iterations * run.train.batch, params
+
+
+def main() -> None:
+    """Print two tables in Markdown."""
+    chosen, store = protocol("paper"), Store()
+    known: dict[Cost, tuple[float, float]] = {}
+    seen: set[str] = set()
+    totals: defaultdict[str, float] = defaultdict(float)
+    loads: dict[tuple[str, str], tuple[float, float]] = {}
+    print("| study | runs | not in an earlier one | EFLOP of these | GPU-hours | weights and last states, GB |")
+    print("|---|--:|--:|--:|--:|--:|")
+    for slug, study in studies().items():
+        cells = (
+            {cell.id: cell for cell in plan(select([slug], chosen, None, None), chosen, None, store)}
+            if study.trained
+            else {}
+        )
+        own = {name: cell for name, cell in cells.items() if name not in seen}
+        seen |= own.keys()
+        if not cells:
+            continue
+        costs = [flops(cell, known) for cell in own.values()]
+        work, disk = sum(cost for cost, _ in costs), sum(params * (STATES * STATE + WEIGHTS) for _, params in costs)
+        hours = work / SUSTAINED / 3600
+        print(f"| {slug} | {len(cells)} | {len(own)} | {work / 1e18:,.0f} | {hours:,.0f} | {disk / 1e9:.1f} |")
+        for name, value in (("runs", len(own)), ("work", work), ("hours", hours), ("disk", disk)):
+            totals[name] += value
+        for cell, (work, _) in zip(own.values(), costs, strict=True):
+            images = cell.run.train.iterations * cell.run.train.batch
+            dataset = cell.run.data.dataset
+            totals[dataset] += images * KILOBYTES[dataset] * 1e3
+            loads[cell.run.model.size, dataset] = images, work
+    print(
+        f"| **all** | | **{totals['runs']:.0f}** | **{totals['work'] / 1e18:,.0f}** | **{totals['hours']:,.0f}** "
+        f"| **{totals['disk'] / 1e9:.0f}** |"
+    )
+    print()
+    print("| data | read over the programme, TB | a GPU that trains T takes, images/s | loader cores beside it |")
+    print("|---|--:|--:|--:|")
+    for dataset in KILOBYTES:
+        if ("T", dataset) not in loads:
+            continue
+        images, work = loads["T", dataset]
+        rate = images / (work / SUSTAINED)
+        cores = rate / IMAGES_PER_CORE.get(dataset, USUAL)
+        print(f"| {dataset} | {totals[dataset] / 1e12:,.1f} | {rate:,.0f} | {cores:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
