@@ -6,6 +6,7 @@ Exit codes: 0 fine, 1 a record is damaged and nothing was written, or --check fo
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from studies import attempts
 from studies.store import REPOSITORY, Store
 from studies.study import studies, study
 
@@ -48,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--logs",
         action="store_true",
-        help="also where unfinished runs stand, and on the pages of runs their attempts, nodes and ends of logs, from "
-        "runs/: not to be committed",
+        help="also which runs are running or queued, and on the pages of runs their attempts, nodes and ends of logs, "
+        "from runs/: not to be committed",
     )
     options = parser.parse_args(arguments)
     try:
@@ -65,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parts, files = compose(chosen, store, options.out, logs=options.logs)
         if options.check:
             return _check(store, options.out, files, whole=not options.study)
-        derived = store.build_tables()
+        derived = [*store.build_tables(), *attempts.write(store)]
         for name, content in files.items():
             if not _holds(options.out / name, content):
                 _replace(options.out / name, content)
@@ -89,7 +91,11 @@ def _replace(path: Path, content: str | bytes) -> None:
 
 def _check(store: Store, out: Path, files: Mapping[str, str | bytes], whole: bool) -> int:
     """Say what on disk is not what the records give; the exit code. Files that a whole report lacks are left over."""
-    expected = {**store.derived(), **{out / name: content for name, content in files.items()}}
+    expected = {
+        **store.derived(),
+        **attempts.derived(store),
+        **{out / name: content for name, content in files.items()},
+    }
     wrong = [f"{os.path.relpath(path)}: out of date" for path, content in expected.items() if not _holds(path, content)]
     for path in sorted(out.rglob("*")) if whole else ():
         if path.is_file() and path not in expected:
@@ -150,4 +156,5 @@ def _joined(words: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
+    gc.disable()  # of thousands of records nothing is garbage before the end
     sys.exit(main())

@@ -11,7 +11,7 @@ from reports.scaling import scaling_slugs
 from reports.table import METRICS, Cell, Column, Line, Source, Table, Value, number
 from reports.tables import cost_slug, needed_seeds, verdict_cell
 from reports.verdicts import Judgement
-from studies.study import Claim, Reported, Row, Study
+from studies.study import Claim, Reported
 
 DECIDING = "paper"  # the only protocol that can confirm or refute the paper
 
@@ -161,18 +161,20 @@ def _missing(evidence: Evidence, variant: Variant | None, claim: Claim, judgemen
         return f"{needed_seeds(judgement)} seeds per row"
     trained = {row.slug for row in study.trained}
     rows = [slug for slug in dict.fromkeys((claim.better, claim.worse)) if slug in trained]
-    if any(
-        isinstance(row, Reported) and row.prints(variant.panel, claim.metric) is None for row in _rows(study, claim)
-    ):
-        return f"{METRICS[claim.metric]} of the peer, which is quoted here and for which the paper prints none"
+    quoted = [row for row in study.rows if isinstance(row, Reported) and row.slug in (claim.better, claim.worse)]
+    if silent := [row for row in quoted if row.prints(variant.panel, claim.metric) is None]:
+        return _missing_peer(silent[0], claim)
     have = {slug: len(variant.values(slug, claim.metric)) for slug in rows}
     wanted = verdicts.MINIMUM_SEEDS
     what = "runs with pictures" if claim.metric == "gradcam_inside" else "runs"
     return f"{what}: " + ", ".join(f"{slug} {count} of {wanted}" for slug, count in have.items() if count < wanted)
 
 
-def _rows(study: Study, claim: Claim) -> list[Row | Reported]:
-    return [row for row in study.rows if row.slug in (claim.better, claim.worse)]
+def _missing_peer(row: Reported, claim: Claim) -> str:
+    """Of a peer that is only quoted, where the paper prints nothing of the kind."""
+    which = f"{METRICS[claim.metric]} of {row.label}, which is quoted here and for which the paper prints none"
+    model = f'; as a Row with Model(encoder="{row.model.encoder}") it can be trained' if row.model else ""
+    return f"{which}{model}"
 
 
 def _metric(claim: Claim) -> str:

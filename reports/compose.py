@@ -12,6 +12,7 @@ from reports import (
     curves,
     discrepancies,
     formats,
+    frames,
     ham,
     overview,
     page,
@@ -25,12 +26,13 @@ from reports import (
     tables,
     tradeoff,
 )
-from reports.drawing import MANIFEST, Drawing, keep, manifest
-from reports.evidence import Evidence, gather
+from reports.drawing import MANIFEST, Drawing, draw, keep, manifest
+from reports.evidence import Evidence, common, gather
 from reports.latex import latex
 from reports.page import StudyPart, VariantPart
 from reports.table import Table
 from studies import shortcuts as probed
+from studies.attempts import lost
 from studies.recipes import NUMBER
 from studies.store import Record, Store
 from studies.study import Study
@@ -42,16 +44,17 @@ def compose(
 ) -> tuple[list[StudyPart], dict[str, str | bytes]]:
     """Every file of the report by name, as it will lie in `out`; writes nothing. `ValueError`: a damaged record.
 
-    The recipes, appendix Table 1, are always among them. With `logs` pending rows say where their runs stand, and
-    the pages of runs show their attempts. Figures
-    in `out` that nothing changes, and that nobody touched, are not drawn again.
+    The recipes, appendix Table 1, are always among them. With `logs` pending rows say which runs are running or queued,
+    and the pages of runs show their attempts. Figures and pages in `out` that nothing changes, and that nobody touched,
+    are not made again.
     """
-    probes = probed.records(store)
-    parts = [_study_part(gather(study, store, logs), store, probes) for study in chosen]
+    shared, probes = common(store), probed.records(store)
+    parts = [_study_part(gather(study, store, logs, shared), store, probes) for study in chosen]
     probes = probes if any(shown.predicted for part in parts for shown in part.variants) else []
     figure1 = tradeoff.figure1([part.evidence for part in parts])
     drawings = [drawing for part in parts for drawing in part.drawings] + ([figure1] if figure1 else [])
     keep(drawings, out)
+    draw(drawings)
     files: dict[str, str | bytes] = {}
     for part in parts:
         files.update(_study_files(part))
@@ -70,14 +73,14 @@ def compose(
     )
     for table in (summary.claims, differing) if parts else ():
         files.update(_table_files(table))
-    answers = reproducibility.tables(everything, [records[key] for key in sorted(records)], logs)
+    answers = reproducibility.tables(everything, [records[key] for key in sorted(records)], lost(store))
     files.update(_answer_files(answers))
     files.update(_recipe_files(details := recipes.tables()))
     files["index.html"] = page.render(summary, parts, details)
     files[MANIFEST] = manifest(drawings)
     files["page.css"] = page.text("page.css")
     results = Path(os.path.relpath(store.folder, out.resolve() / runs.FOLDER)).as_posix()
-    files.update(runs.pages(everything, probes, store, page.template("run.html.j2"), results, logs))
+    files.update(runs.pages(everything, probes, store, out, page.template("run.html.j2"), results, logs))
     return parts, files
 
 
@@ -112,6 +115,7 @@ def _study_part(evidence: Evidence, store: Store, probes: Sequence[Record]) -> S
         tuple(drawing for drawing in bars if drawing),
         claims.claims_table(evidence, None),
         scaling.scaling(evidence),
+        frames.frame_table(evidence),
         tuple(variants),
     )
 
@@ -166,7 +170,7 @@ def _study_files(part: StudyPart) -> Mapping[str, str | bytes]:
         files[f"{study.slug}-ham.csv"] = formats.ham_csv(spreads)
     for table in (table for shown in part.variants for table in shown.predicted):
         files[f"{table.slug}.csv"] = formats.values_csv(table)
-    for table, _ in part.scaling:
+    for table in [table for table, _ in part.scaling] + ([part.frames] if part.frames.lines else []):
         files[f"{table.slug}.csv"] = formats.values_csv(table)
     return files
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -74,7 +75,7 @@ def _strip(
     slugs = [row.slug for row in rows]
     styles = row_styles(slugs)
     colours = {slug: styles[slug][0] for slug in slugs}
-    names = [textwrap.fill(row.label, 28) for row in rows]
+    names = [textwrap.fill(row.label, 28, max_lines=3, placeholder=" …") for row in rows]
     figure = Figure(
         figsize=(7.2, 0.7 + sum(0.2 + 0.16 * (1 + name.count("\n")) for name in names)), layout="constrained"
     )
@@ -139,7 +140,7 @@ def _losses(rows: Sequence[Row], data: Sequence[Mapping[str, Value]]) -> Figure:
     frame = pd.DataFrame(data)
     styles = row_styles([row.slug for row in rows])
     drawn = [row for row in rows if row.slug in set(frame.row)]
-    names = {row.slug: textwrap.fill(row.label, 40) for row in drawn}
+    names = {row.slug: textwrap.fill(row.label, 40, max_lines=3, placeholder=" …") for row in drawn}
     figure = Figure(figsize=(7.2, 3.2), layout="constrained")
     axes = figure.subplots()
     sns.lineplot(
@@ -163,12 +164,13 @@ def _losses(rows: Sequence[Row], data: Sequence[Mapping[str, Value]]) -> Figure:
 
 
 def read_curve(path: Path) -> list[tuple[float, float]]:
-    """(iteration, loss), averaged over windows to at most MOST_POINTS. `ValueError` names a damaged file."""
+    """(iteration, finite loss), averaged over windows to at most MOST_POINTS. `ValueError` names a damaged file."""
     try:
         with path.open(newline="") as file:
             points = [(float(line["iteration"]), float(line["loss"])) for line in csv.DictReader(file, strict=True)]
     except (ValueError, TypeError, KeyError, csv.Error) as error:
         raise ValueError(f"{path}: not a readable training curve ({error}); restore it from git or delete it") from None
+    points = [(iteration, loss) for iteration, loss in points if math.isfinite(loss)]
     window = max(1, -(-len(points) // MOST_POINTS))
     chunks = (points[start : start + window] for start in range(0, len(points), window))
     return [(statistics.fmean(x for x, _ in chunk), statistics.fmean(y for _, y in chunk)) for chunk in chunks]
@@ -208,14 +210,20 @@ def _classes(rows: Sequence[Row], data: Sequence[Mapping[str, Value]]) -> Figure
     metrics = [metric for metric in BY_CLASS if metric in set(frame.metric)]
     names = list(dict.fromkeys(frame["class"]))
     annotated = len(names) <= MOST_ANNOTATED
-    figure = Figure(
-        figsize=(7.2, (1.6 if len(drawn) > 4 else 1.1) + max(1.0, len(names) * (0.2 if annotated else 0.11))),
-        layout="constrained",
-    )
+    room = 6.2 / len(metrics) / len(drawn)  # inches of a column
+    upright = len(drawn) > 4
+    if upright:  # as many lines as stand side by side
+        width, lines = 28, min(3, max(1, int(room / 0.13)))
+    else:
+        width, lines = int(room / 0.07), 4
+    labels = [textwrap.fill(row.label, width, max_lines=lines, placeholder=" …") for row in drawn]
+    below = 0.6 + 0.065 * max(len(line) for label in labels for line in label.split("\n")) if upright else 1.1
+    height = below + max(1.0, len(names) * (0.2 if annotated else 0.11))
+    figure = Figure(figsize=(7.2, height), layout="constrained")
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axes, metric in zip(panels, metrics, strict=True):
         chosen = frame[frame.metric == metric].pivot(index="class", columns="row", values="mean")
-        chosen = chosen.loc[names, [row.slug for row in drawn]]
+        chosen = chosen.reindex(index=names, columns=[row.slug for row in drawn])  # a row may lack one of the two
         sns.heatmap(
             chosen,
             vmin=0,
@@ -230,10 +238,7 @@ def _classes(rows: Sequence[Row], data: Sequence[Mapping[str, Value]]) -> Figure
             ax=axes,
         )
         axes.set(title=BY_CLASS[metric], xlabel="", ylabel="")
-        labels = [
-            textwrap.fill(textwrap.shorten(row.label, 48, placeholder="…"), max(8, 44 // len(drawn))) for row in drawn
-        ]
-        axes.set_xticks([place + 0.5 for place in range(len(drawn))], labels, rotation=90 if len(drawn) > 4 else 0)
+        axes.set_xticks([place + 0.5 for place in range(len(drawn))], labels, rotation=90 if upright else 0)
         axes.tick_params(length=0, labelsize=7)
         axes.tick_params(axis="y", labelrotation=0)
         axes.grid(False)

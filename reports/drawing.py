@@ -5,7 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import multiprocessing
+import os
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -18,6 +23,7 @@ from reports.style import FIGURE
 
 MANIFEST = "figures.json"
 ENDINGS = ("svg", "png", "pdf")
+MANY = 12  # figures: fewer are drawn one after another, as soon as processes would have started
 
 
 @dataclass
@@ -53,7 +59,7 @@ class Drawing:
     @property
     def key(self) -> str:
         """Digest of all that the figure follows from."""
-        return _digest(json.dumps([self.slug, self.caption, self.description, self.csv, _code()]).encode())
+        return digest(json.dumps([self.slug, self.caption, self.description, self.csv, code()]).encode())
 
 
 def keep(drawings: Iterable[Drawing], folder: Path) -> None:
@@ -69,14 +75,36 @@ def keep(drawings: Iterable[Drawing], folder: Path) -> None:
             continue
         paths = {ending: folder / f"{drawing.slug}.{ending}" for ending in ENDINGS}
         found = {ending: path.read_bytes() for ending, path in paths.items() if path.is_file()}
-        if all(_digest(found.get(ending, b"")) == written.get(ending) for ending in ENDINGS):
-            drawing.__dict__["pictures"] = found
+        if all(digest(found.get(ending, b"")) == written.get(ending) for ending in ENDINGS):
+            vars(drawing)["pictures"] = found
+
+
+def draw(drawings: Iterable[Drawing]) -> None:
+    """Draw what is not drawn yet: many figures in processes, one a core, for matplotlib takes half a second for each.
+
+    The processes are forks: what a figure is drawn from is there already.
+    """
+    _waiting[:] = [drawing for drawing in drawings if "pictures" not in vars(drawing)]
+    if len(_waiting) < MANY or not sys.platform.startswith("linux"):  # elsewhere a fork is not safe
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: those of numpy are idle
+        with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("fork")) as pool:
+            for drawing, pictures in zip(_waiting, pool.map(_drawn, range(len(_waiting))), strict=True):
+                vars(drawing)["pictures"] = pictures
+
+
+_waiting: list[Drawing] = []
+
+
+def _drawn(place: int) -> Mapping[str, bytes]:
+    return _waiting[place].pictures
 
 
 def manifest(drawings: Iterable[Drawing]) -> str:
     """What `keep` reads: by figure the digests of what it follows from and of its files."""
     found = {
-        drawing.slug: {"key": drawing.key, **{ending: _digest(drawing.pictures[ending]) for ending in ENDINGS}}
+        drawing.slug: {"key": drawing.key, **{ending: digest(drawing.pictures[ending]) for ending in ENDINGS}}
         for drawing in drawings
     }
     return json.dumps(found, indent=1, sort_keys=True) + "\n"
@@ -96,11 +124,12 @@ def save(figure: Figure) -> dict[str, bytes]:
 
 
 @cache
-def _code() -> str:
+def code() -> str:
     """Digest of this package and of the version of matplotlib."""
     parts = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
-    return _digest(b"".join([matplotlib.__version__.encode(), *parts]))
+    return digest(b"".join([matplotlib.__version__.encode(), *parts]))
 
 
-def _digest(content: bytes) -> str:
+def digest(content: bytes) -> str:
+    """Sixteen hexadecimal digits of the SHA-256."""
     return hashlib.sha256(content).hexdigest()[:16]

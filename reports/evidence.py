@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import statistics
 from collections import Counter
@@ -14,10 +15,11 @@ from typing import Any
 from reports import verdicts
 from reports.verdicts import Judgement
 from segnext.config import Platform, digest
+from studies.attempts import lost
 from studies.protocols import Protocol, Recipe
 from studies.provenance import made_by_todays_code
 from studies.standing import standing
-from studies.store import Record, Store, View, square_cost, square_speed
+from studies.store import Record, Store, View, frame_speed, square_cost, square_speed
 from studies.study import LOOKED_AT, MEASURED_AS, THIN, Claim, Panel, Reported, Row, Study
 
 UNITS = {"params_m": 1e6, "gflops": 1.0}
@@ -45,7 +47,7 @@ class Expense:
 
 @dataclass(frozen=True)
 class Timings:
-    """The speed records of one platform, by row and side of the square image."""
+    """The speed records of one platform, by row and side of the square image; of frames by name, and 0."""
 
     platform: Platform
     records: Mapping[tuple[str, int], Record]
@@ -126,7 +128,7 @@ class Variant:
         """How many runs fill the table."""
         return len(self.rows) * len(self.seeds) if self.recipe else 0
 
-    @property
+    @cached_property
     def finished(self) -> list[Mapping[str, Any]]:
         """The lines that are measured."""
         return [line for line in self.lines if line["state"] == "done"]
@@ -155,14 +157,18 @@ class Variant:
 
     def measured(self, row: str, metric: str) -> tuple[Seed, ...]:
         """The values of a row, one per finished seed."""
-        found = []
-        for line in self.finished:
-            looked_at = self.looked_at.get((line["run_id"], metric))
-            value = looked_at if metric in LOOKED_AT else line[MEASURED_AS[metric]]
-            if line["row"] == row and value is not None:
+        return self._measured.get((row, metric), ())
+
+    @cached_property
+    def _measured(self) -> dict[tuple[str, str], tuple[Seed, ...]]:
+        found: dict[tuple[str, str], list[Seed]] = {}
+        for line, metric in itertools.product(self.finished, (*MEASURED_AS, *LOOKED_AT)):
+            value = self.looked_at.get((line["run_id"], metric)) if metric in LOOKED_AT else line[MEASURED_AS[metric]]
+            if value is not None:
                 record = self.served.get((line["run_id"], metric), line["run_id"])
-                found.append(Seed(line["seed"], value, record, self.marks.get(record, ())))
-        return tuple(found)
+                seed = Seed(line["seed"], value, record, self.marks.get(record, ()))
+                found.setdefault((line["row"], metric), []).append(seed)
+        return {key: tuple(seeds) for key, seeds in found.items()}
 
     def values(self, row: str, metric: str) -> list[float]:
         """The values of a row without their origin."""
@@ -210,6 +216,7 @@ class Evidence:
     variants: tuple[Variant, ...]
     growth: Mapping[tuple[str, int], Expense]  # costs by row and side of the square image, where measured
     timings: tuple[Timings, ...]
+    frames: tuple[Timings, ...]  # of the networks that the study times
 
     def judge(self, variant: Variant, claim: Claim) -> Judgement:
         """The verdict on a claim under a variant, corrected for every claim that the table makes under its protocol."""
@@ -261,7 +268,7 @@ class Evidence:
         found = {line["run_id"] for line in finished}
         found |= {key for line in finished if (key := line["upstream_run_id"]) in store.records}
         found |= {expense.record for expense in (*self.expenses.values(), *self.growth.values())}
-        found |= {record["id"] for timings in self.timings for record in timings.records.values()}
+        found |= {record["id"] for timings in (*self.timings, *self.frames) for record in timings.records.values()}
         for variant in self.variants:
             found |= {key for (run, _), key in variant.served.items() if run in found}
             for tested in (*variant.imported, *variant.retested):
@@ -269,11 +276,36 @@ class Evidence:
         return [store.records[key] for key in sorted(found)]
 
 
-def gather(study: Study, store: Store, standings: bool = False) -> Evidence:
-    """Read a study's evidence from the store; with `standings` also where unfinished runs stand, from runs/.
+@dataclass(frozen=True)
+class Common:
+    """What is the same for every study: warnings of records, tests of finished weights, lost attempts."""
+
+    warnings: Mapping[str, tuple[str, ...]]
+    retests: Mapping[str, Sequence[Record]]  # by `_weights`
+    served: Mapping[tuple[str, str], str]  # by run and metric: a test server's record
+    ended: Mapping[str, str]  # by run without a record: how its last attempt ended
+
+
+def common(store: Store) -> Common:
+    """Read them once; `ValueError` for a damaged record."""
+    retests: dict[str, list[Record]] = {}
+    for record in store.kind("evaluation"):
+        retests.setdefault(_weights(record), []).append(record)
+    served: dict[tuple[str, str], str] = {}
+    for record in store.kind("server"):
+        config = record["config"]
+        if _unscored(store.records.get(config["run"]), config["metric"]):
+            served.setdefault((config["run"], config["metric"]), record["id"])
+    warnings = {key: marks(record) for key, record in store.records.items()}
+    return Common(warnings, retests, served, {attempt.run_id: attempt.words for attempt in lost(store)})
+
+
+def gather(study: Study, store: Store, standings: bool = False, shared: Common | None = None) -> Evidence:
+    """Read a study's evidence from the store; with `standings` also which runs are running or queued, from runs/.
 
     `ValueError` for a damaged record.
     """
+    shared = shared or common(store)
     expenses = {}
     for panel in study.panels:
         for row in study.rows:
@@ -292,15 +324,6 @@ def gather(study: Study, store: Store, standings: bool = False) -> Evidence:
         )
         for platform in (store.platforms() if study.squares else ())
     )
-    warnings = {key: marks(record) for key, record in store.records.items()}
-    retests: dict[str, list[Record]] = {}
-    served: dict[tuple[str, str], str] = {}
-    for record in store.records.values():
-        config = record["config"]
-        if record["kind"] == "evaluation":
-            retests.setdefault(_weights(record), []).append(record)
-        elif record["kind"] == "server" and _unscored(store.records.get(config["run"]), config["metric"]):
-            served.setdefault((config["run"], config["metric"]), record["id"])
     looked_at = _looked_at(study, store)
     variants = (
         Variant(
@@ -309,12 +332,12 @@ def gather(study: Study, store: Store, standings: bool = False) -> Evidence:
             view.protocol,
             view.iterations,
             tuple(view.lines),
-            warnings,
-            tuple(_imported(view, store, retests, warnings)),
-            tuple(_retested(view, store, retests, warnings)),
-            served,
+            shared.warnings,
+            tuple(_imported(view, store, shared)),
+            tuple(_retested(view, store, shared)),
+            shared.served,
             looked_at,
-            _unfinished(study, view, store) if standings else {},
+            _unfinished(study, view, store, None if standings else shared.ended),
         )
         for view in store.views(study)
         if view.panel.accuracies
@@ -325,7 +348,15 @@ def gather(study: Study, store: Store, standings: bool = False) -> Evidence:
         tuple(variants),
         {key: _expense(record) for key, record in growth.items() if record},
         tuple(found for found in timings if found.records),
+        tuple(_frames(study, store)),
     )
+
+
+def _frames(study: Study, store: Store) -> Iterator[Timings]:
+    for platform in store.platforms() if study.timed else ():
+        found = {(name, 0): store.speed(frame_speed(study, name, platform)) for name in study.timed}
+        if records := {key: record for key, record in found.items() if record}:
+            yield Timings(platform, records)
 
 
 def _expense(record: Record) -> Expense:
@@ -333,16 +364,18 @@ def _expense(record: Record) -> Expense:
     return Expense(units, record["gmacs_fvcore"], record["id"])
 
 
-def _unfinished(study: Study, view: View, store: Store) -> dict[str, Counter[str]]:
-    """Where the started runs of a view stand, by row: `running`, `failed: out_of_memory`, ..."""
+def _unfinished(study: Study, view: View, store: Store, ended: Mapping[str, str] | None) -> dict[str, Counter[str]]:
+    """How the started runs of a view ended, by row: `failed: out of memory`; without `ended`, where they stand now."""
     found: dict[str, Counter[str]] = {}
     rows = {row.slug: row for row in study.trained}
     for line in view.lines if view.iterations else ():
         if line["state"] != "pending" or line["seed"] is None:
             continue
-        stands = standing(view.protocol.run(view.panel, rows[line["row"]], line["seed"], view.iterations), store)
-        if stands.state != "new":
+        words = ended.get(line["run_id"], "") if ended is not None else ""
+        if ended is None:
+            stands = standing(view.protocol.run(view.panel, rows[line["row"]], line["seed"], view.iterations), store)
             words = f"{stands.state}: {stands.cause.replace('_', ' ')}" if stands.cause else stands.state
+        if words not in ("", "new"):
             found.setdefault(line["row"], Counter())[words] += 1
     return found
 
@@ -373,10 +406,6 @@ def heat_inside(store: Store, record: Record) -> float | None:
     return 100 * statistics.fmean(shares) if shares and same else None
 
 
-_Retests = Mapping[str, Sequence[Record]]
-_Warnings = Mapping[str, tuple[str, ...]]
-
-
 def _unscored(run: Record | None, metric: str) -> bool:
     """Whether a finished run has no score of its own: its labels are a test server's alone."""
     return run is not None and run["metrics"].get(MEASURED_AS[metric]) is None
@@ -389,27 +418,29 @@ def _weights(record: Record) -> str:
     return digest([weights, config["model"], config["data"]])
 
 
-def _imported(view: View, store: Store, retests: _Retests, warnings: _Warnings) -> Iterator[Tested]:
+def _imported(view: View, store: Store, shared: Common) -> Iterator[Tested]:
     for line in view.lines:
         if line["state"] == "imported":
             record = store.records[line["run_id"]]
-            if values := _by_metric(view.panel, retests[_weights(record)], warnings):
+            if values := _by_metric(view.panel, shared.retests[_weights(record)], shared.warnings):
                 yield Tested(line["row"], record["config"]["weights"]["name"], values)
 
 
-def _retested(view: View, store: Store, retests: _Retests, warnings: _Warnings) -> Iterator[Tested]:
+def _retested(view: View, store: Store, shared: Common) -> Iterator[Tested]:
     """A run's own evaluation stands for Ham's seed 0, unless it was tested again with it."""
     for line in view.lines:
         record = store.records.get(line["run_id"]) if line["state"] == "done" else None
-        if record is None or not (again := retests.get(_weights(record), ())):
+        if record is None or not (tests := shared.retests.get(_weights(record), ())):
             continue
-        repeated = any(test["config"]["ham_seed"] == 0 for test in again)
-        values = _by_metric(view.panel, again if repeated else [record, *again], warnings)
-        own = _by_metric(view.panel, [record] if repeated else [], warnings)
+        repeated = any(test["config"]["ham_seed"] == 0 for test in tests)
+        values = _by_metric(view.panel, tests if repeated else [record, *tests], shared.warnings)
+        own = _by_metric(view.panel, [record] if repeated else [], shared.warnings)
         yield Tested(line["row"], f"seed {line['seed']}", values, {key: seed.value for key, (seed,) in own.items()})
 
 
-def _by_metric(panel: Panel, tests: Sequence[Record], warnings: _Warnings) -> dict[str, tuple[Seed, ...]]:
+def _by_metric(
+    panel: Panel, tests: Sequence[Record], warnings: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[Seed, ...]]:
     """The accuracies of some tests, by the seed of Ham's bases; a run's own evaluation used 0."""
     found: dict[str, tuple[Seed, ...]] = {}
     for metric in panel.accuracies:

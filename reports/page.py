@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
@@ -47,6 +48,7 @@ class StudyPart:
     bars: tuple[Drawing, ...]  # the same as figures, where there is something
     cost_claims: Table
     scaling: tuple[tuple[Table, Drawing], ...]  # exponents and their figure; one per platform
+    frames: Table
     variants: tuple[VariantPart, ...]
 
     @property
@@ -56,7 +58,7 @@ class StudyPart:
 
     def tables_of(self, variants: Iterable[VariantPart]) -> list[Table]:
         """The tables about costs and about these variants."""
-        tables = [*self.costs, *(table for table, _ in self.scaling), self.cost_claims]
+        tables = [*self.costs, *(table for table, _ in self.scaling), self.frames, self.cost_claims]
         for part in variants:
             tables += [part.accuracy, part.ham, part.claims, *part.predicted, part.heat]
         return [table for table in tables if table.lines]
@@ -160,7 +162,12 @@ _GLYPH = re.compile(r'<path id="(DejaVu[^"]*)"[^>]*/>')
 
 
 def _compact(drawing: Drawing) -> str:
-    svg = drawing.svg[drawing.svg.index("<svg") :]
+    return _compacted(drawing.svg)
+
+
+@cache
+def _compacted(svg: str) -> str:
+    svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     return re.sub(r">\s+<", "><", re.sub(r"\s*\n\s*", " ", svg))
 

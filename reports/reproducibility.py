@@ -6,19 +6,17 @@ import ast
 import re
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 from reports import verdicts
 from reports.evidence import Evidence, marks
 from reports.provenance import duration, provenance_table
 from reports.table import METRICS, Cell, Column, Line, Source, Table
+from studies.attempts import Attempt
 from studies.causes import CAUSES
 from studies.recipes import CHOICES, FIELDS, FIXED
-from studies.store import REPOSITORY, Record, runs_folder
+from studies.store import REPOSITORY, Record
 from studies.study import Row
-from studies.workspace import Workspace
 
 TITLE = "Reproducibility"
 SLUG = "reproducibility"
@@ -28,11 +26,8 @@ _MARK = re.compile(r"\b(Paper|Official code|Ours|VAN)(?=[:,;])")
 Items = Sequence[tuple[str, str | Cell]]
 
 
-def tables(everything: Sequence[Evidence], records: Sequence[Record], logs: bool) -> list[Table]:
-    """The checklist's five parts in its order, and after each what it needs more room for.
-
-    With `logs` the compute includes what is under runs/ and led to no record.
-    """
+def tables(everything: Sequence[Evidence], records: Sequence[Record], lost: Sequence[Attempt]) -> list[Table]:
+    """The checklist's five parts in its order, and after each what it needs more room for."""
     runs = [record for record in records if record["kind"] == "run"]
     return [
         _part(1, "Models and algorithms", _models(everything)),
@@ -44,7 +39,7 @@ def tables(everything: Sequence[Evidence], records: Sequence[Record], logs: bool
         data_table(records),
         _part(4, "Code", _code(records)),
         _part(5, "Experimental results", _results(everything, runs)),
-        compute_table(runs, logs),
+        compute_table(runs, lost),
         provenance_table(records),
     ]
 
@@ -271,8 +266,8 @@ def _results(everything: Sequence[Evidence], runs: Sequence[Record]) -> Items:
     ]
 
 
-def compute_table(runs: Sequence[Record], logs: bool) -> Table:
-    """What training took by protocol and model, lost attempts included; with `logs` also what led to no record."""
+def compute_table(runs: Sequence[Record], lost: Sequence[Attempt]) -> Table:
+    """What training took by protocol and model, lost attempts included, and what led to no record."""
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for run in runs:
         config = run["config"]
@@ -289,12 +284,9 @@ def compute_table(runs: Sequence[Record], logs: bool) -> Table:
         )
         for (protocol, model), found in sorted(groups.items())
     ]
-    lost = list(_lost({run["id"] for run in runs})) if logs else []
     if lost:
-        spent = [attempt.get("finished", attempt["started"]) - attempt["started"] for attempt in lost]
-        processes = sum(took * attempt.get("processes", 1) for took, attempt in zip(spent, lost, strict=True))
-        gpus = sum(took * attempt.get("gpus", 0) for took, attempt in zip(spent, lost, strict=True))
-        causes = Counter(CAUSES[a["cause"]].words if a["cause"] in CAUSES else a["cause"] for a in lost)
+        processes, gpus = sum(a.seconds * a.processes for a in lost), sum(a.seconds * a.gpus for a in lost)
+        causes = Counter(CAUSES[a.cause].words if a.cause in CAUSES else a.cause for a in lost)
         told = ", ".join(f"{count} {word}" for word, count in sorted(causes.items()))
         lines.append(_compute_line("without a record", told, 0, len(lost), [], processes, gpus))
     columns = (
@@ -308,9 +300,9 @@ def compute_table(runs: Sequence[Record], logs: bool) -> Table:
     )
     caption = (
         "Totals are of all attempts of the finished runs, lost ones included (of older records: of training alone).",
-        "" if logs else "What led to no record lies under runs/: reports.build --logs adds it.",
+        "Without a record: the attempts of every run that has not finished, from results/attempts.csv.",
     )
-    return Table(f"{SLUG}-compute", "Compute", tuple(filter(None, caption)), columns, tuple(lines))
+    return Table(f"{SLUG}-compute", "Compute", caption, columns, tuple(lines))
 
 
 def _compute_line(
@@ -331,11 +323,3 @@ def _compute_line(
 def _attempts(run: Record) -> int:
     attempts = run["provenance"].get("attempts", 1)
     return attempts if isinstance(attempts, int) else len(attempts)
-
-
-def _lost(recorded: set[str]) -> Iterator[Mapping[str, Any]]:
-    """The attempts of runs that have no record."""
-    folder = Path(runs_folder())
-    for path in sorted(folder.glob("*/attempts")):
-        if path.parent.name not in recorded:
-            yield from Workspace(path.parent.name).attempts()

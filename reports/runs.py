@@ -6,15 +6,18 @@ committed is made without them.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jinja2
 from jinja2 import Template
 
 from reports.curves import read_curve
+from reports.drawing import code, digest
 from reports.evidence import Evidence, Variant, marks
 from reports.table import number
 from studies.store import Record, Store
@@ -22,6 +25,7 @@ from studies.subtasks import Subtask
 from studies.workspace import Workspace
 
 FOLDER = "runs"
+LIST = f"{FOLDER}.json"
 LOG_LINES = 40
 WIDTH, HEIGHT = 640, 200  # of a curve, in pixels
 
@@ -79,43 +83,86 @@ def name(identifier: str) -> str:
 
 def pages(
     everything: Sequence[Evidence],
-    shared: Iterable[Record],
+    shared: Sequence[Record],
     store: Store,
+    out: Path,
     template: Template,
     results: str,
     logs: bool,
-) -> dict[str, str]:
+) -> dict[str, str | bytes]:
     """The page of every record behind the report, by file name; `results` is the way to its folder from the pages'.
 
-    `shared`: records of no study alone.
+    `shared`: records of no study alone. A page in `out` that nothing changes, and that nobody touched, is not made
+    again, as the list beside them knows.
     """
     uses = _uses(everything)
     found: dict[str, Record] = {record["id"]: record for record in shared}
     for evidence in everything:
         found.update((record["id"], record) for record in evidence.records(store))
-    return {name(key): _page(found[key], uses.get(key, ()), store, template, results, logs) for key in sorted(found)}
+    known = _known_pages(out)
+    source = [code(), jinja2.__version__, Path(str(template.filename)).read_text(encoding="utf-8"), results]
+    files: dict[str, str | bytes] = {}
+    written: dict[str, list[str]] = {}
+    for identifier in sorted(found):
+        shown = _Shown(found[identifier], uses.get(identifier, ()), store)
+        key = "" if logs else digest(repr((source, shown.facts)).encode())
+        content = _kept(out / name(identifier), known.get(identifier), key)
+        content = content or _page(shown, store, template, results, logs).encode()
+        files[name(identifier)] = content
+        if key:
+            written[identifier] = [key, digest(content)]
+    return {**files, LIST: json.dumps(written, indent=0, sort_keys=True) + "\n"}
 
 
-def _page(record: Record, uses: Iterable[Use], store: Store, template: Template, results: str, logs: bool) -> str:
-    identifier = record["id"]
-    curve = store.folder / "curves" / f"{identifier}.csv"
+def _known_pages(out: Path) -> Mapping[str, Sequence[str]]:
+    """By record, digests of what its page follows from and of the page, as they were written last."""
+    path = out / LIST
+    try:
+        known = json.loads(path.read_bytes()) if path.is_file() else {}
+    except ValueError:
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _kept(path: Path, written: Sequence[str] | None, key: str) -> bytes:
+    """The page, if it still is what was written for this key; else nothing."""
+    if not key or not written or written[0] != key or not path.is_file():
+        return b""
+    content = path.read_bytes()
+    return content if digest(content) == written[1] else b""
+
+
+class _Shown:
+    """What the page of a record follows from, other than code."""
+
+    def __init__(self, record: Record, uses: Sequence[Use], store: Store) -> None:
+        identifier, before = record["id"], _before(record)
+        self.record, self.uses, self.marks = record, uses, marks(record)
+        self.before = before if before in store.records else ""
+        self.curve = store.folder / "curves" / f"{identifier}.csv"
+        drawn = digest(self.curve.read_bytes()) if self.curve.exists() else ""
+        self.facts = (store.read_digest(identifier), uses, self.marks, self.before, drawn)
+
+
+def _page(shown: _Shown, store: Store, template: Template, results: str, logs: bool) -> str:
+    record, identifier = shown.record, shown.record["id"]
     origin = record["provenance"]
     classes = record.get("classes") or []
     columns = [key for key in BY_CLASS if record.get("metrics", {}).get(key)]
     return template.render(
         record=record,
         kind=KINDS[record["kind"]],
-        marks=marks(record),
-        uses=uses,
+        marks=shown.marks,
+        uses=shown.uses,
         facts=list(_facts(record)),
         metrics=[(words, record["metrics"][key]) for key, words in METRICS.items() if _known(record, key)],
         by_class=[BY_CLASS[key] for key in columns],
         classes=[(label, [record["metrics"][key][place] for key in columns]) for place, label in enumerate(classes)],
-        curve=_curve(curve) if curve.exists() else None,
+        curve=_curve(shown.curve) if shown.curve.exists() else None,
         curve_file=f"{results}/curves/{identifier}.csv",
         record_file=f"{results}/records/{identifier}.json",
-        before=before if (before := _before(record)) in store.records else "",
-        config=list(_flat(record["config"])),
+        before=shown.before,
+        config=_flat(record["config"]),
         origin=[(key, value) for key, value in _flat(origin) if key != "diff"],
         diff=origin.get("diff", ""),
         attempts=_attempts(identifier) if logs else (),
@@ -178,19 +225,13 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
         yield "Weights", f"{weights['name']}, SHA-256 {weights['sha256']}"
 
 
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """A configuration as lines: `model.stages`, `2, 3, 4`."""
-    if isinstance(value, Mapping):
-        for key in sorted(value):
-            yield from _flat(value[key], f"{path}.{key}" if path else key)
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        yield path, ", ".join(str(item) for item in value) or "none"
-    else:
-        yield path, {None: "none", True: "yes", False: "no"}.get(value, str(value)) if _plain(value) else str(value)
-
-
-def _plain(value: Any) -> bool:
-    return value is None or isinstance(value, bool)
+def _flat(value: Any, path: str = "") -> list[tuple[str, str]]:
+    """A configuration, as JSON has it, as lines: `model.stages`, `2, 3, 4`."""
+    if isinstance(value, dict):
+        return [line for key in sorted(value) for line in _flat(value[key], f"{path}.{key}" if path else key)]
+    if isinstance(value, list):
+        return [(path, ", ".join(map(str, value)) or "none")]
+    return [(path, "none" if value is None else "yes" if value is True else "no" if value is False else str(value))]
 
 
 def _curve(path: Path) -> Curve | None:

@@ -52,11 +52,12 @@ def scaling(evidence: Evidence) -> tuple[tuple[Table, Drawing], ...]:
 
 def scaling_slugs(evidence: Evidence) -> list[str]:
     """The names of the tables in file names and anchors."""
-    names = [re.sub(r"[^a-z0-9]+", "-", _named(timings.platform).lower()) for timings in evidence.timings]
+    names = [re.sub(r"[^a-z0-9]+", "-", named(timings.platform).lower()) for timings in evidence.timings]
     return [f"{evidence.study.slug}-exponents-{name}" for name in names] or [f"{evidence.study.slug}-exponents"]
 
 
-def _named(platform: Platform) -> str:
+def named(platform: Platform) -> str:
+    """The platform in words."""
     threads = f"{platform.threads} thread" + ("s" if platform.threads > 1 else "")
     where = f"{platform.processor}, {platform.memory_gib} GiB, {threads}, {platform.precision}, torch {platform.torch}"
     return where if platform.device == "cpu" else f"{where}, {platform.device}"
@@ -105,7 +106,7 @@ def _table(evidence: Evidence, platform: Platform | None, points: Sequence[Point
         reasons = [f"{row.label} at {p.side}×{p.side}: {p.timing['reason']}." for p in points if _missing(p, row.slug)]
         notes += [" ".join(reasons)] if reasons else []
         names: dict[str, Value] = {"study": study.slug, "row": row.slug}
-        names["platform"] = _named(platform) if platform else None
+        names["platform"] = named(platform) if platform else None
         cells = [Cell(row.label, names, note=len(notes) if reasons else 0)]
         for quantity in shown:
             cells += _cells(_measured(points, row.slug, quantity), quantity, study.squares)
@@ -119,7 +120,7 @@ def _table(evidence: Evidence, platform: Platform | None, points: Sequence[Point
     if platform:
         caption += (
             "Latency: median of repeated evaluations of one image; peak memory: what one takes above the "
-            f"loaded network and its image; each square in a process of its own. Measured on {_named(platform)}.",
+            f"loaded network and its image; each square in a process of its own. Measured on {named(platform)}.",
         )
     return Table(slug, "Growth with the number of pixels", caption, tuple(columns), tuple(lines), tuple(notes))
 
@@ -157,7 +158,7 @@ def _drawing(evidence: Evidence, platform: Platform | None, points: Sequence[Poi
         "Against the number of pixels, both axes logarithmic; beside each row its fitted exponent ± standard error."
     )
     if platform:
-        caption += f" Bars: quartiles. Open markers: predicted from shapes, not measured. {_named(platform)}."
+        caption += f" Bars: quartiles. Open markers: predicted from shapes, not measured. {named(platform)}."
     data = to_csv([_data(point) for point in points if point.sources])
     name = slug.replace("-exponents", "-scaling")
     return Drawing(name, caption, "; ".join(described), data, lambda: _figure(rows, squares, points, shown))

@@ -1,4 +1,9 @@
-"""The model of a table: what is shown, once, for Markdown, LaTeX, CSV, the terminal and the page alike."""
+"""The model of a table: what is shown, once, for Markdown, LaTeX, CSV, the terminal and the page alike.
+
+Not pandas' `Styler`: its HTML has no `scope` for a screen reader and no id of a row, which every link of the page goes
+to, and its LaTeX neither a rule below a heading of several columns nor a size that fits the line. What would be left of
+it is a loop; `reports.latex` and templates/macros.html.j2 are as long as the arguments that it would take.
+"""
 
 from __future__ import annotations
 

@@ -243,8 +243,8 @@ def _told(evidence: Evidence, panel: Panel, row: Row | Reported) -> str:
 
 
 def _bars(rows: Sequence[Row | Reported], data: Sequence[Mapping[str, Value]]) -> Figure:
-    names = [textwrap.fill(row.label, 30) for row in rows]
-    height = 0.7 + sum(0.12 + 0.15 * (1 + name.count("\n")) for name in names)
+    names = [textwrap.fill(row.label, 30, max_lines=3, placeholder=" …") for row in rows]
+    height = 0.7 + sum(0.15 + 0.15 * (1 + name.count("\n")) for name in names)
     figure = Figure(figsize=(7.2, height), layout="constrained")
     colours = [colour for colour, _ in row_styles([row.slug for row in rows]).values()]
     for axes, metric in zip(figure.subplots(1, len(UNITS), sharey=True), UNITS, strict=True):

@@ -12,7 +12,7 @@ from segnext.config import Cost, Data, Evaluation, Platform, Run, Speed, Weights
 from studies.protocols import Protocol
 from studies.scheduler import Queue
 from studies.standing import NEW, Standing, settle, standing
-from studies.store import Store, row_cost, square_cost, square_speed
+from studies.store import Store, frame_speed, row_cost, square_cost, square_speed
 from studies.study import Panel, Reported, Row, Study, studies, study, unknown
 from studies.weights import sha256, weights_file
 from studies.workspace import Workspace
@@ -237,11 +237,18 @@ def costs(selections: Iterable[Selection], store: Store) -> list[tuple[str, Cost
 
 
 def speeds(selections: Iterable[Selection], platform: Platform, store: Store) -> list[tuple[str, Speed]]:
-    """The speed measurements that the selected rows lack on this platform, the smallest images first, with labels."""
+    """The speed measurements that the selected rows lack on this platform, the smallest images first, with labels.
+
+    Networks that a study times beside its rows are measured with the whole study.
+    """
     wanted = {
         square_speed(selection.study, row, side, platform): f"{selection.study.slug}/{row.slug} {side}x{side}"
         for selection in selections
         for side in selection.study.squares
         for row in selection.rows
     }
+    for whole in [selection.study for selection in selections if list(selection.rows) == selection.study.trained]:
+        height, width = whole.panel().input_size
+        for name in whole.timed:
+            wanted[frame_speed(whole, name, platform)] = f"{whole.slug} {name} {height}x{width}"
     return [(label, speed) for speed, label in wanted.items() if store.speed(speed) is None]

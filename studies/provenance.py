@@ -63,15 +63,21 @@ def code_fingerprint(kind: str) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(_behind(MEASURED_BY[kind])):
-        tree = _parsed(name)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                first = node.body[0] if node.body else None
-                if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                    node.body = node.body[1:] or [ast.Pass()]
         digest.update(name.encode())
-        digest.update(ast.unparse(tree).encode())
+        digest.update(_bare(name).encode())
     return digest.hexdigest()[:12]
+
+
+@cache
+def _bare(name: str) -> str:
+    """The source of a module without comments, docstrings and layout."""
+    tree = _parsed(name)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
 
 
 def _behind(names: Iterable[str]) -> set[str]:
@@ -83,11 +89,19 @@ def _behind(names: Iterable[str]) -> set[str]:
         if name in found or name.startswith(RECORDED_OTHERWISE) or _file(name) is None:
             continue
         found.add(name)
-        for node in ast.walk(_parsed(name)):
-            if isinstance(node, ast.Import):
-                waiting += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        waiting += _imports(name)
+    return found
+
+
+@cache
+def _imports(name: str) -> list[str]:
+    """All that a module imports, wherever it does."""
+    found: list[str] = []
+    for node in ast.walk(_parsed(name)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     return found
 
 

@@ -453,12 +453,14 @@ def _watched(
 
 
 def _untimed(options: argparse.Namespace, selections: list[Selection], store: Store) -> list[tuple[str, Speed]]:
-    if options.only not in (None, "speed") or not any(selection.study.squares for selection in selections):
+    # Beside training a frame rate would be that of a busy machine: it is measured when it is asked for.
+    asked = [s for s in selections if s.study.squares or (s.study.timed and options.only == "speed")]
+    if options.only not in (None, "speed") or not asked:
         return []
     from studies.provenance import platform_of
 
     return speeds(
-        selections, platform_of(options.device or "cpu", options.threads or 1, options.precision or "float32"), store
+        asked, platform_of(options.device or "cpu", options.threads or 1, options.precision or "float32"), store
     )
 
 

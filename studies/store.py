@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -88,13 +88,22 @@ class Store:
     @cached_property
     def records(self) -> dict[str, Record]:
         """All records by id. `ValueError` names a file that is damaged or was edited."""
+        return {identifier: record for identifier, (record, _) in self._read.items()}
+
+    def read_digest(self, identifier: str) -> str:
+        """The SHA-256 of the file of a record of `records`, as it was read."""
+        return self._read[identifier][1]
+
+    @cached_property
+    def _read(self) -> dict[str, tuple[Record, str]]:
         found = {}
         for path in sorted((self.folder / "records").glob("*.json")):
+            content = path.read_bytes()
             try:
-                record = json.loads(path.read_text())
+                record = json.loads(content)
             except ValueError as error:
                 raise ValueError(f"{path}: not a readable record ({error}); restore it from git or delete it") from None
-            found[path.stem] = _checked(path, record)
+            found[path.stem] = _checked(path, record), hashlib.sha256(content).hexdigest()
         return found
 
     def kind(self, kind: str) -> list[Record]:
@@ -173,7 +182,7 @@ class Store:
         path = self.path(record["id"])
         if not path.exists() or record["provenance"].get("supersedes") == self.digest(record["id"]):
             write_atomically(path, to_json(_checked(path, record)))
-        for cached in ("records", "_by_kind", "_views", "_tried"):
+        for cached in ("records", "_read", "_by_kind", "_views", "_tried"):
             self.__dict__.pop(cached, None)
         return path
 
@@ -212,13 +221,12 @@ class Store:
         return {}
 
     @cached_property
-    def _tried(self) -> dict[str, tuple[set[int], set[int]]]:
-        """By protocol, the lengths and the seeds that anything was run with."""
-        found: dict[str, tuple[set[int], set[int]]] = {}
+    def _tried(self) -> dict[str, dict[tuple[int, str], set[int]]]:
+        """By protocol, then by length and dataset, the seeds that anything was run with."""
+        found: dict[str, dict[tuple[int, str], set[int]]] = {}
         for config in (record["config"] for record in self.kind("run")):
-            lengths, seeds = found.setdefault(config["protocol"], (set(), set()))
-            lengths.add(config["train"]["iterations"])
-            seeds.add(config["seed"])
+            key = config["train"]["iterations"], config["data"]["dataset"]
+            found.setdefault(config["protocol"], {}).setdefault(key, set()).add(config["seed"])
         return found
 
     @cached_property
@@ -245,8 +253,11 @@ class Store:
                     yield View(protocol, panel, None, lines)
                     continue
                 for iterations, seeds in self._lengths(study, protocol, panel).items():
-                    rows = ((row, seed) for row in filter(panel.trains, study.trained) for seed in seeds)
-                    lines = [self._line(study, protocol, panel, row, seed, iterations) for row, seed in rows]
+                    lines = [
+                        line
+                        for row in filter(panel.trains, study.trained)
+                        for line in self._lines(study, protocol, panel, row, seeds, iterations)
+                    ]
                     if iterations == protocol.recipe(panel).train.iterations:
                         lines += self._imported_lines(study, protocol, panel)
                     yield View(protocol, panel, iterations, lines)
@@ -254,21 +265,17 @@ class Store:
     def _lengths(self, study: Study, protocol: Protocol, panel: Panel) -> dict[int, list[int | None]]:
         """The lengths, the longest first, that rows of this panel were run at, each with its seeds."""
         full = protocol.recipe(panel).train.iterations
-        lengths_tried, seeds_tried = self._tried.get(protocol.name, (set[int](), set[int]()))
-        tried = lengths_tried | {full}
+        tried = self._tried.get(protocol.name, {})
         lengths: dict[int, list[int | None]] = {}
-        for iterations in sorted(tried, reverse=True):
-            # A row that is shorter by its own recipe is not cut by a length between the two.
-            rows = [
-                row
-                for row in filter(panel.trains, study.trained)
-                if iterations == full or iterations < protocol.recipe(panel, row).train.iterations
-            ]
-            seeds = {
-                seed
-                for seed in seeds_tried
-                if any(self._run(protocol, panel, row, seed, iterations).id in self.records for row in rows)
-            }
+        for iterations in sorted({full, *(length for length, _ in tried)}, reverse=True):
+            seeds: set[int] = set()
+            for row in filter(panel.trains, study.trained):
+                # A row that is shorter by its own recipe is not cut by a length between the two.
+                if iterations == full or iterations < protocol.recipe(panel, row).train.iterations:
+                    first = self._run(protocol, panel, row, 0, iterations)
+                    candidates = tried.get((first.train.iterations, first.data.dataset), set()) - seeds
+                    runs = (self._run(protocol, panel, row, seed, iterations) for seed in candidates)
+                    seeds |= {run.seed for run in runs if run.id in self.records}
             if seeds and iterations == full:
                 seeds |= set(protocol.seeds_for(study))
             if seeds:
@@ -285,7 +292,7 @@ class Store:
         for row in filter(panel.trains, study.trained):
             run = protocol.run(panel, row, seed=0)
             for record in self.imported(run):
-                line = self._line(study, protocol, panel, row, None, run.train.iterations)
+                (line,) = self._lines(study, protocol, panel, row, [None], run.train.iterations)
                 line.update(run_id=record["id"], upstream_run_id=None, state="imported", iterations=None)
                 lines.append({**line, **_metrics(record)})
         return lines
@@ -297,29 +304,31 @@ class Store:
         line.update(protocol="paper", dataset=panel.dataset, state="done" if measured else "pending")
         return line
 
-    def _line(
-        self, study: Study, protocol: Protocol, panel: Panel, row: Row, seed: int | None, iterations: int
-    ) -> Line:
-        run = self._run(protocol, panel, row, seed or 0, iterations)
-        record = self.run(run) if seed is not None else None
-        line = self._cost_line(study, panel, row)
-        line.update(
-            protocol=protocol.name,
-            dataset=run.data.dataset,
-            seed=seed,
-            run_id=run.id if seed is not None else None,
-            upstream_run_id=run.init.id if isinstance(run.init, Run) else None,
-            state="done" if record else "pending",
-            trained_model=run.model.size,
-            iterations=run.train.iterations,
-        )
-        if record:
-            line.update(trained_params=record["trained"]["params"], trained_gmacs=record["trained"]["gmacs"])
-            line.update(_metrics(record))
-            for metric in panel.accuracies:
-                if line[metric] is None and (said := self.server(run, metric)) is not None:
-                    line[metric] = said["value"]
-        return line
+    def _lines(
+        self, study: Study, protocol: Protocol, panel: Panel, row: Row, seeds: Iterable[int | None], iterations: int
+    ) -> Iterator[Line]:
+        costs = self._cost_line(study, panel, row)
+        for seed in seeds:
+            run = self._run(protocol, panel, row, seed or 0, iterations)
+            record = self.run(run) if seed is not None else None
+            line = {
+                **costs,
+                "protocol": protocol.name,
+                "dataset": run.data.dataset,
+                "seed": seed,
+                "run_id": run.id if seed is not None else None,
+                "upstream_run_id": run.init.id if isinstance(run.init, Run) else None,
+                "state": "done" if record else "pending",
+                "trained_model": run.model.size,
+                "iterations": run.train.iterations,
+            }
+            if record:
+                line.update(trained_params=record["trained"]["params"], trained_gmacs=record["trained"]["gmacs"])
+                line.update(_metrics(record))
+                for metric in panel.accuracies:
+                    if line[metric] is None and (said := self.server(run, metric)) is not None:
+                        line[metric] = said["value"]
+            yield line
 
     def _cost_line(self, study: Study, panel: Panel, row: Row) -> Line:
         line: Line = dict.fromkeys(COLUMNS)
@@ -352,6 +361,12 @@ def square_cost(study: Study, row: Row, side: int) -> Cost:
 def square_speed(study: Study, row: Row, side: int, platform: Platform) -> Speed:
     """Its latency and peak memory on a platform."""
     return Speed(row.model, study.panel().classes, side, side, platform)
+
+
+def frame_speed(study: Study, name: str, platform: Platform) -> Speed:
+    """One frame at the first panel's input size, of a network that a study times."""
+    panel = study.panel()
+    return Speed(study.timed[name], panel.classes, *panel.input_size, platform)
 
 
 def difference(old: Any, new: Any, path: str = "") -> str | None:

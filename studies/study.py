@@ -195,6 +195,7 @@ class Study:
 
     `squares` are the sides, in pixels and ascending, of square images at which every row's cost, latency and peak
     memory are measured as well, for the classes of the first panel: how they grow with the number of pixels.
+    `timed` are networks of which frames a second are measured at the first panel's input size, by their names.
     `subtasks` of the generated data set are trained under the quick protocols (`studies.subtasks`).
     """
 
@@ -206,6 +207,7 @@ class Study:
     claims: Sequence[Claim] = ()
     notes: Sequence[str] = ()
     squares: tuple[int, ...] = ()
+    timed: Mapping[str, Model] = field(default_factory=dict, hash=False)
     subtasks: tuple[Panel, ...] = ()
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,21 @@ def test_decoders_share_the_pretraining_of_their_encoder_and_its_seed_is_its_own
     assert len({run.id for run in runs}) == 12
     assert len({run.init for run in runs}) == 1
     assert runs[0].init == PAPER.run(study("table6").panel("imagenet1k"), study("table6").row("full"), seed=0)
+
+
+def test_the_page_on_scaling_counts_the_runs_that_are_declared():
+    page = (Path(__file__).parents[1] / "slurm" / "scaling.md").read_text()
+    printed = re.findall(r"^\| (\w+) \| (\d+) \| (\d+) \|", page, re.MULTILINE)
+    seen: set[str] = set()
+    for slug, runs, own in printed:
+        cells = {
+            cell.id for cell in plan(select([slug], protocol("paper"), None, None), protocol("paper"), None, Store())
+        }
+        assert (len(cells), len(cells - seen)) == (int(runs), int(own)), slug
+        seen |= cells
+    everything = plan(select(["all"], protocol("paper"), None, None), protocol("paper"), None, Store())
+    assert seen == {cell.id for cell in everything}
+    assert f"**{len(seen)}**" in page
 
 
 def test_a_limit_that_shortens_nothing_leaves_the_pretraining_whole():

@@ -119,3 +119,22 @@ def test_light_dark_and_print(page):
     pixels = Image.open(io.BytesIO(page.screenshot())).convert("L")
     assert len(pixels.getcolors()) > 16  # something is drawn
     assert sum(pixels.histogram()[:64]) > pixels.width * pixels.height / 2
+
+
+CONTRAST = """(() => {
+  const light = colour => colour.match(/[0-9.]+/g).slice(0, 3).map(part => part / 255)
+    .map(part => part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, part, place) => sum + part * [0.2126, 0.7152, 0.0722][place], 0.05);
+  const page = light(getComputedStyle(document.body).backgroundColor);
+  const words = [...document.querySelectorAll("body *")].filter(one => one.innerText?.trim());
+  const shades = words.map(one => light(getComputedStyle(one).color));
+  return Math.min(...shades.map(shade => Math.max(shade, page) / Math.min(shade, page)));
+})()"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_word_stands_out_and_focus_is_seen(page, scheme):
+    page.media("", scheme)
+    assert page.run(CONTRAST) >= 4.5  # WCAG 2.2, 1.4.3
+    page.run("document.querySelector('main a').focus({focusVisible: true})")
+    assert page.run("getComputedStyle(document.activeElement).outlineStyle") != "none"

@@ -11,8 +11,7 @@ import pytest
 from reporting import PROVENANCE, Page, add_cost, add_curve, add_run, fabricate, lines_of, render
 
 from reports import build, evidence
-from reports.latex import escape, latex
-from reports.table import Cell, Column, Line, Table, number
+from reports.table import number
 from segnext.config import canonical
 from studies import study as study_module
 from studies.protocols import PROTOCOLS
@@ -20,7 +19,7 @@ from studies.store import REPOSITORY, Store, row_cost
 from studies.study import Claim, Reported
 from studies.tables.table7 import STUDY
 
-ALWAYS = {"index.html", "page.css", "figures.json", "recipes.csv"}
+ALWAYS = {"index.html", "page.css", "figures.json", "runs.json", "recipes.csv"}
 ALWAYS |= {f"reproducibility{name}" for name in (".html", ".md", "-choices.csv", "-compute.csv")}
 
 
@@ -215,41 +214,6 @@ def test_a_mark_is_shown_beside_its_number(results, out, monkeypatch):
     fabricate(results, seeds=1)
     monkeypatch.setattr(evidence, "marks", lambda record: ("stale code",))
     assert '<em class="mark">stale code</em>' in render(out, "table7")["index.html"].decode()
-
-
-def test_latex_is_balanced_and_plain_ascii(rendered):
-    text = rendered[1]["table7.tex"].decode()
-    assert text.isascii()
-    stack = []
-    for verb, name in re.findall(r"\\(begin|end)\{(\w+)\}", text.replace(r"\def\reportend{\end{document}}", "")):
-        if verb == "begin":
-            stack.append(name)
-        else:
-            assert stack.pop() == name
-    assert stack == ["document"]  # closed by \reportend
-    assert text.rstrip().endswith(r"\reportend")
-    assert re.sub(r"\\[{}]", "", text).count("{") == re.sub(r"\\[{}]", "", text).count("}")
-    widths = {line.count(" & ") for line in text.splitlines() if line.endswith(r"\\") and r"\multicolumn" not in line}
-    assert len(widths) <= 5  # costs, claims about costs, accuracies (two kinds), claims
-
-
-def test_latex_spans_and_notes():
-    columns = (Column("Row", align="text"), Column("printed", "A"), Column("ours", "A"))
-    table = Table(
-        "t",
-        "Title",
-        ("50 % of x_i.",),
-        columns,
-        (Line("r", (Cell("[r]", note=1), Cell("1"), Cell("−2 ± 1"))),),
-        ("N&M",),
-    )
-    text = latex("t.tex", [table])
-    assert r" & \multicolumn{2}{c}{A} \\" in text
-    assert r"\cmidrule(lr){2-3}" in text
-    assert r"{[}r{]}\textsuperscript{1} & 1 & \(-\)2 \(\pm\) 1 \\" in text
-    assert r"50 \% of x\_i." in text
-    assert r"\textsuperscript{1} N\&M" in text
-    assert escape("a&b\\") == r"a\&b\textbackslash{}"
 
 
 @pytest.mark.parametrize(

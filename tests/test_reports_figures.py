@@ -11,9 +11,12 @@ from matplotlib.figure import Figure
 from reporting import add_run, fabricate, lines_of, render
 
 from reports import build, curves, drawing, tradeoff
+from reports.evidence import UNITS
 from reports.style import FIGURE
+from segnext.config import Model
 from studies import study as study_module
 from studies.store import Store
+from studies.study import Row
 from studies.tables.table7 import STUDY
 
 
@@ -109,6 +112,31 @@ def test_classes_are_means_over_seeds_and_nowhere_is_empty(results, tmp_path, dr
     fabricate(results, seeds=2)
     lines = lines_of(render(tmp_path / "out", "table7", drawn=True), "table7-quick-classes.csv")
     assert {(line["class"], line["mean"], line["n"]) for line in lines} == {("road", "50.0", "2"), ("sky", "", "0")}
+
+
+def test_names_of_any_length_stay_apart_and_a_row_may_lack_a_metric():
+    """Six rows, one without boundary IoU, stand upright under the heat map; no label touches another or the edge."""
+    rows = [Row(f"a long name of row {place}, " * 4, f"r{place}", Model("T"), {}) for place in range(6)]
+    data = [
+        {"row": row.slug, "metric": metric, "class": name, "mean": None if name == "nowhere" else 40.0, "n": 3}
+        for row in rows
+        for metric in ("iou", "boundary_iou")[: 1 if row is rows[0] else 2]
+        for name in ("pole", "person", "nowhere")
+    ]
+    costs = [{"row": row.slug, "metric": m, "measured": 4.0, "printed": 4.1} for row in rows for m in UNITS]
+    with matplotlib.rc_context(FIGURE):
+        for figure in (curves._classes(rows, data), tradeoff._bars(rows, costs)):
+            FigureCanvasAgg(figure)
+            figure.draw_without_rendering()
+            for axes, axis in itertools.product(figure.axes[:2], ("xaxis", "yaxis")):
+                boxes = [text.get_window_extent() for text in getattr(axes, axis).get_ticklabels() if text.get_text()]
+                assert not any(first.overlaps(second) for first, second in itertools.pairwise(boxes))
+                assert all(box.y0 >= figure.bbox.y0 and box.x0 >= figure.bbox.x0 for box in boxes)
+
+
+def test_a_loss_that_is_no_number_is_left_out(tmp_path):
+    (tmp_path / "c.csv").write_text("iteration,loss\n10,2.0\n20,nan\n30,1.0\n")
+    assert curves.read_curve(tmp_path / "c.csv") == [(10.0, 2.0), (30.0, 1.0)]
 
 
 def test_a_band_spans_the_seeds(results):

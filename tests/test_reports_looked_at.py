@@ -62,4 +62,5 @@ def test_thin_things_wait_for_a_peer_that_is_quoted_without_a_number(store, tmp_
         finished(store, "table9", "b", seed, "cityscapes", classes=["road", "pole", "person"], metrics=metrics)
     found = claim(render(tmp_path / "out", "table9"), "text-strip")
     assert found["verdict"] == "pending"
-    assert "the paper prints none" in found["missing"]
+    assert "of SegFormer-B2, which is quoted here and for which the paper prints none" in found["missing"]
+    assert 'Model(encoder="segformer_b2") it can be trained' in found["missing"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from reporting import Page, fabricate, lines_of, render
 
@@ -43,17 +45,27 @@ def test_every_marked_choice_of_the_code_is_listed(store, tmp_path):
         assert field in Model.__dataclass_fields__
 
 
-def test_compute_counts_lost_attempts_and_with_logs_what_led_to_no_record(store, tmp_path):
+def test_compute_counts_lost_attempts_of_finished_runs_and_of_all_others(store, tmp_path, monkeypatch):
     plain = lines_of(render(tmp_path / "out", "table7"), "reproducibility-compute.csv")
     assert [(line["protocol"], line["runs"]) for line in plain] == [("quick", "8")]
     assert float(plain[0]["process_seconds"]) == pytest.approx(8 * 90.5)
+    assert not (store.folder / "attempts.csv").exists()
     with Workspace("0123456789ab").attempt(processes=2, gpus=2) as entry:
         entry.update(cause="out_of_memory")
     Workspace("0123456789ab").amend_attempt(started=1000.0, finished=1600.0)
-    assert build.main(["table7", "--out", str(tmp_path / "out"), "--logs"]) == 0
-    files = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.csv")}
+    assert build.main(["table7", "--out", str(tmp_path / "out"), "--check"]) == 1
+    files = render(tmp_path / "out", "table7")
     lost = lines_of(files, "reproducibility-compute.csv")[1]
     assert (lost["runs"], lost["attempts"], lost["gpu_seconds"]) == ("0", "1", "1200.0")
+    monkeypatch.setenv("SEGNEXT_RUNS", str(tmp_path / "another clone's"))
+    assert render(tmp_path / "out", "table7") == files
+    assert socket.gethostname() not in (store.folder / "attempts.csv").read_text()
+
+
+def test_a_damaged_list_of_attempts_is_named(store, tmp_path, capsys):
+    (store.folder / "attempts.csv").write_text("run_id,started\nx,y\n")
+    assert build.main(["table7", "--out", str(tmp_path / "out")]) == 1
+    assert "attempts.csv: not a readable list of attempts" in capsys.readouterr().err
 
 
 def test_nothing_recorded_yet_is_said(tmp_path, monkeypatch):

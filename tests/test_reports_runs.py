@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from reporting import Page, add_run, fabricate, render
+from reporting import Page, add_curve, add_run, fabricate, render
 
-from reports import build
+from reports import build, runs
 from segnext.config import canonical
 from studies.protocols import PROTOCOLS
-from studies.store import Store
+from studies.store import Store, to_json
 from studies.tables.table7 import STUDY
 from studies.workspace import Workspace
 
@@ -35,6 +35,36 @@ def test_every_number_leads_to_a_page_that_leads_to_the_record(store, tmp_path):
     back = [link.split("#")[1] for link in page.links if "#" in link]
     assert back
     assert set(back) <= set(Page(files["index.html"].decode()).ids)
+
+
+def test_a_page_is_made_again_exactly_when_something_changed(store, tmp_path, monkeypatch):
+    out, (first, second, *_) = tmp_path / "out", [key for key in store.records if "-" not in key]
+    made: list[str] = []
+    page = runs._page
+    monkeypatch.setattr(runs, "_page", lambda shown, *rest: made.append(shown.record["id"]) or page(shown, *rest))
+
+    def remade() -> set[str]:
+        made.clear()
+        render(out, "table7")
+        return set(made)
+
+    assert remade() > {first, second}
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    assert remade() == set()
+    (out / "runs" / f"{first}.html").write_text("tampered with")
+    assert build.main(["table7", "--out", str(out), "--check"]) == 1
+    assert remade() == {first}
+    (store.folder / "curves" / f"{first}.csv").unlink()
+    record = {**store.records[second], "provenance": {**store.records[second]["provenance"], "threads": 7}}
+    store.path(second).write_text(json.dumps(record))
+    assert remade() == {first, second}
+    assert "polyline" not in (out / "runs" / f"{first}.html").read_text()
+    (out / runs.LIST).write_text("[]")
+    assert remade() > {first, second}
+    add_curve(store, first)
+    store.path(second).write_text(to_json(store.records[second]))
+    assert remade() == {first, second}
+    assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
 
 
 def test_a_difference_from_the_commit_is_shown_and_escaped(store, tmp_path):
@@ -76,12 +106,16 @@ def test_weights_that_a_run_starts_from_are_one_link_away(store, tmp_path):
     assert "75.00" in files[f"runs/{before.id}.html"].decode()
 
 
-def test_pending_rows_say_where_their_runs_stand_only_when_asked(store, tmp_path):
-    for seed in range(2):
-        workspace = Workspace(PROTOCOLS["paper"].run(STUDY.panel(), STUDY.row("c"), seed).id)
+def test_pending_rows_say_how_their_runs_ended_and_when_asked_which_run_now(store, tmp_path):
+    first, second = (Workspace(PROTOCOLS["paper"].run(STUDY.panel(), STUDY.row("c"), seed).id) for seed in range(2))
+    for workspace in (first, second):
         with workspace.attempt(node="gpu07") as entry:
             entry.update(cause="diverged", message="the loss is not finite")
     add_run(store, STUDY, STUDY.row("a"), "paper", 0, 40.0)
-    assert "diverged" not in render(tmp_path / "out", "table7")["table7.md"].decode()
-    assert build.main(["table7", "--out", str(tmp_path / "out"), "--logs"]) == 0
-    assert "pending (2 failed: diverged)" in (tmp_path / "out" / "table7.md").read_text()
+    files = render(tmp_path / "out", "table7")
+    assert "pending (2 failed: diverged)" in files["table7.md"].decode()
+    assert "pending (2 failed: diverged)" in files["table7.tex"].decode()
+    with second.claim():
+        assert render(tmp_path / "out", "table7") == files  # what passes is not committed
+        assert build.main(["table7", "--out", str(tmp_path / "out"), "--logs"]) == 0
+    assert "pending (1 failed: diverged, 1 running)" in (tmp_path / "out" / "table7.md").read_text()

@@ -125,6 +125,16 @@ def test_speeds_are_planned_once_per_platform():
     assert store.platforms() == [HERE]
 
 
+def test_frames_of_every_size_are_timed_when_speeds_are_asked_for(capsys: pytest.CaptureFixture[str]):
+    wanted = speeds(select(["table11"], protocol("quick"), None, None), HERE, Store())
+    assert [label for label, _ in wanted] == [f"table11 SegNeXt-{size} 768x1536" for size in "TSBL"]
+    assert {(speed.classes, speed.height, speed.width) for _, speed in wanted} == {(19, 768, 1536)}
+    assert run.main(["table11", "--only", "speed", "--dry-run"]) == 0
+    assert "4 speeds to measure" in capsys.readouterr().out
+    assert run.main(["table11", "--protocol", "quick", "--dry-run"]) == 0
+    assert "speeds" not in capsys.readouterr().out
+
+
 def command(*words: str) -> subprocess.CompletedProcess[str]:
     """The command with Table 1 over squares that fit nowhere: what it records is then the same on any machine."""
     code = (

@@ -8,7 +8,7 @@ import json
 import pytest
 from conftest import FIXTURES
 
-from segnext.config import Model, Run
+from segnext.config import Model, Run, canonical
 from studies.plan import Selection, plan
 from studies.protocols import PROTOCOLS, Recipe
 from studies.store import Store
@@ -156,12 +156,7 @@ def test_a_row_that_is_shorter_by_its_own_recipe_is_not_a_cut_run():
     example = Study("example", "Table 0", "", (voc,), (Row("T", "t", Model("T"), {}), star))
     store = Store()
     run = paper.run(voc, star, 1)
-    store.__dict__["records"] = {
-        run.id: {
-            "kind": "run",
-            "config": {"protocol": "paper", "seed": 1, "train": {"iterations": 40_000}},
-        }
-    }
+    store.__dict__["records"] = {run.id: {"kind": "run", "config": canonical(run)}}
     store.run = lambda wanted: None  # type: ignore[method-assign]
     assert {(view.protocol.name, view.iterations) for view in store.views(example)} == {("paper", 80_000)}
 

@@ -1,4 +1,4 @@
-"""Table 11: real-time methods. Run: `python -m studies.run table11`."""
+"""Table 11: real-time methods. Run: `python -m studies.run table11`; frames a second: `--only speed --device cuda`."""
 
 from segnext.config import Model
 from studies.study import Claim, Panel, Reported, Row, Study
@@ -37,6 +37,7 @@ STUDY = Study(
             kind="at least",
         ),
     ),
+    timed={f"SegNeXt-{size}": Model(size) for size in "TSBL"},
     notes=(
         "The mIoU is the test server's; its labels are not public. The paper does not say whether it is single-scale "
         "(taken so), nor whether the validation images were trained on, and prints no cost.",

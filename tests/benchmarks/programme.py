@@ -32,7 +32,7 @@ KILOBYTES = {  # of an image and its label on disk, by the size of the downloads
     "pascal_context": 110,
     "isaid": 1300,
 }
-IMAGES_PER_CORE = {"imagenet1k": 320, "cityscapes": 15}  # a second; pipeline.py measures the others
+IMAGES_PER_CORE = {"imagenet1k": 320, "cityscapes": 13, "isaid": 31}  # a second; pipeline.py measures the others
 USUAL = 150
 
 
@@ -77,10 +77,16 @@ def main() -> None:
             dataset = cell.run.data.dataset
             totals[dataset] += images * KILOBYTES[dataset] * 1e3
             loads[cell.run.model.size, dataset] = images, work
+            if dataset == "imagenet1k":
+                totals["pretrainings"] += 1
+                totals["pretraining"] += work
     print(
         f"| **all** | | **{totals['runs']:.0f}** | **{totals['work'] / 1e18:,.0f}** | **{totals['hours']:,.0f}** "
         f"| **{totals['disk'] / 1e9:.0f}** |"
     )
+    print()
+    share = totals["pretraining"] / totals["work"]
+    print(f"{totals['pretrainings']:.0f} of the runs are pretrainings on ImageNet: {share:.0%} of the arithmetic.")
     print()
     print("| data | read over the programme, TB | a GPU that trains T takes, images/s | loader cores beside it |")
     print("|---|--:|--:|--:|")

@@ -164,6 +164,10 @@ class Side:
         self._pipe, other = context.Pipe()
         context.Process(target=_answer, args=(which, size, threads, other), daemon=True).start()
 
+    def leave(self) -> None:
+        """End the process."""
+        self._pipe.send("leave")
+
     def ask(self, what: str) -> float:
         """Seconds of `what`; for "memory" the bytes that a training step adds to the process at its peak."""
         self._pipe.send(what)
@@ -188,8 +192,7 @@ def _answer(which: str, size: str, threads: int, pipe: Connection) -> None:
         "single": partial(test, network, square, False),
         "multi": partial(test, network, wide, True),
     }
-    while True:
-        what = pipe.recv()
+    while (what := pipe.recv()) != "leave":
         if what == "memory":
             step()
             machine.forget_peak()
@@ -234,6 +237,8 @@ def main() -> None:
                 f"({ratios[0]:.2f} to {ratios[-1]:.2f}; goal {goal})",
                 flush=True,
             )
+        for side in (theirs, ours):
+            side.leave()
     columns = ["size", "what", "published", "ours", "ratio", "least", "most", "goal"]
     write("published", options.threads, columns, rows)
 

@@ -1,0 +1,40 @@
+"""Frames a second of whole networks at a table's input size, beside the printed ones (Table 11)."""
+
+from __future__ import annotations
+
+from reports.evidence import Evidence, marks
+from reports.scaling import named
+from reports.table import Cell, Column, Line, Notes, Source, Table, number
+from studies.store import Record
+
+
+def frame_table(evidence: Evidence) -> Table:
+    """Networks by platforms; without lines where a study times none, or nothing was measured yet."""
+    study, panel, notes = evidence.study, evidence.study.panel(), Notes()
+    printed = {row.label.split(" (")[0]: value for row in study.rows if (value := row.prints(panel, "fps"))}
+    columns = [Column("Network", align="text"), Column("printed")]
+    columns += [Column("ours (quartiles)", named(timings.platform)) for timings in evidence.frames]
+    lines = []
+    for name in study.timed if evidence.frames else ():
+        value = printed.get(name)
+        cells = [Cell(name, {"study": study.slug, "network": name})]
+        cells.append(Cell(number(value, 0), {"printed": value}) if value else Cell(values={"printed": None}))
+        for timings in evidence.frames:
+            record, where = timings.records.get((name, 0)), named(timings.platform)
+            cells.append(_cell(record, where, notes) if record else Cell(values={where: None}))
+        lines.append(Line(name.lower(), tuple(cells)))
+    height, width = panel.input_size
+    caption = (
+        f"Images a second, one at a time, of {height}×{width} pixels and {panel.classes} classes, in evaluation as the "
+        "network stands: nothing folded, fused or compiled. Reciprocal of the median latency, after passes to warm up.",
+    )
+    return Table(f"{study.slug}-frames", "Frames a second", caption, tuple(columns), tuple(lines), tuple(notes))
+
+
+def _cell(record: Record, where: str, notes: Notes) -> Cell:
+    if record["latency"] is None:
+        return Cell(values={where: None}, note=notes.mark(f"{record['reason']}."))
+    rate, low, high = (1 / record[key] for key in ("latency", "upper_quartile", "lower_quartile"))
+    digits = 2 if rate < 10 else 1
+    text = f"{number(rate, digits)} ({number(low, digits)} to {number(high, digits)})"
+    return Cell(text, {where: rate}, sources=(Source(text, record["id"], "speed record", marks(record)),))
