@@ -22,17 +22,19 @@ from reports import (
     reproducibility,
     runs,
     scaling,
+    shortcuts,
     tables,
     tradeoff,
 )
 from reports.drawing import MANIFEST, Drawing, draw, keep, manifest
-from reports.evidence import Evidence, Variant, common, gather
+from reports.evidence import Evidence, common, gather
 from reports.latex import latex
 from reports.page import StudyPart, VariantPart
 from reports.table import Table
+from studies import shortcuts as probed
 from studies.attempts import lost
 from studies.recipes import NUMBER
-from studies.store import Store
+from studies.store import Record, Store
 from studies.study import Study
 from studies.subtasks import Subtask
 
@@ -46,8 +48,9 @@ def compose(
     and the pages of runs show their attempts. Figures and pages in `out` that nothing changes, and that nobody touched,
     are not made again.
     """
-    shared = common(store)
-    parts = [_study_part(gather(study, store, logs, shared), store) for study in chosen]
+    shared, probes = common(store), probed.records(store)
+    parts = [_study_part(gather(study, store, logs, shared), store, probes) for study in chosen]
+    probes = probes if any(shown.predicted for part in parts for shown in part.variants) else []
     figure1 = tradeoff.figure1([part.evidence for part in parts])
     drawings = [drawing for part in parts for drawing in part.drawings] + ([figure1] if figure1 else [])
     keep(drawings, out)
@@ -59,9 +62,15 @@ def compose(
         files.update(drawing.files)
     records = {record["id"]: record for part in parts for record in part.evidence.records(store)}
     everything = [part.evidence for part in parts]
-    files.update(_prediction_files(parts))
+    files.update(_prediction_files(parts, probes))
     differing = discrepancies.discrepancies_table(everything)
-    summary = page.Summary(overview.overview_table(everything), claims.summary_table(everything), differing, figure1)
+    summary = page.Summary(
+        overview.overview_table(everything),
+        claims.summary_table(everything),
+        differing,
+        figure1,
+        shortcuts.shortcuts_table(probes),
+    )
     for table in (summary.claims, differing) if parts else ():
         files.update(_table_files(table))
     answers = reproducibility.tables(everything, [records[key] for key in sorted(records)], lost(store))
@@ -71,12 +80,13 @@ def compose(
     files[MANIFEST] = manifest(drawings)
     files["page.css"] = page.text("page.css")
     results = Path(os.path.relpath(store.folder, out.resolve() / runs.FOLDER)).as_posix()
-    files.update(runs.pages(everything, store, out, page.template("run.html.j2"), results, logs))
+    files.update(runs.pages(everything, probes, store, out, page.template("run.html.j2"), results, logs))
     return parts, files
 
 
-def _study_part(evidence: Evidence, store: Store) -> StudyPart:
+def _study_part(evidence: Evidence, store: Store, probes: Sequence[Record]) -> StudyPart:
     variants, results = [], store.folder
+    predicted = _predicted(evidence, store, probes)
     for variant in evidence.variants:
         # A run that several tables share would else be drawn in each of them, alone.
         drawings: list[Drawing | None] = []
@@ -94,7 +104,7 @@ def _study_part(evidence: Evidence, store: Store) -> StudyPart:
                 claims.claims_table(evidence, variant),
                 (*(drawing for drawing in drawings if drawing), *pictures.drawings(variant, looked_at)),
                 pictures.share_table(variant, looked_at),
-                *_predicted(variant, store),
+                *predicted.get(variant.slug, ((), None)),
             )
         )
     costs = tuple(tables.cost_table(evidence, panel) for panel in evidence.study.panels)
@@ -110,28 +120,39 @@ def _study_part(evidence: Evidence, store: Store) -> StudyPart:
     )
 
 
-def _predicted(variant: Variant, store: Store) -> tuple[tuple[Table, ...], Drawing | None]:
-    """The predictions about a sub-task of the generated data with their outcomes, and accuracy by distance."""
-    if not isinstance(variant.panel, Subtask):
-        return (), None
-    found = predictions.by_distance(variant, store.records)
-    shown = (
-        predictions.prediction_table(variant, variant.panel, found),
-        predictions.learning_table(variant, variant.panel, found, store.folder),
-    )
-    return shown, predictions.distance_figure(variant, variant.panel, found)
+def _predicted(
+    evidence: Evidence, store: Store, probes: Sequence[Record]
+) -> dict[str, tuple[tuple[Table, ...], Drawing | None]]:
+    """By variant: predictions about a sub-task of the generated data with their outcomes, and accuracy by distance."""
+    shown = [
+        (variant, variant.panel, predictions.by_distance(variant, store.records))
+        for variant in evidence.variants
+        if isinstance(variant.panel, Subtask)
+    ]
+    judged, found = predictions.judged(shown), dict[str, tuple[tuple[Table, ...], Drawing | None]]()
+    rates = dict(predictions.rates_tables(evidence.study, shown))
+    for variant, panel, own in shown:
+        tables_ = (
+            predictions.prediction_table(variant, panel, own, judged[variant.slug], probes),
+            predictions.learning_table(variant, panel, own, store.folder),
+            *([rates[variant.slug]] if variant.slug in rates else []),
+        )
+        found[variant.slug] = tables_, predictions.distance_figure(variant, panel, own)
+    return found
 
 
-def _prediction_files(parts: Sequence[StudyPart]) -> Mapping[str, str]:
-    """Every prediction about the generated data with its outcome, of all studies."""
+def _prediction_files(parts: Sequence[StudyPart], probes: Sequence[Record]) -> Mapping[str, str]:
+    """Every prediction about the generated data with its outcome, of all studies, and the shortcut probes."""
     shown = [(v.variant, v.predicted[0]) for part in parts for v in part.variants if v.predicted]
     if not shown:
         return {}
-    table = predictions.matrix(shown)
+    table, told = predictions.matrix(shown), shortcuts.shortcuts_table(probes)
+    both = [table for table in (table, told) if table.lines]
     return {
-        "predictions.md": formats.markdown(table.title, [table]),
-        "predictions.tex": latex("predictions.tex", [table]),
+        "predictions.md": formats.markdown(table.title, both),
+        "predictions.tex": latex("predictions.tex", both),
         "predictions.csv": formats.values_csv(table),
+        "shortcuts.csv": formats.values_csv(told),
     }
 
 

@@ -84,6 +84,7 @@ class Summary:
     claims: Table
     discrepancies: Table
     figure1: Drawing | None
+    shortcuts: Table  # of the generated data
 
 
 def render(summary: Summary, studies: Sequence[StudyPart], recipes: Sequence[Table]) -> str:

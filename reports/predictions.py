@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import functools
 import itertools
 import math
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from reports import verdicts
 from reports.drawing import Drawing
 from reports.evidence import Variant
 from reports.formats import to_csv
+from reports.shortcuts import in_words
 from reports.style import INK, row_styles
 from reports.table import Cell, Column, Line, Source, Table, Value, number
-from reports.verdicts import Interval
+from reports.tables import verdict_cell
+from reports.verdicts import Interval, Judgement
 from studies.store import Record
-from studies.study import Row
-from studies.subtasks import CHANCE, LEARNT, MARGIN, Prediction, Subtask
+from studies.study import Row, Study
+from studies.subtasks import CHANCE, LEARNT, MARGIN, TO_SEE, Prediction, Subtask
 
 BINS = (1, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64, 72, 80, 96, 112, 128, 255)
 """Edges of the distances that a point of a figure stands for, in pixels: 4 are one step of the first stage."""
+
+ALL = (1, 255)
+"""The distances of every labelled pixel outside the cue."""
 
 LEAST_PIXELS = 500
 """Fewer in a bin are not drawn."""
@@ -61,19 +69,40 @@ def by_distance(variant: Variant, records: Mapping[str, Record]) -> dict[str, li
     return found
 
 
-def judge(prediction: Prediction, runs: Mapping[str, Sequence[ByDistance]], chance: float) -> verdicts.Judgement:
-    """Whether a prediction holds: Welch's interval of the difference lies on its side of 0, or, of no difference, the
-    90 % interval within `MARGIN`; to chance, Student's."""
+Runs = Mapping[str, Sequence[ByDistance]]
+"""Of a sub-task: its finished runs, by row."""
+
+
+def judge(prediction: Prediction, runs: Runs, chance: float, level: float = verdicts.LEVEL) -> Judgement:
+    """Whether a prediction holds: Welch's test of the difference; of none, two one-sided tests of ±`MARGIN`."""
     first = _accuracies(runs.get(prediction.row, ()), prediction)
-    second = _accuracies(runs.get(prediction.reference, ()), prediction) if prediction.reference != CHANCE else None
-    samples = [sample for sample in (first, second) if sample is not None]
-    if not all(samples):
-        return verdicts.Judgement("pending")
-    difference = statistics.fmean(first) - (chance if second is None else statistics.fmean(second))
-    if min(map(len, samples)) < verdicts.MINIMUM_SEEDS:
-        return verdicts.Judgement("few seeds", difference)
-    interval, narrower = (_interval(first, second, chance, level) for level in (0.95, 0.90))
-    return verdicts.Judgement(_verdict(prediction.sign, interval, narrower), difference, interval)
+    second: verdicts.Side = chance
+    if prediction.reference != CHANCE:
+        second = _accuracies(runs.get(prediction.reference, ()), prediction)
+    if prediction.sign == "0":
+        return verdicts.equivalence(first, second, level, MARGIN)
+    if prediction.sign == "+":
+        return verdicts.ordering(first, second, level)
+    found = verdicts.ordering(second, first, level)
+    turned = Interval(-found.interval.high, -found.interval.low) if found.interval else None
+    difference = None if found.difference is None else -found.difference
+    return dataclasses.replace(found, difference=difference, interval=turned)
+
+
+def judged(shown: Sequence[tuple[Variant, Subtask, Runs]]) -> dict[str, list[Judgement]]:
+    """The judgements of a study's sub-tasks by variant, corrected for all that it predicts under a protocol (Holm)."""
+    families: dict[str, list[tuple[str, Callable[[float], Judgement]]]] = {}
+    for variant, panel, runs in shown:
+        family = families.setdefault(variant.protocol.name if variant.full else variant.name, [])
+        family += [
+            (variant.slug, functools.partial(judge, prediction, runs, 100 / panel.classes))
+            for prediction in panel.predictions
+        ]
+    found: dict[str, list[Judgement]] = {}
+    for family in families.values():
+        for (slug, _), judgement in zip(family, verdicts.holm([one for _, one in family]), strict=True):
+            found.setdefault(slug, []).append(judgement)
+    return found
 
 
 def _accuracies(runs: Sequence[ByDistance], prediction: Prediction) -> list[float]:
@@ -81,22 +110,13 @@ def _accuracies(runs: Sequence[ByDistance], prediction: Prediction) -> list[floa
     return [value for value in values if value is not None]
 
 
-def _interval(first: Sequence[float], second: Sequence[float] | None, chance: float, level: float) -> Interval:
-    if second is None:
-        return verdicts.mean_interval([value - chance for value in first], level)
-    return verdicts.welch_interval(first, second, level)
+def prediction_table(
+    variant: Variant, panel: Subtask, runs: Runs, judgements: Sequence[Judgement], probes: Sequence[Record] = ()
+) -> Table:
+    """What was predicted of a sub-task's rows, and what came out, the refuted among them.
 
-
-def _verdict(sign: str, interval: Interval, narrower: Interval) -> str:
-    if sign == "0":
-        wrong = interval.low > MARGIN or interval.high < -MARGIN
-        return "supported" if narrower.inside(MARGIN) else "contradicted" if wrong else "not resolved"
-    low, high = (interval.low, interval.high) if sign == "+" else (-interval.high, -interval.low)
-    return "supported" if low > 0 else "contradicted" if high < 0 else "not resolved"
-
-
-def prediction_table(variant: Variant, panel: Subtask, runs: Mapping[str, Sequence[ByDistance]]) -> Table:
-    """What was predicted of a sub-task's rows, and what came out, the refuted among them."""
+    `judgements`: one for each prediction. `probes`: the shortcut probes on record.
+    """
     labels = {row.slug: row.label for row in variant.rows} | {CHANCE: "chance"}
     columns = (
         Column("Difference of", align="text"),
@@ -108,8 +128,7 @@ def prediction_table(variant: Variant, panel: Subtask, runs: Mapping[str, Sequen
         Column("Accuracies (%)", align="left"),
     )
     lines = []
-    for place, prediction in enumerate(panel.predictions):
-        judgement = judge(prediction, runs, 100 / panel.classes)
+    for place, (prediction, judgement) in enumerate(zip(panel.predictions, judgements, strict=True)):
         identity: dict[str, Value] = {
             "study": variant.study.slug,
             "task": panel.task_name,
@@ -131,7 +150,9 @@ def prediction_table(variant: Variant, panel: Subtask, runs: Mapping[str, Sequen
                     Cell(f"{_SIGNS[prediction.sign]}, says the {prediction.source}"),
                     Cell(prediction.why),
                     Cell(_shown(judgement), {"difference": judgement.difference, "low": low, "high": high}),
-                    Cell(judgement.verdict, {"outcome": judgement.verdict}, verdict=judgement.verdict),
+                    verdict_cell(
+                        judgement, {"p": judgement.p, "p_holm": judgement.adjusted, "outcome": judgement.verdict}
+                    ),
                     _both(prediction, runs, 100 / panel.classes),
                 ),
             )
@@ -142,8 +163,9 @@ def prediction_table(variant: Variant, panel: Subtask, runs: Mapping[str, Sequen
         f"{100 / panel.classes:.0f} %.",
         f"Written in studies/tables/{variant.study.slug}.py before the runs: every record's commit has it.",
         "The paper says what it claims of a part; the mechanism, what follows from the pixels that a row sees.",
-        f"Outcome: Welch's 95 % interval over seeds on the predicted side of 0; for no difference, the 90 % interval "
-        f"within ±{MARGIN:.0f} points. Not corrected for the number of predictions.",
+        f"Outcome: Welch's test over seeds at 5 %; for no difference, two one-sided tests of ±{MARGIN:.0f} points. The "
+        "5 % hold for all predictions of a table under a protocol together (Holm); the intervals are each one's own.",
+        *(in_words(probe) for probe in probes if probe["config"]["task"] == panel.task_name),
         f"Every row trained with {changes}; what differs between rows is the table's.",
     )
     return Table(f"{variant.slug}-predictions", f"Predictions, {panel.title}", caption, columns, tuple(lines))
@@ -157,7 +179,7 @@ def _shown(judgement: verdicts.Judgement) -> str:
     return number(judgement.difference, 1, signed=True) + within
 
 
-def _both(prediction: Prediction, runs: Mapping[str, Sequence[ByDistance]], chance: float) -> Cell:
+def _both(prediction: Prediction, runs: Runs, chance: float) -> Cell:
     shown, values, sources = [], dict[str, Value](), list[Source]()
     for name, slug in (("accuracy", prediction.row), ("reference_accuracy", prediction.reference)):
         found = _accuracies(runs.get(slug, ()), prediction)
@@ -172,29 +194,85 @@ def _range(distances: tuple[int, int]) -> str:
     low, high = distances
     if high == 255:
         return "all" if low <= 1 else f"≥ {low}"
-    return f"{low} to {high - 1}"
+    return str(low) if high == low + 1 else f"{low} to {high - 1}"
 
 
 def matrix(shown: Sequence[tuple[Variant, Table]]) -> Table:
-    """All predictions with their outcomes: these tables of predictions below each other."""
+    """All predictions with their outcomes: these tables of predictions below each other, rows by their short names."""
     place = (Column("Table", align="left"), Column("Sub-task", align="left"))
     lines, outcomes = [], Counter[str]()
     for variant, table in shown:
         for line in table.lines:
             of = Cell(variant.study.number, sources=(Source(variant.study.number, f"#{table.slug}"),))
-            lines.append(Line(f"{table.slug}-{line.key}", (of, Cell(variant.panel.title), *line.cells)))
+            names = line.cells[0].values
+            rows = Cell(f"{names['row']} − {names['reference']}", names)
+            lines.append(Line(f"{table.slug}-{line.key}", (of, Cell(variant.panel.title), rows, *line.cells[1:])))
             outcomes[line.cells[-2].verdict] += 1
     counts = ", ".join(f"{outcomes[word]} {word}" for word in verdicts.RULES if outcomes[word])
     caption = (
         f"{len(lines)} predictions, written before the runs: {counts}.",
-        "Accuracy in percent of labelled test pixels whose deciding cue lies at the distance named.",
+        "Accuracy in percent of labelled test pixels whose deciding cue lies at the distance named. Rows by their "
+        "names on the command line; each table's own page has them in the paper's words.",
         *shown[0][1].caption[2:4],
+        "Not resolved: in brackets the seeds per row that would resolve it at 80 % power.",
     )
     columns = (*place, *shown[0][1].columns)
     return Table("predictions", "Predictions about the generated data", caption, columns, tuple(lines))
 
 
-def learning_table(variant: Variant, panel: Subtask, runs: Mapping[str, Sequence[ByDistance]], results: Path) -> Table:
+def rates_tables(study: Study, shown: Sequence[tuple[Variant, Subtask, Runs]]) -> list[tuple[str, Table]]:
+    """How far a sub-task's outcome depends on the learning rate that its rows share: a table for each that was trained
+    at several, with the slug of the variant that it belongs after."""
+    tasks: dict[str, dict[str, tuple[Variant, Subtask, Runs]]] = {}
+    shared = {one[1].title: one for one in shown if one[0].full}
+    for title, one in shared.items():
+        task, _, rate = title.partition(" at ")
+        if rate:
+            tasks.setdefault(task, {})[rate] = one
+    found = []
+    for task, rates in tasks.items():
+        last = list(rates.values())[-1][0]
+        if task in shared:
+            rates[f"{last.protocol.recipes[f'diagnostic/{task}'].train.learning_rate:g}, test images"] = shared[task]
+        found.append((last.slug, _rates_table(study, task, rates)))
+    return found
+
+
+def _rates_table(study: Study, task: str, found: Mapping[str, tuple[Variant, Subtask, Runs]]) -> Table:
+    named = {row for _, panel, _ in found.values() for row in panel.rows}
+    lines = []
+    for row in (row for row in study.trained if row.slug in named):
+        cells = [Cell(row.label, {"study": study.slug, "task": task, "row": row.slug})]
+        for rate, (_, _, runs) in found.items():
+            own = runs.get(row.slug, ())
+            values = [value for run in own if (value := run.accuracy(ALL)) is not None]
+            where = rate.replace(", test images", "_test")
+            names = (f"accuracy_at_{where}", f"seeds_at_{where}")
+            sources = tuple(Source(f"@{run.seed}", run.record, "run record") for run in own)
+            mean = statistics.fmean(values) if values else None
+            cells.append(Cell(_mean(values), dict(zip(names, (mean, len(values)), strict=True)), sources=sources))
+        lines.append(Line(row.slug, tuple(cells)))
+    caption = (
+        "Accuracy in percent of all labelled pixels outside the cue: mean over seeds ± half-width of the 95 % "
+        "t-interval (seeds).",
+        "Trained and tested on images from a seed of their own (splits tuning and tuning-val), so that no rate is "
+        f"judged on the test images of the other tables. test images: those, at the rate that all other runs of {task} "
+        "share.",
+        "The differences are judged above, rate by rate.",
+    )
+    columns = (Column("Row", align="text"), *(Column(rate, "Learning rate") for rate in found))
+    return Table(f"{study.slug}-rates-{task}", f"Learning rates, {task}", caption, columns, tuple(lines))
+
+
+def _mean(values: Sequence[float]) -> str:
+    """Mean ± half-width of the t-interval (seeds), as far as there are seeds for it."""
+    if len(values) < verdicts.MINIMUM_SEEDS:
+        return f"{number(statistics.fmean(values), 1)} ({len(values)})" if values else "–"
+    half = number(verdicts.mean_interval(values).half_width, 1)
+    return f"{number(statistics.fmean(values), 1)} ± {half} ({len(values)})"
+
+
+def learning_table(variant: Variant, panel: Subtask, runs: Runs, results: Path) -> Table:
     """How many seeds learnt the task, and when: such tasks are a plateau, then a jump, and one seed may lie."""
     columns = (
         Column("Row", align="text"),
@@ -207,17 +285,11 @@ def learning_table(variant: Variant, panel: Subtask, runs: Mapping[str, Sequence
     lines = []
     for row in variant.rows:
         found = runs.get(row.slug, ())
-        values = [value for run in found if (value := run.accuracy((1, 255))) is not None]
+        values = [value for run in found if (value := run.accuracy(ALL)) is not None]
         steps = [fallen(results / "curves" / f"{run.record}.csv") for run in found]
         reached = [step for step in steps if step is not None]
         threshold = learnt_from(panel)
         learnt = sum(value >= threshold for value in values)
-        text = "–"
-        if len(values) >= verdicts.MINIMUM_SEEDS:
-            interval = verdicts.mean_interval(values)
-            text = f"{number(statistics.fmean(values), 1)} ± {number(interval.half_width, 1)}"
-        elif values:
-            text = number(statistics.fmean(values), 1)
         sources = tuple(Source(f"@{run.seed}", run.record, "run record") for run in found)
         median = statistics.median(reached) if reached else None
         lines.append(
@@ -226,7 +298,7 @@ def learning_table(variant: Variant, panel: Subtask, runs: Mapping[str, Sequence
                 (
                     Cell(row.label, {"study": variant.study.slug, "task": panel.task_name, "row": row.slug}),
                     _parameters(variant, row),
-                    Cell(text, {"accuracy": statistics.fmean(values) if values else None}),
+                    Cell(_mean(values), {"accuracy": statistics.fmean(values) if values else None}),
                     Cell(" ".join(number(value, 1) for value in values) or "–", sources=sources),
                     Cell(f"{learnt} of {len(values)}" if values else "–", {"seeds": len(values), "learnt": learnt}),
                     Cell("–" if median is None else f"{median:.0f}", {"iterations_to_learn": median}),
@@ -234,8 +306,8 @@ def learning_table(variant: Variant, panel: Subtask, runs: Mapping[str, Sequence
             )
         )
     caption = (
-        f"Accuracy: of all labelled pixels outside the cue, mean over seeds ± half-width of the 95 % t-interval. "
-        f"Learnt: at least {threshold:.0f} %, half of the way from chance to all.",
+        "Accuracy: of all labelled pixels outside the cue, mean over seeds ± half-width of the 95 % t-interval "
+        f"(seeds). Learnt: at least {threshold:.0f} %, half of the way from chance to all.",
         f"Iterations to it: the median, over the seeds that get there, of when the training loss, averaged over "
         f"{10 * WINDOW} iterations, falls below half of what it begins with.",
     )
@@ -267,11 +339,15 @@ def fallen(path: Path) -> int | None:
     return next((iteration for iteration, loss in means if loss < means[0][1] / 2), None)
 
 
-def distance_figure(variant: Variant, panel: Subtask, runs: Mapping[str, Sequence[ByDistance]]) -> Drawing | None:
-    """Accuracy against the distance to the cue, a line per row: mean over seeds, and their range; None without runs."""
-    if not runs:
-        return None
+def distance_figure(variant: Variant, panel: Subtask, runs: Runs) -> Drawing | None:
+    """Accuracy against the distance to the cue, a line per row: mean over seeds, and their range.
+
+    None without runs, or where every pixel has the same distance.
+    """
     lines = [(row, points) for row in variant.rows if (points := _points(runs.get(row.slug, ())))]
+    if all(len(points) < 2 for _, points in lines):
+        return None
+    what = TO_SEE.get(panel.task_name.removesuffix("-local"), "distance to the cue that decides the class")
     data: list[dict[str, Value]] = [
         {"row": row.slug, "distance": at, "accuracy": mean, "lowest": low, "highest": high}
         for row, points in lines
@@ -281,7 +357,7 @@ def distance_figure(variant: Variant, panel: Subtask, runs: Mapping[str, Sequenc
         f"{row.label}: " + ", ".join(f"{mean:.0f} % at {at:.0f} px" for at, mean, *_ in points) for row, points in lines
     ]
     caption = (
-        f"{panel.title}: accuracy against distance to the cue; line: mean over seeds, band: from the lowest to the "
+        f"{panel.title}: accuracy against {what}; line: mean over seeds, band: from the lowest to the "
         "highest seed, dotted: chance."
     )
 
@@ -295,7 +371,9 @@ def distance_figure(variant: Variant, panel: Subtask, runs: Mapping[str, Sequenc
             axes.plot(x, means, color=colour, marker=marker, markersize=4, linewidth=1.4, label=row.label)
             axes.fill_between(x, lows, highs, color=colour, alpha=0.15, linewidth=0)
         axes.axhline(100 / panel.classes, color=INK, linewidth=0.8, linestyle=":")
-        axes.set(xlabel="distance to the cue that decides the class (pixels)", ylabel="accuracy (%)")
+        axes.set(xlabel=f"{what} (pixels)", ylabel="accuracy (%)")
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         lowest = (low - 2 for _, points in lines for *_, low, _ in points)
         axes.set_ylim(min([100 / panel.classes - 8, *lowest]), 102)
         figure.legend(loc="outside upper left", ncols=2)

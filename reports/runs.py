@@ -35,6 +35,7 @@ KINDS = {
     "speed": "Speed",
     "evaluation": "Test of finished weights",
     "server": "Score of a test server",
+    "shortcut": "Shortcut probes",
 }
 
 METRICS = {
@@ -81,14 +82,21 @@ def name(identifier: str) -> str:
 
 
 def pages(
-    everything: Sequence[Evidence], store: Store, out: Path, template: Template, results: str, logs: bool
+    everything: Sequence[Evidence],
+    shared: Sequence[Record],
+    store: Store,
+    out: Path,
+    template: Template,
+    results: str,
+    logs: bool,
 ) -> dict[str, str | bytes]:
     """The page of every record behind the report, by file name; `results` is the way to its folder from the pages'.
 
-    A page in `out` that nothing changes, and that nobody touched, is not made again, as the list beside them knows.
+    `shared`: records of no study alone. A page in `out` that nothing changes, and that nobody touched, is not made
+    again, as the list beside them knows.
     """
     uses = _uses(everything)
-    found: dict[str, Record] = {}
+    found: dict[str, Record] = {record["id"]: record for record in shared}
     for evidence in everything:
         found.update((record["id"], record) for record in evidence.records(store))
     known = _known_pages(out)
@@ -193,6 +201,15 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
                 yield "Not measured", record["reason"]
         case "server":
             yield "Score", f"{record['value']:g}"
+        case "shortcut":
+            for side, within, beyond in zip(record["config"]["sides"], record["within"], record["beyond"], strict=True):
+                told = ", ".join(
+                    f"{number(value, 1)} % where the cue lies {where}"
+                    for value, where in ((within, "within it"), (beyond, "beyond it"))
+                    if value is not None
+                )
+                yield f"Told by patches of {side}×{side} pixels", told or "no such pixels"
+            yield "Chance", f"{number(record['chance'], 1)} %"
         case "run":
             trained, training = record["trained"], record["training"]
             yield "Trained parameters", f"{trained['params']:,}"

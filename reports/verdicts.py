@@ -183,9 +183,10 @@ def ordering(better: Side, worse: Side, level: float = LEVEL) -> Judgement:
     return _claim(better, worse, _ordering_test, _ordering_power, level)
 
 
-def equivalence(first: Side, second: Side, level: float = LEVEL) -> Judgement:
-    """The claim that two rows do not differ: an equivalence test (two one-sided tests) with ±MARGIN."""
-    return _claim(first, second, _equivalence_test, _equivalence_power, level)
+def equivalence(first: Side, second: Side, level: float = LEVEL, margin: float = MARGIN) -> Judgement:
+    """The claim that two rows do not differ: an equivalence test (two one-sided tests) with ±margin."""
+    test = functools.partial(_equivalence_test, margin)
+    return _claim(first, second, test, functools.partial(_equivalence_power, margin), level)
 
 
 def learnt(better: Sequence[float], worse: Sequence[float], threshold: float, level: float = LEVEL) -> Judgement:
@@ -302,25 +303,25 @@ def _ordering_test(found: _Statistic) -> tuple[float, float]:
     return min(1.0, 2 * found.beyond(0)), min(1.0, 2 * found.turned.beyond(0))
 
 
-def _equivalence_test(found: _Statistic) -> tuple[float, float]:
-    """p of the difference lying within ±MARGIN (two one-sided tests), and of its lying beyond."""
+def _equivalence_test(margin: float, found: _Statistic) -> tuple[float, float]:
+    """p of the difference lying within ±margin (two one-sided tests), and of its lying beyond."""
     if found.error == 0:  # at the margin counts as within
-        within = abs(found.difference) <= MARGIN
+        within = abs(found.difference) <= margin
         return float(not within), float(within)
-    support = max(1 - found.beyond(MARGIN), 1 - found.turned.beyond(MARGIN))
-    return support, min(1.0, 2 * min(found.beyond(MARGIN), found.turned.beyond(MARGIN)))
+    support = max(1 - found.beyond(margin), 1 - found.turned.beyond(margin))
+    return support, min(1.0, 2 * min(found.beyond(margin), found.turned.beyond(margin)))
 
 
 def _ordering_power(level: float, difference: float, error: float, freedom: float) -> float:
     return 1 - float(nctdtr(freedom, abs(difference) / error, _t(level, freedom)))
 
 
-def _equivalence_power(level: float, difference: float, error: float, freedom: float) -> float:
-    if abs(difference) > MARGIN:  # then it is the contradiction that more seeds would show
-        return _ordering_power(level, abs(difference) - MARGIN, error, freedom)
+def _equivalence_power(margin: float, level: float, difference: float, error: float, freedom: float) -> float:
+    if abs(difference) > margin:  # then it is the contradiction that more seeds would show
+        return _ordering_power(level, abs(difference) - margin, error, freedom)
     critical = _t(2 * level - 1, freedom)
     # The chance to miss on either side, added up (Boole's inequality): errs towards more seeds.
-    missed = sum(float(nctdtr(freedom, (MARGIN + side) / error, critical)) for side in (difference, -difference))
+    missed = sum(float(nctdtr(freedom, (margin + side) / error, critical)) for side in (difference, -difference))
     return 1 - missed
 
 

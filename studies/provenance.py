@@ -25,6 +25,7 @@ MEASURED_BY = {
     "speed": ("segnext.speed",),
     "run": ("segnext.train", "segnext.evaluate", "segnext.cues", "segnext.data"),
     "evaluation": ("segnext.evaluate", "segnext.checkpoints", "segnext.data"),
+    "shortcut": ("segnext.data.probe",),
 }
 """By kind of record: the modules that made its numbers."""
 

@@ -139,6 +139,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from studies.pictures import main as pictures
 
         return pictures(words[1:])
+    if words[:1] == ["shortcuts"]:
+        from studies.shortcuts import main as shortcuts
+
+        return shortcuts(words[1:])
     parse = parser()
     options = parse.parse_args(words)
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)

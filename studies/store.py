@@ -386,6 +386,7 @@ _PARTS = {
     "speed": ("latency", "memory", "predicted_memory", "reason", "provenance"),
     "evaluation": ("metrics", "classes", "provenance"),
     "server": ("value", "provenance"),
+    "shortcut": ("chance", "within", "beyond", "provenance"),
 }
 
 

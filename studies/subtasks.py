@@ -31,8 +31,21 @@ WITHOUT_CONTEXT: Mapping[str, Any] = {**MICROSCOPE, "context": "none"}
 REACH = {"none": 20, "7x7": 32, "11x11": 40, "21x21": 60, "full": 60, "lka": 56, "msca head alone": 68}
 """Pixels to one side that a pixel's class can depend on in `WITHOUT_CONTEXT`; a test counts them by gradients."""
 
+TO_SEE: Mapping[str, str] = {
+    "scale": "how far a pixel has to see for two opposite edges of its square",
+    "fine": "distance to the outside of the pixel's own object",
+}
+"""Of the sub-tasks whose distance is not that to a cue."""
+
 LEARNT = 75.0
 """Percent accuracy from which a run counts as having learnt a task of two classes: half of that way."""
+
+
+TOLD_NEARBY: Mapping[str, str] = {
+    "gate-additive": "A disc's own shade tells 5 of 6 by design: the class is a sum.",
+    "scale": "A patch without a second edge tells that a square is not small: what is not seen tells, too.",
+}
+"""By sub-task, why a patch that does not hold the whole cue is above chance, where it is."""
 
 
 @dataclass(frozen=True)

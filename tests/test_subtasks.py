@@ -61,14 +61,16 @@ def test_the_default_cells_of_a_quick_table_are_at_most_60_runs(declared: Study)
 
 
 def test_every_record_was_made_with_the_prediction_that_it_is_held_against():
-    """Its commit is an ancestor of this one, and has the sub-task word for word in the study's file.
+    """Its commit is an ancestor of this one, and has every prediction about its row, word for word.
 
-    What a study only compares with may have been run for an earlier prediction of another study.
+    None that it had is gone since. Rows may be added, each predicted before it is run; what a study only compares with
+    may have been run for an earlier prediction.
     """
     if _git("rev-parse", "HEAD") is None or _git("rev-parse", "--is-shallow-repository") == "true\n":
         pytest.skip("not a git checkout with its history")
-    known, held = set(), set()
-    for declared, panel, row, record in _records():
+    records = list(_records())
+    assert records
+    for declared, panel, row, record in records:
         commit = record["provenance"]["commit"]
         assert not record["provenance"]["dirty"], record["id"]
         assert _git("merge-base", "--is-ancestor", commit, "HEAD") is not None, (
@@ -76,13 +78,10 @@ def test_every_record_was_made_with_the_prediction_that_it_is_held_against():
         )
         file = f"studies/tables/{declared.slug}.py"
         before = _declared(_git("show", f"{commit}:{file}") or "", panel.dataset)
-        known.add(record["id"])
-        if not before and row not in {prediction.row for prediction in panel.predictions}:
-            continue
-        assert before, f"{record['id']}: {file} had no prediction about {panel.dataset} at {commit}"
-        assert before == _declared((REPOSITORY / file).read_text(), panel.dataset), record["id"]
-        held.add(record["id"])
-    assert held == known != set()
+        today = _declared((REPOSITORY / file).read_text(), panel.dataset)
+        about = {words for words, first in today.items() if first == row}
+        assert set(before) <= set(today), f"{record['id']}: a prediction about {panel.dataset} is gone since {commit}"
+        assert about <= set(before), f"{record['id']}: {file} had no prediction about {row} at {commit}"
 
 
 def _records() -> Iterator[tuple[Study, Subtask, str, dict]]:
@@ -96,17 +95,18 @@ def _records() -> Iterator[tuple[Study, Subtask, str, dict]]:
                     yield declared, panel, row.slug, record
 
 
-def _declared(source: str, dataset: str) -> str:
-    """The rows and predictions of a `Subtask(...)` in a study's file, without layout and comments."""
+def _declared(source: str, dataset: str) -> dict[str, str]:
+    """The predictions of a `Subtask(...)` in a study's file, without layout and comments, each with its row."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Subtask":
             name = node.args[0]
             exact = isinstance(name, ast.Constant) and name.value == dataset
             rate = isinstance(name, ast.JoinedStr) and dataset.startswith(ast.unparse(name)[2:].split("{")[0])
             if exact or (rate and " at " in dataset):
-                kept = {key.arg: key.value for key in node.keywords}
-                return ast.unparse(kept["rows"]) + ast.unparse(kept["predictions"])
-    return ""
+                (found,) = (key.value for key in node.keywords if key.arg == "predictions")
+                assert isinstance(found, ast.Tuple)
+                return {ast.unparse(one): ast.literal_eval(one.args[0]) for one in found.elts}
+    return {}
 
 
 def _git(*words: str) -> str | None:
@@ -180,13 +180,31 @@ def runs_of(*accuracies: float) -> list[ByDistance]:
 )
 def test_a_prediction_is_judged_as_written(sign, row, reference, outcome):
     prediction = Prediction("a", "b", sign, "", distances=(2, 8))
-    assert judge(prediction, {"a": runs_of(*row), "b": runs_of(*reference)}, 50.0).verdict == outcome
+    judgement = judge(prediction, {"a": runs_of(*row), "b": runs_of(*reference)}, 50.0)
+    assert judgement.verdict == outcome
+    if row:
+        assert judgement.difference == pytest.approx(np.mean(row) - np.mean(reference))
+    if judgement.interval:
+        assert judgement.interval.low <= judgement.difference <= judgement.interval.high
 
 
 def test_a_row_is_held_against_chance():
     prediction = Prediction("a", CHANCE, "0", "", distances=(2, 8))
     assert judge(prediction, {"a": runs_of(49, 50, 52)}, 50.0).verdict == "supported"
     assert judge(prediction, {"a": runs_of(69, 70, 72)}, 50.0).verdict == "contradicted"
+
+
+def test_predictions_are_corrected_for_all_that_a_table_makes_under_a_protocol():
+    """A difference that holds alone does not beside 19 others of the table, on whatever sub-task they are."""
+    declared, (other, own) = study("table5"), study("table5").subtasks[:2]
+    one = dataclasses.replace(own, predictions=(Prediction("cc", "ham", "-", ""),))
+    many = dataclasses.replace(other, predictions=(Prediction("cc", "ham", "+", ""),) * 19)
+    close, same = ({"cc": runs_of(*cc), "ham": runs_of(90, 91, 92)} for cc in ((84, 86, 88), (90, 91, 92)))
+    alone = predictions.judged([(_variant(declared, one), one, close)])
+    among = predictions.judged([(_variant(declared, one), one, close), (_variant(declared, many), many, same)])
+    ((before,), (after,)) = (found[_variant(declared, one).slug] for found in (alone, among))
+    assert (before.verdict, after.verdict) == ("supported", "not resolved")
+    assert after.adjusted == pytest.approx(min(1, 20 * before.p))
 
 
 def test_a_run_has_learnt_when_its_loss_stays_below_half(tmp_path: Path):
@@ -207,11 +225,31 @@ def test_the_report_prints_refuted_predictions_too():
     declared = study("table5")
     variant = _variant(declared, panel)
     runs = {"cc": runs_of(60, 61, 62), "ham": runs_of(90, 91, 92)}
-    table = predictions.prediction_table(variant, panel, runs)
+    (judgements,) = predictions.judged([(variant, panel, runs)]).values()
+    table = predictions.prediction_table(variant, panel, runs, judgements)
     assert [line.cells[-2].verdict for line in table.lines] == ["supported", "contradicted"]
     drawing = predictions.distance_figure(variant, panel, runs)
     assert drawing is not None
     assert "SegNeXt-B w/ CC: " in drawing.description
+
+
+def test_learning_rates_stand_side_by_side():
+    declared = study("table6")
+    at = [panel for panel in declared.subtasks if panel.dataset.startswith("diagnostic/strips at ")]
+    assert len(at) == 3
+    runs = [{"7x7": runs_of(60, 61, 62), "full": runs_of(accuracy)} for accuracy in (70, 80, 90)]
+    shown = [(_variant(declared, panel), panel, own) for panel, own in zip(at, runs, strict=True)]
+    ((slug, table),) = predictions.rates_tables(declared, shown)
+    assert slug == shown[-1][0].slug
+    assert [column.title for column in table.columns] == ["Row", "0.001", "0.004", "0.016"]
+    (_, beside), *_ = predictions.rates_tables(
+        declared, [(_variant(declared, first := declared.subtasks[0]), first, {}), *shown]
+    )
+    assert beside.columns[-1].title == "0.004, test images"
+    lines = {line.key: [cell.text for cell in line.cells[1:]] for line in table.lines}
+    assert lines["full"] == ["70.0 (1)", "80.0 (1)", "90.0 (1)"]
+    assert lines["7x7"] == ["61.0 ± 2.5 (3)"] * 3
+    assert lines["21x21"] == ["–"] * 3
 
 
 def test_a_page_has_predictions_beside_outcomes_and_accuracy_by_distance(tmp_path, monkeypatch):

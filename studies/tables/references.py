@@ -22,6 +22,7 @@ STUDY = Study(
     rows=(
         Row("All branches", "full", _one_block("microscope", (7, 11, 21), "none"), {}, "the full row of Table 6"),
         Row("7×7 branch alone", "7x7-wide", _one_block("microscope-wide", (7,), "none"), {}, "as many parameters"),
+        Row("11×11 branch alone", "11x11-wide", _one_block("microscope-wide", (11,), "none"), {}, "as many parameters"),
         Row("Self-attention", "self-attention", _one_block("microscope", (), "nl"), {}, "non-local, no strips"),
         Row(
             "Plain pyramid",
@@ -35,10 +36,12 @@ STUDY = Study(
     subtasks=(
         Subtask(
             "diagnostic/strips",
-            rows=("full", "7x7-wide", "self-attention", "pyramid"),
+            rows=("full", "7x7-wide", "11x11-wide", "self-attention", "pyramid"),
             predictions=(
                 Prediction("7x7-wide", "full", "-", "width does not replace reach", distances=(32, 60)),
                 Prediction("7x7-wide", "full", "0", "the mark is near", distances=(1, 16)),
+                Prediction("11x11-wide", "full", "-", "width does not replace reach", distances=(40, 60)),
+                Prediction("11x11-wide", "full", "0", "the mark is near", distances=(1, 32)),
                 Prediction("self-attention", "full", "-", _SEEN, distances=(24, 60)),
                 Prediction("pyramid", "full", "0", "its last stages see the whole image", distances=(1, 60)),
             ),

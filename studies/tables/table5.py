@@ -2,7 +2,7 @@
 
 from segnext.config import Model
 from studies.study import Claim, Panel, Row, Study
-from studies.subtasks import MICROSCOPE, Prediction, Subtask
+from studies.subtasks import CHANCE, MICROSCOPE, Prediction, Subtask
 
 ADE = Panel("ade20k")
 
@@ -70,6 +70,43 @@ STUDY = Study(
                 Prediction("nl", "ham", "0", "the ring is near: no context from elsewhere is needed"),
             ),
             changes={**MICROSCOPE, "branches": ()},
+        ),
+        Subtask(
+            "diagnostic/key-no-cue",
+            rows=("cc", "ema", "nl", "ham"),
+            predictions=(
+                Prediction("cc", CHANCE, "0", "nothing tells the classes apart"),
+                Prediction("ema", CHANCE, "0", "nothing tells the classes apart"),
+                Prediction("nl", CHANCE, "0", "nothing tells the classes apart"),
+                Prediction("ham", CHANCE, "0", "nothing tells the classes apart"),
+            ),
+            changes={**MICROSCOPE, "branches": ()},
+            protocol="quick-full",
+        ),
+        Subtask(
+            "diagnostic/key-local",
+            rows=("cc", "ema", "nl", "ham"),
+            predictions=(
+                Prediction("cc", "ham", "0", "every pixel tells its own class"),
+                Prediction("ema", "ham", "0", "every pixel tells its own class"),
+                Prediction("nl", "ham", "0", "every pixel tells its own class"),
+            ),
+            changes={**MICROSCOPE, "branches": ()},
+            protocol="quick-full",
+        ),
+        *(
+            Subtask(
+                f"diagnostic/key at {rate}",
+                rows=("cc", "ema", "nl", "ham"),
+                predictions=(
+                    Prediction("cc", "ham", "0", "as measured at the rate that all rows share", distances=(20, 255)),
+                    Prediction("ema", "ham", "-", "as measured at the rate that all rows share", distances=(20, 255)),
+                    Prediction("nl", "ham", "0", "as measured at the rate that all rows share", distances=(20, 255)),
+                ),
+                changes={**MICROSCOPE, "branches": ()},
+                protocol="quick-full",
+            )
+            for rate in ("0.001", "0.004", "0.016")
         ),
     ),
 )

@@ -138,9 +138,13 @@ STUDY = Study(
         ),
         Subtask(
             "diagnostic/strips-no-cue",
-            rows=("7x7", "full"),
+            rows=("7x7", "11x11", "21x21", "no-1x1", "no-attention", "full"),
             predictions=(
                 Prediction("7x7", CHANCE, "0", "nothing tells the classes apart"),
+                Prediction("11x11", CHANCE, "0", "nothing tells the classes apart"),
+                Prediction("21x21", CHANCE, "0", "nothing tells the classes apart"),
+                Prediction("no-1x1", CHANCE, "0", "nothing tells the classes apart"),
+                Prediction("no-attention", CHANCE, "0", "nothing tells the classes apart"),
                 Prediction("full", CHANCE, "0", "nothing tells the classes apart"),
             ),
             changes=WITHOUT_CONTEXT,
@@ -148,18 +152,38 @@ STUDY = Study(
         ),
         Subtask(
             "diagnostic/strips-local",
-            rows=("7x7", "full"),
-            predictions=(Prediction("7x7", "full", "0", "every pixel tells its own class"),),
+            rows=("7x7", "11x11", "21x21", "no-1x1", "no-attention", "full"),
+            predictions=(
+                Prediction("7x7", "full", "0", "every pixel tells its own class"),
+                Prediction("11x11", "full", "0", "every pixel tells its own class"),
+                Prediction("21x21", "full", "0", "every pixel tells its own class"),
+                Prediction("no-1x1", "full", "0", "every pixel tells its own class"),
+                Prediction("no-attention", "full", "0", "every pixel tells its own class"),
+            ),
+            changes=WITHOUT_CONTEXT,
+            protocol="quick-full",
+        ),
+        Subtask(
+            "diagnostic/gate-no-cue",
+            rows=("no-1x1", "no-attention", "full"),
+            predictions=(
+                Prediction("no-1x1", CHANCE, "0", "nothing tells the classes apart"),
+                Prediction("no-attention", CHANCE, "0", "nothing tells the classes apart"),
+                Prediction("full", CHANCE, "0", "nothing tells the classes apart"),
+            ),
             changes=WITHOUT_CONTEXT,
             protocol="quick-full",
         ),
         *(
             Subtask(
                 f"diagnostic/strips at {rate}",
-                rows=("7x7", "11x11", "21x21", "full"),
+                rows=("7x7", "11x11", "21x21", "no-1x1", "no-attention", "full"),
                 predictions=(
                     Prediction("7x7", "full", "-", "as at the rate that all rows share", distances=(32, 60)),
                     Prediction("11x11", "full", "-", "as at the rate that all rows share", distances=(40, 60)),
+                    Prediction("21x21", "full", "0", "as at the rate that all rows share", distances=(1, 60)),
+                    Prediction("no-1x1", "full", "0", "as at the rate that all rows share"),
+                    Prediction("no-attention", "full", "0", "as at the rate that all rows share"),
                 ),
                 changes=WITHOUT_CONTEXT,
                 protocol="quick-full",

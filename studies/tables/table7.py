@@ -92,5 +92,16 @@ STUDY = Study(
             changes={"size": "micro"},
             protocol="quick-full",
         ),
+        Subtask(
+            "diagnostic/key-local",
+            rows=("a", "b", "c", "c-stage1"),
+            predictions=(
+                Prediction("a", "c", "0", "large discs of one colour: no decoder's grid is too coarse"),
+                Prediction("b", "c", "0", "large discs of one colour: no decoder's grid is too coarse"),
+                Prediction("c-stage1", "c", "0", "large discs of one colour: no decoder's grid is too coarse"),
+            ),
+            changes={"size": "micro"},
+            protocol="quick-full",
+        ),
     ),
 )

@@ -1,0 +1,121 @@
+"""Shortcut probes on record: `python -m studies.run shortcuts [--datasets strips,key] [--images N]`.
+
+For every sub-task of the generated data that a study trains on: what a linear classifier of k x k patches tells of a
+class where the deciding cue lies within the patch, and where it lies beyond it (`segnext.data.probe`).
+Exit codes: 0 fine, 2 usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from rich.console import Console
+
+from segnext.config import digest
+from studies.options import positive, words_of
+from studies.store import Record, Store
+from studies.study import studies, unknown
+from studies.subtasks import Subtask
+
+IMAGES = 400  # of the training split: 3/5 to fit on, the others to test on
+
+FEWEST = 10
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """One probe: a task at its generator's version, the sides of the patches in pixels, the images used."""
+
+    task: str
+    generator: str
+    sides: tuple[int, ...]
+    images: int = IMAGES
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the record was made for."""
+        return {**asdict(self), "sides": list(self.sides)}
+
+    @property
+    def id(self) -> str:
+        """`shortcut-` and twelve hexadecimal digits."""
+        return "shortcut-" + digest(self.config)
+
+
+def probed() -> list[Shortcut]:
+    """Every sub-task that a study trains on, but those whose pixels tell the class by design."""
+    from segnext.data.diagnostic import tasks
+    from segnext.data.probe import SIDES
+
+    named = {panel.task_name for study in studies().values() for panel in study.subtasks if isinstance(panel, Subtask)}
+    wanted = [task for task in tasks() if task in named and not task.endswith("-local") and task != "fine"]
+    return [Shortcut(task, tasks()[task], SIDES) for task in wanted]
+
+
+def records(store: Store) -> list[Record]:
+    """The recorded probes of today's sub-tasks, in their order."""
+    return [store.records[shortcut.id] for shortcut in probed() if shortcut.id in store.records]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    purpose, what = (__doc__ or "").split("\n\n")
+    what, _, codes = what.rpartition("Exit codes")
+    parse = argparse.ArgumentParser(
+        prog="python -m studies.run shortcuts", description=what, epilog="Exit codes" + codes
+    )
+    parse.usage = purpose.split("`")[1]
+    parse.add_argument("--datasets", type=words_of, metavar="A,B", help="only these sub-tasks (default: all)")
+    parse.add_argument(
+        "--images", type=positive, default=IMAGES, metavar="N", help=f"fitted and tested on; reports show {IMAGES}"
+    )
+    options = parse.parse_args(arguments)
+    if options.images < FEWEST:
+        parse.exit(2, f"{parse.prog}: --images: {options.images} are too few to fit and to test on\n")
+    tasks = {shortcut.task: replace(shortcut, images=options.images) for shortcut in probed()}
+    for name in options.datasets or ():
+        if name not in tasks:
+            parse.exit(2, f"{parse.prog}: {unknown('sub-task', name, tasks)}\n")
+    console, store = Console(highlight=False, soft_wrap=True), Store()
+    for number, name in enumerate(options.datasets or tasks, start=1):
+        shortcut = tasks[name]
+        if store.path(shortcut.id).exists():
+            console.print(f"{name}: done already", markup=False)
+            continue
+        record = _measured(shortcut)
+        store.add(record)
+        told = (
+            f"{k}: {_percent(a)} {_percent(b)}"
+            for k, a, b in zip(shortcut.sides, record["within"], record["beyond"], strict=True)
+        )
+        console.print(
+            f"{number} {name}, chance {record['chance']:.0f}, by side (within, beyond): {'; '.join(told)}", markup=False
+        )
+    return 0
+
+
+def _measured(shortcut: Shortcut) -> Record:
+    from segnext.data.diagnostic import GeneratedSource
+    from segnext.data.probe import distances, probe
+    from studies.provenance import provenance
+
+    origin, source = provenance("shortcut"), GeneratedSource(shortcut.task, "train", shortcut.generator)
+    found = [[probe(shortcut.task, side, at, shortcut.images) for at in distances(side)] for side in shortcut.sides]
+    images = "" if shortcut.images == IMAGES else f" --images {shortcut.images}"
+    command = f"python -m studies.run shortcuts --datasets {shortcut.task}{images}"
+    return {
+        "id": shortcut.id,
+        "kind": "shortcut",
+        "config": shortcut.config,
+        "chance": 100 / len(source.classes),
+        "within": [within for within, _ in found],
+        "beyond": [beyond for _, beyond in found],
+        "provenance": {**origin, "command": command, "data": {"train_fingerprint": source.fingerprint()}},
+    }
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
