@@ -49,8 +49,8 @@ class Convolution(nn.Conv2d):
     """A convolution and what follows it, in one pass over memory: `(B, C, H, W) -> (B, D, ceil(H/s), ceil(W/s))`.
 
     Without gradients; s is its stride. `gelu(...)` where `gelu` says so, else `... + plus`, written over `plus`, else
-    `... * times`. On a CPU it is one of oneDNN's operators, which `torch.compile` uses; PyTorch has a slower way for 1x1
-    convolutions of one thread.
+    `... * times`. On a CPU it is one of oneDNN's operators, which `torch.compile` uses: PyTorch has a slower way for
+    1x1 convolutions of one thread.
     """
 
     gelu = False
