@@ -27,7 +27,7 @@ from segnext.segmentation import Segmentation
 from segnext.stochastic import set_numbers
 
 CHECKPOINT_INTERVAL = 100  # iterations at least between two checkpoints, if `Execution` names no other
-CHECKPOINT_SHARE = 0.01  # of the time at most
+CHECKPOINT_SHARE = 0.005  # of the time at most
 
 logger = logging.getLogger(__name__)
 
