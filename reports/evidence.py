@@ -47,7 +47,7 @@ class Expense:
 
 @dataclass(frozen=True)
 class Timings:
-    """The speed records of one platform, by row and side of the square image; of frames by name, and 0."""
+    """The speed records of one platform, by row and side of the square image."""
 
     platform: Platform
     records: Mapping[tuple[str, int], Record]
@@ -216,7 +216,7 @@ class Evidence:
     variants: tuple[Variant, ...]
     growth: Mapping[tuple[str, int], Expense]  # costs by row and side of the square image, where measured
     timings: tuple[Timings, ...]
-    frames: tuple[Timings, ...]  # of the networks that the study times
+    frames: Mapping[Platform, Mapping[str, Record]]  # speed records of the networks that the study times, by name
 
     def judge(self, variant: Variant, claim: Claim) -> Judgement:
         """The verdict on a claim under a variant, corrected for every claim that the table makes under its protocol."""
@@ -268,7 +268,8 @@ class Evidence:
         found = {line["run_id"] for line in finished}
         found |= {key for line in finished if (key := line["upstream_run_id"]) in store.records}
         found |= {expense.record for expense in (*self.expenses.values(), *self.growth.values())}
-        found |= {record["id"] for timings in (*self.timings, *self.frames) for record in timings.records.values()}
+        found |= {record["id"] for timings in self.timings for record in timings.records.values()}
+        found |= {record["id"] for frames in self.frames.values() for record in frames.values()}
         for variant in self.variants:
             found |= {key for (run, _), key in variant.served.items() if run in found}
             for tested in (*variant.imported, *variant.retested):
@@ -348,15 +349,16 @@ def gather(study: Study, store: Store, standings: bool = False, shared: Common |
         tuple(variants),
         {key: _expense(record) for key, record in growth.items() if record},
         tuple(found for found in timings if found.records),
-        tuple(_frames(study, store)),
+        _frames(study, store),
     )
 
 
-def _frames(study: Study, store: Store) -> Iterator[Timings]:
-    for platform in store.platforms() if study.timed else ():
-        found = {(name, 0): store.speed(frame_speed(study, name, platform)) for name in study.timed}
-        if records := {key: record for key, record in found.items() if record}:
-            yield Timings(platform, records)
+def _frames(study: Study, store: Store) -> dict[Platform, dict[str, Record]]:
+    found = {
+        platform: {name: record for name in study.timed if (record := store.speed(frame_speed(study, name, platform)))}
+        for platform in store.platforms()
+    }
+    return {platform: records for platform, records in found.items() if records}
 
 
 def _expense(record: Record) -> Expense:

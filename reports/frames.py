@@ -11,17 +11,16 @@ from studies.store import Record
 def frame_table(evidence: Evidence) -> Table:
     """Networks by platforms; without lines where a study times none, or nothing was measured yet."""
     study, panel, notes = evidence.study, evidence.study.panel(), Notes()
-    printed = {row.label.split(" (")[0]: value for row in study.rows if (value := row.prints(panel, "fps"))}
+    printed = {row.name: value for row in study.rows if (value := row.prints(panel, "fps"))}
     columns = [Column("Network", align="text"), Column("printed")]
-    columns += [Column("ours (quartiles)", named(timings.platform)) for timings in evidence.frames]
+    columns += [Column("ours (quartiles)", named(platform)) for platform in evidence.frames]
     lines = []
     for name in study.timed if evidence.frames else ():
         value = printed.get(name)
         cells = [Cell(name, {"study": study.slug, "network": name})]
         cells.append(Cell(number(value, 0), {"printed": value}) if value else Cell(values={"printed": None}))
-        for timings in evidence.frames:
-            record, where = timings.records.get((name, 0)), named(timings.platform)
-            cells.append(_cell(record, where, notes) if record else Cell(values={where: None}))
+        for platform, records in evidence.frames.items():
+            cells.append(_cell(records.get(name), named(platform), notes))
         lines.append(Line(name.lower(), tuple(cells)))
     height, width = panel.input_size
     caption = (
@@ -31,7 +30,9 @@ def frame_table(evidence: Evidence) -> Table:
     return Table(f"{study.slug}-frames", "Frames a second", caption, tuple(columns), tuple(lines), tuple(notes))
 
 
-def _cell(record: Record, where: str, notes: Notes) -> Cell:
+def _cell(record: Record | None, where: str, notes: Notes) -> Cell:
+    if record is None:
+        return Cell(values={where: None})
     if record["latency"] is None:
         return Cell(values={where: None}, note=notes.mark(f"{record['reason']}."))
     rate, low, high = (1 / record[key] for key in ("latency", "upper_quartile", "lower_quartile"))

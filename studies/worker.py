@@ -25,7 +25,7 @@ from segnext.data import Source, cached, open_split
 from segnext.data.diagnostic import GeneratedSource
 from segnext.data.imagenet import ClassFolderSource
 from segnext.files import write_atomically
-from segnext.memory import keep_freed
+from segnext.machine import keep_freed
 from studies import scheduler
 from studies.causes import UpstreamMissing, cause_of
 from studies.provenance import code_fingerprint, provenance

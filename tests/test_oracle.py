@@ -9,13 +9,12 @@ import sys
 import types
 import warnings
 from collections.abc import Iterator
-from importlib.machinery import ModuleSpec
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import needs
+from mmcv_ops import stand_in
 from torch import Tensor, nn
 
 from segnext import Model, SegNeXt
@@ -29,24 +28,12 @@ pytestmark = needs("oracle", "mmseg", "mmengine", "mmcv")
 PARAMETERS = {"T": 4_263_414, "S": 13_932_886, "B": 27_636_310, "L": 48_926_550}
 
 
-class Anything(types.ModuleType):
-    """Stands in for `mmcv.ops`, compiled operators that mmcv-lite lacks and SegNeXt does not use."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {})
-
-
 @pytest.fixture(scope="module")
 def published() -> Iterator[types.SimpleNamespace]:
     """The wheel's encoder and head."""
-    stand_in = Anything("mmcv.ops")
-    stand_in.__path__ = []
-    stand_in.__spec__ = ModuleSpec("mmcv.ops", None)
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the wheel's own
-        patch.setitem(sys.modules, "mmcv.ops", stand_in)
+        patch.setitem(sys.modules, "mmcv.ops", stand_in())
         from mmseg.models.backbones.mscan import MSCAN
         from mmseg.models.decode_heads.ham_head import LightHamHead
 

@@ -119,8 +119,8 @@ def _probe(options: argparse.Namespace) -> int:
     source = open_dataset(options.dataset, "train")
     print(f"{options.dataset}: percent told right by k x k patches; chance is {100 / len(source.classes):.0f}")
     print(f"{'k':>4}{'cue within the patch':>24}{'cue beyond it':>24}")
+    task = options.dataset.removeprefix("diagnostic/")
     for side in SIDES:
-        task = options.dataset.removeprefix("diagnostic/")
         cells = (probe(task, side, at, options.images) for at in distances(side))
         print(f"{side:>4}" + "".join(f"{'-' if cell is None else f'{cell:.1f}':>24}" for cell in cells))
     return FINE

@@ -38,7 +38,7 @@ now("the trainer")
 from segnext.config import Execution
 from segnext.data import cached, open_split
 from segnext.data.stream import Share
-from segnext.memory import keep_freed
+from segnext.machine import keep_freed
 from studies.plan import plan, select
 from studies.protocols import protocol
 from studies.store import Store

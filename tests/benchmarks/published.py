@@ -13,11 +13,9 @@ import platform
 import statistics
 import sys
 import time
-import types
 import warnings
 from collections.abc import Callable
 from functools import partial
-from importlib.machinery import ModuleSpec
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
+from mmcv_ops import stand_in  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from segnext import machine  # noqa: E402
@@ -36,7 +35,6 @@ from segnext.checkpoints import load_released  # noqa: E402
 from segnext.config import SIZES, Data, Model, Run, Train  # noqa: E402
 from segnext.data.transforms import test_image as picture_of  # noqa: E402
 from segnext.evaluate import predictions  # noqa: E402
-from segnext.memory import keep_freed  # noqa: E402
 from segnext.model import SegNeXt  # noqa: E402
 from segnext.segmentation import Segmentation  # noqa: E402
 
@@ -44,24 +42,12 @@ GOALS = {"train": (1.6, 1.6), "single": (2.5, 2.0), "multi": (3.0, 2.2)}  # of T
 ADE20K = Data("ade20k", 150, (2048, 512), (512, 512))
 
 
-class Anything(types.ModuleType):
-    """Stands in for `mmcv.ops`, compiled operators that mmcv-lite lacks and SegNeXt does not use."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {})
-
-
 class Published(nn.Module):
     """The wheel's network: `(B, 3, H, W) -> (B, 150, H/8, W/8)`."""
 
     def __init__(self, size: str) -> None:
         super().__init__()
-        stand_in = Anything("mmcv.ops")
-        stand_in.__path__ = []
-        stand_in.__spec__ = ModuleSpec("mmcv.ops", None)
-        sys.modules["mmcv.ops"] = stand_in
+        sys.modules["mmcv.ops"] = stand_in()
         from mmseg.models.backbones.mscan import MSCAN
         from mmseg.models.decode_heads.ham_head import LightHamHead
 
@@ -182,7 +168,7 @@ def _answer(which: str, size: str, threads: int, pipe: Connection) -> None:
     network: nn.Module = Published(size)
     square, wide, test = One(512, 512), One(512, 683), published_test
     if which == "ours":
-        keep_freed()
+        machine.keep_freed()
         ours, test = SegNeXt(Model(size), 150), our_test
         load_released(ours, network.state_dict())  # both have the same weights
         network = ours
