@@ -131,7 +131,7 @@ def prediction_table(
     for place, (prediction, judgement) in enumerate(zip(panel.predictions, judgements, strict=True)):
         identity: dict[str, Value] = {
             "study": variant.study.slug,
-            "task": panel.task_name,
+            "protocol": variant.name,
             "row": prediction.row,
             "reference": prediction.reference,
             "from": prediction.distances[0],
@@ -297,7 +297,7 @@ def learning_table(variant: Variant, panel: Subtask, runs: Runs, results: Path) 
             Line(
                 row.slug,
                 (
-                    Cell(row.label, {"study": variant.study.slug, "task": panel.task_name, "row": row.slug}),
+                    Cell(row.label, {"study": variant.study.slug, "protocol": variant.name, "row": row.slug}),
                     _parameters(variant, row),
                     Cell(_mean(values), {"accuracy": statistics.fmean(values) if values else None}),
                     Cell(" ".join(number(value, 1) for value in values) or "–", sources=sources),
