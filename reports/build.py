@@ -118,7 +118,7 @@ def _tell(parts: Sequence[StudyPart], derived: Iterable[Path], written: Iterable
     if not console.is_terminal:
         console.width = 160
     if len(parts) > 1:
-        console.print(terminal(overview_table([part.evidence for part in parts])))
+        console.print(terminal(overview_table(parts)))
     for part in parts if len(parts) == 1 else ():
         _tell_study(console, part)
     for table in () if parts else tables():

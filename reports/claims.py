@@ -68,7 +68,8 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
 
     The verdict is that of costs, or of the runs that may be compared with the paper; the other protocols' stand beside.
     """
-    names = dict.fromkeys(v.protocol.name for evidence in everything for v in evidence.variants if v.counted)
+    claiming = [v for evidence in everything for v in evidence.variants if v.counted and v.claims]
+    names = dict.fromkeys(v.protocol.name for v in claiming)
     others = [name for name in names if name != DECIDING]
     columns = (
         Column("Claim", align="text"),

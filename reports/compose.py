@@ -65,7 +65,7 @@ def compose(
     files.update(_prediction_files(parts, probes))
     differing = discrepancies.discrepancies_table(everything)
     summary = page.Summary(
-        overview.overview_table(everything),
+        overview.overview_table(parts),
         claims.summary_table(everything),
         differing,
         figure1,

@@ -6,14 +6,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from reports.discrepancies import cost_verdicts
-from reports.evidence import Evidence
+from reports.page import StudyPart
 from reports.table import Cell, Column, Line, Source, Table
 from reports.verdicts import RULES
 
 
-def overview_table(everything: Sequence[Evidence]) -> Table:
+def overview_table(parts: Sequence[StudyPart]) -> Table:
     """One line per study. Runs that were cut short and weights of elsewhere are left out."""
-    protocols = list(dict.fromkeys(v.protocol.name for evidence in everything for v in evidence.variants if v.counted))
+    counted = [v for part in parts for v in part.evidence.variants if v.counted]
+    protocols = list(dict.fromkeys(v.protocol.name for v in counted))
+    predicting = {shown.variant.protocol.name for part in parts for shown in part.variants if shown.predicted}
+    claiming = {v.protocol.name for v in counted if v.claims}
     columns = [
         Column("Table", align="left"),
         Column("Datasets", align="text"),
@@ -21,10 +24,11 @@ def overview_table(everything: Sequence[Evidence]) -> Table:
         Column("claims", "Costs", align="left"),
     ]
     for name in protocols:
-        columns += [Column(title, f"Protocol {name}", align="left") for title in ("runs", "claims")]
+        titles = ["runs", *(["claims"] * (name in claiming)), *(["predictions"] * (name in predicting))]
+        columns += [Column(t, f"Protocol {name}", align="left" if t == "runs" else "text") for t in titles]
     lines = []
-    for evidence in everything:
-        study = evidence.study
+    for part in parts:
+        evidence, study = part.evidence, part.evidence.study
         cells = [
             Cell(study.number, sources=(Source(study.number, f"#{study.slug}"),)),
             Cell(", ".join(panel.title for panel in study.panels)),
@@ -36,13 +40,15 @@ def overview_table(everything: Sequence[Evidence]) -> Table:
             planned = sum(variant.planned for variant in variants)
             finished = sum(len(variant.finished) for variant in variants)
             cells.append(Cell(f"{finished} of {planned}" if planned else "–"))
-            cells.append(
-                _counted(evidence.judge(variant, claim).verdict for variant in variants for claim in variant.claims)
-            )
+            if name in claiming:
+                cells.append(_counted(evidence.judge(v, claim).verdict for v in variants for claim in v.claims))
+            if name in predicting:
+                cells.append(_counted(part.outcomes(name)))
         lines.append(Line(study.slug, tuple(cells)))
     caption = (
         "Printed costs that the measured ones agree with; how the claims about costs, and those about accuracies under "
-        "each protocol, stand; finished runs.",
+        "each protocol, stand; finished runs; what became of the predictions about generated data, of the paper's own "
+        "words and of the mechanism, that were written before the runs.",
     )
     return Table("overview", "Every table at a glance", caption, tuple(columns), tuple(lines))
 

@@ -63,6 +63,12 @@ class StudyPart:
             tables += [part.accuracy, part.ham, part.claims, *part.predicted, part.heat]
         return [table for table in tables if table.lines]
 
+    def outcomes(self, protocol: str) -> list[str]:
+        """The verdict on every prediction of a protocol's sub-tasks, those cut short left out."""
+        shown = [part for part in self.variants if part.predicted and part.variant.full]
+        tables = [part.predicted[0] for part in shown if part.variant.protocol.name == protocol]
+        return [line.cells[-2].verdict for table in tables for line in table.lines]
+
     @property
     def ham(self) -> bool:
         """Whether any weights were tested with several seeds of Ham's bases."""
@@ -99,9 +105,7 @@ def render(summary: Summary, studies: Sequence[StudyPart], recipes: Sequence[Tab
         recipes=recipes,
         training=training,
         rules=RULES,
-        letters=glyphs(
-            [*([summary.figure1] if summary.figure1 else []), *(d for part in studies for d in part.drawings)]
-        ),
+        defined=definitions(drawn),
         glyphs=GLYPHS,
         style=Markup(text("page.css")),
         script=Markup(text("page.js")),
@@ -138,46 +142,47 @@ def text(name: str) -> str:
 
 
 def inline(drawing: Drawing) -> Markup:
-    """A figure for use inside the page, with its words as its name: as SVG, or, of pictures, as a small PNG."""
+    """A figure for use inside the page, with its words as its name: as SVG, or, of pictures, as WebP."""
     if drawing.photographic:
-        data = base64.b64encode(_smaller(drawing.pictures["png"])).decode()
-        return Markup('<img src="data:image/png;base64,{}" alt="{}">').format(data, drawing.description)
-    # Ids of its own and the text's colour; glyphs are those of `glyphs`, and a tenth of a point is as fine as is seen.
-    svg = _GLYPH.sub("", _compact(drawing))
-    svg = re.sub(r'(\bid="|url\(#|href="#)(?!DejaVu)', rf"\g<1>{drawing.slug}-", svg).replace(INK, "currentColor")
-    svg = re.sub(r"\b([1-9]\d*\.\d)\d+", r"\g<1>", svg.replace("<defs></defs>", ""))
+        data = base64.b64encode(_webp(drawing.pictures["png"])).decode()
+        return Markup('<img src="data:image/webp;base64,{}" alt="{}">').format(data, drawing.description)
+    # On the page's paper and in the text's colour. What it refers to is among `definitions`, nothing refers to its own
+    # ids, and a tenth of a point is as fine as is seen.
+    svg = re.sub(r'(id="patch_1"><path [^>]*fill: )#ffffff', r"\1none", _DEFINITIONS.sub("", _compact(drawing.svg)))
+    svg = re.sub(r' id="[^"]*"| xmlns:xlink="[^"]*"|xlink:(?=href)', "", svg)
+    svg = re.sub(r"\b([1-9]\d*\.\d)\d+", r"\g<1>", svg)
     return Markup(svg.replace("<svg ", Markup('<svg role="img" aria-label="{}" ').format(drawing.description), 1))
 
 
-def glyphs(drawings: Iterable[Drawing]) -> Markup:
-    """The outlines of every letter of the page's figures, once."""
-    found: dict[str, str] = {}
+def definitions(drawings: Iterable[Drawing]) -> Markup:
+    """Every letter, marker and clip of the page's figures, once: matplotlib names each after what it is."""
+    found: set[str] = set()
     for drawing in drawings:
         if not drawing.photographic:
-            found.update((match[1], match[0]) for match in _GLYPH.finditer(_compact(drawing)))
-    return Markup("".join(found[name] for name in sorted(found)))
+            for block in _DEFINITIONS.findall(_compact(drawing.svg)):
+                found.update(_DEFINITION.findall(block))
+    return Markup("".join(d if f'id="{_LETTER}' in d else re.sub(r"(\.\d\d)\d+", r"\g<1>", d) for d in sorted(found)))
 
 
-_GLYPH = re.compile(r'<path id="(DejaVu[^"]*)"[^>]*/>')
-
-
-def _compact(drawing: Drawing) -> str:
-    return _compacted(drawing.svg)
+_LETTER = "g-"  # begins the name of every letter
+_DEFINITIONS = re.compile(r"<defs>(.*?)</defs>")
+_DEFINITION = re.compile(r"<path\b[^>]*/>|<clipPath\b.*?</clipPath>|<style\b.*?</style>")
 
 
 @cache
-def _compacted(svg: str) -> str:
-    svg = svg[svg.index("<svg") :]
+def _compact(svg: str) -> str:
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor").replace("DejaVuSans-", _LETTER)
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     return re.sub(r">\s+<", "><", re.sub(r"\s*\n\s*", " ", svg))
 
 
-def _smaller(png: bytes) -> bytes:
-    """At 6/10 of its size and with 64 colours."""
+def _webp(png: bytes) -> bytes:
+    """The shorter of what keeps every pixel and of what looks the same."""
     if not png:
         return png
-    picture, buffer = Image.open(io.BytesIO(png)).convert("RGB"), io.BytesIO()
-    size = (round(picture.width * 0.6), round(picture.height * 0.6))
-    resized = picture.resize(size, Image.Resampling.LANCZOS)
-    resized.quantize(64, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    picture, found = Image.open(io.BytesIO(png)).convert("RGB"), list[bytes]()
+    for options in ({"lossless": True}, {"quality": 85}):
+        buffer = io.BytesIO()
+        picture.save(buffer, "WEBP", method=6, **options)
+        found.append(buffer.getvalue())
+    return min(found, key=len)

@@ -112,11 +112,11 @@ def drawings(variant: Variant, found: Sequence[Picture]) -> tuple[Drawing, ...]:
     made = [
         Drawing(
             f"{variant.slug}-segmentations",
-            f"{of}: image, prediction of each network, truth. White lines: where a network differs from "
-            f"{ours.row.label}, and that from the truth.",
+            f"{of}: image, prediction of each network, truth. White lines: where {ours.row.label} differs from the "
+            f"truth, and where another network differs from {ours.row.label}.",
             f"Predictions of {names}",
             to_csv(files),
-            lambda: _segmentations(found, ours),
+            lambda: _segmentations([ours, *(p for p in found if p is not ours)]),
             photographic=True,
         ),
         Drawing(
@@ -225,7 +225,9 @@ def _grid(rows: int, columns: int, height: float, width: float = 7.2) -> tuple[F
     return figure, axes
 
 
-def _segmentations(found: Sequence[Picture], ours: Picture) -> Figure:
+def _segmentations(found: Sequence[Picture]) -> Figure:
+    """Fig. 4's order: image, ours (the first), the others, truth."""
+    ours = found[0]
     images = len(ours.facts["images"])
     columns = len(found) + 2
     shape = ours.arrays["label0"].shape

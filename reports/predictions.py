@@ -23,7 +23,7 @@ from reports.formats import to_csv
 from reports.shortcuts import in_words
 from reports.style import INK, row_styles
 from reports.table import Cell, Column, Line, Source, Table, Value, number
-from reports.tables import verdict_cell
+from reports.tables import recipe_words, verdict_cell
 from reports.verdicts import Interval, Judgement
 from studies.store import Record
 from studies.study import Row, Study
@@ -131,7 +131,7 @@ def prediction_table(
     for place, (prediction, judgement) in enumerate(zip(panel.predictions, judgements, strict=True)):
         identity: dict[str, Value] = {
             "study": variant.study.slug,
-            "task": panel.task_name,
+            "protocol": variant.name,
             "row": prediction.row,
             "reference": prediction.reference,
             "from": prediction.distances[0],
@@ -166,6 +166,7 @@ def prediction_table(
         f"Outcome: Welch's test over seeds at 5 %; for no difference, two one-sided tests of ±{MARGIN:.0f} points. The "
         "5 % hold for all predictions of a table under a protocol together (Holm); the intervals are each one's own.",
         *(in_words(probe) for probe in probes if probe["config"]["task"] == panel.task_name),
+        *recipe_words(variant),
         f"Every row trained with {changes}; what differs between rows is the table's.",
     )
     return Table(f"{variant.slug}-predictions", f"Predictions, {panel.title}", caption, columns, tuple(lines))
@@ -296,7 +297,7 @@ def learning_table(variant: Variant, panel: Subtask, runs: Runs, results: Path) 
             Line(
                 row.slug,
                 (
-                    Cell(row.label, {"study": variant.study.slug, "task": panel.task_name, "row": row.slug}),
+                    Cell(row.label, {"study": variant.study.slug, "protocol": variant.name, "row": row.slug}),
                     _parameters(variant, row),
                     Cell(_mean(values), {"accuracy": statistics.fmean(values) if values else None}),
                     Cell(" ".join(number(value, 1) for value in values) or "–", sources=sources),

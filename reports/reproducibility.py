@@ -84,8 +84,8 @@ def choices_table() -> Table:
     lines = [*_declared(), *_marked()]
     counts = Counter(line.cells[3].values["origin"] for line in lines)
     caption = (
-        "`Paper:` as printed. `Official code:` as the authors released it, where the paper is silent or differs; "
-        "`VAN:` as the code that they pretrained with. `Ours:` a choice of this project.",
+        "“Paper:” as printed. “Official code:” as the authors released it, where the paper is silent or differs; "
+        "“VAN:” as the code that they pretrained with. “Ours:” a choice of this project.",
         f"{', '.join(f'{count} {word}' for word, count in sorted(counts.items()))}.",
     )
     columns = (

@@ -108,14 +108,8 @@ def accuracy_table(variant: Variant) -> Table:
 def _accuracy_caption(variant: Variant) -> tuple[str, ...]:
     if variant.recipe is None:
         return (f"Protocol {variant.protocol.name} has no recipe for {variant.panel.title} yet.",)
-    data, train = variant.recipe.data, variant.recipe.train
-    seeds = ", ".join(map(str, variant.seeds))
-    cut = "" if variant.full else f" instead of the protocol's {train.iterations}"
     caption = [
-        f"{variant.progress}.",
-        f"Protocol {variant.protocol.name} (version {variant.protocol.version}): {variant.protocol.purpose}.",
-        f"{data.dataset}, {data.test_split} split; {variant.iterations} iterations{cut} of batch {train.batch}; "
-        f"seeds {seeds}.",
+        *recipe_words(variant),
         *_beginnings(variant),
         "Ours: mean over seeds ± half-width of the 95 % t-interval (number of seeds); an interval from 3 seeds on. "
         "Evaluated with seed 0 of Ham's bases.",
@@ -136,6 +130,19 @@ def _accuracy_caption(variant: Variant) -> tuple[str, ...]:
         reasons += [] if variant.full else ["a run that was cut short"]
         caption.append(f"{stand_in}These numbers cannot be compared with the printed accuracies: {'; '.join(reasons)}.")
     return tuple(caption)
+
+
+def recipe_words(variant: Variant) -> tuple[str, ...]:
+    """How far a variant is, and how it was trained and tested; of one that has a recipe."""
+    assert variant.recipe is not None
+    data, train, protocol = variant.recipe.data, variant.recipe.train, variant.protocol
+    cut = "" if variant.full else f" instead of the protocol's {train.iterations}"
+    return (
+        f"{variant.progress}.",
+        f"Protocol {protocol.name} (version {protocol.version}): {protocol.purpose}.",
+        f"{data.dataset}, {data.test_split} split; {variant.iterations} iterations{cut} of batch {train.batch}, "
+        f"learning rate {train.learning_rate:g}; seeds {', '.join(map(str, variant.seeds))}.",
+    )
 
 
 def _beginnings(variant: Variant) -> list[str]:

@@ -231,7 +231,9 @@ def cost_bars(evidence: Evidence, panel: Panel) -> Drawing | None:
     told = [f"{row.label}: {_told(evidence, panel, row)}" for row in rows]
     caption = (
         f"Measured costs on {panel.title} at {panel.input_size[0]}×{panel.input_size[1]}, FLOPs in the paper's "
-        "convention; vertical tick: the printed value. Pale: another method's network."
+        "convention."
+        + (" Vertical tick: the printed value." if any(line["printed"] is not None for line in data) else "")
+        + (" Pale: another method's network." if any(isinstance(row, Reported) for row in rows) else "")
     )
     slug = f"{cost_slug(evidence, panel)}-bars"
     return Drawing(slug, caption, "; ".join(told), to_csv(data), lambda: _bars(rows, data))
@@ -253,10 +255,13 @@ def _bars(rows: Sequence[Row | Reported], data: Sequence[Mapping[str, Value]]) -
         bars = axes.barh(range(len(rows)), values, height=0.6, color=colours)
         for bar, row in zip(bars, rows, strict=True):
             bar.set_alpha(0.35 if isinstance(row, Reported) else 0.85)
-        axes.bar_label(bars, [number(value, 1) for value in values], padding=8, fontsize=7)
-        for place, line in enumerate(chosen):
+        for place, (line, value) in enumerate(zip(chosen, values, strict=True)):
+            end = value
             if line["printed"] is not None:
+                end = max(end, float(line["printed"]))
                 axes.plot(float(line["printed"]), place, marker="|", markersize=13, markeredgewidth=1.3, color=INK)
+            past = {"xytext": (8, 0), "textcoords": "offset points"}
+            axes.annotate(number(value, 1), (end, place), **past, va="center", fontsize=7)
         axes.set(title=METRICS[metric])
         axes.margins(x=0.18)
         axes.set_xlim(left=0)

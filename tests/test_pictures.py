@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from reporting import add_run, fabricate, lines_of, render
+from PIL import Image
+from reporting import Page, add_run, fabricate, lines_of, render
 
 from reports import build
 from segnext.checkpoints import save_released
@@ -21,6 +25,7 @@ from studies.weights import sha256
 from studies.workspace import Workspace
 
 WORDS = ("figures", "--rows", "table7/a,table7/c", "--protocol", "quick")
+NAME = "table7-quick-%s.png"
 FEW = ("--images", "2", "--heat-images", "4", "--stage", "2")
 
 
@@ -61,6 +66,16 @@ def test_pictures_are_made_and_drawn(store, tmp_path):
     assert {int(image) for image, *_ in shares} <= set(range(4))
     assert "Grad-CAM inside the mask" in files["table7.md"].decode()
     assert render(out, "table7", drawn=True) == files
+    page = files["index.html"].decode()
+    inside = re.findall(r'src="data:image/webp;base64,([^"]*)"', page)
+    assert len(inside) == 4  # in their own colours: an orange key is not olive
+    for data, figure in zip(inside, ("segmentations", "fields", "gradcam", "ham-bases"), strict=True):
+        pair = [Image.open(io.BytesIO(one)).convert("RGB") for one in (base64.b64decode(data), files[NAME % figure])]
+        shown, written = (np.asarray(one, dtype=float) for one in pair)
+        assert np.abs(shown - written).mean() < 4
+    ids = Page(page).ids
+    assert len(set(ids)) == len(ids)
+    assert set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(ids)  # letters, markers and clips of every figure
 
 
 def test_the_same_weights_give_the_same_pictures(store):

@@ -278,6 +278,7 @@ def test_a_page_has_predictions_beside_outcomes_and_accuracy_by_distance(tmp_pat
     files = render(tmp_path / "out", "appendix_table2")
     lines = lines_of(files, "predictions.csv")
     assert [line["outcome"] for line in lines] == ["supported", "contradicted"]  # the second predicted no difference
+    assert {line["protocol"] for line in lines} == {"quick on key"}  # with the learning rate, where it is another
     assert float(lines[0]["difference"]) == pytest.approx(51.1 - 99.2)
     learnt = lines_of(files, "appendix_table2-quick-key-learning.csv")
     assert [(line["row"], line["learnt"], line["seeds"]) for line in learnt] == [
@@ -290,6 +291,9 @@ def test_a_page_has_predictions_beside_outcomes_and_accuracy_by_distance(tmp_pat
     page = files["index.html"].decode()
     assert 'id="appendix_table2-quick-key-predictions"' in page
     assert 'href="predictions.csv"' in page
+    assert "1 supported, 1 contradicted" in page[page.index('id="overview"') : page.index('id="discrepancies"')]
+    said = "400 iterations of batch 8, learning rate 0.004; seeds 0, 1, 2, 3, 4."
+    assert said in files["appendix_table2.md"].decode()
     assert 'id="appendix_table2-quick-key-distance"' in page
 
 

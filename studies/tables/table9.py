@@ -34,8 +34,18 @@ def _above_segformer(ours: str, peer: str, *differences: float) -> list[Claim]:
     ]
 
 
-def _cheaper(ours: str, peer: str, difference: float) -> Claim:
-    slug, text = f"t9-{ours}-{peer}-city-gflops", "less computation on high-resolution images (Sec. 4.3)"
+def _half_the_size() -> tuple[Claim, Claim]:
+    ours, peer, text = "s", "segformer-b2", "SegNeXt-S above SegFormer-B2 (Sec. 1)"
+    return (
+        Claim("t9-S-b2-cityscapes", ours, peer, "miou_ss", 0.3, text, dataset="cityscapes"),
+        Claim("t9-S-b2-params", peer, ours, "params_m", 13.6, "with fewer parameters, about half (Sec. 1)"),
+    )
+
+
+def _cheaper(
+    ours: str, peer: str, difference: float, text: str = "less computation on high-resolution images (Sec. 4.3)"
+) -> Claim:
+    slug = f"t9-{ours}-{peer}-city-gflops"
     return Claim(slug, f"segformer-{peer}", ours.lower(), "gflops", difference, text, dataset="cityscapes")
 
 
@@ -144,7 +154,9 @@ STUDY = Study(
             "strip convolutions help strip-like objects and details (Sec. 3.1, Fig. 4; no number printed)",
             dataset="cityscapes",
         ),
+        *_half_the_size(),
         _cheaper("S", "b1", 119.1),
+        _cheaper("S", "b2", 592.5, "with less computation, about 1/6 (Sec. 1)"),
         _cheaper("B", "b2", 441.4),
         _cheaper("L", "b3", 385.4),
     ),
