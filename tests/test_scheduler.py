@@ -83,7 +83,8 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (tmp_path / f"{name}.err").write_text(error)
         path = tmp_path / name
         path.write_text(
-            f"#!/bin/sh\necho {name} >> {tmp_path}/asked\ncat {tmp_path}/{name}.txt\n"
+            f'#!/bin/sh\necho {name} >> {tmp_path}/asked\necho "$0 $*" >> {tmp_path}/words\nenv > {tmp_path}/{name}.env\n'
+            f"cat {tmp_path}/{name}.txt\n"
             f"cat {tmp_path}/{name}.err >&2\nexit {code}\n"
         )
         path.chmod(path.stat().st_mode | stat.S_IEXEC)
@@ -121,6 +122,24 @@ def test_pending_elements_are_found_in_the_range_that_squeue_prints(answers):
     answers("sacct", "")
     queue = Queue.ask([submission(n) for n in range(5)])
     assert [n for n in range(5) if queue.of(submission(n))] == [0, 3, 4]
+
+
+def test_a_range_that_slurm_cut_short_says_what_it_says(answers):
+    answers("squeue", "")
+    answers("sacct", "segnext-1|25_[1,3-4,1...%8]|CANCELLED by 0|None assigned\n")
+    queue = Queue.ask([submission(n) for n in range(5)])
+    assert [n for n in range(5) if queue.of(submission(n))] == [1, 3, 4]
+
+
+def test_other_peoples_jobs_are_asked_for_and_no_setting_of_ones_own_hides_any(
+    answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SQUEUE_STATES", "RUNNING")
+    answers("squeue", "")
+    answers("sacct", "")
+    Queue.ask([submission(0)])
+    assert " --allusers " in (tmp_path / "words").read_text(), "by itself sacct tells of one's own jobs alone"
+    assert "SQUEUE_STATES" not in (tmp_path / "squeue.env").read_text()
 
 
 def test_a_scheduler_that_does_not_answer_is_silent_and_decides_nothing(answers):
