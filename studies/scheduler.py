@@ -82,7 +82,7 @@ class Job:
 
 def call(*words: str) -> str:
     """What one of SLURM's commands prints. Raises `Unreachable`, or `Refused` with its own words."""
-    # A user's own SQUEUE_STATES or SQUEUE_USERS would hide jobs; SLURM shortens what names many elements to 64 characters.
+    # One's own SQUEUE_STATES or SQUEUE_USERS would hide jobs; and SLURM cuts what names many elements to 64 characters.
     own = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
     own["SLURM_BITSTR_LEN"] = "0"
     try:

@@ -74,7 +74,7 @@ def work(
                 return 0
             with workspace.attempt(code=code_fingerprint("run"), **_resources(workspace, world)) as attempt:
                 try:
-                    this = _Job(workspace, asked_to_stop, world)
+                    this = _Job(workspace, lambda: asked_to_stop() or workspace.lost, world)
                     begun = all(world.gather(True))
                     if (record := this.record()) is not None:
                         Store().add(record)

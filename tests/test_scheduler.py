@@ -83,8 +83,8 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (tmp_path / f"{name}.err").write_text(error)
         path = tmp_path / name
         path.write_text(
-            f'#!/bin/sh\necho {name} >> {tmp_path}/asked\necho "$0 $*" >> {tmp_path}/words\nenv > {tmp_path}/{name}.env\n'
-            f"cat {tmp_path}/{name}.txt\n"
+            f"#!/bin/sh\necho {name} >> {tmp_path}/asked\necho {name} $* >> {tmp_path}/words\n"
+            f"env > {tmp_path}/{name}.env\ncat {tmp_path}/{name}.txt\n"
             f"cat {tmp_path}/{name}.err >&2\nexit {code}\n"
         )
         path.chmod(path.stat().st_mode | stat.S_IEXEC)
