@@ -23,7 +23,7 @@ from segnext.config import Execution
 from studies.plan import Cell, upstream
 from studies.profile import Profile
 from studies.scheduler import Queue, Refused, Unreachable, unreachable
-from studies.store import results_folder, runs_folder
+from studies.store import Store, results_folder, runs_folder
 from studies.workspace import Workspace, born
 
 Specify = Callable[[Cell, Execution], dict[str, Any]]
@@ -75,7 +75,7 @@ def arrays(cells: Sequence[Cell], profile: Profile, max_array_size: int, max_par
 
 def _live(run_id: str) -> bool:
     submission = Workspace(run_id).submission.read()
-    return bool(submission and not submission.get("cancelled"))
+    return bool(submission and not submission.get("cancelled") and not Store().path(run_id).exists())
 
 
 def execution(profile: Profile, evaluation_interval: int) -> Execution:
@@ -126,7 +126,7 @@ def _reserve(cell: Cell, array: Array, index: int, snapshot: Path) -> bool:
     there = workspace.submission.read()
     if (there["token"] if there else "") != cell.stands.token:
         return False
-    if there is not None and not workspace.submission.remove(there):
+    if not workspace.submission.remove(there) and there is not None:
         return False
     return workspace.submission.create(
         {

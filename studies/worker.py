@@ -30,6 +30,7 @@ from studies import scheduler
 from studies.causes import UpstreamMissing, cause_of
 from studies.provenance import code_fingerprint, provenance
 from studies.specification import specified_evaluation, specified_run
+from studies.standing import superseded
 from studies.store import Store
 from studies.study import study
 from studies.weights import pretrained_file, sha256
@@ -98,8 +99,8 @@ def work(
 
 def _finished(workspace: Workspace) -> bool:
     """Whether there is nothing left to do: a record that this run was not asked to replace."""
-    digest = Store().digest(workspace.run_id)
-    return digest is not None and digest != workspace.read_spec().get("supersedes")
+    store = Store()
+    return store.path(workspace.run_id).exists() and not superseded(workspace, store)
 
 
 def _resources(workspace: Workspace, world: World) -> dict[str, Any]:

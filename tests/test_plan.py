@@ -342,6 +342,16 @@ def test_the_curve_is_also_tensorboards(chained: Protocol):
     assert b"loss" in events.read_bytes()
 
 
+def test_a_repetition_that_fails_is_no_success_because_of_the_record_before_it(chained: Protocol):
+    cells = plan(select(["table7/c@3"], chained, None, None), chained, 2, Store())
+    carried_out(cells, limit=2)
+    cell, workspace = cells[-1], Workspace(cells[-1].id)
+    workspace.write_spec({**workspace.read_spec(), "supersedes": Store().digest(cell.id)})
+    workspace.weights.unlink()
+    workspace.weights.mkdir()  # in the way
+    assert run_debug([cell], Silent(), lambda: False)[cell.id].state == "failed"
+
+
 def test_a_worker_whose_run_was_taken_over_while_it_slept_leaves_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("studies.workspace.BEAT_SECONDS", 0.01)
     quick = protocol("quick")

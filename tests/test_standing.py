@@ -1,0 +1,131 @@
+"""Where a run stands, told from what is on disk and what SLURM answers; and what `studies.cancel` does about it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from test_scheduler import answers  # noqa: F401  # a fixture
+
+from segnext.config import Execution
+from studies import cancel
+from studies.plan import Cell, plan, select, settled
+from studies.profile import Profile
+from studies.protocols import protocol
+from studies.scheduler import Job, Queue
+from studies.specification import specification
+from studies.standing import standing
+from studies.store import Store
+from studies.submit import Array, _reserve, arrays
+from studies.workspace import Workspace
+
+NOW = time.time()
+
+
+@pytest.fixture
+def cell() -> Cell:
+    """A run of which a specification is on disk."""
+    return planned()
+
+
+def planned() -> Cell:
+    smoke = protocol("smoke")
+    *_, cell = plan(select(["table7/c@0"], smoke, None, None), smoke, 2, Store())
+    Workspace(cell.id).write_spec(specification(cell, 2, None, None, Execution(), "a test"))
+    return cell
+
+
+def submitted(run_id: str, at: float = NOW, job: str | None = "25_0", **more: object) -> None:
+    folder = Workspace(run_id).folder
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"token": "segnext-1", "index": 0, "job": job, "submitted": at, "user": "ann", "host": "login"}
+    (folder / "submission.json").write_text(json.dumps({**content, **more}))
+
+
+def tried(cell: Cell, cause: str, job: str, started: float) -> None:
+    with Workspace(cell.id).attempt() as attempt:
+        attempt.update(cause=cause, job=job, started=started)
+
+
+@pytest.mark.parametrize("queue", [Queue({("segnext-1", 0): Job.of("25_0", "FAILED")}), Queue(accounting=False)])
+def test_an_attempt_is_its_jobs_own_whatever_the_nodes_clock_says(cell: Cell, queue: Queue):
+    submitted(cell.id)
+    tried(cell, "diverged", "25_0", started=NOW - 30)
+    assert standing(cell.wanted, Store(), queue).cause == "diverged"
+
+
+@pytest.mark.parametrize("before", [{}, {"cancelled": "bob"}])
+def test_a_later_attempt_on_a_workstation_counts_more_than_a_job_that_is_over(cell: Cell, before: dict):
+    submitted(cell.id, at=NOW - 1000, **before)
+    tried(cell, "diverged", "", started=NOW)
+    stands = standing(cell.wanted, Store(), Queue({("segnext-1", 0): Job.of("25_0", "TIMEOUT")}))
+    assert (stands.state, stands.cause, stands.job) == ("failed", "diverged", "")
+
+
+def test_a_job_that_left_no_attempt_ended_as_slurm_says(cell: Cell):
+    tried(cell, "diverged", "24_0", started=NOW - 1000)
+    submitted(cell.id)
+    stands = standing(cell.wanted, Store(), Queue({("segnext-1", 0): Job.of("25_0", "TIMEOUT")}))
+    assert (stands.state, stands.cause, stands.job) == ("stopped", "time_limit", "25_0")
+
+
+def test_a_reservation_that_a_crash_left_empty_is_no_obstacle(cell: Cell):
+    (Workspace(cell.id).folder / "submission.json").write_text("")
+    assert _reserve(planned(), Array("train", [cell]), 0, Path("snapshot"))
+
+
+def test_nothing_waits_for_a_run_that_is_recorded():
+    voc = protocol("paper")
+    *before, cell = plan(select(["table7/c@0"], voc, None, None), voc, None, Store())
+    submitted(before[-1].id, job=None)  # whoever submitted it never came to note the job; it was done elsewhere since
+    assert arrays([cell], Profile(), 10, 0)[0].waits == (before[-1].id,)
+    Store().path(before[-1].id).parent.mkdir(parents=True)
+    Store().path(before[-1].id).touch()
+    assert arrays([cell], Profile(), 10, 0)[0].waits == ()
+
+
+def test_a_job_that_slurm_does_not_let_one_cancel_is_not_called_cancelled(cell: Cell, answers):  # noqa: F811
+    submitted(cell.id)
+    answers("squeue", "segnext-1|25_0|PENDING||Priority\n")
+    answers("scancel", "", code=1, error="scancel: error: Kill job error on job id 25_0: Access/permission denied\n")
+    with pytest.raises(SystemExit) as refused:
+        cancel.main(["all"])
+    assert refused.value.code == 1
+    ((still,), _) = settled([planned()], Store())
+    assert still.state == "queued"
+    answers("scancel", "")
+    assert cancel.main(["all"]) == 0
+    assert planned().stands.cause == "cancelled"
+
+
+def test_a_run_inside_somebodys_own_job_is_asked_to_leave_and_the_job_goes_on(
+    cell: Cell,
+    answers,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+):
+    submitted(cell.id, at=NOW - 1000)
+    monkeypatch.setenv("SLURM_JOB_ID", "900")
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with Workspace(cell.id).claim():
+            assert cancel.main(["all"]) == 0  # there is no scancel here to be called
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
+
+
+def test_a_process_that_may_not_be_stopped_is_named(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def kill(pid: int, number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", kill)
+    with Workspace(cell.id).claim():
+        assert cancel.main(["all"]) == 1
+    assert f"process {os.getpid()}: Operation not permitted" in capsys.readouterr().err
