@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parse.exit(2, f"{parse.prog}: say which, or: all\n")
     try:
         cells, queue = settled(known(options, store := Store()), store)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         parse.exit(2, f"{parse.prog}: {error}\n")
     if queue.silence:
         parse.exit(4, f"{parse.prog}: the scheduler does not answer: {queue.silence}\n")

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         (cell,), _ = settled([declared(options.run, options, store)], store)
         record = record_of(cell, store)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         parse.exit(2, f"{parse.prog}: {error}\n")
     facts = _facts(cell, record, store)
     if options.json:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from segnext.files import write_atomically
-from studies.store import runs_folder, to_json
+from studies.store import REPOSITORY, runs_folder, to_json
 
 BEAT_SECONDS = 10.0  # between two heartbeats of an owner
 SILENT_AFTER = 120.0  # seconds without one after which an owner on another machine counts as dead
@@ -122,6 +122,7 @@ class Workspace:
             "job": job(),
             "restart": os.environ.get("SLURM_RESTART_COUNT", "0"),
             "node": os.environ.get("SLURMD_NODENAME", ""),
+            "code": REPOSITORY.name,  # of a worker: the snapshot that it runs from
             "token": uuid.uuid4().hex,
         }
         until = time.monotonic() + patience

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from test_scheduler import answers  # noqa: F401  # a fixture
 
 from segnext.config import Execution
-from studies import cancel
+from studies import cancel, gc, run, show, snapshot, status
 from studies.plan import Cell, plan, select, settled
 from studies.profile import Profile
 from studies.protocols import protocol
@@ -20,10 +23,12 @@ from studies.scheduler import Job, Queue
 from studies.specification import specification
 from studies.standing import standing
 from studies.store import Store
+from studies.study import study
 from studies.submit import Array, _reserve, arrays
 from studies.workspace import Workspace
 
 NOW = time.time()
+SMOKE = ("--protocol", "smoke", "--limit-iterations", "2")
 
 
 @pytest.fixture
@@ -129,3 +134,102 @@ def test_a_process_that_may_not_be_stopped_is_named(
     with Workspace(cell.id).claim():
         assert cancel.main(["all"]) == 1
     assert f"process {os.getpid()}: Operation not permitted" in capsys.readouterr().err
+
+
+def test_a_damaged_record_is_named_and_hides_no_run(cell: Cell, capsys: pytest.CaptureFixture[str]):
+    Store().path("0123").parent.mkdir(parents=True)
+    Store().path("0123").write_text("{torn")
+    for command in (status, cancel, gc):
+        with pytest.raises(SystemExit) as refused:
+            command.main(["all"])
+        assert refused.value.code == 2
+        assert "0123.json: not a readable record" in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_is_named_without_a_traceback(cell: Cell, capsys: pytest.CaptureFixture[str]):
+    (Workspace(cell.id).folder / "submission.json").mkdir()
+    for main, words in ((status.main, []), (run.main, ["table7/c@0", *SMOKE]), (show.main, ["table7/c", *SMOKE])):
+        with pytest.raises(SystemExit) as refused:
+            main(words)
+        assert refused.value.code == 2
+        assert "submission.json" in capsys.readouterr().err
+
+
+def test_a_line_of_the_curve_that_is_being_written_is_passed_over(cell: Cell, capsys: pytest.CaptureFixture[str]):
+    Workspace(cell.id).curve.write_text('{"iteration": 100, "miou_ss": 3.5}\n{"iteration": 200, "miou_ss": 4')
+    assert status.main(["--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["miou"] == 3.5
+
+
+def test_gc_leaves_the_code_that_a_living_worker_or_a_coming_one_runs_from():
+    code = snapshot.take()
+    os.utime(code, (1, 1))
+    owner = (
+        "import sys; from studies.workspace import Workspace\nwith Workspace('abc').claim(): print(); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-uc", owner], cwd=code, stdin=PIPE, stdout=PIPE) as worker:
+        worker.stdout.readline()
+        assert gc.main(["--delete"]) == 0
+        assert code.exists(), "a local run has no submission that names it"
+        worker.communicate(b"\n")
+    snapshot.take()
+    assert gc.main(["--delete"]) == 0
+    assert code.exists(), "who takes it anew is about to start from it"
+    os.utime(code, (1, 1))
+    assert gc.main(["--delete"]) == 0
+    assert not code.exists()
+
+
+def test_gc_knows_what_rows_of_other_tables_start_from():
+    paper = protocol("paper")
+    context = paper.run(study("table12").panel(), study("table12").row("l-ade20k"), 0)
+    shared = paper.run(study("table9").panel("ade20k"), study("table9").row("l"), 0)
+    assert context.init == shared
+    assert shared.id in gc._beginnings({"paper"})
+    assert context.id not in gc._beginnings({"paper"})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--only", "evaluate", "--ham-seeds", "0,1"),
+        ("--compile", "--tensorboard", "--evaluate-every", "0"),
+        ("--cluster", "slurm", "--profile", "lab", "--time", "2-00:00:00"),
+    ],
+)
+def test_the_command_that_mends_a_run_starts_it_as_it_was_started(words: tuple[str, ...]):
+    first = run.parser().parse_args(["table7/c@0", *words])
+    again = run.parser().parse_args(["table7/c@0", *run._typed(first)])
+    assert vars(again) == vars(first)
+
+
+def test_what_was_typed_counts_more_than_a_stages_own_setting():
+    typed = run.parser().parse_args(["table6", "--cluster", "slurm", "--profile", "lab", "--time", "5-00:00:00"])
+    resources = run._resources(typed)
+    assert resources.at("pretrain").time == resources.at("train").time == "5-00:00:00"
+    assert resources.at("pretrain").nodes == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux alone lets a process choose its cores")
+def test_as_many_local_runs_at_a_time_as_there_are_cores_for_them(monkeypatch: pytest.MonkeyPatch):
+    found: list[int] = []
+    monkeypatch.setattr("studies.cluster.run_local", lambda cells, parallel, *_: found.append(parallel) or {})
+    monkeypatch.setattr("studies.run.measure_costs", lambda *_: None)
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})  # as an allocation of one core on a node of many
+    try:
+        assert run.main(["table7", *SMOKE]) == 0
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert found == [1]
+
+
+def test_a_folder_that_is_not_to_be_written_ends_a_command_with_its_name(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("studies.run.measure_costs", lambda *_: None)
+    Workspace(cell.id).log.mkdir()  # root may write everywhere, but not here
+    with pytest.raises(SystemExit) as refused:
+        run.main(["table7/c@0", *SMOKE])
+    assert refused.value.code == 1
+    assert "log.txt" in capsys.readouterr().err
