@@ -29,6 +29,17 @@ def add_selection(parse: argparse.ArgumentParser, *, default: str | None = "pape
     )
 
 
+def add_data_root(parse: argparse.ArgumentParser) -> None:
+    """Where the data is."""
+    parse.add_argument(
+        "--data-root",
+        type=Path,
+        default=os.environ.get("SEGNEXT_DATA") or None,
+        metavar="DIR",
+        help="the dataset's folder (default: $SEGNEXT_DATA)",
+    )
+
+
 def words_of(text: str) -> list[str]:
     """`A,B`."""
     return [word for word in text.split(",") if word]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import shlex
 import shutil
 import signal
@@ -26,9 +25,19 @@ from rich.table import Table
 from segnext.config import PRECISIONS, Cost, Execution, Speed
 from studies.causes import AGAIN, CAUSES
 from studies.measure import measure_costs, measure_speeds
-from studies.options import SELECTOR, add_selection, number, numbers, positive, print_json, shown, words_of
+from studies.options import (
+    SELECTOR,
+    add_data_root,
+    add_selection,
+    number,
+    numbers,
+    positive,
+    print_json,
+    shown,
+    words_of,
+)
 from studies.plan import Cell, Selection, costs, evaluations, imports, plan, select, settled, speeds, upstream
-from studies.preflight import PreflightError, check
+from studies.preflight import PreflightError, check, check_device
 from studies.profile import STAGES, Profile, changed, profile
 from studies.protocols import Protocol, protocol
 from studies.provenance import code_fingerprint
@@ -53,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="A,B",
         help="only these of what the protocol trains: strips,gate (default: all)",
     )
-    parse.add_argument("--data-root", type=Path, metavar="DIR", help="the dataset's folder (default: $SEGNEXT_DATA)")
+    add_data_root(parse)
     parse.add_argument(
         "--pretrained",
         type=Path,
@@ -172,24 +181,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     left_failed = _tell_left(console, cells, todo)
     if queue.silence and options.cluster == "slurm":
         parse.exit(4, f"{parse.prog}: nothing was started: the scheduler does not answer: {queue.silence}\n")
-    data_root = options.data_root or (Path(root) if (root := os.environ.get("SEGNEXT_DATA")) else None)
     try:
         if options.only == "evaluate" and not cells:
             raise PreflightError(_nothing_to_evaluate(options))
         coming = {cell.id for cell in cells if cell in todo or cell.state in ("running", "queued")}
-        check(todo, coming, data_root, options.pretrained, store)
+        check(todo, coming, options.data_root, options.pretrained, store)
+        if todo and options.cluster != "slurm":
+            check_device(resources.where)
     except (PreflightError, ValueError) as error:  # segnext.data.DataError is a ValueError
         parse.exit(3, f"{parse.prog}: nothing was started: {error}\n")
 
     measure_costs(console, unmeasured, store)
     code = measure_speeds(console, untimed, options.device or "cpu", store)
     if todo and code != 5:
-        command = "python -m studies.run " + shlex.join(_portable(words, data_root))
+        command = "python -m studies.run " + shlex.join(_portable(words, options.data_root))
 
         def specify(cell: Cell, execution: Execution) -> dict[str, Any]:
             if cell.state == "done":  # once more: it begins anew
                 Workspace(cell.id).forget_training()
-            return _specification(cell, options, data_root, execution, command, store)
+            return _specification(cell, options, execution, command, store)
 
         carry_out = _submit if options.cluster == "slurm" else _carry_out
         try:
@@ -323,7 +333,6 @@ def _tell_left(console: Console, cells: Sequence[Cell], todo: Sequence[Cell]) ->
 def _specification(
     cell: Cell,
     options: argparse.Namespace,
-    data_root: Path | None,
     execution: Execution,
     command: str,
     store: Store,
@@ -333,7 +342,7 @@ def _specification(
     return specification(
         cell,
         options.limit_iterations,
-        data_root,
+        options.data_root,
         options.pretrained,
         execution,
         command,

@@ -114,7 +114,6 @@ class Queue:
 
     jobs: dict[tuple[str, int], Job] = field(default_factory=dict)  # by token and index
     silence: str = ""  # why it could not be asked
-    accounting: bool = True
     queries: int = 0
 
     @classmethod
@@ -143,7 +142,6 @@ class Queue:
         try:
             told = call(*words, f"--starttime={start}", "--format=JobName,JobID,State,NodeList")
         except (Unreachable, Refused):
-            self.accounting = False
             return
         self._keep(line.split("|", 3) for line in told.splitlines())
 

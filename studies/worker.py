@@ -474,10 +474,6 @@ def _csv(columns: Sequence[str], points: Sequence[Mapping[str, Any]]) -> str:
     return ",".join(columns) + "\n" + "".join(line + "\n" for line in lines)
 
 
-def _absolute(path: Path | None) -> str | None:
-    return str(path.resolve()) if path else None
-
-
 def _data_facts(use: str, source: Source | ClassFolderSource) -> dict[str, Any]:
     return {f"{use}_images": len(source), f"{use}_fingerprint": source.fingerprint()}
 

@@ -154,7 +154,7 @@ def test_without_accounting_the_queue_alone_decides(answers):
     answers("sacct", "", code=1, error="Slurm accounting storage is disabled\n")
     queue = Queue.ask([submission(0)])
     assert not queue.silence
-    assert not queue.accounting
+    assert not queue.jobs
 
 
 def test_a_missing_command_is_a_scheduler_that_is_not_here(answers):

@@ -22,7 +22,7 @@ from studies.protocols import protocol
 from studies.scheduler import Job, Queue
 from studies.specification import specification
 from studies.standing import standing
-from studies.store import Store
+from studies.store import Store, runs_folder
 from studies.study import study
 from studies.submit import Array, _reserve, arrays
 from studies.workspace import Workspace
@@ -56,7 +56,7 @@ def tried(cell: Cell, cause: str, job: str, started: float) -> None:
         attempt.update(cause=cause, job=job, started=started)
 
 
-@pytest.mark.parametrize("queue", [Queue({("segnext-1", 0): Job.of("25_0", "FAILED")}), Queue(accounting=False)])
+@pytest.mark.parametrize("queue", [Queue({("segnext-1", 0): Job.of("25_0", "FAILED")}), Queue()])
 def test_an_attempt_is_its_jobs_own_whatever_the_nodes_clock_says(cell: Cell, queue: Queue):
     submitted(cell.id)
     tried(cell, "diverged", "25_0", started=NOW - 30)
@@ -233,3 +233,18 @@ def test_a_folder_that_is_not_to_be_written_ends_a_command_with_its_name(
         run.main(["table7/c@0", *SMOKE])
     assert refused.value.code == 1
     assert "log.txt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "nonsense"])
+def test_a_device_that_is_not_here_starts_nothing(device: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as refused:
+        run.main(["table7/c@0", *SMOKE, "--device", device])
+    assert refused.value.code == 3
+    assert f"nothing was started: --device {device}" in capsys.readouterr().err
+    assert not list(runs_folder().glob("*/spec.json"))
+
+
+def test_the_data_root_of_the_environment_is_in_the_command_that_mends_a_run(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SEGNEXT_DATA", "/data")
+    typed = run._typed(run.parser().parse_args(["table7/c@0"]))
+    assert typed[typed.index("--data-root") + 1] == "/data"
