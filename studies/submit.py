@@ -14,7 +14,8 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -185,13 +186,27 @@ def _sbatch(array: Array, profile: Profile, snapshot: Path) -> str:
         executor.update_parameters(**_parameters(array, own, snapshot))
         executor.parameters["map_count"] = len(array.cells)
         # submitit's own command would load a pickle, that is the state of things at submission; ours reads it at start.
-        return executor._submit_command(_command(array, own)).job_id
+        with _deaf_to_the_environment(_resources(own)):
+            return executor._submit_command(_command(array, own)).job_id
     except RuntimeError as error:  # submitit's word for a machine without srun
         raise Unreachable(str(error)) from None
     except (FailedJobError, FailedSubmissionError, OSError) as error:
         said = " ".join(str(error).split())
         missing = isinstance(error, FileNotFoundError) and error.filename == "sbatch"
         raise (Unreachable if missing or unreachable(said) else Refused)(said) from None
+
+
+@contextmanager
+def _deaf_to_the_environment(given: Iterable[str]) -> Iterator[None]:
+    """Without the variables that count more for sbatch than the lines of a script: another account, another name."""
+    names = {"time": "timelimit", "mem": "mem_per_node"}
+    own = ("job_name", "array_inx", "signal", "output", "error", "open_mode", "requeue", "no_requeue")
+    variables = [f"SBATCH_{names.get(name, name).upper()}" for name in (*given, *own)]
+    kept = {name: os.environ.pop(name) for name in variables if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def sbatch_options(profile: Profile) -> list[str]:

@@ -17,14 +17,14 @@ from test_scheduler import answers  # noqa: F401  # a fixture
 from segnext.config import Execution
 from studies import cancel, gc, run, show, snapshot, status
 from studies.plan import Cell, plan, select, settled
-from studies.profile import Profile
+from studies.profile import Profile, changed
 from studies.protocols import protocol
 from studies.scheduler import Job, Queue
 from studies.specification import specification
 from studies.standing import standing
 from studies.store import Store, runs_folder
 from studies.study import study
-from studies.submit import Array, _reserve, arrays
+from studies.submit import Array, _reserve, arrays, submit
 from studies.workspace import Workspace
 
 NOW = time.time()
@@ -248,3 +248,24 @@ def test_the_data_root_of_the_environment_is_in_the_command_that_mends_a_run(mon
     monkeypatch.setenv("SEGNEXT_DATA", "/data")
     typed = run._typed(run.parser().parse_args(["table7/c@0"]))
     assert typed[typed.index("--data-root") + 1] == "/data"
+
+
+def test_what_is_submitted_is_what_the_profile_says_whatever_the_environment_prefers(
+    cell: Cell,
+    answers,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """For sbatch a variable counts more than a line of the script; and by the name a job is found again."""
+    for name in ("ACCOUNT", "JOB_NAME", "TIMELIMIT", "RESERVATION", "QOS"):
+        monkeypatch.setenv(f"SBATCH_{name}", "other")
+    answers("srun", "")
+    answers("sbatch", "Submitted batch job 77\n")
+    resources = changed(Profile(), {"account": "vision"})
+    array = Array("train", [cell])
+    spec = Workspace(cell.id).read_spec()
+    assert submit(array, resources, snapshot.take(), lambda *_: spec, Execution()) == []
+    assert array.job == "77"
+    seen = set((tmp_path / "sbatch.env").read_text().splitlines())
+    assert {line for line in seen if line.startswith("SBATCH_")} == {"SBATCH_RESERVATION=other", "SBATCH_QOS=other"}
+    assert os.environ["SBATCH_ACCOUNT"] == "other"
