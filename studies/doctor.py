@@ -139,7 +139,7 @@ def _cluster(resources: Profile) -> Iterator[Finding]:
         version = scheduler.call("sinfo", "--version").strip()
         size = scheduler.max_array_size()
     except (Unreachable, Refused) as error:
-        yield Finding("scheduler", "fail", f"no answer: {error}")
+        yield Finding("scheduler", "fail", f"no answer: {error}" if isinstance(error, Unreachable) else str(error))
         return
     yield Finding("scheduler", "ok", f"{version}; MaxArraySize {size}: arrays of up to {size} runs")
     yield _accounting()

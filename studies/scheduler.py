@@ -177,9 +177,12 @@ def _indices(identifier: str) -> Iterator[int]:
 
 
 def max_array_size() -> int:
-    """How many elements an array may have here. Raises `Unreachable`."""
+    """How many elements an array may have here. Raises `Unreachable`, and `Refused` where there are no arrays."""
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", call("scontrol", "show", "config"), re.MULTILINE)
-    return int(found[1]) if found else 1001  # SLURM's default
+    size = int(found[1]) if found else 1001  # SLURM's default
+    if not size:
+        raise Refused("this cluster allows no job arrays (MaxArraySize=0)")
+    return size
 
 
 def time_left(job: str) -> float | None:

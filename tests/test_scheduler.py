@@ -157,6 +157,14 @@ def test_without_accounting_the_queue_alone_decides(answers):
     assert not queue.jobs
 
 
+def test_a_cluster_without_arrays_is_told_as_one(answers):
+    answers("scontrol", "MaxArraySize            = 0\n")
+    with pytest.raises(Refused, match="MaxArraySize=0"):
+        scheduler.max_array_size()
+    answers("scontrol", "MaxArraySize            = 11\n")
+    assert scheduler.max_array_size() == 11
+
+
 def test_a_missing_command_is_a_scheduler_that_is_not_here(answers):
     with pytest.raises(Unreachable, match="is this a login node"):
         scheduler.call("sbatch-that-is-nowhere")
