@@ -13,9 +13,11 @@ from subprocess import PIPE
 
 import pytest
 from test_scheduler import answers  # noqa: F401  # a fixture
+from test_store import run_record
 
 from segnext.config import Execution
 from studies import cancel, gc, run, show, snapshot, status
+from studies.estimate import estimate
 from studies.plan import Cell, plan, select, settled
 from studies.profile import Profile, changed
 from studies.protocols import protocol
@@ -269,3 +271,14 @@ def test_what_is_submitted_is_what_the_profile_says_whatever_the_environment_pre
     seen = set((tmp_path / "sbatch.env").read_text().splitlines())
     assert {line for line in seen if line.startswith("SBATCH_")} == {"SBATCH_RESERVATION=other", "SBATCH_QOS=other"}
     assert os.environ["SBATCH_ACCOUNT"] == "other"
+
+
+@pytest.mark.parametrize("newest", [0, 1])
+def test_hours_are_told_from_the_newest_of_what_was_measured(cell: Cell, newest: int):
+    for seed in (0, 1):
+        record = run_record("c", seed, 1.0, 2, "smoke")
+        origin = {"finished": f"2026-01-0{1 + (seed == newest)}T00:00:00Z", "device": "cpu"}
+        Store().add(
+            {**record, "training": {"images_per_second": 1.0 if seed == newest else 10.0}, "provenance": origin}
+        )
+    assert estimate([cell], Profile(), Store()).hours == cell.total * cell.run.train.batch / 3600
