@@ -181,7 +181,7 @@ class Workspace:
         """Say that the owner lives, also while it computes for minutes without a word."""
         while not left.wait(BEAT_SECONDS):
             try:
-                self.lost = self._claim.read() != mine
+                self.lost = (self._claim.read() or mine) != mine
                 if self.lost:
                     return
                 os.utime(self._claim.path)
