@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parse.exit(2, f"{parse.prog}: say which, or: all\n")
     try:
         cells, queue = settled(known(options, store := Store()), store)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         parse.exit(2, f"{parse.prog}: {error}\n")
     if queue.silence:
         parse.exit(4, f"{parse.prog}: the scheduler does not answer: {queue.silence}\n")
@@ -44,34 +44,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parse.exit(2, f"{parse.prog}: {len(going)} runs would be cancelled; --yes does it\n")
         if input(f"cancel {len(going)} runs? [y/N] ").strip().lower() != "y":
             return 0
-    jobs = {cell.stands.job: cell for cell in going if cell.stands.job}
+    jobs = {cell.stands.job: cell for cell in going if _submitted(cell)}
     try:
-        for cell in jobs.values():
-            _mark(cell)
         if jobs:
             scheduler.cancel(jobs)
     except scheduler.Unreachable as error:
         parse.exit(4, f"{parse.prog}: the scheduler does not answer: {error}\n")
     except scheduler.Refused as error:
         parse.exit(1, f"{parse.prog}: {error}\n")
-    asked = [cell for cell in going if not cell.stands.job and _ask(cell)]
+    for cell in jobs.values():
+        _mark(cell)
+    asked = [cell for cell in going if cell not in jobs.values() and _ask(cell)]
     print(f"{len(jobs)} jobs cancelled, {len(asked)} processes asked to save and leave")
     return 0 if len(jobs) + len(asked) == len(going) else 1
+
+
+def _submitted(cell: Cell) -> bool:
+    """Whether its job is one of ours, and not one in which somebody called `studies.run`."""
+    submission = Workspace(cell.id).submission.read()
+    return bool(cell.stands.job and submission and submission["job"] in (None, cell.stands.job))
 
 
 def _mark(cell: Cell) -> None:
     """Note it with the run: of an element that is cancelled while it waits, accounting keeps no trace."""
     submission = Workspace(cell.id).submission
-    if (content := submission.read()) is not None:
+    if (content := submission.read()) is not None and content["token"] == cell.stands.token:
         submission.replace({**content, "cancelled": getpass.getuser()})
 
 
 def _ask(cell: Cell) -> bool:
     owner = Workspace(cell.id).owner()
     if owner is None or owner["host"] != socket.gethostname():
-        print(f"{cell.label} runs on {cell.stands.node}: stop it there", file=sys.stderr)
+        where = f"runs on {cell.stands.node}: stop it there" if cell.stands.node else f"is {cell.stands.detail}"
+        print(f"{cell.label} {where}", file=sys.stderr)
         return False
-    os.kill(owner["pid"], signal.SIGTERM)
+    try:
+        os.kill(owner["pid"], signal.SIGTERM)
+    except OSError as error:  # somebody else's, or over
+        print(f"{cell.label}, process {owner['pid']}: {error.strerror}", file=sys.stderr)
+        return False
     return True
 
 

@@ -15,7 +15,7 @@ from typing import Protocol
 from segnext.config import Execution
 from studies import snapshot
 from studies.plan import Cell, upstream
-from studies.standing import Standing, settle
+from studies.standing import Standing, settle, superseded
 from studies.store import Store, results_folder, runs_folder
 from studies.worker import work
 from studies.workspace import Workspace
@@ -88,7 +88,9 @@ def run_local(
                 if late and process is not None:
                     process.kill()
                 outcome = _outcome(cell, process, stopping=stopped_at is not None)
-                if outcome is not None:
+                if outcome is not None and outcome.state == "failed" and Workspace(run_id).owner() is not None:
+                    working[run_id] = (cell, None)  # somebody else was quicker: waited for
+                elif outcome is not None:
                     del working[run_id]
                     outcomes[run_id] = outcome
                     watcher.ended(cell, outcome)
@@ -166,6 +168,7 @@ def _upstream_failure(cell: Cell, outcomes: Mapping[str, Outcome]) -> Outcome | 
 def _start(cell: Cell, execution: Execution, code: Path) -> subprocess.Popen[bytes]:
     workspace = Workspace(cell.id)
     workspace.forget_progress()
+    os.utime(code)  # `studies.gc` leaves what is young
     threads = str(execution.threads)
     folders = {"SEGNEXT_RESULTS": str(results_folder()), "SEGNEXT_RUNS": str(runs_folder())}
     environment = {**os.environ, **folders, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
@@ -210,7 +213,7 @@ def _judge(cell: Cell, code: int) -> Outcome:
 
 def _recorded(cell: Cell) -> bool:
     store = Store()
-    if not store.path(cell.id).exists():
+    if not store.path(cell.id).exists() or superseded(Workspace(cell.id), store):
         return False
     return (store.evaluation(cell.evaluation) if cell.evaluation else store.run(cell.run)) is not None
 

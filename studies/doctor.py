@@ -7,12 +7,9 @@ Exit codes: 0 fine, 1 something would fail, 2 usage.
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +17,9 @@ from pathlib import Path
 from rich.console import Console
 
 from studies import scheduler
-from studies.options import SELECTOR, add_selection
+from studies.options import SELECTOR, add_data_root, add_selection
 from studies.plan import Cell, plan, select
-from studies.preflight import FREE_OF_RESULTS, FREE_OF_RUNS, PreflightError, check
+from studies.preflight import FREE_OF_RESULTS, FREE_OF_RUNS, PreflightError, check, room
 from studies.profile import STAGES, Profile, profile
 from studies.protocols import protocol
 from studies.scheduler import Refused, Unreachable
@@ -65,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_selection(parse)
     parse.add_argument("--cluster", default="slurm", choices=("local", "slurm"), help="default: slurm")
     parse.add_argument("--profile", default="default", metavar="FILE", help="slurm/profiles/NAME.toml, or its NAME")
-    parse.add_argument("--data-root", type=Path, metavar="DIR", help="the dataset's folder (default: $SEGNEXT_DATA)")
+    add_data_root(parse)
     parse.add_argument("--pretrained", type=Path, metavar="DIR", help="released ImageNet weights")
     options = parse.parse_args(arguments)
     try:
@@ -76,9 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parse.exit(2, f"{parse.prog}: {error}\n")
     console = Console(highlight=False, soft_wrap=True)
-    root = options.data_root or (Path(found) if (found := os.environ.get("SEGNEXT_DATA")) else None)
     worst = 0
-    for finding in _findings(options.cluster, resources, cells, root, options.pretrained):
+    for finding in _findings(options.cluster, resources, cells, options.data_root, options.pretrained):
         console.print(f"{SIGNS[finding.level]} {finding.what}: ", end="")
         console.print(finding.words, markup=False)
         worst = max(worst, finding.level == "fail")
@@ -108,13 +104,10 @@ def _folders(cluster: str) -> Iterator[Finding]:
         ("runs", runs_folder(), FREE_OF_RUNS),
     ):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
+            free = room(folder)
         except OSError as error:
             yield Finding(what, "fail", f"{folder} cannot be written: {error.strerror}")
             continue
-        free = shutil.disk_usage(folder).free
         level = "ok" if free > needed else "fail"
         yield Finding(what, level, f"{folder} can be written, {free / 1e9:,.1f} GB are free")
     if cluster != "slurm":
@@ -146,7 +139,7 @@ def _cluster(resources: Profile) -> Iterator[Finding]:
         version = scheduler.call("sinfo", "--version").strip()
         size = scheduler.max_array_size()
     except (Unreachable, Refused) as error:
-        yield Finding("scheduler", "fail", f"no answer: {error}")
+        yield Finding("scheduler", "fail", f"no answer: {error}" if isinstance(error, Unreachable) else str(error))
         return
     yield Finding("scheduler", "ok", f"{version}; MaxArraySize {size}: arrays of up to {size} runs")
     yield _accounting()

@@ -84,9 +84,9 @@ def step_key(run: Run) -> str:
 
 
 def step_times(store: Store) -> dict[str, list[StepTime]]:
-    """Measured step times by `step_key`, from finished runs and, after these, from `studies.probe`."""
+    """Measured step times by `step_key`, the newest last: from finished runs and, after these, from `studies.probe`."""
     found: dict[str, list[StepTime]] = {}
-    for record in store.kind("run"):
+    for record in sorted(store.kind("run"), key=lambda record: record["provenance"]["finished"]):
         config, origin = record["config"], record["provenance"]
         train, data = config["train"], config["data"]
         parts = {"model": config["model"], "crop": data["crop"], "classes": data["classes"]}

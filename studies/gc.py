@@ -6,20 +6,24 @@ Without --delete it says what would go. Never anything of a run that is not reco
 from __future__ import annotations
 
 import argparse
+import itertools
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from segnext.config import Run
 from studies.known import add_selectors, known
 from studies.options import shown
 from studies.plan import Cell
+from studies.protocols import protocol
 from studies.snapshot import snapshots_folder
 from studies.store import Store, runs_folder
+from studies.study import studies
 from studies.workspace import Workspace
 
 YOUNG = 86400.0  # seconds: a folder that nobody refers to may be one that somebody is about to
@@ -38,9 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         everything = not any((options.selectors, options.protocol, options.rows, options.seeds))
         cells = known(options, Store())
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         parse.exit(2, f"{parse.prog}: {error}\n")
-    found = [(what, path) for cell in cells for what, path in _of_run(cell, weights=options.weights)]
+    needed = _beginnings({cell.run.protocol for cell in cells}) if options.weights else set()
+    found = [(what, path) for cell in cells for what, path in _of_run(cell, options.weights and cell.id not in needed)]
     if everything:
         found += _unreferenced()
     table = Table(box=None, padding=(0, 2))
@@ -59,7 +64,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _of_run(cell: Cell, *, weights: bool) -> Iterator[tuple[str, Path]]:
+def _beginnings(names: Iterable[str]) -> set[str]:
+    """The ids of what rows of these protocols start from."""
+    found = set()
+    for chosen, study in itertools.product(map(protocol, names), studies().values()):
+        for panel in chosen.panels(study):
+            for row in filter(panel.trains, study.trained):
+                init = chosen.run(panel, row, seed=0).init
+                while isinstance(init, Run):
+                    found.add(init.id)
+                    init = init.init
+    return found
+
+
+def _of_run(cell: Cell, weights: bool) -> Iterator[tuple[str, Path]]:
     """What a recorded run no longer needs: its checkpoints, and its weights if told so."""
     workspace = Workspace(cell.id)
     if cell.state != "done" or workspace.owner() is not None:
@@ -73,7 +91,9 @@ def _of_run(cell: Cell, *, weights: bool) -> Iterator[tuple[str, Path]]:
 def _unreferenced() -> Iterator[tuple[str, Path]]:
     """Snapshots and submissions of no run that may still start or be looked at."""
     submissions = [Workspace(path.parent.name).submission.read() for path in runs_folder().glob("*/submission.json")]
+    owners = [Workspace(path.parent.name).owner() for path in runs_folder().glob("*/claim.json")]
     snapshots = {submission["snapshot"] for submission in submissions if submission}
+    snapshots |= {owner["code"] for owner in owners if owner}
     tokens = {submission["token"] for submission in submissions if submission}
     for what, folder, used in (
         ("code of no submission", snapshots_folder(), snapshots),

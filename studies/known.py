@@ -25,11 +25,13 @@ def add_selectors(parse: argparse.ArgumentParser) -> None:
 
 
 def known(options: argparse.Namespace, store: Store) -> list[Cell]:
-    """The started runs that the options select, by study, row and seed. `ValueError` for a selector of no study.
+    """The started runs that the options select, by study, row and seed. `ValueError` for a selector of no study and a
+    damaged record.
 
     A run that today's declarations do not have any more is left out.
     """
     wanted = matches(options.selectors)
+    store.records  # noqa: B018  (what is damaged there is no reason to leave a run out)
     found = []
     for spec in _specifications():
         narrowed = (
@@ -43,7 +45,7 @@ def known(options: argparse.Namespace, store: Store) -> list[Cell]:
             continue
         try:
             cell = specified_cell(spec, store)
-        except (ValueError, StopIteration, AssertionError, OSError):
+        except (ValueError, StopIteration, AssertionError, FileNotFoundError):
             continue
         if cell.id == spec["id"]:
             found.append(cell)

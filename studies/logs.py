@@ -28,17 +28,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse.parse_args(arguments)
     try:
         cell = one([cell for cell in known(options, Store()) if not cell.upstream or len(options.selectors) == 0])
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         parse.exit(2, f"{parse.prog}: {error}\n")
     workspace = Workspace(cell.id)
     for path in printed(workspace.submission.read() or {"job": None}):
         if said := path.read_text(errors="replace").strip():
             print(f"--- {path.name}\n{said}")
-    log = workspace.log
+    log, position = workspace.log, 0
     if log.exists():
+        content = log.read_bytes()
+        position = len(content)
         print("--- log.txt")
-        print("\n".join(log.read_text(errors="replace").splitlines()[-options.n :]), flush=True)
-    position = log.stat().st_size if log.exists() else 0
+        print("\n".join(content.decode(errors="replace").splitlines()[-options.n :]), flush=True)
     try:
         while options.follow:
             time.sleep(0.5)

@@ -15,10 +15,9 @@ from studies.protocols import PROTOCOLS
 SELECTOR = "STUDY[/ROW][@seed]"
 
 
-def add_selection(parse: argparse.ArgumentParser, *, default: str | None = "paper") -> None:
+def add_selection(parse: argparse.ArgumentParser) -> None:
     """The options that narrow what the selectors name."""
-    words = f"one of {', '.join(PROTOCOLS)}" + (f" (default: {default})" if default else "")
-    parse.add_argument("--protocol", default=default, help=words)
+    parse.add_argument("--protocol", default="paper", help=f"one of {', '.join(PROTOCOLS)} (default: paper)")
     parse.add_argument("--rows", type=words_of, metavar="A,B", help="only these rows, by slug")
     parse.add_argument("--seeds", type=numbers, metavar="0,1,2", help="or a range, 0-9 (default: the protocol's)")
     parse.add_argument(
@@ -26,6 +25,17 @@ def add_selection(parse: argparse.ArgumentParser, *, default: str | None = "pape
         type=positive,
         metavar="N",
         help="end every run's schedule after N iterations; such runs are runs of their own",
+    )
+
+
+def add_data_root(parse: argparse.ArgumentParser) -> None:
+    """Where the data is."""
+    parse.add_argument(
+        "--data-root",
+        type=Path,
+        default=os.environ.get("SEGNEXT_DATA") or None,
+        metavar="DIR",
+        help="the dataset's folder (default: $SEGNEXT_DATA)",
     )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from rich.console import Console
 
 from segnext.config import Data
 from segnext.files import write_atomically
-from studies.options import numbers, positive, words_of
+from studies.options import add_data_root, numbers, positive, words_of
 from studies.plan import Cell, plan, select
 from studies.protocols import PROTOCOLS, protocol
 from studies.store import Record, Store, to_json
@@ -51,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parse.add_argument("--heat-images", type=positive, default=50, metavar="N", help="whose heat is measured (50)")
     parse.add_argument("--class", dest="target", metavar="NAME", help="Grad-CAM's (default: see results/README.md)")
     parse.add_argument("--stage", type=int, choices=(1, 2, 3, 4), default=4, help="Grad-CAM's, of the encoder (4)")
-    parse.add_argument("--data-root", type=Path, metavar="DIR", help="the dataset's folder (default: $SEGNEXT_DATA)")
+    add_data_root(parse)
     options = parse.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
     try:
@@ -60,13 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cells = _finished(cell for cell in cells if not cell.upstream and isinstance(cell.run.data, Data))
     except ValueError as error:
         parse.exit(2, f"{parse.prog}: {error}\n")
-    root = options.data_root or (Path(found) if (found := os.environ.get("SEGNEXT_DATA")) else None)
     try:
         weights = {cell.id: _weights(cell, store) for cell in cells}
         made: dict[str, tuple[dict[str, Any], dict[str, np.ndarray]]] = {}
         for number, cell in enumerate(cells, start=1):
             console.print(f"{number}/{len(cells)} {cell.label}")
-            made[cell.id] = _pictures(cell, store.records[cell.id], weights[cell.id], root, options)
+            made[cell.id] = _pictures(cell, store.records[cell.id], weights[cell.id], options)
     except (ValueError, OSError) as error:  # segnext.data.DataError is a ValueError
         parse.exit(3, f"{parse.prog}: nothing was written: {error}\n")
     for identifier, (facts, arrays) in made.items():
@@ -98,7 +96,7 @@ def _weights(cell: Cell, store: Store) -> Path:
 
 
 def _pictures(
-    cell: Cell, record: Record, weights: Path, root: Path | None, options: argparse.Namespace
+    cell: Cell, record: Record, weights: Path, options: argparse.Namespace
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     import torch
 
@@ -111,7 +109,7 @@ def _pictures(
 
     data = cell.run.data
     assert isinstance(data, Data)
-    source = open_split(data, data.test_split, root)
+    source = open_split(data, data.test_split, options.data_root)
     if not source.labelled:
         raise ValueError(f"{cell.label}: only a test server has the labels of {data.test_split}")
     model = SegNeXt(cell.run.model, data.classes)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,12 +56,27 @@ def check(
         raise PreflightError(f"{error}{hint}") from None
     for folder, needed in {store.folder: FREE_OF_RESULTS, runs_folder(): FREE_OF_RUNS}.items():
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+            free = room(folder)
         except OSError as error:
             raise PreflightError(f"{folder} cannot be written ({error.strerror})") from None
-        free = shutil.disk_usage(folder).free
         if todo and free < needed:
             raise PreflightError(f"{folder} has {free / 1e6:.0f} MB free; at least {needed / 1e6:.0f} are needed")
+
+
+def room(folder: Path) -> int:
+    """Bytes that are free in a folder, which is made if it is not there. `OSError` where it cannot be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        return shutil.disk_usage(folder).free
+
+
+def check_device(device: str) -> None:
+    """Whether this machine can compute there. Raises `PreflightError`: every run would fail for nothing."""
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise PreflightError(f"--device {device}: {str(error).strip().splitlines()[0]}") from None

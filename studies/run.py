@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import shlex
 import shutil
 import signal
@@ -26,10 +25,20 @@ from rich.table import Table
 from segnext.config import PRECISIONS, Cost, Execution, Speed
 from studies.causes import AGAIN, CAUSES
 from studies.measure import measure_costs, measure_speeds
-from studies.options import SELECTOR, add_selection, number, numbers, positive, print_json, shown, words_of
+from studies.options import (
+    SELECTOR,
+    add_data_root,
+    add_selection,
+    number,
+    numbers,
+    positive,
+    print_json,
+    shown,
+    words_of,
+)
 from studies.plan import Cell, Selection, costs, evaluations, imports, plan, select, settled, speeds, upstream
-from studies.preflight import PreflightError, check
-from studies.profile import Profile, changed, profile
+from studies.preflight import PreflightError, check, check_device
+from studies.profile import STAGES, Profile, changed, profile
 from studies.protocols import Protocol, protocol
 from studies.provenance import code_fingerprint
 from studies.store import REPOSITORY, Store, runs_folder
@@ -53,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="A,B",
         help="only these of what the protocol trains: strips,gate (default: all)",
     )
-    parse.add_argument("--data-root", type=Path, metavar="DIR", help="the dataset's folder (default: $SEGNEXT_DATA)")
+    add_data_root(parse)
     parse.add_argument(
         "--pretrained",
         type=Path,
@@ -84,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
         type=_causes,
         default=AGAIN,
         metavar="CAUSES",
-        help="failed runs to start again, too: " + ", ".join(set(CAUSES) - set(AGAIN)) + ", or all",
+        help="failed runs to start again, too: " + ", ".join(name for name in CAUSES if name not in AGAIN) + ", or all",
     )
     parse.add_argument(
         "--rerun",
@@ -155,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cells, queue = settled(_cells(options, selections, chosen, store), store)
         unmeasured = costs(selections, store)
         untimed = _untimed(options, selections, store)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         parse.exit(2, f"{parse.prog}: {error}\n")
 
     todo = _todo(cells, options)
@@ -172,27 +181,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     left_failed = _tell_left(console, cells, todo)
     if queue.silence and options.cluster == "slurm":
         parse.exit(4, f"{parse.prog}: nothing was started: the scheduler does not answer: {queue.silence}\n")
-    data_root = options.data_root or (Path(root) if (root := os.environ.get("SEGNEXT_DATA")) else None)
     try:
         if options.only == "evaluate" and not cells:
             raise PreflightError(_nothing_to_evaluate(options))
         coming = {cell.id for cell in cells if cell in todo or cell.state in ("running", "queued")}
-        check(todo, coming, data_root, options.pretrained, store)
+        check(todo, coming, options.data_root, options.pretrained, store)
+        if todo and options.cluster != "slurm":
+            check_device(resources.where)
     except (PreflightError, ValueError) as error:  # segnext.data.DataError is a ValueError
         parse.exit(3, f"{parse.prog}: nothing was started: {error}\n")
 
     measure_costs(console, unmeasured, store)
     code = measure_speeds(console, untimed, options.device or "cpu", store)
     if todo and code != 5:
-        command = "python -m studies.run " + shlex.join(_portable(words, data_root))
+        command = "python -m studies.run " + shlex.join(_portable(words, options.data_root))
 
         def specify(cell: Cell, execution: Execution) -> dict[str, Any]:
-            return _specification(cell, options, data_root, execution, command, store)
+            if cell.state == "done":  # once more: it begins anew
+                Workspace(cell.id).forget_training()
+            return _specification(cell, options, execution, command, store)
 
-        if options.cluster == "slurm":
-            code = max(code, _submit(console, todo, resources, options, specify))
-        else:
-            code = max(code, _carry_out(console, todo, resources, options, specify))
+        carry_out = _submit if options.cluster == "slurm" else _carry_out
+        try:
+            code = max(code, carry_out(console, todo, resources, options, specify))
+        except OSError as error:  # the folder of a colleague's run, a full disk
+            parse.exit(1, f"{parse.prog}: {error}; the same command starts what is missing once that is mended\n")
     for path in Store().build_tables():
         if path.stem in {selection.study.slug for selection in selections}:
             console.print(f"wrote {shown(path)}")
@@ -256,7 +269,8 @@ def _resources(options: argparse.Namespace) -> Profile:
     settings = {name: value for name, value in typed.items() if value is not None}
     if options.cluster != "slurm":
         settings.setdefault("device", "cpu")
-    return changed(named, settings)
+    stages = {stage: {k: v for k, v in getattr(named, stage).items() if k not in settings} for stage in STAGES}
+    return changed(named, settings | stages)
 
 
 def _todo(cells: Sequence[Cell], options: argparse.Namespace) -> list[Cell]:
@@ -319,7 +333,6 @@ def _tell_left(console: Console, cells: Sequence[Cell], todo: Sequence[Cell]) ->
 def _specification(
     cell: Cell,
     options: argparse.Namespace,
-    data_root: Path | None,
     execution: Execution,
     command: str,
     store: Store,
@@ -329,7 +342,7 @@ def _specification(
     return specification(
         cell,
         options.limit_iterations,
-        data_root,
+        options.data_root,
         options.pretrained,
         execution,
         command,
@@ -344,9 +357,14 @@ def _typed(options: argparse.Namespace) -> list[str]:
     """The words that start a run again as it was started, without what chose it."""
     found = ["--protocol", options.protocol]
     names = ("limit_iterations", "cluster", "data_root", "pretrained", "weights", "max_parallel", "threads", "gpus")
-    for name in (*names, "device", "workers", "precision", *OF_A_CLUSTER):
+    for name in (*names, "device", "workers", "precision", "only", *OF_A_CLUSTER):
         if (value := getattr(options, name)) is not None:
             found += [f"--{name.replace('_', '-')}", str(value.resolve() if isinstance(value, Path) else value)]
+    found += [f"--{name}" for name in ("compile", "tensorboard") if getattr(options, name)]
+    if options.evaluate_every != Execution.evaluation_interval:
+        found += ["--evaluate-every", str(options.evaluate_every)]
+    if options.ham_seeds != (0,):
+        found += ["--ham-seeds", ",".join(map(str, options.ham_seeds))]
     return found
 
 
@@ -357,7 +375,6 @@ def _submit(
     from studies import scheduler, snapshot
     from studies.submit import arrays, execution, submit
 
-    _prepare(todo)
     submitted: list[Cell] = []
     code = 0
     try:
@@ -392,25 +409,18 @@ def _submit(
     return code
 
 
-def _prepare(todo: Sequence[Cell]) -> None:
-    """A run that is to be done once more begins anew."""
-    for cell in todo:
-        if cell.state == "done":
-            Workspace(cell.id).forget_training()
-
-
 def _carry_out(
     console: Console, todo: list[Cell], resources: Profile, options: argparse.Namespace, specify: Specify
 ) -> int:
     """Work on the runs on this machine; returns the exit code."""
+    from segnext.data.processes import available_processes
     from studies.cluster import run_debug, run_local
     from studies.submit import execution
 
     settings = execution(resources, options.evaluate_every)
-    _prepare(todo)
     for cell in todo:
         Workspace(cell.id).write_spec(specify(cell, settings))
-    parallel = options.max_parallel or max(1, (os.cpu_count() or 1) // (settings.threads * settings.processes))
+    parallel = options.max_parallel or max(1, available_processes() // (settings.threads * settings.processes))
 
     def work(bars: Any, asked: Callable[[], bool]) -> Any:
         if options.cluster == "local":

@@ -6,6 +6,7 @@ here: that is a record.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
@@ -81,8 +82,11 @@ class Job:
 
 def call(*words: str) -> str:
     """What one of SLURM's commands prints. Raises `Unreachable`, or `Refused` with its own words."""
+    # One's own SQUEUE_STATES or SQUEUE_USERS would hide jobs; and SLURM cuts what names many elements to 64 characters.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
+    own["SLURM_BITSTR_LEN"] = "0"
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False, env=own)
     except FileNotFoundError:
         raise Unreachable(f"{words[0]} is not on this machine: is this a login node of the cluster?") from None
     except subprocess.TimeoutExpired:
@@ -110,7 +114,6 @@ class Queue:
 
     jobs: dict[tuple[str, int], Job] = field(default_factory=dict)  # by token and index
     silence: str = ""  # why it could not be asked
-    accounting: bool = True
     queries: int = 0
 
     @classmethod
@@ -134,12 +137,11 @@ class Queue:
     def _account(self, names: str, since: float) -> None:
         """What became of those that are no longer in the queue. Clusters without accounting answer nothing."""
         start = datetime.fromtimestamp(since - 60).isoformat(timespec="seconds")
-        words = ("sacct", "--allocations", "--noheader", "--parsable2", f"--name={names}", f"--starttime={start}")
+        words = ("sacct", "--allusers", "--allocations", "--noheader", "--parsable2", f"--name={names}")
         self.queries += 1
         try:
-            told = call(*words, "--format=JobName,JobID,State,NodeList")
+            told = call(*words, f"--starttime={start}", "--format=JobName,JobID,State,NodeList")
         except (Unreachable, Refused):
-            self.accounting = False
             return
         self._keep(line.split("|", 3) for line in told.splitlines())
 
@@ -161,20 +163,26 @@ class Queue:
 
 
 def _indices(identifier: str) -> Iterator[int]:
-    """The array indices of a job id as SLURM prints it: `812_3`, `812_[1-4,7%2]`; 0 for a plain job."""
+    """The array indices of a job id as SLURM prints it: `812_3`, `812_[1-4,7%2]`; 0 for a plain job.
+
+    What is cut short (`...`) is left out.
+    """
     _, underscore, suffix = identifier.partition("_")
     if not underscore:
         yield 0
         return
     for part in suffix.strip("[]").split("%")[0].split(","):
-        low, _, high = part.partition("-")
-        yield from range(int(low), int(high or low) + 1)
+        if named := re.fullmatch(r"(\d+)(?:-(\d+))?", part):
+            yield from range(int(named[1]), int(named[2] or named[1]) + 1)
 
 
 def max_array_size() -> int:
-    """How many elements an array may have here. Raises `Unreachable`."""
+    """How many elements an array may have here. Raises `Unreachable`, and `Refused` where there are no arrays."""
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", call("scontrol", "show", "config"), re.MULTILINE)
-    return int(found[1]) if found else 1001  # SLURM's default
+    size = int(found[1]) if found else 1001  # SLURM's default
+    if not size:
+        raise Refused("this cluster allows no job arrays (MaxArraySize=0)")
+    return size
 
 
 def time_left(job: str) -> float | None:

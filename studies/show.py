@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         (cell,), _ = settled([declared(options.run, options, store)], store)
         record = record_of(cell, store)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         parse.exit(2, f"{parse.prog}: {error}\n")
     facts = _facts(cell, record, store)
     if options.json:
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _facts(cell: Cell, record: dict[str, Any] | None, store: Store) -> dict[str, Any]:
     workspace = Workspace(cell.id)
     before = upstream(cell)
-    kept = {
+    files = {
         "record": store.path(cell.id),
         "log": workspace.log,
         "weights": workspace.weights,
@@ -78,9 +78,7 @@ def _facts(cell: Cell, record: dict[str, Any] | None, store: Store) -> dict[str,
         "configuration": canonical(cell.wanted),
         "attempts": workspace.attempts(),
         **{key: value for key, value in (record or {}).items() if key not in ("config", "id", "kind")},
-        "files": {
-            name: shown(path) for name, path in [("record", store.path(cell.id)), *kept.items()] if path.exists()
-        },
+        "files": {name: shown(path) for name, path in files.items() if path.exists()},
     }
 
 

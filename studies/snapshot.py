@@ -37,6 +37,7 @@ def take() -> Path:
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     folder = snapshots_folder() / digest.hexdigest()[:12]
     if folder.exists():
+        os.utime(folder)  # `studies.gc` leaves what is young
         return folder
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     for name, content in sources.items():

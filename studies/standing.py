@@ -51,7 +51,7 @@ def _standing(
 ) -> Standing:
     record = store.run(wanted) if isinstance(wanted, Run) else store.evaluation(wanted)
     workspace = Workspace(wanted.id)
-    if record is not None and not _again(workspace, store):
+    if record is not None and not superseded(workspace, store):
         return Standing("done", "" if made_by_todays_code(record) else "made by other code than today's")
     if not workspace.folder.exists():
         return _new(wanted)
@@ -78,7 +78,7 @@ def settle(wanted: Iterable[Run | Evaluation], store: Store) -> tuple[dict[str, 
     return found | {key: standing(by_id[key], store, queue) for key in open_}, queue
 
 
-def _again(workspace: Workspace, store: Store) -> bool:
+def superseded(workspace: Workspace, store: Store) -> bool:
     """Whether the run is to be done once more although its record exists (`--rerun`)."""
     spec = workspace.planned() or {}
     return bool(spec.get("supersedes")) and spec["supersedes"] == store.digest(workspace.run_id)
@@ -122,12 +122,14 @@ def _left(
     job, node = (last.get("job", ""), last.get("node") or last["host"]) if last else ("", "")
     if submission is not None:
         known = queue.of(submission) if queue else None
-        since = last is not None and last["started"] >= submission["submitted"]
-        job = known.id if known else submission["job"] or job
-        if submission.get("cancelled"):
-            cause, message = "cancelled", f"by {submission['cancelled']}"
-        elif not since or cause in ("killed", "stopped"):
-            cause, message = _refined(cause if since else "", known, submission), "" if not since else message
+        submitted = known.id if known else submission["job"]
+        own = bool(job) and job == submitted  # by its name: the clocks of nodes differ
+        if last is None or own or last["started"] < submission["submitted"]:  # else it was tried elsewhere since
+            cause, message, job = (cause, message, job) if own else ("", "", submitted or job)
+            if submission.get("cancelled"):
+                cause, message = "cancelled", f"by {submission['cancelled']}"
+            elif cause in ("", "killed", "stopped"):
+                cause = _refined(cause, known, submission)
     if cause not in CAUSES:  # `done`, `trained`: what it made is told by what is there
         return Standing("trained", "to be evaluated") if trained else _new(wanted)
     saved = workspace.last_state()

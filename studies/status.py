@@ -20,14 +20,14 @@ from rich.table import Table
 
 from studies.causes import CAUSES
 from studies.known import add_selectors, known, words
-from studies.options import print_json
+from studies.options import positive, print_json
 from studies.plan import Cell, settled
 from studies.scheduler import Queue
 from studies.store import Store
 from studies.workspace import Workspace
 
 STYLES = {"done": "green", "running": "cyan", "failed": "bold red", "stopped": "yellow", "unknown": "magenta"}
-WATCH_SECONDS = 30.0
+WATCH_SECONDS = 30
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,13 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m studies.status", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
     )
     add_selectors(parse)
-    parse.add_argument("--watch", nargs="?", type=float, const=WATCH_SECONDS, metavar="SECONDS", help="look again")
+    parse.add_argument("--watch", nargs="?", type=positive, const=WATCH_SECONDS, metavar="SECONDS", help="look again")
     parse.add_argument("--json", action="store_true", help="as JSON")
     options = parse.parse_args(arguments)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     try:
         cells, queue, store = _look(options)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         parse.exit(2, f"{parse.prog}: {error}\n")
     if options.json:
         print_json([_facts(cell, store) for cell in cells])
@@ -146,7 +146,7 @@ def _score(cell: Cell, workspace: Workspace, store: Store) -> float | None:
     if not workspace.curve.exists():
         return None
     for line in reversed(workspace.curve.read_text().splitlines()):
-        if '"miou_ss"' in line or '"top1"' in line:
+        if line.endswith("}") and ('"miou_ss"' in line or '"top1"' in line):  # else it is being written, or torn
             point = json.loads(line)
             return point.get("miou_ss", point.get("top1"))
     return None

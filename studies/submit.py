@@ -14,7 +14,8 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from segnext.config import Execution
 from studies.plan import Cell, upstream
 from studies.profile import Profile
 from studies.scheduler import Queue, Refused, Unreachable, unreachable
-from studies.store import results_folder, runs_folder
+from studies.store import Store, results_folder, runs_folder
 from studies.workspace import Workspace, born
 
 Specify = Callable[[Cell, Execution], dict[str, Any]]
@@ -75,7 +76,7 @@ def arrays(cells: Sequence[Cell], profile: Profile, max_array_size: int, max_par
 
 def _live(run_id: str) -> bool:
     submission = Workspace(run_id).submission.read()
-    return bool(submission and not submission.get("cancelled"))
+    return bool(submission and not submission.get("cancelled") and not Store().path(run_id).exists())
 
 
 def execution(profile: Profile, evaluation_interval: int) -> Execution:
@@ -126,7 +127,7 @@ def _reserve(cell: Cell, array: Array, index: int, snapshot: Path) -> bool:
     there = workspace.submission.read()
     if (there["token"] if there else "") != cell.stands.token:
         return False
-    if there is not None and not workspace.submission.remove(there):
+    if not workspace.submission.remove(there) and there is not None:
         return False
     return workspace.submission.create(
         {
@@ -185,13 +186,27 @@ def _sbatch(array: Array, profile: Profile, snapshot: Path) -> str:
         executor.update_parameters(**_parameters(array, own, snapshot))
         executor.parameters["map_count"] = len(array.cells)
         # submitit's own command would load a pickle, that is the state of things at submission; ours reads it at start.
-        return executor._submit_command(_command(array, own)).job_id
+        with _deaf_to_the_environment(_resources(own)):
+            return executor._submit_command(_command(array, own)).job_id
     except RuntimeError as error:  # submitit's word for a machine without srun
         raise Unreachable(str(error)) from None
     except (FailedJobError, FailedSubmissionError, OSError) as error:
         said = " ".join(str(error).split())
         missing = isinstance(error, FileNotFoundError) and error.filename == "sbatch"
         raise (Unreachable if missing or unreachable(said) else Refused)(said) from None
+
+
+@contextmanager
+def _deaf_to_the_environment(given: Iterable[str]) -> Iterator[None]:
+    """Without the variables that count more for sbatch than the lines of a script: another account, another name."""
+    names = {"time": "timelimit", "mem": "mem_per_node"}
+    own = ("job_name", "array_inx", "signal", "output", "error", "open_mode", "requeue", "no_requeue")
+    variables = [f"SBATCH_{names.get(name, name).upper()}" for name in (*given, *own)]
+    kept = {name: os.environ.pop(name) for name in variables if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def sbatch_options(profile: Profile) -> list[str]:

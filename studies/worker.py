@@ -30,6 +30,7 @@ from studies import scheduler
 from studies.causes import UpstreamMissing, cause_of
 from studies.provenance import code_fingerprint, provenance
 from studies.specification import specified_evaluation, specified_run
+from studies.standing import superseded
 from studies.store import Store
 from studies.study import study
 from studies.weights import pretrained_file, sha256
@@ -74,7 +75,7 @@ def work(
                 return 0
             with workspace.attempt(code=code_fingerprint("run"), **_resources(workspace, world)) as attempt:
                 try:
-                    this = _Job(workspace, asked_to_stop, world)
+                    this = _Job(workspace, lambda: asked_to_stop() or workspace.lost, world)
                     begun = all(world.gather(True))
                     if (record := this.record()) is not None:
                         Store().add(record)
@@ -98,8 +99,8 @@ def work(
 
 def _finished(workspace: Workspace) -> bool:
     """Whether there is nothing left to do: a record that this run was not asked to replace."""
-    digest = Store().digest(workspace.run_id)
-    return digest is not None and digest != workspace.read_spec().get("supersedes")
+    store = Store()
+    return store.path(workspace.run_id).exists() and not superseded(workspace, store)
 
 
 def _resources(workspace: Workspace, world: World) -> dict[str, Any]:
@@ -471,10 +472,6 @@ def _spent(attempts: Sequence[Mapping[str, Any]], what: str) -> float:
 def _csv(columns: Sequence[str], points: Sequence[Mapping[str, Any]]) -> str:
     lines = (",".join("" if point[key] is None else repr(point[key]) for key in columns) for point in points)
     return ",".join(columns) + "\n" + "".join(line + "\n" for line in lines)
-
-
-def _absolute(path: Path | None) -> str | None:
-    return str(path.resolve()) if path else None
 
 
 def _data_facts(use: str, source: Source | ClassFolderSource) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from segnext.files import write_atomically
-from studies.store import runs_folder, to_json
+from studies.store import REPOSITORY, runs_folder, to_json
 
 BEAT_SECONDS = 10.0  # between two heartbeats of an owner
 SILENT_AFTER = 120.0  # seconds without one after which an owner on another machine counts as dead
@@ -60,8 +60,8 @@ class Ticket:
         """Put this content in the place of what the caller knows to be its own."""
         write_atomically(self.path, json.dumps(content))
 
-    def remove(self, content: dict[str, Any]) -> bool:
-        """Take it away while it is still the one with this content; of several who try, one succeeds."""
+    def remove(self, content: dict[str, Any] | None) -> bool:
+        """Take it away while its content (None: unreadable) is still this; of several who try, one succeeds."""
         aside = self.path.with_suffix(f".dead.{uuid.uuid4().hex}")
         try:
             os.rename(self.path, aside)
@@ -89,6 +89,7 @@ class Workspace:
         self._claim = Ticket(self.folder / "claim.json")
         self._progress = self.folder / "progress.json"
         self._reported = 0.0
+        self.lost = False  # whether another has taken the claim over: this process was silent for too long
 
     # What to do
 
@@ -121,15 +122,13 @@ class Workspace:
             "job": job(),
             "restart": os.environ.get("SLURM_RESTART_COUNT", "0"),
             "node": os.environ.get("SLURMD_NODENAME", ""),
+            "code": REPOSITORY.name,  # of a worker: the snapshot that it runs from
             "token": uuid.uuid4().hex,
         }
         until = time.monotonic() + patience
         while not self._claim.create(mine):
-            owner = self._claim.read()
-            if owner is None:
-                continue
-            replaced = owner.get("job") and owner["job"] == mine["job"] and owner["restart"] != mine["restart"]
-            if replaced or not self._alive(owner):  # a scheduler starts a job again only when it has ended
+            owner = self._claim.read()  # None: gone again, or torn by a crash of the machine
+            if owner is None or _started_again(owner, mine) or not self._alive(owner):
                 self._bury()
                 self._claim.remove(owner)
             elif time.monotonic() > until:
@@ -137,7 +136,7 @@ class Workspace:
             else:
                 time.sleep(1)
         left = threading.Event()
-        threading.Thread(target=self._beat, args=(left,), daemon=True).start()
+        threading.Thread(target=self._beat, args=(mine, left), daemon=True).start()
         try:
             yield
         finally:
@@ -153,7 +152,18 @@ class Workspace:
     def _alive(self, claim: dict[str, Any]) -> bool:
         if claim["host"] == socket.gethostname():
             return born(claim["pid"]) == claim["born"]
-        return time.time() - self._seen() < SILENT_AFTER
+        return self._now() - self._seen() < SILENT_AFTER
+
+    def _now(self) -> float:
+        """The time by the clock that stamps the heartbeats, the file server's: that of a node may be minutes off."""
+        probe = self.folder / f".now.{uuid.uuid4().hex}"
+        try:
+            probe.touch()
+            return _modified(probe)
+        except OSError:  # somebody else's folder
+            return time.time()
+        finally:
+            probe.unlink(missing_ok=True)
 
     def _seen(self) -> float:
         """When the owner was last seen alive."""
@@ -167,10 +177,13 @@ class Workspace:
             seen = max(entry["started"], self._seen())
             write_atomically(path, to_json({**entry, "finished": seen, "ends_after": self.last_state()}))
 
-    def _beat(self, left: threading.Event) -> None:
+    def _beat(self, mine: dict[str, Any], left: threading.Event) -> None:
         """Say that the owner lives, also while it computes for minutes without a word."""
         while not left.wait(BEAT_SECONDS):
             try:
+                self.lost = (self._claim.read() or mine) != mine
+                if self.lost:
+                    return
                 os.utime(self._claim.path)
             except OSError:  # a file system in trouble: the next beat may get through
                 continue
@@ -249,6 +262,11 @@ class Workspace:
     def attempts(self) -> list[dict[str, Any]]:
         """All attempts, oldest first."""
         return [json.loads(path.read_text()) for path in sorted((self.folder / "attempts").glob("*.json"))]
+
+
+def _started_again(owner: dict[str, Any], mine: dict[str, Any]) -> bool:
+    """Whether this process is the owner's job, started once more: which SLURM does when the owner has ended."""
+    return bool(mine["job"]) and owner.get("job") == mine["job"] and owner["restart"] != mine["restart"]
 
 
 def job() -> str:

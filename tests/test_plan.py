@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -339,3 +340,30 @@ def test_the_curve_is_also_tensorboards(chained: Protocol):
     assert run_debug([cell], Silent(), lambda: False)[cell.id].state == "done"
     (events,) = (Workspace(cell.id).folder / "tensorboard").iterdir()
     assert b"loss" in events.read_bytes()
+
+
+def test_a_repetition_that_fails_is_no_success_because_of_the_record_before_it(chained: Protocol):
+    cells = plan(select(["table7/c@3"], chained, None, None), chained, 2, Store())
+    carried_out(cells, limit=2)
+    cell, workspace = cells[-1], Workspace(cells[-1].id)
+    workspace.write_spec({**workspace.read_spec(), "supersedes": Store().digest(cell.id)})
+    workspace.weights.unlink()
+    workspace.weights.mkdir()  # in the way
+    assert run_debug([cell], Silent(), lambda: False)[cell.id].state == "failed"
+
+
+def test_a_worker_whose_run_was_taken_over_while_it_slept_leaves_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("studies.workspace.BEAT_SECONDS", 0.01)
+    quick = protocol("quick")
+    (cell,) = plan(select(["table7/c@0"], quick, None, None), quick, 100_000, Store())
+    workspace = Workspace(cell.id)
+    workspace.write_spec(specification(cell, 100_000, None, None, Execution(), "a test"))
+    claim = workspace.folder / "claim.json"
+
+    def asked() -> bool:
+        if claim.exists():
+            claim.write_text(json.dumps({**json.loads(claim.read_text()), "token": "of another"}))
+        return False
+
+    assert run_debug([cell], Silent(), asked)[cell.id].state == "stopped"
+    assert json.loads(claim.read_text())["token"] == "of another"

@@ -83,7 +83,8 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (tmp_path / f"{name}.err").write_text(error)
         path = tmp_path / name
         path.write_text(
-            f"#!/bin/sh\necho {name} >> {tmp_path}/asked\ncat {tmp_path}/{name}.txt\n"
+            f"#!/bin/sh\necho {name} >> {tmp_path}/asked\necho {name} $* >> {tmp_path}/words\n"
+            f"env > {tmp_path}/{name}.env\ncat {tmp_path}/{name}.txt\n"
             f"cat {tmp_path}/{name}.err >&2\nexit {code}\n"
         )
         path.chmod(path.stat().st_mode | stat.S_IEXEC)
@@ -123,6 +124,24 @@ def test_pending_elements_are_found_in_the_range_that_squeue_prints(answers):
     assert [n for n in range(5) if queue.of(submission(n))] == [0, 3, 4]
 
 
+def test_a_range_that_slurm_cut_short_says_what_it_says(answers):
+    answers("squeue", "")
+    answers("sacct", "segnext-1|25_[1,3-4,1...%8]|CANCELLED by 0|None assigned\n")
+    queue = Queue.ask([submission(n) for n in range(5)])
+    assert [n for n in range(5) if queue.of(submission(n))] == [1, 3, 4]
+
+
+def test_other_peoples_jobs_are_asked_for_and_no_setting_of_ones_own_hides_any(
+    answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SQUEUE_STATES", "RUNNING")
+    answers("squeue", "")
+    answers("sacct", "")
+    Queue.ask([submission(0)])
+    assert " --allusers " in (tmp_path / "words").read_text(), "by itself sacct tells of one's own jobs alone"
+    assert "SQUEUE_STATES" not in (tmp_path / "squeue.env").read_text()
+
+
 def test_a_scheduler_that_does_not_answer_is_silent_and_decides_nothing(answers):
     answers("squeue", "", code=1, error="slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n")
     queue = Queue.ask([submission(0)])
@@ -135,7 +154,15 @@ def test_without_accounting_the_queue_alone_decides(answers):
     answers("sacct", "", code=1, error="Slurm accounting storage is disabled\n")
     queue = Queue.ask([submission(0)])
     assert not queue.silence
-    assert not queue.accounting
+    assert not queue.jobs
+
+
+def test_a_cluster_without_arrays_is_told_as_one(answers):
+    answers("scontrol", "MaxArraySize            = 0\n")
+    with pytest.raises(Refused, match="MaxArraySize=0"):
+        scheduler.max_array_size()
+    answers("scontrol", "MaxArraySize            = 11\n")
+    assert scheduler.max_array_size() == 11
 
 
 def test_a_missing_command_is_a_scheduler_that_is_not_here(answers):

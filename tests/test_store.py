@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -248,3 +249,42 @@ def test_a_servers_score_for_nothing_that_was_submitted_is_refused(capsys: pytes
         evidence(["table10/t@0", "--miou", "82", "--source", "hearsay"])
     assert refused.value.code == 2
     assert "found: none" in capsys.readouterr().err
+
+
+def claimed(workspace: Workspace, **changes: object) -> None:
+    """By somebody on another machine."""
+    workspace.folder.mkdir(parents=True, exist_ok=True)
+    owner = {"host": "elsewhere", "pid": 1, "born": "0", "job": "", "restart": "0", "token": "x", **changes}
+    (workspace.folder / "claim.json").write_text(json.dumps(owner))
+
+
+def test_a_claim_that_a_crash_left_empty_is_taken_over():
+    (Workspace("abc").folder / "claim.json").parent.mkdir(parents=True)
+    (Workspace("abc").folder / "claim.json").write_text("")
+    code = "from studies.workspace import Workspace\nwith Workspace('abc').claim(): print('mine')"
+    taken = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
+    assert taken.stdout == "mine\n"
+
+
+@pytest.mark.parametrize("off", [-300.0, 300.0])
+def test_heartbeats_are_read_by_the_clock_that_wrote_them(off: float, monkeypatch: pytest.MonkeyPatch):
+    real, workspace = time.time, Workspace("abc")
+    claimed(workspace)
+    monkeypatch.setattr(time, "time", lambda: real() + off)
+    with pytest.raises(Claimed), workspace.claim():
+        pytest.fail("two owners")
+    os.utime(workspace.folder / "claim.json", (1, 1))
+    assert workspace.owner() is None
+    assert [path.name for path in workspace.folder.iterdir()] == ["claim.json"]
+
+
+def test_who_wakes_up_and_finds_its_claim_taken_over_knows(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("studies.workspace.BEAT_SECONDS", 0.01)
+    workspace = Workspace("abc")
+    with workspace.claim():
+        claimed(workspace)
+        end = time.monotonic() + 60
+        while not workspace.lost:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    assert workspace.owner(), "what is another's stays"

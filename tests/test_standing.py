@@ -1,0 +1,284 @@
+"""Where a run stands, told from what is on disk and what SLURM answers; and what `studies.cancel` does about it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+from test_scheduler import answers  # noqa: F401  # a fixture
+from test_store import run_record
+
+from segnext.config import Execution
+from studies import cancel, gc, run, show, snapshot, status
+from studies.estimate import estimate
+from studies.plan import Cell, plan, select, settled
+from studies.profile import Profile, changed
+from studies.protocols import protocol
+from studies.scheduler import Job, Queue
+from studies.specification import specification
+from studies.standing import standing
+from studies.store import Store, runs_folder
+from studies.study import study
+from studies.submit import Array, _reserve, arrays, submit
+from studies.workspace import Workspace
+
+NOW = time.time()
+SMOKE = ("--protocol", "smoke", "--limit-iterations", "2")
+
+
+@pytest.fixture
+def cell() -> Cell:
+    """A run of which a specification is on disk."""
+    return planned()
+
+
+def planned() -> Cell:
+    smoke = protocol("smoke")
+    *_, cell = plan(select(["table7/c@0"], smoke, None, None), smoke, 2, Store())
+    Workspace(cell.id).write_spec(specification(cell, 2, None, None, Execution(), "a test"))
+    return cell
+
+
+def submitted(run_id: str, at: float = NOW, job: str | None = "25_0", **more: object) -> None:
+    folder = Workspace(run_id).folder
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"token": "segnext-1", "index": 0, "job": job, "submitted": at, "user": "ann", "host": "login"}
+    (folder / "submission.json").write_text(json.dumps({**content, **more}))
+
+
+def tried(cell: Cell, cause: str, job: str, started: float) -> None:
+    with Workspace(cell.id).attempt() as attempt:
+        attempt.update(cause=cause, job=job, started=started)
+
+
+@pytest.mark.parametrize("queue", [Queue({("segnext-1", 0): Job.of("25_0", "FAILED")}), Queue()])
+def test_an_attempt_is_its_jobs_own_whatever_the_nodes_clock_says(cell: Cell, queue: Queue):
+    submitted(cell.id)
+    tried(cell, "diverged", "25_0", started=NOW - 30)
+    assert standing(cell.wanted, Store(), queue).cause == "diverged"
+
+
+@pytest.mark.parametrize("before", [{}, {"cancelled": "bob"}])
+def test_a_later_attempt_on_a_workstation_counts_more_than_a_job_that_is_over(cell: Cell, before: dict):
+    submitted(cell.id, at=NOW - 1000, **before)
+    tried(cell, "diverged", "", started=NOW)
+    stands = standing(cell.wanted, Store(), Queue({("segnext-1", 0): Job.of("25_0", "TIMEOUT")}))
+    assert (stands.state, stands.cause, stands.job) == ("failed", "diverged", "")
+
+
+def test_a_job_that_left_no_attempt_ended_as_slurm_says(cell: Cell):
+    tried(cell, "diverged", "24_0", started=NOW - 1000)
+    submitted(cell.id)
+    stands = standing(cell.wanted, Store(), Queue({("segnext-1", 0): Job.of("25_0", "TIMEOUT")}))
+    assert (stands.state, stands.cause, stands.job) == ("stopped", "time_limit", "25_0")
+
+
+def test_a_reservation_that_a_crash_left_empty_is_no_obstacle(cell: Cell):
+    (Workspace(cell.id).folder / "submission.json").write_text("")
+    assert _reserve(planned(), Array("train", [cell]), 0, Path("snapshot"))
+
+
+def test_nothing_waits_for_a_run_that_is_recorded():
+    voc = protocol("paper")
+    *before, cell = plan(select(["table7/c@0"], voc, None, None), voc, None, Store())
+    submitted(before[-1].id, job=None)  # whoever submitted it never came to note the job; it was done elsewhere since
+    assert arrays([cell], Profile(), 10, 0)[0].waits == (before[-1].id,)
+    Store().path(before[-1].id).parent.mkdir(parents=True)
+    Store().path(before[-1].id).touch()
+    assert arrays([cell], Profile(), 10, 0)[0].waits == ()
+
+
+def test_a_job_that_slurm_does_not_let_one_cancel_is_not_called_cancelled(cell: Cell, answers):  # noqa: F811
+    submitted(cell.id)
+    answers("squeue", "segnext-1|25_0|PENDING||Priority\n")
+    answers("scancel", "", code=1, error="scancel: error: Kill job error on job id 25_0: Access/permission denied\n")
+    with pytest.raises(SystemExit) as refused:
+        cancel.main(["all"])
+    assert refused.value.code == 1
+    ((still,), _) = settled([planned()], Store())
+    assert still.state == "queued"
+    answers("scancel", "")
+    assert cancel.main(["all"]) == 0
+    assert planned().stands.cause == "cancelled"
+
+
+def test_a_run_inside_somebodys_own_job_is_asked_to_leave_and_the_job_goes_on(
+    cell: Cell,
+    answers,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+):
+    submitted(cell.id, at=NOW - 1000)
+    monkeypatch.setenv("SLURM_JOB_ID", "900")
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with Workspace(cell.id).claim():
+            assert cancel.main(["all"]) == 0  # there is no scancel here to be called
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
+
+
+def test_a_process_that_may_not_be_stopped_is_named(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def kill(pid: int, number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", kill)
+    with Workspace(cell.id).claim():
+        assert cancel.main(["all"]) == 1
+    assert f"process {os.getpid()}: Operation not permitted" in capsys.readouterr().err
+
+
+def test_a_damaged_record_is_named_and_hides_no_run(cell: Cell, capsys: pytest.CaptureFixture[str]):
+    Store().path("0123").parent.mkdir(parents=True)
+    Store().path("0123").write_text("{torn")
+    for command in (status, cancel, gc):
+        with pytest.raises(SystemExit) as refused:
+            command.main(["all"])
+        assert refused.value.code == 2
+        assert "0123.json: not a readable record" in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_is_named_without_a_traceback(cell: Cell, capsys: pytest.CaptureFixture[str]):
+    (Workspace(cell.id).folder / "submission.json").mkdir()
+    for main, words in ((status.main, []), (run.main, ["table7/c@0", *SMOKE]), (show.main, ["table7/c", *SMOKE])):
+        with pytest.raises(SystemExit) as refused:
+            main(words)
+        assert refused.value.code == 2
+        assert "submission.json" in capsys.readouterr().err
+
+
+def test_a_line_of_the_curve_that_is_being_written_is_passed_over(cell: Cell, capsys: pytest.CaptureFixture[str]):
+    Workspace(cell.id).curve.write_text('{"iteration": 100, "miou_ss": 3.5}\n{"iteration": 200, "miou_ss": 4')
+    assert status.main(["--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["miou"] == 3.5
+
+
+def test_gc_leaves_the_code_that_a_living_worker_or_a_coming_one_runs_from():
+    code = snapshot.take()
+    os.utime(code, (1, 1))
+    owner = (
+        "import sys; from studies.workspace import Workspace\nwith Workspace('abc').claim(): print(); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-uc", owner], cwd=code, stdin=PIPE, stdout=PIPE) as worker:
+        worker.stdout.readline()
+        assert gc.main(["--delete"]) == 0
+        assert code.exists(), "a local run has no submission that names it"
+        worker.communicate(b"\n")
+    snapshot.take()
+    assert gc.main(["--delete"]) == 0
+    assert code.exists(), "who takes it anew is about to start from it"
+    os.utime(code, (1, 1))
+    assert gc.main(["--delete"]) == 0
+    assert not code.exists()
+
+
+def test_gc_knows_what_rows_of_other_tables_start_from():
+    paper = protocol("paper")
+    context = paper.run(study("table12").panel(), study("table12").row("l-ade20k"), 0)
+    shared = paper.run(study("table9").panel("ade20k"), study("table9").row("l"), 0)
+    assert context.init == shared
+    assert shared.id in gc._beginnings({"paper"})
+    assert context.id not in gc._beginnings({"paper"})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--only", "evaluate", "--ham-seeds", "0,1"),
+        ("--compile", "--tensorboard", "--evaluate-every", "0"),
+        ("--cluster", "slurm", "--profile", "lab", "--time", "2-00:00:00"),
+    ],
+)
+def test_the_command_that_mends_a_run_starts_it_as_it_was_started(words: tuple[str, ...]):
+    first = run.parser().parse_args(["table7/c@0", *words])
+    again = run.parser().parse_args(["table7/c@0", *run._typed(first)])
+    assert vars(again) == vars(first)
+
+
+def test_what_was_typed_counts_more_than_a_stages_own_setting():
+    typed = run.parser().parse_args(["table6", "--cluster", "slurm", "--profile", "lab", "--time", "5-00:00:00"])
+    resources = run._resources(typed)
+    assert resources.at("pretrain").time == resources.at("train").time == "5-00:00:00"
+    assert resources.at("pretrain").nodes == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux alone lets a process choose its cores")
+def test_as_many_local_runs_at_a_time_as_there_are_cores_for_them(monkeypatch: pytest.MonkeyPatch):
+    found: list[int] = []
+    monkeypatch.setattr("studies.cluster.run_local", lambda cells, parallel, *_: found.append(parallel) or {})
+    monkeypatch.setattr("studies.run.measure_costs", lambda *_: None)
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})  # as an allocation of one core on a node of many
+    try:
+        assert run.main(["table7", *SMOKE]) == 0
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert found == [1]
+
+
+def test_a_folder_that_is_not_to_be_written_ends_a_command_with_its_name(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("studies.run.measure_costs", lambda *_: None)
+    Workspace(cell.id).log.mkdir()  # root may write everywhere, but not here
+    with pytest.raises(SystemExit) as refused:
+        run.main(["table7/c@0", *SMOKE])
+    assert refused.value.code == 1
+    assert "log.txt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "nonsense"])
+def test_a_device_that_is_not_here_starts_nothing(device: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as refused:
+        run.main(["table7/c@0", *SMOKE, "--device", device])
+    assert refused.value.code == 3
+    assert f"nothing was started: --device {device}" in capsys.readouterr().err
+    assert not list(runs_folder().glob("*/spec.json"))
+
+
+def test_the_data_root_of_the_environment_is_in_the_command_that_mends_a_run(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SEGNEXT_DATA", "/data")
+    typed = run._typed(run.parser().parse_args(["table7/c@0"]))
+    assert typed[typed.index("--data-root") + 1] == "/data"
+
+
+def test_what_is_submitted_is_what_the_profile_says_whatever_the_environment_prefers(
+    cell: Cell,
+    answers,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """For sbatch a variable counts more than a line of the script; and by the name a job is found again."""
+    for name in ("ACCOUNT", "JOB_NAME", "TIMELIMIT", "RESERVATION", "QOS"):
+        monkeypatch.setenv(f"SBATCH_{name}", "other")
+    answers("srun", "")
+    answers("sbatch", "Submitted batch job 77\n")
+    resources = changed(Profile(), {"account": "vision"})
+    array = Array("train", [cell])
+    spec = Workspace(cell.id).read_spec()
+    assert submit(array, resources, snapshot.take(), lambda *_: spec, Execution()) == []
+    assert array.job == "77"
+    seen = set((tmp_path / "sbatch.env").read_text().splitlines())
+    assert {line for line in seen if line.startswith("SBATCH_")} == {"SBATCH_RESERVATION=other", "SBATCH_QOS=other"}
+    assert os.environ["SBATCH_ACCOUNT"] == "other"
+
+
+@pytest.mark.parametrize("newest", [0, 1])
+def test_hours_are_told_from_the_newest_of_what_was_measured(cell: Cell, newest: int):
+    for seed in (0, 1):
+        record = run_record("c", seed, 1.0, 2, "smoke")
+        origin = {"finished": f"2026-01-0{1 + (seed == newest)}T00:00:00Z", "device": "cpu"}
+        Store().add(
+            {**record, "training": {"images_per_second": 1.0 if seed == newest else 10.0}, "provenance": origin}
+        )
+    assert estimate([cell], Profile(), Store()).hours == cell.total * cell.run.train.batch / 3600
