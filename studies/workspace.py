@@ -127,7 +127,10 @@ class Workspace:
         }
         until = time.monotonic() + patience
         while not self._claim.create(mine):
-            owner = self._claim.read()  # None: gone again, or torn by a crash of the machine
+            owner = self._claim.read()
+            if owner is None and not self._claim.path.exists():
+                continue  # its owner has left
+            # None: torn by a crash of the machine.
             if owner is None or _started_again(owner, mine) or not self._alive(owner):
                 self._bury()
                 self._claim.remove(owner)
