@@ -111,14 +111,14 @@ def _holds(path: Path, content: str | bytes) -> bool:
 def _tell(parts: Sequence[StudyPart], derived: Iterable[Path], written: Iterable[Path]) -> None:
     """One study in full, several in a line each; the recipes where they alone were asked for."""
     from reports.formats import terminal
-    from reports.overview import overview_table
+    from reports.overview import in_short, overview_table
     from reports.recipes import tables
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160
     if len(parts) > 1:
-        console.print(terminal(overview_table(parts)))
+        console.print(terminal(in_short(overview_table(parts))))
     for part in parts if len(parts) == 1 else ():
         _tell_study(console, part)
     for table in () if parts else tables():

@@ -120,7 +120,7 @@ def terminal(table: Table) -> RichTable:
     drawn.caption_justify = "left"
     for column in table.columns:
         justify: Literal["left", "right"] = "right" if column.align == "right" else "left"
-        drawn.add_column(Text(column.full_title), justify=justify, overflow="fold")
+        drawn.add_column(Text(f"{column.group}\n{column.title}".strip()), justify=justify, overflow="fold")
     for line in table.lines:
         drawn.add_row(*(Text(shown(cell), style=_COLOURS.get(cell.verdict, "")) for cell in line.cells))
     return drawn

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from reports.discrepancies import cost_verdicts
 from reports.page import StudyPart
+from reports.style import GLYPHS
 from reports.table import Cell, Column, Line, Source, Table
 from reports.verdicts import RULES
 
@@ -51,6 +53,26 @@ def overview_table(parts: Sequence[StudyPart]) -> Table:
         "words and of the mechanism, that were written before the runs.",
     )
     return Table("overview", "Every table at a glance", caption, tuple(columns), tuple(lines))
+
+
+def in_short(overview: Table) -> Table:
+    """The overview as narrow as a terminal: a sign for each verdict, and no datasets."""
+    kept = [place for place, column in enumerate(overview.columns) if column.title != "Datasets"]
+    texts = [[line.cells[place].text for place in kept] for line in overview.lines]
+    signs = [f"{GLYPHS[word]} {word}" for word in RULES if any(f" {word}" in text for row in texts for text in row)]
+    columns = [overview.columns[place] for place in kept]
+    return dataclasses.replace(
+        overview,
+        caption=(", ".join(signs),),
+        columns=tuple(dataclasses.replace(c, group=c.group.removeprefix("Protocol ")) for c in columns),
+        lines=tuple(Line(row[0], tuple(Cell(_signs(text)) for text in row)) for row in texts),
+    )
+
+
+def _signs(text: str) -> str:
+    for word in RULES:
+        text = text.replace(f" {word}", GLYPHS[word])
+    return text.replace(",", "")
 
 
 def _agreeing(verdicts: Sequence[str]) -> Cell:
