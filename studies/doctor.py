@@ -145,8 +145,7 @@ def _cluster(resources: Profile) -> Iterator[Finding]:
     yield _accounting()
     for stage in ("train", *(stage for stage in STAGES if getattr(resources, stage))):
         yield from _accepted(resources.at(stage), stage)
-    if (finding := _warned()) is not None:
-        yield finding
+    yield from settings(scheduler.call("scontrol", "show", "config"))
 
 
 def _accounting() -> Finding:
@@ -206,18 +205,23 @@ def _gpus_of_partition(resources: Profile) -> Iterator[Finding]:
     )
 
 
-def _warned() -> Finding | None:
-    """Whether preempted jobs are told before they are killed."""
-    said = scheduler.call("scontrol", "show", "config")
+def settings(said: str) -> Iterator[Finding]:
+    """What of a cluster's own settings, as `scontrol show config` prints them, makes work harder here."""
     mode = re.search(r"^PreemptMode\s*=\s*(\S+)", said, re.MULTILINE)
-    if mode is None or mode[1] == "OFF" or "preempt_send_user_signal" in said:
-        return None
-    return Finding(
-        "preemption",
-        "warn",
-        f"jobs may be preempted ({mode[1]}) and are not sent their --signal first (SlurmctldParameters has no "
-        "preempt_send_user_signal): such a run continues from its last checkpoint",
-    )
+    if mode and mode[1] != "OFF" and "preempt_send_user_signal" not in said:
+        yield Finding(
+            "preemption",
+            "warn",
+            f"jobs may be preempted ({mode[1]}) and are not sent their --signal first (SlurmctldParameters has no "
+            "preempt_send_user_signal): such a run continues from its last checkpoint",
+        )
+    if re.search(r"^PrivateData\s*=.*\bjobs\b", said, re.MULTILINE):
+        yield Finding(
+            "others' jobs",
+            "warn",
+            "squeue shows your own jobs alone (PrivateData=jobs): a run that somebody else queued looks `lost` until "
+            "it starts; submitted again, it still is trained once, and the other job leaves at once",
+        )
 
 
 def _gpus(cluster: str, resources: Profile) -> Iterator[Finding]:

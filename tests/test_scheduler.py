@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from segnext.config import Execution
 from studies import scheduler
 from studies.causes import AGAIN, CAUSES, UpstreamMissing, cause_of
+from studies.doctor import settings
 from studies.plan import Cell, plan, select, upstream
 from studies.profile import PROFILES, Profile, changed, profile
 from studies.protocols import protocol
@@ -163,6 +164,14 @@ def test_a_cluster_without_arrays_is_told_as_one(answers):
         scheduler.max_array_size()
     answers("scontrol", "MaxArraySize            = 11\n")
     assert scheduler.max_array_size() == 11
+
+
+def test_the_doctor_names_settings_of_a_cluster_that_hide_jobs_or_kill_them_unwarned():
+    told = {finding.what: finding.words for finding in settings("PreemptMode = REQUEUE\nPrivateData = accounts,jobs\n")}
+    assert "preempt_send_user_signal" in told["preemption"]
+    assert "PrivateData=jobs" in told["others' jobs"]
+    harmless = "PreemptMode = REQUEUE\nPrivateData = none\nSlurmctldParameters = preempt_send_user_signal\n"
+    assert not list(settings(harmless))
 
 
 def test_a_missing_command_is_a_scheduler_that_is_not_here(answers):
