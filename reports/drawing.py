@@ -5,12 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import multiprocessing
-import os
-import sys
-import warnings
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,11 +14,12 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from reports.processes import spread
 from reports.style import FIGURE
 
 MANIFEST = "figures.json"
 ENDINGS = ("svg", "png", "pdf")
-MANY = 12  # figures: fewer are drawn one after another, as soon as processes would have started
+MANY = 12  # figures: worth processes
 
 
 @dataclass
@@ -80,25 +76,11 @@ def keep(drawings: Iterable[Drawing], folder: Path) -> None:
 
 
 def draw(drawings: Iterable[Drawing]) -> None:
-    """Draw what is not drawn yet: many figures in processes, one a core, for matplotlib takes half a second for each.
-
-    The processes are forks: what a figure is drawn from is there already.
-    """
-    _waiting[:] = [drawing for drawing in drawings if "pictures" not in vars(drawing)]
-    if len(_waiting) < MANY or not sys.platform.startswith("linux"):  # elsewhere a fork is not safe
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: those of numpy are idle
-        with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("fork")) as pool:
-            for drawing, pictures in zip(_waiting, pool.map(_drawn, range(len(_waiting))), strict=True):
-                vars(drawing)["pictures"] = pictures
-
-
-_waiting: list[Drawing] = []
-
-
-def _drawn(place: int) -> Mapping[str, bytes]:
-    return _waiting[place].pictures
+    """Draw what is not drawn yet: many figures in processes, for matplotlib takes half a second for each."""
+    waiting = [drawing for drawing in drawings if "pictures" not in vars(drawing)]
+    made = spread(lambda place: waiting[place].pictures, len(waiting), MANY)
+    for drawing, pictures in zip(waiting, made, strict=True):
+        vars(drawing)["pictures"] = pictures
 
 
 def manifest(drawings: Iterable[Drawing]) -> str:

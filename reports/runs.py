@@ -19,6 +19,7 @@ from jinja2 import Template
 from reports.curves import read_curve
 from reports.drawing import code, digest
 from reports.evidence import Evidence, Variant, marks
+from reports.processes import spread
 from reports.table import number
 from studies.store import Record, Store
 from studies.subtasks import Subtask
@@ -27,6 +28,7 @@ from studies.workspace import Workspace
 FOLDER = "runs"
 LIST = f"{FOLDER}.json"
 LOG_LINES = 40
+MANY = 400  # pages: worth processes
 WIDTH, HEIGHT = 640, 200  # of a curve, in pixels
 
 KINDS = {
@@ -101,16 +103,17 @@ def pages(
         found.update((record["id"], record) for record in evidence.records(store))
     known = _known_pages(out)
     source = [code(), jinja2.__version__, Path(str(template.filename)).read_text(encoding="utf-8"), results]
-    files: dict[str, str | bytes] = {}
-    written: dict[str, list[str]] = {}
-    for identifier in sorted(found):
-        shown = _Shown(found[identifier], uses.get(identifier, ()), store)
-        key = "" if logs else digest(repr((source, shown.facts)).encode())
-        content = _kept(out / name(identifier), known.get(identifier), key)
-        content = content or _page(shown, store, template, results, logs).encode()
-        files[name(identifier)] = content
-        if key:
-            written[identifier] = [key, digest(content)]
+    shown = [_Shown(found[identifier], uses.get(identifier, ()), store) for identifier in sorted(found)]
+    keys = ["" if logs else digest(repr((source, each.facts)).encode()) for each in shown]
+    made = {
+        each: _kept(out / name(each.identifier), known.get(each.identifier), key)
+        for each, key in zip(shown, keys, strict=True)
+    }
+    waiting = [each for each, content in made.items() if not content]
+    new = spread(lambda place: _page(waiting[place], store, template, results, logs).encode(), len(waiting), MANY)
+    made.update(zip(waiting, new, strict=True))
+    written = {each.identifier: [key, digest(made[each])] for each, key in zip(shown, keys, strict=True) if key}
+    files: dict[str, str | bytes] = {name(each.identifier): content for each, content in made.items()}
     return {**files, LIST: json.dumps(written, indent=0, sort_keys=True) + "\n"}
 
 
@@ -137,7 +140,7 @@ class _Shown:
 
     def __init__(self, record: Record, uses: Sequence[Use], store: Store) -> None:
         identifier, before = record["id"], _before(record)
-        self.record, self.uses, self.marks = record, uses, marks(record)
+        self.identifier, self.record, self.uses, self.marks = identifier, record, uses, marks(record)
         self.before = before if before in store.records else ""
         self.curve = store.folder / "curves" / f"{identifier}.csv"
         drawn = digest(self.curve.read_bytes()) if self.curve.exists() else ""
@@ -145,7 +148,7 @@ class _Shown:
 
 
 def _page(shown: _Shown, store: Store, template: Template, results: str, logs: bool) -> str:
-    record, identifier = shown.record, shown.record["id"]
+    record, identifier = shown.record, shown.identifier
     origin = record["provenance"]
     classes = record.get("classes") or []
     columns = [key for key in BY_CLASS if record.get("metrics", {}).get(key)]
