@@ -241,7 +241,7 @@ def test_terminal_says_what_was_written_relative_to_here(results, out, capsys, m
     assert "derived results/{table1,table2," in text
     assert "✓ supported" in text
     render(Path("out"))
-    assert "1 supported" in capsys.readouterr().out  # several studies: a line each
+    assert "1✓" in capsys.readouterr().out  # several studies: a line each
 
 
 def test_every_declared_claim_is_in_the_summary(rendered):
