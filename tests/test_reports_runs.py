@@ -1,11 +1,13 @@
 """The page of a run: what it was, what came out, and where it came from."""
 
 import json
+import os
 
 import pytest
 from reporting import Page, add_curve, add_run, fabricate, render
 
 from reports import build, runs
+from reports.processes import spread
 from segnext.config import canonical
 from studies.protocols import PROTOCOLS
 from studies.store import Store, to_json
@@ -119,3 +121,11 @@ def test_pending_rows_say_how_their_runs_ended_and_when_asked_which_run_now(stor
         assert render(tmp_path / "out", "table7") == files  # what passes is not committed
         assert build.main(["table7", "--out", str(tmp_path / "out"), "--logs"]) == 0
     assert "pending (1 failed: diverged, 1 running)" in (tmp_path / "out" / "table7.md").read_text()
+
+
+def test_what_processes_make_is_what_one_makes_in_the_same_order():
+    held = list(range(100, 150))  # not sent: the processes are forks
+    apart = spread(lambda place: (held[place] ** 2, os.getpid()), len(held), at_least=1)
+    assert [value for value, _ in apart] == [value**2 for value in held]
+    assert os.getpid() not in {process for _, process in apart}
+    assert spread(lambda place: os.getpid(), 3, at_least=4) == [os.getpid()] * 3
