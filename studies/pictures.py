@@ -185,7 +185,7 @@ def _scores(model: SegNeXt, image: np.ndarray, data: Data) -> np.ndarray:
 
     from segnext.evaluate import probabilities
 
-    found = probabilities(model, torch.from_numpy(image)[None], data, (1.0,), (False,), torch.device("cpu"))
+    found = probabilities(model, torch.tensor(image)[None], data, (1.0,), (False,), torch.device("cpu"))
     return found[0].numpy()
 
 

@@ -16,8 +16,9 @@ from reporting import Page, add_run, fabricate, lines_of, render
 
 from reports import build
 from segnext.checkpoints import save_released
+from segnext.config import Model
 from segnext.model import SegNeXt
-from studies import run
+from studies import pictures, run
 from studies.protocols import PROTOCOLS
 from studies.store import Store
 from studies.tables.table7 import STUDY
@@ -126,3 +127,11 @@ def test_damaged_pictures_are_named_and_those_of_other_weights_left_out(store, t
     second.with_suffix(".npz").write_bytes(b"x")
     assert build.main(["table7", "--out", str(tmp_path / "out")]) == 1
     assert f"{second.stem}.npz" in capsys.readouterr().err
+
+
+def test_an_image_that_is_kept_in_memory_is_read_and_not_written():
+    image = np.zeros((96, 96, 3), np.uint8)
+    image.flags.writeable = False  # as the decoded images of a data set are
+    data = PROTOCOLS["quick"].recipes["*"].data
+    scores = pictures._scores(SegNeXt(Model("micro"), data.classes).eval(), image, data)
+    assert scores.shape == (data.classes, 96, 96)
