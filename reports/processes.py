@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
+
+from segnext.data.processes import available_processes
 
 Made = TypeVar("Made")
 
@@ -20,7 +21,7 @@ def spread(make: Callable[[int], Made], count: int, at_least: int) -> list[Made]
     global _make
     if count < at_least or not sys.platform.startswith("linux"):  # elsewhere a fork is not safe
         return list(map(make, range(count)))
-    _make, cores = make, len(os.sched_getaffinity(0))
+    _make, cores = make, available_processes()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: those of numpy are idle
         with ProcessPoolExecutor(cores, multiprocessing.get_context("fork")) as pool:
