@@ -231,7 +231,7 @@ _SUBTASKS = (
 _RATES = (1e-3, 4e-3, 1.6e-2)  # to see how far an outcome depends on the one that all rows share
 _GENERATED = {
     **{f"diagnostic/{task}": _subtask(task) for task in _SUBTASKS},
-    **{f"diagnostic/{task} at {rate:g}": _subtask(task, rate) for task in ("strips", "key") for rate in _RATES},
+    **{f"diagnostic/{task} at {rate:g}": _subtask(task, rate) for task in ("strips", "key", "fine") for rate in _RATES},
 }
 
 _ALL = (
@@ -299,7 +299,7 @@ _ALL = (
     Protocol(
         name="quick-full",
         version=1,
-        purpose="further sub-tasks of the generated images, and the controls: an hour or two on a laptop",
+        purpose="further sub-tasks of the generated images, and the controls: three hours on a laptop",
         needs="nothing",
         seeds=(0, 1, 2),
         recipes=_GENERATED,

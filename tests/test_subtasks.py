@@ -256,7 +256,7 @@ def test_a_page_has_predictions_beside_outcomes_and_accuracy_by_distance(tmp_pat
     """Appendix Table 2 on `key`, from records: five seeds of one row, three of the other."""
     monkeypatch.setenv("SEGNEXT_RESULTS", str(tmp_path / "results"))
     store, declared = Store(), study("appendix_table2")
-    (panel,) = declared.subtasks
+    panel = declared.subtasks[0]
     for slug, seeds, right in (("t-ham", 5, 990), ("t-msca", 3, 510)):
         for seed in range(seeds):
             run = PROTOCOLS["quick"].run(panel, declared.row(slug), seed)

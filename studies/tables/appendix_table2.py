@@ -2,7 +2,7 @@
 
 from segnext.config import Model
 from studies.study import Claim, Panel, Row, Study
-from studies.subtasks import MICROSCOPE, Prediction, Subtask
+from studies.subtasks import CHANCE, MICROSCOPE, Prediction, Subtask
 
 COCO = Panel("coco_stuff164k")
 
@@ -53,6 +53,32 @@ STUDY = Study(
                 Prediction("t-msca", "t-ham", "0", "encoder and MSCA head together see 68 pixels", distances=(20, 60)),
             ),
             changes={**MICROSCOPE, "branches": ()},
+        ),
+        Subtask(
+            "diagnostic/key-no-cue",
+            rows=("t-msca",),
+            predictions=(Prediction("t-msca", CHANCE, "0", "nothing tells the classes apart"),),
+            changes={**MICROSCOPE, "branches": ()},
+            protocol="quick-full",
+        ),
+        Subtask(
+            "diagnostic/key-local",
+            rows=("t-msca", "t-ham"),
+            predictions=(Prediction("t-msca", "t-ham", "0", "every pixel tells its own class"),),
+            changes={**MICROSCOPE, "branches": ()},
+            protocol="quick-full",
+        ),
+        *(
+            Subtask(
+                f"diagnostic/key at {rate}",
+                rows=("t-msca", "t-ham"),
+                predictions=(
+                    Prediction("t-msca", "t-ham", "-", "as at the rate that all rows share", distances=(68, 255)),
+                ),
+                changes={**MICROSCOPE, "branches": ()},
+                protocol="quick-full",
+            )
+            for rate in ("0.001", "0.004", "0.016")
         ),
     ),
 )

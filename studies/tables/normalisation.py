@@ -48,5 +48,41 @@ STUDY = Study(
             ),
             changes={"size": "microscope", "stages": (1,), "branches": ()},
         ),
+        Subtask(
+            "diagnostic/key-no-cue",
+            rows=("t", "none", "none-head-bn"),
+            predictions=(
+                Prediction("t", CHANCE, "0", "nothing tells the classes apart"),
+                Prediction("none", CHANCE, "0", "nothing tells the classes apart"),
+                Prediction("none-head-bn", CHANCE, "0", "nothing tells the classes apart"),
+            ),
+            changes={"size": "microscope", "stages": (1,), "branches": ()},
+            protocol="quick-full",
+        ),
+        Subtask(
+            "diagnostic/key-local",
+            rows=("t", "head-bn", "none", "none-head-bn"),
+            predictions=(
+                Prediction("t", "head-bn", "0", "every pixel tells its own class"),
+                Prediction("none", "head-bn", "0", "every pixel tells its own class"),
+                Prediction("none-head-bn", "head-bn", "0", "every pixel tells its own class"),
+            ),
+            changes={"size": "microscope", "stages": (1,), "branches": ()},
+            protocol="quick-full",
+        ),
+        *(
+            Subtask(
+                f"diagnostic/key at {rate}",
+                rows=("t", "head-bn", "none", "none-head-bn"),
+                predictions=(
+                    Prediction("none-head-bn", CHANCE, "0", "as at the rate that all rows share", distances=(21, 255)),
+                    Prediction("none", "none-head-bn", "+", "as at the rate that all rows share", distances=(21, 255)),
+                    Prediction("t", "head-bn", "0", "as at the rate that all rows share", distances=(21, 255)),
+                ),
+                changes={"size": "microscope", "stages": (1,), "branches": ()},
+                protocol="quick-full",
+            )
+            for rate in ("0.001", "0.004", "0.016")
+        ),
     ),
 )

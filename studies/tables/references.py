@@ -2,7 +2,7 @@
 
 from segnext.config import Model
 from studies.study import Row, Study
-from studies.subtasks import Prediction, Subtask
+from studies.subtasks import CHANCE, Prediction, Subtask
 
 _SEEN = "with pixels alone it cannot tell its own strip's mark from another's"
 
@@ -45,6 +45,42 @@ STUDY = Study(
                 Prediction("self-attention", "full", "-", _SEEN, distances=(24, 60)),
                 Prediction("pyramid", "full", "0", "its last stages see the whole image", distances=(1, 60)),
             ),
+        ),
+        Subtask(
+            "diagnostic/strips-no-cue",
+            rows=("7x7-wide", "11x11-wide", "self-attention", "pyramid"),
+            predictions=(
+                Prediction("7x7-wide", CHANCE, "0", "nothing tells the classes apart"),
+                Prediction("11x11-wide", CHANCE, "0", "nothing tells the classes apart"),
+                Prediction("self-attention", CHANCE, "0", "nothing tells the classes apart"),
+                Prediction("pyramid", CHANCE, "0", "nothing tells the classes apart"),
+            ),
+            protocol="quick-full",
+        ),
+        Subtask(
+            "diagnostic/strips-local",
+            rows=("full", "7x7-wide", "11x11-wide", "self-attention", "pyramid"),
+            predictions=(
+                Prediction("7x7-wide", "full", "0", "every pixel tells its own class"),
+                Prediction("11x11-wide", "full", "0", "every pixel tells its own class"),
+                Prediction("self-attention", "full", "0", "every pixel tells its own class"),
+                Prediction("pyramid", "full", "0", "every pixel tells its own class"),
+            ),
+            protocol="quick-full",
+        ),
+        *(
+            Subtask(
+                f"diagnostic/strips at {rate}",
+                rows=("full", "7x7-wide", "11x11-wide", "self-attention", "pyramid"),
+                predictions=(
+                    Prediction("7x7-wide", "full", "-", "as at the rate that all rows share", distances=(32, 60)),
+                    Prediction("11x11-wide", "full", "-", "as at the rate that all rows share", distances=(40, 60)),
+                    Prediction("self-attention", "full", "-", "as at the rate that all rows share", distances=(24, 60)),
+                    Prediction("pyramid", "full", "0", "as at the rate that all rows share", distances=(1, 60)),
+                ),
+                protocol="quick-full",
+            )
+            for rate in ("0.001", "0.004", "0.016")
         ),
     ),
 )

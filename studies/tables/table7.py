@@ -103,5 +103,19 @@ STUDY = Study(
             changes={"size": "micro"},
             protocol="quick-full",
         ),
+        *(
+            Subtask(
+                f"diagnostic/fine at {rate}",
+                rows=("a", "b", "c", "c-stage1"),
+                predictions=(
+                    Prediction("c-stage1", "c", "+", "as measured at the rate that all rows share"),
+                    Prediction("a", "c", "+", "as measured at the rate that all rows share"),
+                    Prediction("b", "c", "-", "as measured at the rate that all rows share"),
+                ),
+                changes={"size": "micro"},
+                protocol="quick-full",
+            )
+            for rate in ("0.001", "0.004", "0.016")
+        ),
     ),
 )

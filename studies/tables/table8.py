@@ -2,7 +2,7 @@
 
 from segnext.config import Model
 from studies.study import Claim, Panel, Row, Study
-from studies.subtasks import WITHOUT_CONTEXT, Prediction, Subtask
+from studies.subtasks import CHANCE, WITHOUT_CONTEXT, Prediction, Subtask
 
 ADE = Panel("ade20k")
 
@@ -90,6 +90,39 @@ STUDY = Study(
                 Prediction("t-van", "t", "-", "multi-scale features matter", "paper"),
             ),
             changes=WITHOUT_CONTEXT,
+        ),
+        Subtask(
+            "diagnostic/strips-no-cue",
+            rows=("t-lka", "t-van"),
+            predictions=(
+                Prediction("t-lka", CHANCE, "0", "nothing tells the classes apart"),
+                Prediction("t-van", CHANCE, "0", "nothing tells the classes apart"),
+            ),
+            changes=WITHOUT_CONTEXT,
+            protocol="quick-full",
+        ),
+        Subtask(
+            "diagnostic/strips-local",
+            rows=("t-lka", "t-van", "t"),
+            predictions=(
+                Prediction("t-lka", "t", "0", "every pixel tells its own class"),
+                Prediction("t-van", "t", "0", "every pixel tells its own class"),
+            ),
+            changes=WITHOUT_CONTEXT,
+            protocol="quick-full",
+        ),
+        *(
+            Subtask(
+                f"diagnostic/strips at {rate}",
+                rows=("t-lka", "t-van", "t"),
+                predictions=(
+                    Prediction("t-lka", "t", "0", "as at the rate that all rows share", distances=(1, 52)),
+                    Prediction("t-van", "t", "0", "as at the rate that all rows share", distances=(1, 52)),
+                ),
+                changes=WITHOUT_CONTEXT,
+                protocol="quick-full",
+            )
+            for rate in ("0.001", "0.004", "0.016")
         ),
     ),
 )
