@@ -13,8 +13,9 @@ from segnext.config import Data
 from segnext.data import __main__ as command
 from segnext.data import cached, open_dataset, open_split
 from segnext.data.datasets import display_colours
+from segnext.data.diagnostic import GeneratedSource, tasks
 from segnext.data.diagnostic_drawing import SIDE
-from segnext.data.show import sheet
+from segnext.data.show import palette, sheet
 
 SCENE = Data("diagnostic/scene", 7, (96, 96), (96, 96), generator="1")
 
@@ -74,6 +75,18 @@ def test_show_draws_a_sheet(tmp_path, capsys):
     with Image.open(out) as page:
         assert page.width > 3 * 96
         assert page.height > 2 * 2 * 96
+
+
+@pytest.mark.parametrize("task", tasks())
+def test_a_class_that_is_named_by_its_colour_is_shown_in_it(task):
+    names = GeneratedSource(task, "train").classes
+    shown = palette(names)[: len(names)].astype(int)
+    assert len(np.unique(shown, axis=0)) == len(names)
+    for name, (red, green, blue) in zip(names, shown, strict=True):
+        if name.startswith("red"):
+            assert red > 2 * max(green, blue)
+        if name.startswith("green"):
+            assert green > 2 * max(red, blue)
 
 
 @pytest.mark.parametrize(("dataset", "split"), [(name, split) for name in NAMES for split in NAMES[name]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,21 +16,30 @@ _GAP = 6  # pixels between pictures
 _LINE = 16  # pixels of a legend's line
 _LETTER = 7  # pixels that a letter of a legend may take
 _GOLDEN = 0.618034  # steps of this part of the colour circle keep neighbouring classes apart
+_NAMED: dict[str, Colour] = {
+    "red": (214, 51, 51),
+    "green": (51, 168, 71),
+    "cyan": (31, 189, 199),
+    "orange": (235, 143, 26),
+}
 
 
-def palette(classes: int, colours: Sequence[Colour] | None = None) -> Pixels:
+def palette(classes: Sequence[str], colours: Sequence[Colour] | None = None) -> Pixels:
     """A display colour for every label value: uint8 (256, 3), the given ones first; ignored pixels are white.
 
-    Without given colours class 0 is grey and the others go around the circle of hues.
+    Without given colours `red-marked strip` is red, else class 0 grey, and the others go around the circle of hues.
     """
     table = np.zeros((256, 3), dtype=np.uint8)
     if colours is not None:
-        table[:classes] = colours
+        table[: len(classes)] = colours
     else:
         table[0] = 60
-        for label in range(1, classes):
-            hue, brightness = (label * _GOLDEN) % 1, (0.95, 0.7)[label % 2]
-            table[label] = [int(255 * channel) for channel in colorsys.hsv_to_rgb(hue, 0.7, brightness)]
+        for label, name in enumerate(classes):
+            if (word := re.split(r"\W", name)[0]) in _NAMED:
+                table[label] = _NAMED[word]
+            elif label:
+                hue, brightness = (label * _GOLDEN) % 1, (0.95, 0.7)[label % 2]
+                table[label] = [int(255 * channel) for channel in colorsys.hsv_to_rgb(hue, 0.7, brightness)]
     table[IGNORE] = 255
     return table
 
@@ -46,7 +56,7 @@ def sheet(
 
     Pictures are magnified by a whole number, and shrunk where an edge is longer than `largest` pixels.
     """
-    table = palette(len(source.classes), colours)
+    table = palette(source.classes, colours)
     pairs = [_fitted(*source.load(index), table, magnify, largest) for index in range(min(columns * rows, len(source)))]
     width, height = (max(image.size[axis] for image, _ in pairs) for axis in (0, 1))
     down, across = 2 * height + 2 * _GAP, width + _GAP
