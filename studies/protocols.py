@@ -225,8 +225,9 @@ def _subtask(task: str, learning_rate: float | None = None) -> Recipe:
 
 
 _SUBTASKS = (
-    *("strips", "strips-no-cue", "strips-local", "strips-diagonal", "strips-blobs", "scale", "key", "key-no-cue"),
-    *("key-local", "gate", "gate-no-cue", "gate-local", "gate-additive", "mix", "mix-single", "fine"),
+    *("strips", "strips-no-cue", "strips-local", "strips-independent", "strips-diagonal", "strips-blobs", "scale"),
+    *("key", "key-no-cue", "key-local", "gate", "gate-no-cue", "gate-local", "gate-additive", "mix", "mix-single"),
+    "fine",
 )
 _RATES = (1e-3, 4e-3, 1.6e-2)  # to see how far an outcome depends on the one that all rows share
 _GENERATED = {

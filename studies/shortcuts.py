@@ -1,7 +1,8 @@
 """Shortcut probes on record: `python -m studies.run shortcuts [--datasets strips,key] [--images N]`.
 
 For every sub-task of the generated data that a study trains on: what a linear classifier of k x k patches tells of a
-class where the deciding cue lies within the patch, and where it lies beyond it (`segnext.data.probe`).
+class where the deciding cue lies within the patch, and where it lies beyond it; and what who counts the marks in sight
+tells of strips whose own is beyond (`segnext.data.probe`).
 Exit codes: 0 fine, 2 usage.
 """
 
@@ -27,17 +28,18 @@ FEWEST = 10
 
 @dataclass(frozen=True)
 class Shortcut:
-    """One probe: a task at its generator's version, the sides of the patches in pixels, the images used."""
+    """One probe: a task at its generator's version, patches' sides and counts' reaches in pixels, the images used."""
 
     task: str
     generator: str
     sides: tuple[int, ...]
+    reaches: tuple[int, ...]
     images: int = IMAGES
 
     @property
     def config(self) -> dict[str, Any]:
         """What the record was made for."""
-        return {**asdict(self), "sides": list(self.sides)}
+        return {**asdict(self), "sides": list(self.sides), "reaches": list(self.reaches)}
 
     @property
     def id(self) -> str:
@@ -48,11 +50,11 @@ class Shortcut:
 def probed() -> list[Shortcut]:
     """Every sub-task that a study trains on, but those whose pixels tell the class by design."""
     from segnext.data.diagnostic import tasks
-    from segnext.data.probe import SIDES
+    from segnext.data.probe import REACHES, SIDES
 
     named = {panel.task_name for study in studies().values() for panel in study.subtasks if isinstance(panel, Subtask)}
     wanted = [task for task in tasks() if task in named and not task.endswith("-local") and task != "fine"]
-    return [Shortcut(task, tasks()[task], SIDES) for task in wanted]
+    return [Shortcut(task, tasks()[task], SIDES, REACHES) for task in wanted]
 
 
 def records(store: Store) -> list[Record]:
@@ -99,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measured(shortcut: Shortcut) -> Record:
     from segnext.data.diagnostic import GeneratedSource
-    from segnext.data.probe import distances, probe
+    from segnext.data.probe import counted, distances, probe
     from studies.provenance import provenance
 
     origin, source = provenance("shortcut"), GeneratedSource(shortcut.task, "train", shortcut.generator)
@@ -113,6 +115,7 @@ def _measured(shortcut: Shortcut) -> Record:
         "chance": 100 / len(source.classes),
         "within": [within for within, _ in found],
         "beyond": [beyond for _, beyond in found],
+        "counted": [counted(shortcut.task, reach, shortcut.images) for reach in shortcut.reaches],
         "provenance": {**origin, "command": command, "data": {"train_fingerprint": source.fingerprint()}},
     }
 

@@ -14,15 +14,22 @@ from segnext.data import diagnostic_tasks, open_dataset
 from segnext.data.__main__ import main
 from segnext.data.diagnostic import FRAMES, GeneratedSource, tasks
 from segnext.data.diagnostic_tasks import NOTHING, TASKS, Chance
-from segnext.data.probe import probe
+from segnext.data.probe import REACHES, counted, probe
 from segnext.data.source import IGNORE
 
-MARKED = ("strips", "strips-diagonal", "strips-blobs", "key")  # tasks whose cue is a mark in a colour of its own
+MARKED = (
+    "strips",
+    "strips-independent",
+    "strips-diagonal",
+    "strips-blobs",
+    "key",
+)  # tasks whose cue is a mark in a colour of its own
 HALVES = ("strips", "strips-diagonal", "strips-blobs", "gate", "gate-additive", "mix", "mix-single")
 RED, GREEN = diagnostic_tasks._CUE
 
 DIGESTS = {
     "strips": "096ae9a6",
+    "strips-independent": "790817bc",
     "strips-diagonal": "8adaeeef",
     "strips-blobs": "fc8b344f",
     "scale": "7faa2c37",
@@ -72,7 +79,7 @@ def test_images_differ_within_and_between_splits():
     assert len(digests) == 10 * len(FRAMES)
 
 
-@pytest.mark.parametrize("task", ["strips", "strips-diagonal", "strips-blobs"])
+@pytest.mark.parametrize("task", ["strips", "strips-independent", "strips-diagonal", "strips-blobs"])
 def test_a_marked_object_has_the_class_and_the_distance_of_its_mark(task: str):
     """Labels and distances decided anew from the picture alone: from pixels at distance 0, by connected objects."""
     for picture in pictures(task):
@@ -205,6 +212,13 @@ def test_no_patch_that_misses_the_cue_tells_the_class(task: str, side: int):
     told = probe(task, side, (side, 255), images=250)
     assert told is not None
     assert abs(told - 50) < 6
+
+
+def test_marks_tell_of_each_other_but_where_every_strip_has_a_colour_of_its_own():
+    for reach in REACHES:
+        assert (counted("strips", reach, images=100) or 0) > 56
+        assert abs((counted("strips-independent", reach, images=100) or 0) - 50) < 5
+    assert counted("key", REACHES[0], images=10) is None
 
 
 @pytest.mark.parametrize("task", ["strips-no-cue", "key-no-cue"])

@@ -1,19 +1,24 @@
 """Shortcut probes of the generated data: what the pixels around a pixel tell of its class, without any network.
 
-A linear classifier (ridge regression) of k x k patches. Farther from the deciding cue than a patch reaches it has to be
-at chance, or the data give their labels away.
+A linear classifier (ridge regression) of k x k patches: farther from the deciding cue than a patch reaches it has to be
+at chance, or the data give their labels away. And a count of the other objects' marks, which no such patch can make.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import find_objects, label
 
 from segnext.data.diagnostic import GeneratedSource
 from segnext.data.source import IGNORE
 
 SIDES = (1, 7, 15, 31)
 """Of the patches, in pixels; 1: a pixel's own colour."""
+
+COUNTED = ("strips", "strips-independent")
+REACHES = (32, 40, 60)
+"""Of who counts marks, in pixels to each side: as far as the rows of Table 6 see (`studies.subtasks.REACH`)."""
 
 _PIXELS = 24  # of an image that are taken, so that images with large objects do not count for more
 _RIDGE = 10.0
@@ -44,6 +49,31 @@ def probe(task: str, side: int, at: tuple[int, int], images: int = 400) -> float
     weights = np.linalg.solve(centred.T @ centred + _RIDGE * np.eye(len(mean)), centred.T @ (wanted - wanted.mean(0)))
     found = ((tested[0] - mean) @ weights).argmax(axis=1)
     return float(100 * (found == tested[1]).mean())
+
+
+def counted(task: str, reach: int, images: int = 400) -> float | None:
+    """Percent of pixels told right by counting marks, over those whose own mark lies more than `reach` pixels away.
+
+    The class is guessed of which fewer marks are seen in the square that reaches so far; a tie is half right. Without
+    any network, on the first training images. None but of horizontal and vertical strips, where the distance to a mark
+    is one along a row or a column, as the square's reach is.
+    """
+    if task not in COUNTED:
+        return None
+    source, right, pixels = GeneratedSource(task, "train"), 0.0, 0
+    for index in range(images):
+        picture = source.picture(index)
+        more = np.zeros(picture.label.shape, np.int64)  # seen marks of class 1 than of class 0
+        marks, _ = label(picture.distance == 0, np.ones((3, 3)))
+        for rows, columns in find_objects(marks):
+            sign = 1 if picture.label[rows.start, columns.start] == 1 else -1
+            more[
+                max(0, rows.start - reach) : rows.stop + reach, max(0, columns.start - reach) : columns.stop + reach
+            ] += sign
+        far = (picture.label != IGNORE) & (picture.distance > reach)
+        right += float(np.where(more == 0, 0.5, (more < 0) == (picture.label == 1))[far].sum())
+        pixels += int(far.sum())
+    return 100 * right / pixels
 
 
 def _patches(

@@ -118,6 +118,20 @@ STUDY = Study(
             protocol="quick-full",
         ),
         Subtask(
+            "diagnostic/strips-independent",
+            rows=("7x7", "11x11", "21x21", "full"),
+            predictions=(
+                Prediction("7x7", "full", "-", "7x7 alone sees 32 pixels, full 60", distances=(32, 60)),
+                Prediction("7x7", CHANCE, "0", "7x7 alone sees 32 pixels, and nothing else tells", distances=(33, 255)),
+                Prediction("11x11", "full", "-", "11x11 alone sees 40 pixels, full 60", distances=(40, 60)),
+                Prediction("11x11", CHANCE, "0", "11x11 sees 40 pixels, and nothing else tells", distances=(41, 255)),
+                Prediction("21x21", "full", "0", "21x21 alone sees as far as all branches", distances=(1, 60)),
+                Prediction("full", CHANCE, "0", "no row sees farther than 60 pixels", distances=(61, 255)),
+            ),
+            changes=WITHOUT_CONTEXT,
+            protocol="quick-full",
+        ),
+        Subtask(
             "diagnostic/strips-diagonal",
             rows=("7x7", "21x21", "full"),
             predictions=(
@@ -157,6 +171,16 @@ STUDY = Study(
                 Prediction("7x7", "full", "0", "every pixel tells its own class"),
                 Prediction("11x11", "full", "0", "every pixel tells its own class"),
                 Prediction("21x21", "full", "0", "every pixel tells its own class"),
+                Prediction("no-1x1", "full", "0", "every pixel tells its own class"),
+                Prediction("no-attention", "full", "0", "every pixel tells its own class"),
+            ),
+            changes=WITHOUT_CONTEXT,
+            protocol="quick-full",
+        ),
+        Subtask(
+            "diagnostic/gate-local",
+            rows=("no-1x1", "no-attention", "full"),
+            predictions=(
                 Prediction("no-1x1", "full", "0", "every pixel tells its own class"),
                 Prediction("no-attention", "full", "0", "every pixel tells its own class"),
             ),

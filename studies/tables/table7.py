@@ -2,7 +2,7 @@
 
 from segnext.config import Model
 from studies.study import Claim, Panel, Row, Study
-from studies.subtasks import Prediction, Subtask
+from studies.subtasks import CHANCE, Prediction, Subtask
 
 ADE = Panel("ade20k")
 
@@ -99,6 +99,18 @@ STUDY = Study(
                 Prediction("a", "c", "0", "large discs of one colour: no decoder's grid is too coarse"),
                 Prediction("b", "c", "0", "large discs of one colour: no decoder's grid is too coarse"),
                 Prediction("c-stage1", "c", "0", "large discs of one colour: no decoder's grid is too coarse"),
+            ),
+            changes={"size": "micro"},
+            protocol="quick-full",
+        ),
+        Subtask(
+            "diagnostic/key-no-cue",
+            rows=("a", "b", "c", "c-stage1"),
+            predictions=(
+                Prediction("a", CHANCE, "0", "nothing tells the classes apart"),
+                Prediction("b", CHANCE, "0", "nothing tells the classes apart"),
+                Prediction("c", CHANCE, "0", "nothing tells the classes apart"),
+                Prediction("c-stage1", CHANCE, "0", "nothing tells the classes apart"),
             ),
             changes={"size": "micro"},
             protocol="quick-full",
