@@ -93,7 +93,7 @@ def _study_part(evidence: Evidence, store: Store, probes: Sequence[Record]) -> S
         if variant.telling:
             drawings = [curves.strip(variant), curves.losses(variant, results), curves.classes(variant, store.records)]
         accuracy = tables.accuracy_table(variant)
-        if isinstance(variant.panel, Subtask):  # its own tables say more than mean IoU
+        if isinstance(variant.panel, Subtask) and variant.panel.classes == 2:  # its own tables say more than mean IoU
             drawings, accuracy = drawings[1:2], dataclasses.replace(accuracy, lines=())
         looked_at = pictures.pictures(variant, store) if variant.telling else []
         variants.append(

@@ -19,7 +19,7 @@ from reports.table import Cell, Table, Value
 _COLOURS = {  # of the terminal; the word and the glyph say the same
     **dict.fromkeys(("reproduced", "supported", "agrees"), "green"),
     **dict.fromkeys(("contradicted", "differs", "unexplained", "above", "below"), "red"),
-    **dict.fromkeys(("inconclusive", "not resolved", "few seeds"), "yellow"),
+    **dict.fromkeys(("inconclusive", "no difference", "not resolved", "few seeds"), "yellow"),
     "imported": "cyan",
     "pending": "dim",
 }

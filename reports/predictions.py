@@ -9,7 +9,7 @@ import itertools
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from reports.tables import recipe_words, verdict_cell
 from reports.verdicts import Interval, Judgement
 from studies.store import Record
 from studies.study import Row, Study
-from studies.subtasks import CHANCE, LEARNT, MARGIN, TO_SEE, Prediction, Subtask
+from studies.subtasks import CAVEATS, CEILING, CHANCE, LEARNT, MARGIN, TO_SEE, Prediction, Subtask
 
 BINS = (1, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64, 72, 80, 96, 112, 128, 255)
 """Edges of the distances that a point of a figure stands for, in pixels: 4 are one step of the first stage."""
@@ -74,19 +74,31 @@ Runs = Mapping[str, Sequence[ByDistance]]
 
 
 def judge(prediction: Prediction, runs: Runs, chance: float, level: float = verdicts.LEVEL) -> Judgement:
-    """Whether a prediction holds: Welch's test of the difference; of none, two one-sided tests of ±`MARGIN`."""
-    first = _accuracies(runs.get(prediction.row, ()), prediction)
+    """Whether a prediction holds: Welch's test of the difference; of none, two one-sided tests of ±`MARGIN`.
+
+    Where a difference was predicted and does not show, those tests may say that there is none. One of the two decisions
+    at most can be wrong, so the smaller p is that of both.
+    """
+    first = _within(prediction.distances, runs.get(prediction.row, ()))
     second: verdicts.Side = chance
     if prediction.reference != CHANCE:
-        second = _accuracies(runs.get(prediction.reference, ()), prediction)
+        second = _within(prediction.distances, runs.get(prediction.reference, ()))
     if prediction.sign == "0":
         return verdicts.equivalence(first, second, level, MARGIN)
     if prediction.sign == "+":
-        return verdicts.ordering(first, second, level)
-    found = verdicts.ordering(second, first, level)
-    turned = Interval(-found.interval.high, -found.interval.low) if found.interval else None
-    difference = None if found.difference is None else -found.difference
-    return dataclasses.replace(found, difference=difference, interval=turned)
+        found = verdicts.ordering(first, second, level)
+    else:
+        found = verdicts.ordering(second, first, level)
+        turned = Interval(-found.interval.high, -found.interval.low) if found.interval else None
+        difference = None if found.difference is None else -found.difference
+        found = dataclasses.replace(found, difference=difference, interval=turned)
+    none = verdicts.equivalence(first, second, level, MARGIN)
+    if found.p is None or none.p is None:
+        return found
+    p = min(found.p, none.p)
+    if (found.verdict, none.verdict) == ("not resolved", "supported"):
+        return dataclasses.replace(found, verdict="no difference", seeds=None, p=p)
+    return dataclasses.replace(found, p=p)
 
 
 def judged(shown: Sequence[tuple[Variant, Subtask, Runs]]) -> dict[str, list[Judgement]]:
@@ -105,8 +117,8 @@ def judged(shown: Sequence[tuple[Variant, Subtask, Runs]]) -> dict[str, list[Jud
     return found
 
 
-def _accuracies(runs: Sequence[ByDistance], prediction: Prediction) -> list[float]:
-    values = (run.accuracy(prediction.distances) for run in runs)
+def _within(distances: tuple[int, int], runs: Sequence[ByDistance]) -> list[float]:
+    values = (run.accuracy(distances) for run in runs)
     return [value for value in values if value is not None]
 
 
@@ -138,6 +150,7 @@ def prediction_table(
             "below": prediction.distances[1],
             "predicted": prediction.sign,
             "source": prediction.source,
+            "purpose": panel.purpose,
             "seeds": len(runs.get(prediction.row, ())),
         }
         low, high = (judgement.interval.low, judgement.interval.high) if judgement.interval else (None, None)
@@ -161,15 +174,26 @@ def prediction_table(
     caption = (
         f"Accuracy in percent of labelled pixels whose deciding cue lies at the distance named; chance is "
         f"{100 / panel.classes:.0f} %.",
-        f"Written in studies/tables/{variant.study.slug}.py before the runs: every record's commit has it.",
+        f"Written in studies/tables/{variant.study.slug}.py before the runs of the row predicted about: the commits of "
+        "their records have it. The row compared with may have been run for an earlier prediction.",
         "The paper says what it claims of a part; the mechanism, what follows from the pixels that a row sees.",
         f"Outcome: Welch's test over seeds at 5 %; for no difference, two one-sided tests of ±{MARGIN:.0f} points. The "
-        "5 % hold for all predictions of a table under a protocol together (Holm); the intervals are each one's own.",
+        "5 % hold for all predictions of a table under a protocol together (Holm); the intervals are each one's own, "
+        "over seeds, on one set of 200 test images.",
+        *_caveats(panel, runs),
         *(in_words(probe) for probe in probes if probe["config"]["task"] == panel.task_name),
         *recipe_words(variant),
         f"Every row trained with {changes}; what differs between rows is the table's.",
     )
     return Table(f"{variant.slug}-predictions", f"Predictions, {panel.title}", caption, columns, tuple(lines))
+
+
+def _caveats(panel: Subtask, runs: Runs) -> Iterator[str]:
+    if caveat := CAVEATS.get(panel.task_name):
+        yield caveat
+    found = [_within(ALL, own) for own in runs.values()]
+    if panel.purpose == "idea" and found and min(statistics.fmean(values) for values in found if values) >= CEILING:
+        yield f"Every row is right for {CEILING:.0f} % or more: too easy to tell them apart; a harder task might."
 
 
 def _shown(judgement: verdicts.Judgement) -> str:
@@ -183,7 +207,7 @@ def _shown(judgement: verdicts.Judgement) -> str:
 def _both(prediction: Prediction, runs: Runs, chance: float) -> Cell:
     shown, values, sources = [], dict[str, Value](), list[Source]()
     for name, slug in (("accuracy", prediction.row), ("reference_accuracy", prediction.reference)):
-        found = _accuracies(runs.get(slug, ()), prediction)
+        found = _within(prediction.distances, runs.get(slug, ()))
         mean = chance if slug == CHANCE else statistics.fmean(found) if found else None
         values[name] = mean
         shown.append("–" if mean is None else f"{number(mean, 1)} ({len(found)})" if found else number(mean, 1))
@@ -198,20 +222,38 @@ def _range(distances: tuple[int, int]) -> str:
     return str(low) if high == low + 1 else f"{low} to {high - 1}"
 
 
+_KINDS = {
+    ("idea", "paper"): "What the paper claims",
+    ("idea", "mechanism"): "What the mechanism says",
+    ("control", "mechanism"): "Controls (cue removed, or in every pixel)",
+    ("learning rate", "mechanism"): "Other learning rates",
+}
+
+
+def _kind(values: Mapping[str, Value]) -> str:
+    return _KINDS[str(values["purpose"]), str(values["source"])]
+
+
 def matrix(shown: Sequence[tuple[Variant, Table]]) -> Table:
     """All predictions with their outcomes: these tables of predictions below each other, rows by their short names."""
     place = (Column("Table", align="left"), Column("Sub-task", align="left"))
-    lines, outcomes = [], Counter[str]()
+    lines, outcomes = [], dict[str, Counter[str]]()
     for variant, table in shown:
         for line in table.lines:
             of = Cell(variant.study.number, sources=(Source(variant.study.number, f"#{table.slug}"),))
             names = line.cells[0].values
             rows = Cell(f"{names['row']} − {names['reference']}", names)
             lines.append(Line(f"{table.slug}-{line.key}", (of, Cell(variant.panel.title), rows, *line.cells[1:])))
-            outcomes[line.cells[-2].verdict] += 1
-    counts = ", ".join(f"{outcomes[word]} {word}" for word in verdicts.RULES if outcomes[word])
+            outcomes.setdefault(_kind(names), Counter())[line.cells[-2].verdict] += 1
+    counts = [
+        f"{kind}: {', '.join(f'{outcomes[kind][word]} {word}' for word in verdicts.RULES if outcomes[kind][word])}"
+        for kind in _KINDS.values()
+        if kind in outcomes
+    ]
     caption = (
-        f"{len(lines)} predictions, written before the runs: {counts}.",
+        f"{len(lines)} predictions. {'; '.join(counts)}.",
+        "Each was written before the runs of its row, after trials of single rows, none of which was kept; those at "
+        "other learning rates repeat what had been measured at the shared one.",
         "Accuracy in percent of labelled test pixels whose deciding cue lies at the distance named. Rows by their "
         "names on the command line; each table's own page has them in the paper's words.",
         *shown[0][1].caption[2:4],
@@ -246,7 +288,7 @@ def _rates_table(study: Study, task: str, found: Mapping[str, tuple[Variant, Sub
         cells = [Cell(row.label, {"study": study.slug, "task": task, "row": row.slug})]
         for rate, (_, _, runs) in found.items():
             own = runs.get(row.slug, ())
-            values = [value for run in own if (value := run.accuracy(ALL)) is not None]
+            values = _within(ALL, own)
             where = rate.replace(", test images", "_test")
             names = (f"accuracy_at_{where}", f"seeds_at_{where}")
             sources = tuple(Source(f"@{run.seed}", run.record, "run record") for run in own)
@@ -281,16 +323,16 @@ def learning_table(variant: Variant, panel: Subtask, runs: Runs, results: Path) 
         Column("Accuracy (%)"),
         Column("Seeds", align="left"),
         Column("Learnt"),
-        Column("Iterations to it"),
+        Column("Iterations to half the loss", align="left"),
     )
+    threshold = learnt_from(panel)
     lines = []
     for row in variant.rows:
         found = runs.get(row.slug, ())
-        values = [value for run in found if (value := run.accuracy(ALL)) is not None]
+        values = _within(ALL, found)
         steps = [fallen(results / "curves" / f"{run.record}.csv") for run in found]
         reached = [step for step in steps if step is not None]
-        threshold = learnt_from(panel)
-        learnt = sum(value >= threshold for value in values)
+        learnt = None if threshold is None else sum(value >= threshold for value in values)
         sources = tuple(Source(f"@{run.seed}", run.record, "run record") for run in found)
         median = statistics.median(reached) if reached else None
         lines.append(
@@ -301,22 +343,34 @@ def learning_table(variant: Variant, panel: Subtask, runs: Runs, results: Path) 
                     _parameters(variant, row),
                     Cell(_mean(values), {"accuracy": statistics.fmean(values) if values else None}),
                     Cell(" ".join(number(value, 1) for value in values) or "–", sources=sources),
-                    Cell(f"{learnt} of {len(values)}" if values else "–", {"seeds": len(values), "learnt": learnt}),
-                    Cell("–" if median is None else f"{median:.0f}", {"iterations_to_learn": median}),
+                    Cell(
+                        "–" if learnt is None or not values else f"{learnt} of {len(values)}",
+                        {"seeds": len(values), "learnt": learnt},
+                    ),
+                    Cell(
+                        "–" if median is None else f"{median:.0f} ({len(reached)})",
+                        {"iterations_to_half_loss": median, "seeds_at_half_loss": len(reached)},
+                    ),
                 ),
             )
         )
     caption = (
         "Accuracy: of all labelled pixels outside the cue, mean over seeds ± half-width of the 95 % t-interval "
-        f"(seeds). Learnt: at least {threshold:.0f} %, half of the way from chance to all.",
-        f"Iterations to it: the median, over the seeds that get there, of when the training loss, averaged over "
-        f"{10 * WINDOW} iterations, falls below half of what it begins with.",
+        "(seeds)."
+        + ("" if threshold is None else f" Learnt: at least {threshold:.0f} %, half of the way from chance to all."),
+        f"Iterations to half the loss: the median, over the seeds that get there (how many), of when the training "
+        f"loss, averaged over {10 * WINDOW} iterations, falls below half of what it begins with.",
     )
     return Table(f"{variant.slug}-learning", f"Learning, {panel.title}", caption, columns, tuple(lines))
 
 
-def learnt_from(panel: Subtask) -> float:
-    """The accuracy from which a run has learnt: `LEARNT` with two classes, as far from chance with more."""
+def learnt_from(panel: Subtask) -> float | None:
+    """The accuracy from which a run has learnt: `LEARNT` with two classes, as far from chance with more.
+
+    None of `fine`, whose lines and discs are learnt apart.
+    """
+    if panel.task_name == "fine":
+        return None
     chance = 100 / panel.classes
     return chance + (100 - chance) * (LEARNT - 50) / 50
 

@@ -42,6 +42,7 @@ GLYPHS = {
     "above": "▲",
     "below": "▼",
     "inconclusive": "≈",
+    "no difference": "=",
     "not resolved": "≈",
     "few seeds": "○",
     "imported": "◇",

@@ -47,6 +47,10 @@ RULES = {
         "the difference has the other sign, by the same tests; for a claim of no difference, it lies beyond "
         f"±{MARGIN}; for costs, the order is not as claimed, or one of the two exponents"
     ),
+    "no difference": (
+        "of predictions about generated data: above or below was predicted, neither shows, and two one-sided tests of "
+        "the ±5 points that count as equal say that there is no such difference"
+    ),
     "not resolved": (
         "neither; in brackets the seeds per row that would resolve it at 80 % power and the level that Holm's method "
         "left it, were the true difference and the pooled spread those observed"

@@ -29,10 +29,12 @@ WITHOUT_CONTEXT: Mapping[str, Any] = {**MICROSCOPE, "context": "none"}
 """Nothing global: a pixel sees `REACH` and no more."""
 
 REACH = {"none": 20, "7x7": 32, "11x11": 40, "21x21": 60, "full": 60, "lka": 56, "msca head alone": 68}
-"""Pixels to one side that a pixel's class can depend on in `WITHOUT_CONTEXT`; a test counts them by gradients."""
+"""Pixels to one side that a pixel's class can depend on in `WITHOUT_CONTEXT`; a test counts them by gradients.
+
+Along a row or a column: what is seen is a square, whose corners are farther away."""
 
 TO_SEE: Mapping[str, str] = {
-    "scale": "how far a pixel has to see for two opposite edges of its square",
+    "scale": "distance to the farther of two opposite edges of the pixel's square",
     "fine": "distance to the outside of the pixel's own object",
 }
 """Of the sub-tasks whose distance is not that to a cue."""
@@ -40,12 +42,38 @@ TO_SEE: Mapping[str, str] = {
 LEARNT = 75.0
 """Percent accuracy from which a run counts as having learnt a task of two classes: half of that way."""
 
+CEILING = 99.0
+"""Percent accuracy from which on a task is too easy to tell rows apart."""
 
 TOLD_NEARBY: Mapping[str, str] = {
     "gate-additive": "A disc's own shade tells 5 of 6 by design: the class is a sum.",
     "scale": "A patch without a second edge tells that a square is not small: what is not seen tells, too.",
 }
 """By sub-task, why a patch that does not hold the whole cue is above chance, where it is."""
+
+_COUNTED = (
+    "Every image has as many marks of either colour: who counts those in sight guesses better than chance beyond it."
+)
+_CORNERS = (
+    "Sight is counted along a row or a column: pixels in the corners of the square that a row sees are farther away."
+)
+_ONE_CLASS = (
+    "All of an image is one class: of the test pixels 21 away or more, one guess for all is right for 46 or 54 %."
+)
+
+CAVEATS: Mapping[str, str] = {
+    "strips": f"{_COUNTED} strips-independent has none of that.",
+    "strips-diagonal": f"{_CORNERS} {_COUNTED}",
+    "strips-blobs": _COUNTED,
+    "scale": "An edge within 19 pixels, or none, tells all classes, and every row sees farther: reach does not decide.",
+    "key": f"{_ONE_CLASS} {_CORNERS}",
+    "key-no-cue": _ONE_CLASS,
+    "fine": (
+        "Most pixels of objects are the discs'. Those of the background, which no cue decides, are not counted here: a "
+        "false alarm costs mIoU alone. Decoder (a) reads stage 1, too."
+    ),
+}
+"""By sub-task, what its accuracies also depend on."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +119,13 @@ class Subtask(Panel):
     def title(self) -> str:
         """The sub-task's name."""
         return self.dataset.removeprefix("diagnostic/")
+
+    @property
+    def purpose(self) -> str:
+        """`control` where the cue is removed or local, `learning rate` where only that is another, `idea` otherwise."""
+        if " at " in self.title:
+            return "learning rate"
+        return "control" if self.title.endswith(("-no-cue", "-local")) else "idea"
 
     @property
     def classes(self) -> int:

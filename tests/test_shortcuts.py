@@ -19,7 +19,8 @@ def test_a_probe_is_measured_once_and_recorded_with_where_it_comes_from(tmp_path
     words = ["--datasets", "gate-additive", "--images", "20"]
     assert shortcuts.main(words) == 0
     (record,) = Store().kind("shortcut")
-    assert record["config"] == {"task": "gate-additive", "generator": "1", "sides": [1, 7, 15, 31], "images": 20}
+    config = {"task": "gate-additive", "generator": "1", "sides": [1, 7, 15, 31], "reaches": [32, 40, 60], "images": 20}
+    assert record["config"] == config
     assert record["within"][0] is None  # no cue lies within one pixel
     assert record["within"][1] > 75  # a sum of what 7x7 pixels hold
     assert set(record["provenance"]) >= {"commit", "code", "command", "packages", "data"}

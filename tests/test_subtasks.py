@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +83,15 @@ def test_every_record_was_made_with_the_prediction_that_it_is_held_against():
         about = {words for words, first in today.items() if first == row}
         assert set(before) <= set(today), f"{record['id']}: a prediction about {panel.dataset} is gone since {commit}"
         assert about <= set(before), f"{record['id']}: {file} had no prediction about {row} at {commit}"
+
+
+def test_no_record_on_generated_data_is_without_a_prediction():
+    """But those of the mixed scene, which no study says anything about: a sub-task that is gone would hide its runs."""
+    held = {record["id"] for *_, record in _records()}
+    of = {record["id"]: record["config"]["data"]["dataset"] for record in Store(COMMITTED).kind("run")}
+    assert {data for run, data in of.items() if data.startswith("diagnostic/") and run not in held} == {
+        "diagnostic/scene"
+    }
 
 
 def _records() -> Iterator[tuple[Study, Subtask, str, dict]]:
@@ -174,6 +184,9 @@ def runs_of(*accuracies: float) -> list[ByDistance]:
         ("0", (90, 90.5, 91), (91, 91.5, 92), "supported"),
         ("0", (50, 70, 90), (60, 80, 95), "not resolved"),
         ("-", (50, 70, 90), (60, 80, 95), "not resolved"),
+        ("-", (90, 91, 92), (90, 91.5, 92), "no difference"),
+        ("+", (90, 91, 92), (90, 91.5, 92), "no difference"),
+        ("-", (90, 90.1, 90.2), (91, 91.1, 91.2), "supported"),  # small, but as predicted
         ("-", (60, 61), (90, 91), "few seeds"),
         ("-", (), (90, 91, 92), "pending"),
     ],
@@ -199,9 +212,9 @@ def test_predictions_are_corrected_for_all_that_a_table_makes_under_a_protocol()
     declared, (other, own) = study("table5"), study("table5").subtasks[:2]
     one = dataclasses.replace(own, predictions=(Prediction("cc", "ham", "-", ""),))
     many = dataclasses.replace(other, predictions=(Prediction("cc", "ham", "+", ""),) * 19)
-    close, same = ({"cc": runs_of(*cc), "ham": runs_of(90, 91, 92)} for cc in ((84, 86, 88), (90, 91, 92)))
+    close, open_ = ({"cc": runs_of(*cc), "ham": runs_of(90, 91, 92)} for cc in ((84, 86, 88), (75, 91, 99)))
     alone = predictions.judged([(_variant(declared, one), one, close)])
-    among = predictions.judged([(_variant(declared, one), one, close), (_variant(declared, many), many, same)])
+    among = predictions.judged([(_variant(declared, one), one, close), (_variant(declared, many), many, open_)])
     ((before,), (after,)) = (found[_variant(declared, one).slug] for found in (alone, among))
     assert (before.verdict, after.verdict) == ("supported", "not resolved")
     assert after.adjusted == pytest.approx(min(1, 20 * before.p))
@@ -295,6 +308,21 @@ def test_a_page_has_predictions_beside_outcomes_and_accuracy_by_distance(tmp_pat
     said = "400 iterations of batch 8, learning rate 0.004; seeds 0, 1, 2, 3, 4."
     assert said in files["appendix_table2.md"].decode()
     assert 'id="appendix_table2-quick-key-distance"' in page
+
+
+def test_what_became_of_the_papers_ideas_is_counted_apart_from_controls(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGNEXT_RESULTS", str(COMMITTED))
+    files = render(tmp_path, "table5")
+    outcomes = Counter(
+        (line["purpose"], line["source"], line["outcome"]) for line in lines_of(files, "predictions.csv")
+    )
+    assert {purpose for purpose, *_ in outcomes} == {"idea", "control", "learning rate"}
+    (said,) = (line for line in files["predictions.md"].decode().splitlines() if "What the paper claims: " in line)
+    for part, purpose, source in (("What the paper claims", "idea", "paper"), ("Controls", "control", "mechanism")):
+        counted = said.split(part)[1].split(": ")[1].split(";")[0].split(". ")[0]
+        for (*of, outcome), count in outcomes.items():
+            if of == [purpose, source]:
+                assert f"{count} {outcome}" in counted
 
 
 def _variant(declared: Study, panel: Subtask):
