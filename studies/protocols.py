@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from segnext.config import ENCODERS, ClassificationData, ClassificationTrain, Data, Model, Run, Train
 from studies.study import Panel, Row, Study, unknown
+from studies.subtasks import CLASSES
 
 UPSTREAM_SEED = 0  # DESIGN: pretraining has a seed of its own
 PRETRAINING_DROP_PATH = {"L": 0.2}  # VAN's code: B3 0.2, the others 0.1, as for segmentation
@@ -209,7 +210,7 @@ def _subtask(task: str, learning_rate: float | None = None) -> Recipe:
     """Ours: short, at a rate that was tried on the sub-tasks; without dropout, augmented by flips alone."""
     data = Data(
         f"diagnostic/{task}",
-        {"scale": 3, "scale-local": 3, "fine": 5}.get(task, 2),
+        CLASSES.get(task, 2),
         (96, 96),
         (96, 96),
         test_split="test",  # drawn from parameters that the training images do not have

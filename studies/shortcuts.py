@@ -89,13 +89,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         record = _measured(shortcut)
         store.add(record)
-        told = (
+        told = "; ".join(
             f"{k}: {_percent(a)} {_percent(b)}"
             for k, a, b in zip(shortcut.sides, record["within"], record["beyond"], strict=True)
         )
-        console.print(
-            f"{number} {name}, chance {record['chance']:.0f}, by side (within, beyond): {'; '.join(told)}", markup=False
-        )
+        console.print(f"{number} {name}, chance {record['chance']:.0f}, by side (within, beyond): {told}", markup=False)
+        if counted := [
+            f"{k}: {value:.1f}" for k, value in zip(shortcut.reaches, record["counted"], strict=True) if value
+        ]:
+            console.print(f"  by counting the marks in sight, by reach: {'; '.join(counted)}", markup=False)
     return 0
 
 

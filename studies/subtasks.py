@@ -130,7 +130,7 @@ class Subtask(Panel):
     @property
     def classes(self) -> int:
         """What the models predict."""
-        return CLASSES.get(self.task_name.removesuffix("-local"), 2)
+        return CLASSES.get(self.task_name, 2)
 
     def trains(self, row: Row) -> bool:
         """Whether this row is trained here."""

@@ -23,7 +23,7 @@ STUDY = Study(
         Row("All branches", "full", _one_block("microscope", (7, 11, 21), "none"), {}, "the full row of Table 6"),
         Row("7×7 branch alone", "7x7-wide", _one_block("microscope-wide", (7,), "none"), {}, "as many parameters"),
         Row("11×11 branch alone", "11x11-wide", _one_block("microscope-wide", (11,), "none"), {}, "as many parameters"),
-        Row("Self-attention", "self-attention", _one_block("microscope", (), "nl"), {}, "non-local without positions, no strips"),
+        Row("Self-attention", "self-attention", _one_block("microscope", (), "nl"), {}, "non-local, without positions"),
         Row(
             "Plain pyramid",
             "pyramid",
