@@ -95,6 +95,8 @@ def _study_part(evidence: Evidence, store: Store, probes: Sequence[Record]) -> S
         accuracy = tables.accuracy_table(variant)
         if isinstance(variant.panel, Subtask) and variant.panel.classes == 2:  # its own tables say more than mean IoU
             drawings, accuracy = drawings[1:2], dataclasses.replace(accuracy, lines=())
+        if isinstance(variant.panel, Subtask) and variant.panel.purpose != "idea":  # each run's page has its loss
+            drawings = []
         looked_at = pictures.pictures(variant, store) if variant.telling else []
         variants.append(
             VariantPart(
