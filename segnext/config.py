@@ -76,7 +76,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 TASKS = ("segmentation", "classification")
 
-PRECISIONS = ("float32", "bfloat16", "float16")
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
+"""What a GPU multiplies in: float32 proper; TF32 in convolutions and matrix products; or autocast to half precision."""
+
+COMPILERS = ("", "inductor", "graphs", "inductor+graphs")
+"""How a training step reaches the device: operator by operator, through torch.compile, as a CUDA graph, or both."""
 
 DEVICES = ("cpu", "cuda")  # where speeds are measured
 
@@ -445,6 +449,11 @@ class Speed:
         return "speed-" + digest(canonical(self))
 
 
+def compiler(value: Any) -> Any:
+    """One of `COMPILERS` for what earlier versions, and people, write: true or false."""
+    return {True: "inductor", False: ""}[value] if isinstance(value, bool) else value
+
+
 @dataclass(frozen=True)
 class Execution:
     """How a run is carried out. Nothing here changes a result beyond rounding, and nothing here is in an id."""
@@ -457,11 +466,18 @@ class Execution:
     checkpoint_interval: int | None = None  # iterations between two checkpoints; None: as `segnext.train` decides
     evaluation_interval: int = 8_000  # Official code: iterations between two single-scale tests; 0: at the end alone
     evaluation_batch: int = 8  # images of one size that are evaluated together
-    precision: str = "float32"  # or bfloat16, float16: autocast; recorded, for it rounds otherwise
-    compile: bool = False  # torch.compile; falls back to eager with a warning in the log
+    precision: str = "float32"  # one of PRECISIONS; recorded, for it rounds otherwise
+    compile: str = ""  # one of COMPILERS; what cannot be had falls back to eager with a warning in the log
+    cudnn_benchmark: bool = True  # cuDNN times its algorithms and takes the fastest: other rounding from start to start
+    deterministic: bool = False  # only operators that give the same bits every time; slower on CUDA
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "compile", compiler(self.compile))
         _require_precision("Execution", self.precision)
+        _require(
+            self.compile in COMPILERS,
+            f"Execution.compile: {self.compile!r} is not one of {', '.join(map(repr, COMPILERS))}",
+        )
 
 
 def canonical(value: Any) -> Any:

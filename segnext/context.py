@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from segnext.config import Model
 from segnext.distributed import average
-from segnext.ham import Hamburger, full_precision
+from segnext.ham import Hamburger
 from segnext.msca import MSCA
 from segnext.mscan import Attention, initialise
+from segnext.precision import full_precision
 
 
 def head_norm(channels: int, model: Model) -> nn.GroupNorm | nn.BatchNorm2d:

@@ -6,25 +6,17 @@ of the released code; the Hamburger's public code was not used.
 
 from __future__ import annotations
 
-import contextlib
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segnext.precision import full_precision
 from segnext.stochastic import Stochastic
 
 EPSILON = 1e-6  # Official code: keeps the multiplicative updates from dividing by zero
 INVERSE_TEMPERATURE = (
     1.0  # Official code: ham_head.py:107 forces 1 whatever the config says; the paper's FLOPs count it
 )
-
-
-def full_precision(x: Tensor) -> contextlib.AbstractContextManager[None]:
-    """Switches autocast off where the device has one: iterated products do not survive half precision."""
-    if not torch.amp.is_autocast_available(x.device.type):  # the meta device, on which costs are counted
-        return contextlib.nullcontext()
-    return torch.autocast(x.device.type, enabled=False)
 
 
 class NMF(Stochastic):

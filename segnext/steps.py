@@ -11,6 +11,7 @@ import torch
 
 from segnext.config import Execution, Run
 from segnext.model import build_network
+from segnext.precision import autocast, set_up
 from segnext.train import task
 
 _NO_IMAGES: Any = None  # a task reads them for its batches alone
@@ -34,12 +35,10 @@ def measure(run: Run, execution: Execution, steps: int, warmup: int = 3) -> Step
     """
     device = torch.device(execution.device)
     torch.set_num_threads(execution.threads)
+    set_up(execution)
     this, model = task(run, _NO_IMAGES), build_network(run.model, run.data.classes, run.task).to(device).train()
     optimiser = torch.optim.AdamW(this.groups(model), fused=True)
     loss_of = torch.compile(this.loss) if execution.compile else this.loss
-    autocast = torch.autocast(
-        device.type, getattr(torch, execution.precision), enabled=execution.precision != "float32"
-    )
     scaler = torch.amp.GradScaler(device.type, enabled=execution.precision == "float16")
     parts, (height, width) = run.train.accumulate, run.data.crop
     size = run.train.batch // parts
@@ -56,7 +55,7 @@ def measure(run: Run, execution: Execution, steps: int, warmup: int = 3) -> Step
         started = time.perf_counter()
         optimiser.zero_grad(set_to_none=True)
         for _ in range(parts):
-            with autocast:
+            with autocast(device, execution.precision):
                 loss = loss_of(model, images, labels)
             scaler.scale(loss / parts).backward()
         loss.item()

@@ -22,6 +22,7 @@ from segnext.data.imagenet import ClassFolderSource
 from segnext.data.stream import Batch, Share
 from segnext.distributed import World, synchronise
 from segnext.model import build_network
+from segnext.precision import autocast, set_up
 from segnext.resume import load_state, save_state
 from segnext.segmentation import Segmentation
 from segnext.stochastic import set_numbers
@@ -120,10 +121,11 @@ def train(
     as `stop()` turns true in one; the first alone writes states and calls `on_step`.
     """
     device = torch.device(execution.device)
+    set_up(execution)
     this = task(run, source)
     model = build(run, initial).to(device).train()
     if world.size > 1:
-        synchronise(model, execution.compile)
+        synchronise(model, bool(execution.compile))
     optimiser = torch.optim.AdamW(this.groups(model), fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=execution.precision == "float16")
     done, seconds = 0, 0.0
@@ -162,9 +164,6 @@ def train(
     settings, saved, saving, last = run.train, done, 0.0, -math.inf  # how long the last checkpoint took, and its end
     parts = settings.accumulate
     loss_of = _compiled(this.loss) if execution.compile else this.loss
-    autocast = torch.autocast(
-        device.type, getattr(torch, execution.precision), enabled=execution.precision != "float32"
-    )
     batches = iter(this.batches(done, Share(world.rank, world.size), execution.workers))
     started = time.perf_counter()
     while done < settings.iterations:
@@ -176,7 +175,7 @@ def train(
         for batch in itertools.islice(batches, parts):
             set_numbers(model, run.seed, batch.samples.tolist())
             images = batch.images.to(device, memory_format=torch.channels_last)
-            with autocast:
+            with autocast(device, execution.precision):
                 loss = loss_of(model, images, batch.labels.to(device))
             scaler.scale(loss / parts if parts > 1 else loss).backward()
             losses.append(loss.detach())

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from segnext.data.source import IGNORE
+from segnext.precision import full_precision
 
 Sizes = Sequence[tuple[int, int]]
 """(height, width) in pixels, of every resizing that the scores go through, the last one last."""
@@ -57,7 +58,8 @@ def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
 
     The gradient for the low-resolution scores is computed on the way, while the pixels are at hand.
     """
-    summed: Tensor = _CrossEntropy.apply(scores, labels)
+    with full_precision(scores):
+        summed: Tensor = _CrossEntropy.apply(scores.float(), labels)
     return summed
 
 

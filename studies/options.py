@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from segnext.config import COMPILERS, PRECISIONS
 from studies.protocols import PROTOCOLS
 
+COMPUTED = ("precision", "compile", "cudnn_benchmark", "deterministic")
 SELECTOR = "STUDY[/ROW][@seed]"
 
 
@@ -37,6 +39,29 @@ def add_data_root(parse: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the dataset's folder (default: $SEGNEXT_DATA)",
     )
+
+
+def add_execution(parse: argparse._ActionsContainer) -> None:
+    """How a training step is computed; what is not typed is left to the profile, or to `Execution`'s default."""
+    parse.add_argument(
+        "--precision", choices=PRECISIONS, help="float32 proper, TF32, or autocast to half precision (default: float32)"
+    )
+    parse.add_argument(
+        "--compile",
+        nargs="?",
+        const="inductor",
+        choices=COMPILERS[1:],
+        help="torch.compile (inductor: if nothing is named), CUDA graphs of steps, or both; eager where that fails",
+    )
+    flag = argparse.BooleanOptionalAction
+    parse.add_argument("--cudnn-benchmark", action=flag, help="let cuDNN time its algorithms (default: it does)")
+    parse.add_argument("--deterministic", action=flag, help="the same bits every time, slower on CUDA (default: no)")
+
+
+def computed(options: argparse.Namespace) -> dict[str, Any]:
+    """What was typed of `add_execution`'s options."""
+    typed = {name: getattr(options, name) for name in COMPUTED}
+    return {name: value for name, value in typed.items() if value is not None}
 
 
 def words_of(text: str) -> list[str]:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from segnext.config import PRECISIONS, Execution
+from segnext.config import Execution
 from studies.estimate import keep, step_key
-from studies.options import SELECTOR, add_selection, positive
+from studies.options import SELECTOR, add_execution, add_selection, computed, positive
 from studies.plan import plan, select
 from studies.protocols import protocol
 from studies.store import Store
@@ -30,8 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_selection(parse)
     parse.add_argument("--device", default="cpu", help="cpu, cuda, cuda:0, ... (default: cpu)")
     parse.add_argument("--threads", type=positive, default=1, metavar="N", help="cores (default: 1)")
-    parse.add_argument("--precision", choices=PRECISIONS, default="float32", help="autocast (default: float32)")
-    parse.add_argument("--compile", action="store_true", help="torch.compile the model")
+    add_execution(parse)
     parse.add_argument("--steps", type=positive, default=10, metavar="N", help="timed steps (default: 10)")
     options = parse.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
@@ -50,9 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         parse.exit(2, f"{parse.prog}: --device {options.device}: PyTorch sees no GPU on this machine\n")
-    execution = Execution(
-        device=options.device, threads=options.threads, precision=options.precision, compile=options.compile
-    )
+    execution = Execution(device=options.device, threads=options.threads, **computed(options))
     cuda = options.device.startswith("cuda")
     name = torch.cuda.get_device_name(options.device) if cuda else "cpu"
     failed = 0
@@ -69,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "images_per_second": batch / steps.seconds,
             "device": name,
             "threads": options.threads,
-            "precision": options.precision,
-            "compiled": options.compile,
+            "precision": execution.precision,
+            "compiled": execution.compile,
             "torch": torch.__version__,
             **{key: getattr(steps, key) for key in ("seconds", "lower_quartile", "upper_quartile", "steps", "memory")},
         }

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segnext.config import PRECISIONS
+from segnext.config import COMPILERS, PRECISIONS, compiler
 from studies.store import REPOSITORY
 
 PROFILES = REPOSITORY / "slurm" / "profiles"
@@ -42,7 +42,9 @@ class Profile:
     device: str = ""  # empty: cuda with GPUs, else cpu
     workers: int = 0  # loader processes beside each process
     precision: str = "float32"
-    compile: bool = False
+    compile: str = ""  # inductor, graphs, inductor+graphs; true: inductor
+    cudnn_benchmark: bool = True
+    deterministic: bool = False
     max_parallel: int = 0  # runs at a time, 0: as many as the cluster gives
     max_array_size: int = 0  # 0: as the cluster says
     warning: int = 120  # seconds before the time limit at which a run saves and goes back to the queue
@@ -53,6 +55,7 @@ class Profile:
     evaluate: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "compile", compiler(self.compile))
         for entry in dataclasses.fields(self):
             value: Any = getattr(self, entry.name)
             kind: Any = _KINDS.get(str(entry.type), Mapping)
@@ -64,6 +67,8 @@ class Profile:
             raise ValueError("nodes: at least 1 is needed")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision: {self.precision!r} is not one of {', '.join(PRECISIONS)}")
+        if self.compile not in COMPILERS:
+            raise ValueError(f"compile: {self.compile!r} is not one of {', '.join(COMPILERS[1:])}")
         for stage in STAGES:
             self.at(stage)  # its settings are looked at now, not when the first run needs them
 

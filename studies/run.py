@@ -22,12 +22,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from segnext.config import PRECISIONS, Cost, Execution, Speed
+from segnext.config import Cost, Execution, Speed
 from studies.causes import AGAIN, CAUSES
 from studies.measure import measure_costs, measure_speeds
 from studies.options import (
+    COMPUTED,
     SELECTOR,
     add_data_root,
+    add_execution,
     add_selection,
     number,
     numbers,
@@ -113,8 +115,7 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--gpus", type=positive, metavar="N", help="processes of a run, one a GPU, on each node")
     where.add_argument("--device", help="cpu, cuda, cuda:0, ... (local default: cpu)")
     where.add_argument("--workers", type=number, metavar="N", help="loader processes of a process")
-    where.add_argument("--precision", choices=PRECISIONS, help="autocast (default: float32)")
-    where.add_argument("--compile", action="store_true", help="torch.compile the model; eager where that fails")
+    add_execution(where)
     where.add_argument(
         "--evaluate-every",
         type=number,
@@ -264,8 +265,8 @@ def _resources(options: argparse.Namespace) -> Profile:
     """What a run gets: the profile's, or on this machine one thread of one process, changed by what was typed."""
     named = profile(options.profile or "default") if options.cluster == "slurm" else Profile(name="local")
     names = ("partition", "account", "qos", "time", "constraint", "nodes", "gpus", "max_parallel")
-    typed = {name: getattr(options, name) for name in (*names, "device", "workers", "precision")}
-    typed |= {"cpus": options.threads, "compile": options.compile or None}
+    typed = {name: getattr(options, name) for name in (*names, "device", "workers", *COMPUTED)}
+    typed |= {"cpus": options.threads}
     settings = {name: value for name, value in typed.items() if value is not None}
     if options.cluster != "slurm":
         settings.setdefault("device", "cpu")
@@ -357,10 +358,13 @@ def _typed(options: argparse.Namespace) -> list[str]:
     """The words that start a run again as it was started, without what chose it."""
     found = ["--protocol", options.protocol]
     names = ("limit_iterations", "cluster", "data_root", "pretrained", "weights", "max_parallel", "threads", "gpus")
-    for name in (*names, "device", "workers", "precision", "only", *OF_A_CLUSTER):
-        if (value := getattr(options, name)) is not None:
+    for name in (*names, "device", "workers", *COMPUTED, "only", *OF_A_CLUSTER):
+        value = getattr(options, name)
+        if isinstance(value, bool):
+            found.append(f"--{'' if value else 'no-'}{name.replace('_', '-')}")
+        elif value is not None:
             found += [f"--{name.replace('_', '-')}", str(value.resolve() if isinstance(value, Path) else value)]
-    found += [f"--{name}" for name in ("compile", "tensorboard") if getattr(options, name)]
+    found += ["--tensorboard"] if options.tensorboard else []
     if options.evaluate_every != Execution.evaluation_interval:
         found += ["--evaluate-every", str(options.evaluate_every)]
     if options.ham_seeds != (0,):

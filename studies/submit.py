@@ -88,6 +88,8 @@ def execution(profile: Profile, evaluation_interval: int) -> Execution:
         workers=profile.workers,
         precision=profile.precision,
         compile=profile.compile,
+        cudnn_benchmark=profile.cudnn_benchmark,
+        deterministic=profile.deterministic,
         evaluation_interval=evaluation_interval,
     )
 

@@ -453,6 +453,8 @@ class _Job:
             "threads": self._execution.threads,
             "precision": self._execution.precision,
             "compiled": self._execution.compile,
+            "cudnn_benchmark": self._execution.cudnn_benchmark,
+            "deterministic": self._execution.deterministic,
             "started": _timestamp(min([self._started, *(attempt["started"] for attempt in attempts)])),
             "finished": _timestamp(time.time()),
             "attempts": len(attempts),
