@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ def set_up(execution: Execution) -> None:
     tf32 = execution.precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
+    if execution.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as cuBLAS asks for the same bits every time
     torch.backends.cudnn.benchmark = execution.cudnn_benchmark and not execution.deterministic
     torch.use_deterministic_algorithms(execution.deterministic)
 

@@ -16,6 +16,7 @@ from segnext.data.stream import Batch, Loading, Share, stream
 from segnext.decoder import resize
 from segnext.metrics import IGNORE
 from segnext.model import SegNeXt
+from segnext.precision import full_precision
 from segnext.upsampling import cross_entropy
 
 
@@ -50,12 +51,13 @@ def segmentation_loss(scores: Tensor, labels: Tensor) -> Tensor:
     Official code: summed over labelled pixels and divided by all pixels, ignored ones included (`datasets.md`,
     section 3); PyTorch's own mean divides by the labelled ones.
     """
-    if torch.compiler.is_compiling():  # the compiler fuses the plain formula itself
-        full = resize(scores.float(), labels.shape[1:])
-        summed = F.cross_entropy(full, labels.long(), ignore_index=IGNORE, reduction="sum")
-    else:
-        summed = cross_entropy(scores.float(), labels)
-    return summed / labels.numel()
+    with full_precision(scores):
+        if torch.compiler.is_compiling():  # the compiler fuses the plain formula itself
+            full = resize(scores.float(), labels.shape[1:])
+            summed = F.cross_entropy(full, labels.long(), ignore_index=IGNORE, reduction="sum")
+        else:
+            summed = cross_entropy(scores, labels)
+        return summed / labels.numel()
 
 
 def learning_rate(train: Train, iteration: int) -> float:

@@ -54,11 +54,11 @@ def add_probabilities(total: Tensor, scores: Tensor, sizes: Sizes) -> None:
 
 
 def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy summed over the labelled pixels: float32 `(B, C, h, w)`, uint8 `(B, H, W)` -> `()`.
+    """Cross-entropy summed over the labelled pixels, in float32: `(B, C, h, w)`, uint8 `(B, H, W)` -> `()`.
 
     The gradient for the low-resolution scores is computed on the way, while the pixels are at hand.
     """
-    with full_precision(scores):
+    with full_precision(scores):  # autocast would cast the products written out below back to half precision
         summed: Tensor = _CrossEntropy.apply(scores.float(), labels)
     return summed
 
