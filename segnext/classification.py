@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from segnext.config import ClassificationData, ClassificationTrain, Run
 from segnext.data.classification import ClassificationBatches, test_image
 from segnext.data.imagenet import ClassFolderSource
-from segnext.data.stream import Batch, Share, loaded
+from segnext.data.stream import Batch, Loading, Share, loaded
 from segnext.evaluate import Progress
 
 
@@ -38,11 +38,11 @@ class Classification:
     def learning_rate(self, iteration: int) -> float:
         return learning_rate(self._train, iteration)
 
-    def batches(self, start: int, share: Share, workers: int) -> Iterator[Batch]:
+    def batches(self, start: int, share: Share, loading: Loading) -> Iterator[Batch]:
         parts = self._train.accumulate
         batch = self._train.batch // parts
         batches = ClassificationBatches(self._data, self._train, self._source, self.run.seed, batch, share)
-        return loaded(batches, start * parts, self._train.iterations * parts, workers)
+        return loaded(batches, start * parts, self._train.iterations * parts, loading)
 
     def loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         # timm: SoftTargetCrossEntropy, which is what PyTorch's does with probabilities.

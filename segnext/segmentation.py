@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from segnext.checkpoints import released_name
 from segnext.config import Data, Run, Train
 from segnext.data import Source
-from segnext.data.stream import Batch, Share, stream
+from segnext.data.stream import Batch, Loading, Share, stream
 from segnext.decoder import resize
 from segnext.metrics import IGNORE
 from segnext.model import SegNeXt
@@ -33,11 +33,11 @@ class Segmentation:
     def learning_rate(self, iteration: int) -> float:
         return learning_rate(self._train, iteration)
 
-    def batches(self, start: int, share: Share, workers: int) -> Iterator[Batch]:
+    def batches(self, start: int, share: Share, loading: Loading) -> Iterator[Batch]:
         # The parts of a batch are batches of the same stream of samples.
         parts, seed = self._train.accumulate, self.run.seed
         first, last = start * parts, self._train.iterations * parts
-        return stream(self._data, self._source, seed, self._train.batch // parts, first, last, workers, share)
+        return stream(self._data, self._source, seed, self._train.batch // parts, first, last, loading, share)
 
     def loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         assert isinstance(model, SegNeXt)

@@ -8,14 +8,13 @@ preempts, or whose time is over, saves and goes back to the queue by itself.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -205,17 +204,15 @@ class _Job:
         """
         from segnext.train import Stopped, train
 
-        interval = self._execution.evaluation_interval
         leaving = False
+
+        def stop() -> bool:  # asked once after every step
+            nonlocal leaving
+            leaving = leaving or self._asked_to_stop()
+            return leaving
+
         while True:
             self._test_midway(testing)
-            steps = itertools.count(self._workspace.last_state() + 1)
-
-            def stop(steps: Iterator[int] = steps) -> bool:  # asked once after every step
-                nonlocal leaving
-                leaving = self._asked_to_stop()
-                return (bool(interval) and next(steps) % interval == 0) or leaving
-
             try:
                 return train(
                     self._run,
@@ -226,6 +223,7 @@ class _Job:
                     world=self._world,
                     on_step=self._draw,
                     stop=stop,
+                    pause_every=self._execution.evaluation_interval,
                 )
             except Stopped:
                 if any(self._world.gather(leaving)):

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from conftest import REPOSITORY
 from torch import nn
 
-from segnext.distributed import GlobalBatchNorm2d, average, distributed, synchronise
+from segnext.distributed import GlobalBatchNorm2d, GradientAverage, average, distributed, synchronise
 from segnext.resume import load_state
 
 TRAINER = str(REPOSITORY / "tests" / "trainer.py")
@@ -204,6 +204,7 @@ def _norms(rank: int, port: str) -> None:
     weighting = torch.randn(6, 4, 3, 7, dtype=torch.float64)
     part = slice(3 * rank, 3 * rank + 3)
     with distributed("cpu") as world:
+        averaged = GradientAverage(shared, world)
         for _ in range(2):
             all_images, own = images.clone().requires_grad_(), images[part].clone().requires_grad_()
             expected, given = whole(all_images), shared(own)
@@ -211,8 +212,9 @@ def _norms(rank: int, port: str) -> None:
             whole.zero_grad()
             shared.zero_grad()
             (expected.sigmoid() * weighting).mean().backward()
+            averaged.begin()
             (given.sigmoid() * weighting[part]).mean().backward()
-            world.average_gradients(shared.parameters())
+            averaged.finish()
             assert all_images.grad is not None
             torch.testing.assert_close(own.grad / 2, all_images.grad[part])  # this half's own mean has twice the weight
             for one, other in zip(shared.parameters(), whole.parameters(), strict=True):

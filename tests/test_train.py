@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from segnext import Data, Execution, Model, Run, SegNeXt, Train
 from segnext.checkpoints import load_released, to_released
 from segnext.data import cached, open_split
-from segnext.data.stream import stream
+from segnext.data.stream import Loading, stream
 from segnext.ham import NMF
 from segnext.model import MSCANClassifier
 from segnext.resume import load_state, save_state
 from segnext.segmentation import learning_rate, parameter_groups, segmentation_loss
-from segnext.stochastic import set_numbers
+from segnext.stochastic import numbers_needed, set_per_sample_randomness
 from segnext.train import Diverged, Stopped, build, train
 
 GOLDEN = FIXTURES / "golden"
@@ -216,13 +216,13 @@ def test_a_batch_in_parts_steps_along_the_mean_of_their_gradients(source, tmp_pa
     model, _ = train(run, source, tmp_path, Execution())
     expected = build(run).train()
     optimiser = torch.optim.AdamW(parameter_groups(expected, settings), fused=True)
-    parts = stream(DATA, source, run.seed, 2, 0, 6)
+    parts = stream(DATA, source, run.seed, 2, 0, 6, Loading(numbers=(run.seed, numbers_needed(expected))))
     for iteration in range(2):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(settings, iteration) * group["factor"]
         optimiser.zero_grad()
         for part in itertools.islice(parts, 3):
-            set_numbers(expected, run.seed, part.samples.tolist())
+            set_per_sample_randomness(expected, part.numbers)
             (segmentation_loss(expected.logits(part.images), part.labels) / 3).backward()
         optimiser.step()
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
