@@ -16,6 +16,7 @@ from reports import (
     ham,
     overview,
     page,
+    photographs,
     pictures,
     predictions,
     recipes,
@@ -63,6 +64,8 @@ def compose(
     records = {record["id"]: record for part in parts for record in part.evidence.records(store)}
     everything = [part.evidence for part in parts]
     files.update(_prediction_files(parts, probes))
+    if told := photographs.photograph_tables(chosen, store):
+        files[f"{photographs.SLUG}.md"] = formats.markdown(photographs.TITLE, told)
     differing = discrepancies.discrepancies_table(everything)
     summary = page.Summary(
         overview.overview_table(parts),

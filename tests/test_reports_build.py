@@ -63,7 +63,7 @@ def test_nothing_measured_renders_pending(results, out):
         for name in ("table7", "claims", "costs-not-reproduced", "appendix_table1")
         for e in ("md", "tex", "csv")
     }
-    assert set(files) == {*ALWAYS, "table7-claims.csv", *tables}
+    assert set(files) == {*ALWAYS, "table7-claims.csv", "photographs.md", *tables}
     assert b"0 of 12 runs finished" in files["index.html"]
     assert {line["protocol"] for line in lines_of(files, "table7.csv")} == {"paper"}
     assert {line["miou_ss_verdict"] for line in lines_of(files, "table7.csv")} == {"pending"}
