@@ -138,6 +138,15 @@ def test_processes_that_died_or_were_stopped_continue_to_the_same_bits(two, tmp_
     assert weights(said) == two[0]
 
 
+def test_with_losses_read_late_they_still_stop_together_and_continue_to_the_same_bits(two, tmp_path: Path):
+    codes, said, errors = together(by_hand, tmp_path, stop={"1": 3}, late=1, execution={"checkpoint_interval": 3})
+    assert codes == [5, 5], errors  # rank 0 reads early to save at step 3, and stops with the others all the same
+    assert {line["stopped"][:29] for line in said if "stopped" in line} == {"stopped after 4 of 10 iterati"}
+    codes, said, errors = together(by_hand, tmp_path, late=1)
+    assert codes == [0, 0], errors
+    assert weights(said) == two[0]
+
+
 def test_a_loss_that_is_not_finite_stops_all_processes_at_once(tmp_path: Path):
     wild = {"learning_rate": 1e30, "warmup_iterations": 3}
     codes, said, errors = together(by_hand, tmp_path, train=wild, execution={"checkpoint_interval": 1})
