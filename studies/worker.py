@@ -126,6 +126,8 @@ class _Job:
     def __init__(self, workspace: Workspace, asked_to_stop: Callable[[], bool], world: World) -> None:
         import torch
 
+        from segnext.precision import set_up
+
         self._workspace, self._asked_to_stop, self._world = workspace, asked_to_stop, world
         self._spec = spec = workspace.read_spec()
         self._run = specified_run(spec)
@@ -139,6 +141,7 @@ class _Job:
         self._started = time.time()
         self._writer: SummaryWriter | None = None
         torch.set_num_threads(self._execution.threads)
+        set_up(self._execution)  # a test without a training, too: torch's own default is TF32 in convolutions
 
     def record(self) -> dict[str, Any] | None:
         """Do the work; returns what the first process writes, None where it is not the time yet."""
@@ -366,7 +369,13 @@ class _Job:
         if not isinstance(testing, GeneratedSource) or self._world.size > 1:
             return {}
         predicted = predictions(
-            model, testing, data, batch=self._execution.evaluation_batch, device=self._device, ham_seed=ham_seed
+            model,
+            testing,
+            data,
+            batch=self._execution.evaluation_batch,
+            device=self._device,
+            ham_seed=ham_seed,
+            workers=self._execution.workers,
         )
         pixels, right = by_distance(predicted, lambda number: testing.picture(number).distance)
         farthest = int(pixels.nonzero()[0].max(initial=0)) + 1
@@ -384,6 +393,7 @@ class _Job:
             device=self._device,
             ham_seed=ham_seed,
             share=(self._world.rank, self._world.size),
+            workers=self._execution.workers,
             progress=self._watch("evaluate MS" if multi_scale else "evaluate SS"),
         )
 
@@ -413,9 +423,18 @@ class _Job:
             return {}
         (metric, *_) = study(self._spec["study"]).panel(self._spec["dataset"]).accuracies
         multi_scale = metric == "miou_ms"
-        batch, progress = self._execution.evaluation_batch, self._watch("predict")
+        predicted = predict(
+            model,
+            testing,
+            data,
+            multi_scale=multi_scale,
+            batch=self._execution.evaluation_batch,
+            device=self._device,
+            workers=self._execution.workers,
+            progress=self._watch("predict"),
+        )
         manifest = export(
-            predict(model, testing, data, multi_scale=multi_scale, batch=batch, device=self._device, progress=progress),
+            predicted,
             self._workspace.folder / "predictions",
             dataset=data.dataset,
             classes=data.classes,
