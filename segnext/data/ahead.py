@@ -13,9 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 _Item = TypeVar("_Item")
 
 
-def in_order(items: Dataset[_Item], indices: Iterable[Any], workers: int) -> Iterator[_Item]:
+def in_order(items: Dataset[_Item], indices: Iterable[Any], workers: int, pinned: bool = False) -> Iterator[_Item]:
     """The items of these indices, one after the other, loaded ahead by `workers` processes; 0: by this one.
 
+    `pinned`: in memory that a card copies from while it computes, for tensors and for items with a `pin_memory()`.
     Raises an item's own `ValueError` (`segnext.data.DataError` is one) or `OSError`, in its own words. Draws nothing
     from torch's random state.
     """
@@ -24,6 +25,7 @@ def in_order(items: Dataset[_Item], indices: Iterable[Any], workers: int) -> Ite
         batch_size=None,
         sampler=indices,
         num_workers=workers,
+        pin_memory=pinned,
         collate_fn=_as_it_is,
         generator=torch.Generator(),  # the loader draws a seed for its workers, which need none
         worker_init_fn=_deaf,

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from segnext.config import Data
-from segnext.data.source import DataError, Source
+from segnext.data.ahead import in_order
+from segnext.data.source import Source
 from segnext.data.transforms import train_sample
 from segnext.stochastic import per_sample_numbers
 
@@ -108,33 +109,18 @@ def stream(
 
 def loaded(batches: Dataset[Batch], start: int, iterations: int, loading: Loading) -> Iterator[Batch]:
     """The items `start` .. `iterations` - 1 of a data set of whole batches, in order. Raises `DataError`."""
-    # One pass over all iterations, a whole batch at a time: workers start once and never wait for an epoch to end. The
-    # loader draws a seed for its workers, which need none: from a generator of its own, for the model's may not notice.
-    loader: DataLoader[Batch | DataError] = DataLoader(
-        _Complete(batches, loading),
-        batch_size=None,
-        sampler=range(start, iterations),
-        num_workers=loading.workers,
-        pin_memory=loading.pinned,
-        generator=torch.Generator(),
-    )
-    for batch in loader:
-        if isinstance(batch, DataError):
-            raise batch
-        yield batch
+    # One pass over all iterations, a whole batch at a time: loaders start once and never wait for an epoch to end.
+    yield from in_order(_Complete(batches, loading), range(start, iterations), loading.workers, loading.pinned)
 
 
-class _Complete(Dataset["Batch | DataError"]):
-    """Batches with their samples' numbers. Damaged data come as a value: a loader process would bury their message."""
+class _Complete(Dataset[Batch]):
+    """Batches with their samples' numbers."""
 
     def __init__(self, batches: Dataset[Batch], loading: Loading) -> None:
         self._batches, self._numbers = batches, loading.numbers
 
-    def __getitem__(self, index: int) -> Batch | DataError:
-        try:
-            batch = self._batches[index]
-        except DataError as error:
-            return error
+    def __getitem__(self, index: int) -> Batch:
+        batch = self._batches[index]
         if self._numbers is not None:
             seed, count = self._numbers
             batch.numbers = per_sample_numbers(seed, batch.samples.tolist(), count)
