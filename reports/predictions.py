@@ -212,7 +212,7 @@ def _both(prediction: Prediction, runs: Runs, chance: float) -> Cell:
         values[name] = mean
         shown.append("–" if mean is None else f"{number(mean, 1)} ({len(found)})" if found else number(mean, 1))
         sources += [Source(f"{slug}@{run.seed}", run.record, "run record") for run in runs.get(slug, ())]
-    return Cell(" − ".join(shown), values, sources=tuple(sources))
+    return Cell(" − ".join(shown), values, sources=tuple(sources), repeats=True)
 
 
 def _range(distances: tuple[int, int]) -> str:
@@ -293,7 +293,8 @@ def _rates_table(study: Study, task: str, found: Mapping[str, tuple[Variant, Sub
             names = (f"accuracy_at_{where}", f"seeds_at_{where}")
             sources = tuple(Source(f"@{run.seed}", run.record, "run record") for run in own)
             mean = statistics.fmean(values) if values else None
-            cells.append(Cell(_mean(values), dict(zip(names, (mean, len(values)), strict=True)), sources=sources))
+            facts = dict(zip(names, (mean, len(values)), strict=True))
+            cells.append(Cell(_mean(values), facts, sources=sources, repeats=True))
         lines.append(Line(row.slug, tuple(cells)))
     caption = (
         "Accuracy in percent of all labelled pixels outside the cue: mean over seeds ± half-width of the 95 % "

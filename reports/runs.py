@@ -1,7 +1,7 @@
 """One small page per record: configuration, curve, metrics by class, and where it came from.
 
 With `--logs` also a run's attempts. Nodes and logs stay under runs/ and are no facts of results/: a page that is to be
-committed is made without them.
+sent to others is made without them.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import html.parser
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from unittest import mock
 
@@ -103,10 +103,15 @@ def add_evaluation(
     return evaluation.id
 
 
+def undrawn() -> AbstractContextManager[object]:
+    """In it figures are blank."""
+    blank = {"svg": b"<svg xmlns='http://www.w3.org/2000/svg'></svg>", "png": b"", "pdf": b""}
+    return mock.patch.object(drawing.Drawing, "pictures", blank)
+
+
 def render(out: Path, *studies: str, drawn: bool = False) -> dict[str, bytes]:
     """The files of a report. Figures, most of its time, are `drawn` for those alone who look at them."""
-    blank = {"svg": b"<svg xmlns='http://www.w3.org/2000/svg'></svg>", "png": b"", "pdf": b""}
-    with nullcontext() if drawn else mock.patch.object(drawing.Drawing, "pictures", blank):
+    with nullcontext() if drawn else undrawn():
         assert build.main([*studies, "--out", str(out)]) == 0
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 

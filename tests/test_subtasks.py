@@ -306,7 +306,7 @@ def test_a_page_has_predictions_beside_outcomes_and_accuracy_by_distance(tmp_pat
     assert 'href="predictions.csv"' in page
     assert "1 supported, 1 contradicted" in page[page.index('id="overview"') : page.index('id="discrepancies"')]
     said = "400 iterations of batch 8, learning rate 0.004; seeds 0, 1, 2, 3, 4."
-    assert said in files["appendix_table2.md"].decode()
+    assert said in files["summary/appendix_table2.md"].decode()
     assert 'id="appendix_table2-quick-key-distance"' in page
 
 
@@ -317,7 +317,9 @@ def test_what_became_of_the_papers_ideas_is_counted_apart_from_controls(tmp_path
         (line["purpose"], line["source"], line["outcome"]) for line in lines_of(files, "predictions.csv")
     )
     assert {purpose for purpose, *_ in outcomes} == {"idea", "control", "learning rate"}
-    (said,) = (line for line in files["predictions.md"].decode().splitlines() if "What the paper claims: " in line)
+    (said,) = (
+        line for line in files["summary/predictions.md"].decode().splitlines() if "What the paper claims: " in line
+    )
     for part, purpose, source in (("What the paper claims", "idea", "paper"), ("Controls", "control", "mechanism")):
         counted = said.split(part)[1].split(": ")[1].split(";")[0].split(". ")[0]
         for (*of, outcome), count in outcomes.items():
