@@ -164,7 +164,7 @@ def _tell_study(console: Console, part: StudyPart) -> None:
 
 
 def _list(console: Console, verb: str, paths: Iterable[Path]) -> None:
-    """One line per set of endings: `wrote reports/out/{table7,table8}.{csv,md,tex}`."""
+    """One line per set of endings: `wrote reports/out/{table7,table8}.{csv,tex}`."""
     stems: dict[Path, list[str]] = {}
     for path in paths:
         stems.setdefault(path.with_suffix(""), []).append(path.suffix.lstrip("."))
