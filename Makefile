@@ -37,7 +37,7 @@ demo: .venv/installed
 	@echo "The table:   $(DEMO)/results/table7.csv"
 	@echo "The page:    $(DEMO)/reports/index.html"
 	@echo "The records: $(DEMO)/results/records/  (one per run; results/README.md explains the columns)"
-	@echo "This repository's own results of the same study are in results/ and reports/out/."
+	@echo "This repository's own results of the same study are in results/ and reports/summary/table7.md."
 
 # A real SLURM comes up (Debian packages, installed if missing and allowed), runs the study, and goes. 77: it cannot be had.
 demo-slurm: .venv/installed

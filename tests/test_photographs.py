@@ -214,7 +214,7 @@ def test_the_page_has_expectations_beside_outcomes(tmp_path, monkeypatch):
     assert found["a", "c", "miou_ss"].difference == pytest.approx(4.9)
     assert found["a", "c", "iou"].difference == pytest.approx(5.1)
     assert found["a", "c", "boundary_iou"].seeds == (0, 0)  # a class was not measured: no mean of the others
-    told = render(tmp_path / "out", "table7")["photographs.md"].decode()
+    told = render(tmp_path / "out", "table7")["summary/photographs.md"].decode()
     lines = [line for line in told.splitlines() if "| a − c | mIoU" in line][-2:]  # camvid's, pending, are before
     assert ["opposite here" in line for line in lines] == [True, False]  # the paper's, the generated data's
     assert "here too (mixed precisions)" in lines[1]
