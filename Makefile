@@ -6,6 +6,15 @@ DEMO ?= demo
 
 DEV_CLUSTER ?= slurm/dev-cluster
 
+# `make gpu-evidence`: a machine with one card, no network, and no .venv, whose python3 has PyTorch.
+MINUTES ?= 8
+DATA ?=
+PARALLEL ?= 4
+WORKERS ?= 3
+STUDIES ?= table7,table6
+SEEDS ?= 0,1,2
+
+.PHONY: gpu-evidence gpu-data version
 .PHONY: help demo demo-slurm bench test lint format types tests tests-long tests-slurm oracle lock clean
 
 help:
@@ -16,6 +25,8 @@ help:
 	@echo "make tests-slurm the tests on a real one-machine SLURM (slurm/dev-cluster), with every fault that we know of"
 	@echo "make oracle      the tests that need the extras: the published wheel as an oracle, SegFormer (into .venv-oracle)"
 	@echo "make bench       how fast: tests/benchmarks"
+	@echo "make gpu-evidence MINUTES=8   CamVid on one card: Tables 7 and 6, seed by seed; DEVICE=cpu rehearses"
+	@echo "make version     version.json: the commit, for a copy without git; make gpu-data: CamVid into .camvid/"
 	@echo "make format      let ruff lay the code out          make lock   renew requirements.lock"
 
 # The stamp is newer than the lock exactly when everything in the lock is installed. uv links from its cache: seconds.
@@ -84,6 +95,24 @@ oracle: .venv-oracle/installed
 bench: .venv-oracle/installed
 	@for script in tests/benchmarks/*.py; do \
 	  echo "== $$script"; OMP_NUM_THREADS=1 .venv-oracle/bin/python -W ignore $$script || exit 1; done
+
+# In small on the CPU: two rows, a few steps, every line that the card will run.
+REHEARSAL = --device cpu --protocol quick --limit-iterations 4 --cam-class "" \
+  --studies table7/b,table7/c --seeds 0 --parallel 2 --workers 1 --folder .evidence/rehearsal
+CARD = --device $(or $(DEVICE),cuda) --studies $(STUDIES) --seeds $(SEEDS) --parallel $(PARALLEL) --workers $(WORKERS) \
+  $(if $(DATA),--data $(DATA))
+
+# A later start on the same machine continues what .evidence/ holds. Wheels in .whl/ are unpacked first.
+gpu-evidence: $(if $(wildcard .whl),.gpu-site/unpacked)
+	@$(if $(filter cpu,$(DEVICE)),rm -rf .evidence/rehearsal;) $(PYTHON) slurm/gpu_evidence.py --minutes $(MINUTES) \
+	  $(if $(filter cpu,$(DEVICE)),$(REHEARSAL),$(CARD))
+
+# As it is, never encoded anew: 43 MB that travel with the checkout.
+gpu-data:
+	@mkdir -p .camvid && cp -r ../shared/data/camvid/. .camvid/ && du -sh .camvid
+
+version:
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m studies.snapshot
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .
