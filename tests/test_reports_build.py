@@ -236,7 +236,7 @@ def test_terminal_says_what_was_written_relative_to_here(results, out, capsys, m
     text = capsys.readouterr().out
     assert "wrote out/index.html" in text
     assert "wrote out/{table7,claims,costs-not-reproduced,appendix_table1}.{csv,tex}" in text
-    assert "wrote out/summary/{README,claims,costs-not-reproduced,appendix_table1,table7}.md" in text
+    assert "wrote out/summary/{README,claims,costs-not-reproduced,photographs,appendix_table1,table7}.md" in text
     assert "derived results/{table1,table2," in text
     assert "✓ supported" in text
     render(Path("out"))
