@@ -14,6 +14,7 @@ from segnext.config import Data, Run, Train
 from segnext.data import Source
 from segnext.data.stream import Batch, Share, stream
 from segnext.decoder import resize
+from segnext.fast.choice import is_fast
 from segnext.metrics import IGNORE
 from segnext.model import SegNeXt
 from segnext.upsampling import cross_entropy
@@ -50,11 +51,11 @@ def segmentation_loss(scores: Tensor, labels: Tensor) -> Tensor:
     Official code: summed over labelled pixels and divided by all pixels, ignored ones included (`datasets.md`,
     section 3); PyTorch's own mean divides by the labelled ones.
     """
-    if torch.compiler.is_compiling():  # the compiler fuses the plain formula itself
+    if torch.compiler.is_compiling() and not is_fast(scores):  # the compiler fuses the plain formula itself
         full = resize(scores.float(), labels.shape[1:])
         summed = F.cross_entropy(full, labels.long(), ignore_index=IGNORE, reduction="sum")
     else:
-        summed = cross_entropy(scores.float(), labels)
+        summed = cross_entropy(scores, labels)
     return summed / labels.numel()
 
 
