@@ -14,6 +14,7 @@ from segnext.config import Data, Run, Train
 from segnext.data import Source
 from segnext.data.stream import Batch, Loading, Share, stream
 from segnext.decoder import resize
+from segnext.fast.choice import is_fast
 from segnext.metrics import IGNORE
 from segnext.model import SegNeXt
 from segnext.precision import full_precision
@@ -52,7 +53,7 @@ def segmentation_loss(scores: Tensor, labels: Tensor) -> Tensor:
     section 3); PyTorch's own mean divides by the labelled ones.
     """
     with full_precision(scores):
-        if torch.compiler.is_compiling():  # the compiler fuses the plain formula itself
+        if torch.compiler.is_compiling() and not is_fast(scores):  # the compiler fuses the plain formula itself
             full = resize(scores.float(), labels.shape[1:])
             summed = F.cross_entropy(full, labels.long(), ignore_index=IGNORE, reduction="sum")
         else:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from segnext.data.source import IGNORE
+from segnext.fast.choice import is_fast
 from segnext.precision import full_precision
 
 Sizes = Sequence[tuple[int, int]]
@@ -66,8 +67,14 @@ def add_probabilities(total: Tensor, scores: Tensor, sizes: Sizes) -> None:
 def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy summed over the labelled pixels, in float32: `(B, C, h, w)`, uint8 `(B, H, W)` -> `()`.
 
-    The gradient for the low-resolution scores is computed on the way, while the pixels are at hand.
+    The gradient for the low-resolution scores is computed on the way, while the pixels are at hand. On CUDA one kernel
+    does it all, where it can.
     """
+    if is_fast(scores):
+        from segnext.fast import cross_entropy as kernels  # imports Triton
+
+        if kernels.supported(scores, labels):
+            return kernels.cross_entropy(scores, labels)
     with full_precision(scores):  # autocast would cast the products written out below back to half precision
         summed: Tensor = _CrossEntropy.apply(scores.float(), labels)
     return summed
