@@ -59,7 +59,7 @@ class Confusion(_Counts):
         self.count(prediction, label)
 
     def count(self, prediction: Tensor, label: Tensor) -> None:
-        """The same for predictions that are known to be classes, on the device of the counts, which nobody waits for."""
+        """The same for predictions that are known to be classes; where they are on a card, nothing waits for it."""
         # Two rows more than classes: the last but one for labels out of range, the last for what is ignored.
         rows = _at_most(label, self.classes).int().masked_fill_(label == IGNORE, self.classes + 1)
         cells = rows.mul_(self.classes).add_(prediction).flatten()
@@ -110,7 +110,7 @@ class Boundary(_Counts):
         self.count(prediction, label)
 
     def count(self, prediction: Tensor, label: Tensor) -> None:
-        """The same for predictions that are known to be classes, on the device of the counts, which nobody waits for."""
+        """The same for predictions that are known to be classes; where they are on a card, nothing waits for it."""
         distance = max(1, round(self.ratio * math.hypot(*label.shape[1:])))
         nothing = self.classes  # the value of what counts for no class
         if nothing > 255:

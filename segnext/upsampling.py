@@ -41,10 +41,10 @@ class Rows(NamedTuple):
 
 
 def upsampled(scores: Tensor, sizes: Sizes) -> Iterator[Rows]:
-    """`(B, C, h, w)` scores at the last of the sizes, from the top to the bottom; finite, also where the scores are not.
+    """`(B, C, h, w)` scores at the last of the sizes, from the top to the bottom; finite even where the scores are not.
 
-    Infinity times a weight of 0 is not a number, and would spread over a whole block. NaN counts as the highest score,
-    as it does for `torch.max`, and is seen where a pixel takes from it, nowhere else.
+    Infinity times a weight of 0 is NaN, and would spread over a whole block. Here a score of NaN counts as the highest,
+    as it does for `torch.max`, and only where a pixel takes from it.
     """
     finite = scores.nan_to_num(HUGE, HUGE, -HUGE)
     yield from _rows(_widened(finite, sizes), sizes)
