@@ -6,7 +6,11 @@ DEMO ?= demo
 
 DEV_CLUSTER ?= slurm/dev-cluster
 
-.PHONY: help demo demo-slurm bench test lint format types tests tests-long tests-slurm oracle lock clean
+# The device that `make gpu` is for: "cpu" rehearses all of it in small. $OUT, if set, is where it leaves its results.
+DEVICE ?= cuda
+RESULTS := $(or $(OUT),$(if $(filter cpu,$(DEVICE)),.gpu-site/rehearsal,tests/benchmarks/results))
+
+.PHONY: help demo demo-slurm bench test lint format types tests tests-long tests-slurm oracle lock clean gpu gpu-wheels
 
 help:
 	@echo "make demo        set up, a small study end to end on generated images, the report (into $(DEMO)/)"
@@ -16,6 +20,8 @@ help:
 	@echo "make tests-slurm the tests on a real one-machine SLURM (slurm/dev-cluster), with every fault that we know of"
 	@echo "make oracle      the tests that need the extras: the published wheel as an oracle, SegFormer (into .venv-oracle)"
 	@echo "make bench       how fast: tests/benchmarks"
+	@echo "make gpu         on a machine with a card: the tests and the benchmark of CUDA, with python3's own PyTorch"
+	@echo "make gpu-wheels  fetch what such a machine may lack into .whl/ (5 MB), to be carried there"
 	@echo "make format      let ruff lay the code out          make lock   renew requirements.lock"
 
 # The stamp is newer than the lock exactly when everything in the lock is installed. uv links from its cache: seconds.
@@ -80,9 +86,41 @@ oracle: .venv-oracle/installed
 	OMP_NUM_THREADS=1 SEGNEXT_EXTRAS=1 .venv-oracle/bin/python -m pytest tests/test_oracle.py tests/test_segformer.py \
 	  tests/test_plan.py::test_the_curve_is_also_tensorboards
 
+# What a machine with PyTorch and the scientific packages still lacks: ours, and the published design's. Versions: the lock's.
+GPU_WHEELS := submitit ttach yacs termcolor mmsegmentation mmengine mmcv-lite addict yapf platformdirs prettytable ftfy wcwidth
+GPU_SOURCES := fvcore iopath grad-cam
+# The lock's lines, hashes included, of the packages $(1).
+locked = awk -v names="$(1)" 'BEGIN { count = split(names, list, " "); for (i = 1; i <= count; i++) wanted[list[i]] } \
+  /^[a-z0-9]/ { split($$1, pin, "=="); on = pin[1] in wanted } on && !/^ *\#/' requirements-oracle.lock
+
+# For CPython 3.12 on Linux x86-64, whatever this machine is; what is published as source alone is pure Python and built here.
+gpu-wheels:
+	@rm -rf .whl && mkdir .whl && trap 'rm -f .whl/*.txt' EXIT; set -e; \
+	  $(call locked,$(GPU_WHEELS)) > .whl/wheels.txt; $(call locked,$(GPU_SOURCES)) > .whl/sources.txt; \
+	  pip="$(PYTHON) -m pip --disable-pip-version-check"; \
+	  $$pip download --quiet --no-deps --require-hashes --only-binary=:all: --python-version 3.12 --implementation cp \
+	    --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
+	    --dest .whl --requirement .whl/wheels.txt; \
+	  $$pip wheel --quiet --no-deps --require-hashes --wheel-dir .whl --requirement .whl/sources.txt; \
+	  du -sh .whl
+
+# Unpacked, not installed: the machine's own packages stay as they are. Without .whl/ there is nothing to unpack.
+.gpu-site/unpacked: $(wildcard .whl/*.whl)
+	@rm -rf .gpu-site && mkdir .gpu-site
+	@$(if $^,$(PYTHON) -m pip --disable-pip-version-check install --quiet --no-index --no-deps --no-compile \
+	  --target .gpu-site $^)
+	@touch $@
+
+# Needs no .venv. The benchmark is run even where a test fails, for a card is not there every day; either one's failure counts.
+gpu: .gpu-site/unpacked
+	@mkdir -p $(RESULTS); export PYTHONPATH=$(CURDIR)/.gpu-site:$$PYTHONPATH PYTHONUNBUFFERED=1; set -o pipefail; \
+	  { SEGNEXT_GPU_TESTS_ON=$(DEVICE) $(PYTHON) -m pytest tests/gpu -q -p no:cacheprovider; tests=$$?; \
+	    $(PYTHON) -W ignore tests/benchmarks/gpu.py --device $(DEVICE) $(if $(filter cpu,$(DEVICE)),--tiny) --out $(RESULTS) \
+	      && exit $$tests; } 2>&1 | tee $(RESULTS)/gpu.log
+
 # Figures, not tests: each a ratio or a count measured in one run. Where the published wheel is, for it is the measure.
 bench: .venv-oracle/installed
-	@for script in tests/benchmarks/*.py; do \
+	@for script in $(filter-out %/gpu.py,$(wildcard tests/benchmarks/*.py)); do \
 	  echo "== $$script"; OMP_NUM_THREADS=1 .venv-oracle/bin/python -W ignore $$script || exit 1; done
 
 format: .venv/installed
@@ -96,4 +134,4 @@ lock: .venv/installed
 	  --constraint requirements.lock --generate-hashes --output-file requirements-oracle.lock pyproject.toml
 
 clean:
-	rm -rf .venv .venv-oracle $(DEMO) $(DEMO)-slurm
+	rm -rf .venv .venv-oracle .whl .gpu-site $(DEMO) $(DEMO)-slurm
