@@ -8,6 +8,7 @@ DEV_CLUSTER ?= slurm/dev-cluster
 
 # The device that `make gpu` is for: "cpu" rehearses all of it in small. $OUT, if set, is where it leaves its results.
 DEVICE ?= cuda
+MINUTES ?= 5
 RESULTS := $(or $(OUT),$(if $(filter cpu,$(DEVICE)),.gpu-site/rehearsal,tests/benchmarks/results))
 
 .PHONY: help demo demo-slurm bench test lint format types tests tests-long tests-slurm oracle lock clean gpu gpu-wheels
@@ -115,12 +116,12 @@ gpu-wheels:
 gpu: .gpu-site/unpacked
 	@mkdir -p $(RESULTS); export PYTHONPATH=$(CURDIR)/.gpu-site:$$PYTHONPATH PYTHONUNBUFFERED=1; set -o pipefail; \
 	  { SEGNEXT_GPU_TESTS_ON=$(DEVICE) $(PYTHON) -m pytest tests/gpu -q -p no:cacheprovider; tests=$$?; \
-	    $(PYTHON) -W ignore tests/benchmarks/gpu.py --device $(DEVICE) $(if $(filter cpu,$(DEVICE)),--tiny) --out $(RESULTS) \
-	      && exit $$tests; } 2>&1 | tee $(RESULTS)/gpu.log
+	    $(PYTHON) -W ignore tests/benchmarks/gpu.py --device $(DEVICE) $(if $(filter cpu,$(DEVICE)),--tiny) \
+	      --minutes $(MINUTES) --out $(RESULTS) && exit $$tests; } 2>&1 | tee $(RESULTS)/gpu.log
 
 # Figures, not tests: each a ratio or a count measured in one run. Where the published wheel is, for it is the measure.
 bench: .venv-oracle/installed
-	@for script in $(filter-out %/gpu.py,$(wildcard tests/benchmarks/*.py)); do \
+	@for script in $(filter-out %/gpu.py %/roofline.py,$(wildcard tests/benchmarks/*.py)); do \
 	  echo "== $$script"; OMP_NUM_THREADS=1 .venv-oracle/bin/python -W ignore $$script || exit 1; done
 
 format: .venv/installed
