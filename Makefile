@@ -8,7 +8,7 @@ DEV_CLUSTER ?= slurm/dev-cluster
 
 # The device that `make gpu` is for: "cpu" rehearses all of it in small. $OUT, if set, is where it leaves its results.
 DEVICE ?= cuda
-MINUTES ?= 5
+MINUTES ?= $(if $(filter cpu,$(DEVICE)),10,5)
 RESULTS := $(or $(OUT),$(if $(filter cpu,$(DEVICE)),.gpu-site/rehearsal,tests/benchmarks/results))
 
 .PHONY: help demo demo-slurm bench test lint format types tests tests-long tests-slurm oracle lock clean gpu gpu-wheels

@@ -128,11 +128,8 @@ def published_test(network: nn.Module, source: One, multi_scale: bool, ready: li
 
 def our_test(network: nn.Module, source: One, multi_scale: bool, batch: int = 1) -> Tensor:
     """The last image's prediction, all of the source being tested."""
-    found = None
     device = next(network.parameters()).device
-    for _, found, _ in predictions(network, source, ADE20K, multi_scale=multi_scale, batch=batch, device=device):
-        pass
-    assert found is not None
+    *_, (_, found, _) = predictions(network, source, ADE20K, multi_scale=multi_scale, batch=batch, device=device)
     return found
 
 

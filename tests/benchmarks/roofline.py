@@ -1,4 +1,4 @@
-"""What a training step cannot be faster than on a card, operator by operator: bytes over bandwidth, operations over rate.
+"""What a training step takes at least, operator by operator: bytes over a bandwidth, operations over a rate.
 
 `tests/benchmarks/gpu.py` uses it. The ceiling is that of the operators that a step calls, each for itself: what fuses
 them can beat it. `Ceiling.bound` is what remains when everything between convolutions is free.
@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -50,7 +49,7 @@ class Operator:
 
 @dataclass(frozen=True)
 class Ceiling:
-    """Seconds that a step takes at least, operator by operator and `bound`: with free operators between the products."""
+    """Seconds that a step takes at least; `bound`: where all that is between the products were free."""
 
     seconds: float
     bound: float
