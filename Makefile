@@ -6,16 +6,19 @@ DEMO ?= demo
 
 DEV_CLUSTER ?= slurm/dev-cluster
 
-# `make gpu-evidence`: a machine with one card, no network, and no .venv, whose python3 has PyTorch.
-MINUTES ?= 8
+# `make gpu`, `make gpu-evidence`: a machine with one card, no network, and no .venv, whose python3 has PyTorch.
+# DEVICE=cpu rehearses all of it in small. $OUT, if set, is where they leave their results.
+DEVICE ?= cuda
+MINUTES ?=
 DATA ?=
 PARALLEL ?= 4
 WORKERS ?= 3
 STUDIES ?= table7,table6
 SEEDS ?= 0,1,2
+RESULTS := $(or $(OUT),$(if $(filter cpu,$(DEVICE)),.gpu-site/rehearsal,tests/benchmarks/results))
 
-.PHONY: gpu-evidence gpu-data version
 .PHONY: help demo demo-slurm bench test lint format types tests tests-long tests-slurm oracle lock clean
+.PHONY: gpu gpu-wheels gpu-evidence gpu-data version
 
 help:
 	@echo "make demo        set up, a small study end to end on generated images, the report (into $(DEMO)/)"
@@ -25,6 +28,8 @@ help:
 	@echo "make tests-slurm the tests on a real one-machine SLURM (slurm/dev-cluster), with every fault that we know of"
 	@echo "make oracle      the tests that need the extras: the published wheel as an oracle, SegFormer (into .venv-oracle)"
 	@echo "make bench       how fast: tests/benchmarks"
+	@echo "make gpu         on a machine with a card: the tests and the benchmark of CUDA, with python3's own PyTorch"
+	@echo "make gpu-wheels  fetch what such a machine may lack into .whl/ (5 MB), to be carried there"
 	@echo "make gpu-evidence MINUTES=8   CamVid on one card: Tables 7 and 6, seed by seed; DEVICE=cpu rehearses"
 	@echo "make version     version.json: the commit, for a copy without git; make gpu-data: CamVid into .camvid/"
 	@echo "make format      let ruff lay the code out          make lock   renew requirements.lock"
@@ -91,20 +96,52 @@ oracle: .venv-oracle/installed
 	OMP_NUM_THREADS=1 SEGNEXT_EXTRAS=1 .venv-oracle/bin/python -m pytest tests/test_oracle.py tests/test_segformer.py \
 	  tests/test_plan.py::test_the_curve_is_also_tensorboards
 
+# What a machine with PyTorch and the scientific packages still lacks: ours, and the published design's. Versions: the lock's.
+GPU_WHEELS := submitit ttach yacs termcolor mmsegmentation mmengine mmcv-lite addict yapf platformdirs prettytable ftfy wcwidth
+GPU_SOURCES := fvcore iopath grad-cam
+# The lock's lines, hashes included, of the packages $(1).
+locked = awk -v names="$(1)" 'BEGIN { count = split(names, list, " "); for (i = 1; i <= count; i++) wanted[list[i]] } \
+  /^[a-z0-9]/ { split($$1, pin, "=="); on = pin[1] in wanted } on && !/^ *\#/' requirements-oracle.lock
+
+# For CPython 3.12 on Linux x86-64, whatever this machine is; what is published as source alone is pure Python and built here.
+gpu-wheels:
+	@rm -rf .whl && mkdir .whl && trap 'rm -f .whl/*.txt' EXIT; set -e; \
+	  $(call locked,$(GPU_WHEELS)) > .whl/wheels.txt; $(call locked,$(GPU_SOURCES)) > .whl/sources.txt; \
+	  pip="$(PYTHON) -m pip --disable-pip-version-check"; \
+	  $$pip download --quiet --no-deps --require-hashes --only-binary=:all: --python-version 3.12 --implementation cp \
+	    --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
+	    --dest .whl --requirement .whl/wheels.txt; \
+	  $$pip wheel --quiet --no-deps --require-hashes --wheel-dir .whl --requirement .whl/sources.txt; \
+	  du -sh .whl
+
+# Unpacked, not installed: the machine's own packages stay as they are. Without .whl/ there is nothing to unpack.
+.gpu-site/unpacked: $(wildcard .whl/*.whl)
+	@rm -rf .gpu-site && mkdir .gpu-site
+	@$(if $^,$(PYTHON) -m pip --disable-pip-version-check install --quiet --no-index --no-deps --no-compile \
+	  --target .gpu-site $^)
+	@touch $@
+
+# Needs no .venv. The benchmark is run even where a test fails, for a card is not there every day; either one's failure counts.
+gpu: .gpu-site/unpacked
+	@mkdir -p $(RESULTS); export PYTHONPATH=$(CURDIR)/.gpu-site:$$PYTHONPATH PYTHONUNBUFFERED=1; set -o pipefail; \
+	  { SEGNEXT_GPU_TESTS_ON=$(DEVICE) $(PYTHON) -m pytest tests/gpu -q -p no:cacheprovider; tests=$$?; \
+	    $(PYTHON) -W ignore tests/benchmarks/gpu.py --device $(DEVICE) $(if $(filter cpu,$(DEVICE)),--tiny) \
+	      --minutes $(or $(MINUTES),$(if $(filter cpu,$(DEVICE)),10,5)) --out $(RESULTS) && exit $$tests; } 2>&1 | tee $(RESULTS)/gpu.log
+
 # Figures, not tests: each a ratio or a count measured in one run. Where the published wheel is, for it is the measure.
 bench: .venv-oracle/installed
-	@for script in tests/benchmarks/*.py; do \
+	@for script in $(filter-out %/gpu.py %/roofline.py,$(wildcard tests/benchmarks/*.py)); do \
 	  echo "== $$script"; OMP_NUM_THREADS=1 .venv-oracle/bin/python -W ignore $$script || exit 1; done
 
 # In small on the CPU: two rows, a few steps, every line that the card will run.
 REHEARSAL = --device cpu --protocol quick --limit-iterations 4 --cam-class "" \
   --studies table7/b,table7/c --seeds 0 --parallel 2 --workers 1 --folder .evidence/rehearsal
-CARD = --device $(or $(DEVICE),cuda) --studies $(STUDIES) --seeds $(SEEDS) --parallel $(PARALLEL) --workers $(WORKERS) \
+CARD = --device $(DEVICE) --studies $(STUDIES) --seeds $(SEEDS) --parallel $(PARALLEL) --workers $(WORKERS) \
   $(if $(DATA),--data $(DATA))
 
 # A later start on the same machine continues what .evidence/ holds. Wheels in .whl/ are unpacked first.
 gpu-evidence: $(if $(wildcard .whl),.gpu-site/unpacked)
-	@$(if $(filter cpu,$(DEVICE)),rm -rf .evidence/rehearsal;) $(PYTHON) slurm/gpu_evidence.py --minutes $(MINUTES) \
+	@$(if $(filter cpu,$(DEVICE)),rm -rf .evidence/rehearsal;) $(PYTHON) slurm/gpu_evidence.py --minutes $(or $(MINUTES),8) \
 	  $(if $(filter cpu,$(DEVICE)),$(REHEARSAL),$(CARD))
 
 # As it is, never encoded anew: 43 MB that travel with the checkout.
@@ -125,4 +162,4 @@ lock: .venv/installed
 	  --constraint requirements.lock --generate-hashes --output-file requirements-oracle.lock pyproject.toml
 
 clean:
-	rm -rf .venv .venv-oracle $(DEMO) $(DEMO)-slurm
+	rm -rf .venv .venv-oracle .whl .gpu-site $(DEMO) $(DEMO)-slurm

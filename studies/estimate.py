@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segnext.config import Run, canonical, digest
+from segnext.config import Run, canonical, compiler, digest
 from segnext.files import write_atomically
 from studies.plan import Cell
 from studies.profile import Profile
@@ -27,6 +27,10 @@ class StepTime:
     device: str  # the GPU's name, or cpu
     processes: int
     precision: str
+    compile: str = ""
+    committed: bool = (
+        False  # came with the repository: measured elsewhere, and only used where nothing was measured here
+    )
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Estimate:
     untimed: int
     devices: tuple[str, ...]  # that the step times were measured on
     disk: float | None  # bytes; None where the size of a model is not known
+    otherwise: int = 0  # of those in `timed`: with another `compile` than they will run with
 
     def __str__(self) -> str:
         words = []
@@ -45,7 +50,8 @@ class Estimate:
             on = " and ".join(self.devices)
             runs = f" for {self.timed} of {self.timed + self.untimed} runs" if self.untimed else ""
             unit = "process-hours" if self.devices == ("cpu",) else "GPU-hours"
-            words.append(f"{_round(self.hours)} {unit}{runs}, by step times measured on {on}")
+            other = f" ({self.otherwise} runs with another --compile than theirs)" if self.otherwise else ""
+            words.append(f"{_round(self.hours)} {unit}{runs}, by step times measured on {on}{other}")
         if self.untimed:
             words.append(("the rest: " if self.timed else "hours: ") + "unknown (studies.probe measures step times)")
         words.append("disk: " + ("unknown" if self.disk is None else f"{size(self.disk)} of checkpoints and weights"))
@@ -55,25 +61,28 @@ class Estimate:
 def estimate(cells: Sequence[Cell], resources: Profile, store: Store) -> Estimate:
     """What these runs will take with these resources, as far as measurements tell."""
     times = step_times(store)
-    hours, timed, devices = 0.0, 0, []
+    hours, timed, otherwise, devices = 0.0, 0, 0, []
     trained = [cell for cell in cells if cell.evaluation is None]
     for cell in trained:
         own = resources.at(cell.stage)
         kind = own.where.partition(":")[0]
-        fitting = [
-            time
-            for time in times.get(step_key(cell.run), ())
-            if (time.device == "cpu") == (kind == "cpu") and time.precision == own.precision
-        ]
-        if not fitting:
+        found = newest(times.get(step_key(cell.run), ()), kind == "cpu", own.precision, own.compile)
+        if found is None:
             continue
-        newest = fitting[-1]
         timed += 1
         # With n processes it takes an n-th of the time, and as many device-hours.
-        per_device = newest.images_per_second / newest.processes
+        per_device = found.images_per_second / found.processes
         hours += cell.total * cell.run.train.batch / per_device / 3600
-        devices.append(newest.device)
-    return Estimate(hours, timed, len(trained) - timed, tuple(dict.fromkeys(devices)), _disk(trained, store))
+        devices.append(found.device)
+        otherwise += found.compile != own.compile
+    disk = _disk(trained, store)
+    return Estimate(hours, timed, len(trained) - timed, tuple(dict.fromkeys(devices)), disk, otherwise)
+
+
+def newest(times: Iterable[StepTime], cpu: bool, precision: str, compiled: str) -> StepTime | None:
+    """The step time that tells most: of this kind of device and precision; measured here; compiled alike; the last."""
+    fitting = [time for time in times if (time.device == "cpu") == cpu and time.precision == precision]
+    return max(reversed(fitting), key=lambda time: (not time.committed, time.compile == compiled), default=None)
 
 
 def step_key(run: Run) -> str:
@@ -84,26 +93,48 @@ def step_key(run: Run) -> str:
 
 
 def step_times(store: Store) -> dict[str, list[StepTime]]:
-    """Measured step times by `step_key`, the newest last: from finished runs and, after these, from `studies.probe`."""
+    """Measured step times by `step_key`, the newest last.
+
+    They are those of results/probes, which came with the repository, of finished runs, and of `studies.probe` here.
+    """
     found: dict[str, list[StepTime]] = {}
+    for path in sorted((store.folder / "probes").glob("*.json")):
+        _add(found, path, committed=True)
     for record in sorted(store.kind("run"), key=lambda record: record["provenance"]["finished"]):
         config, origin = record["config"], record["provenance"]
         train, data = config["train"], config["data"]
         parts = {"model": config["model"], "crop": data["crop"], "classes": data["classes"]}
         key = digest({**parts, "batch": train["batch"], "accumulate": train.get("accumulate", 1)})
         rate = record["training"]["images_per_second"]
-        time = StepTime(rate, origin["device"], origin.get("processes", 1), origin.get("precision", "float32"))
+        time = StepTime(
+            rate,
+            origin["device"],
+            origin.get("processes", 1),
+            origin.get("precision", "float32"),
+            compiler(origin.get("compiled", "")),
+        )
         found.setdefault(key, []).append(time)
     for path in sorted(probes_folder().glob("*.json"), key=lambda path: path.stat().st_mtime):
-        probe = json.loads(path.read_text())
-        found.setdefault(probe["key"], []).append(
-            StepTime(probe["images_per_second"], probe["device"], 1, probe["precision"])
-        )
+        _add(found, path, committed=False)
     return found
 
 
+def _add(found: dict[str, list[StepTime]], path: Path, committed: bool) -> None:
+    """What `keep` wrote. `ValueError` names a file that is damaged."""
+    try:
+        probe = json.loads(path.read_text())
+        compiled = compiler(probe.get("compiled", ""))
+        time = StepTime(probe["images_per_second"], probe["device"], 1, probe["precision"], compiled, committed)
+        found.setdefault(probe["key"], []).append(time)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a readable step time ({error}); delete it, or restore it from git") from None
+
+
 def probes_folder() -> Path:
-    """Where `studies.probe` keeps what it measured: beside the runs, for it is of this cluster."""
+    """Where `studies.probe` keeps what it measured: beside the runs, for it is of this cluster.
+
+    What others shall start from is committed to results/probes (`tests/benchmarks/gpu.py` packs it so).
+    """
     return runs_folder() / "probes"
 
 

@@ -8,17 +8,22 @@ Exit codes: 0 fine, 1 some rows were not measured, 2 usage.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from segnext.config import Execution
+from segnext.config import Execution, Run
 from studies.estimate import keep, step_key
 from studies.options import SELECTOR, add_execution, add_selection, computed, positive
 from studies.plan import plan, select
 from studies.protocols import protocol
 from studies.store import Store
+
+if TYPE_CHECKING:
+    from segnext.steps import Steps
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,16 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(f"{head}: out of memory: {str(error).splitlines()[0]}", markup=False)
             continue
         batch = cell.run.train.batch
-        facts = {
-            "images_per_second": batch / steps.seconds,
-            "device": name,
-            "threads": options.threads,
-            "precision": execution.precision,
-            "compiled": execution.compile,
-            "torch": torch.__version__,
-            **{key: getattr(steps, key) for key in ("seconds", "lower_quartile", "upper_quartile", "steps", "memory")},
-        }
-        keep(cell.run, facts)
+        keep(cell.run, facts(cell.run, execution, steps, name))
         memory = "" if steps.memory is None else f", peak memory {steps.memory / 1e9:.1f} GB"
         console.print(
             f"{head}: {steps.seconds:.3f} s a step of {batch} images "
@@ -79,6 +75,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             markup=False,
         )
     return 1 if failed else 0
+
+
+def facts(run: Run, execution: Execution, steps: Steps, device: str) -> dict[str, Any]:
+    """What is kept of a measured step (`studies.estimate.keep`); `device` is the GPU's name, or cpu."""
+    import torch
+
+    return {
+        "images_per_second": run.train.batch / steps.seconds,
+        "batch": run.train.batch,
+        "device": device,
+        "threads": execution.threads,
+        "precision": execution.precision,
+        "compiled": execution.compile,
+        "torch": torch.__version__,
+        **dataclasses.asdict(steps),
+    }
 
 
 if __name__ == "__main__":

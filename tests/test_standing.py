@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from test_store import run_record
 
 from segnext.config import Execution
 from studies import cancel, gc, run, show, snapshot, status
-from studies.estimate import estimate
+from studies.estimate import estimate, keep
 from studies.plan import Cell, plan, select, settled
 from studies.profile import Profile, changed
 from studies.protocols import protocol
@@ -282,3 +283,36 @@ def test_hours_are_told_from_the_newest_of_what_was_measured(cell: Cell, newest:
             {**record, "training": {"images_per_second": 1.0 if seed == newest else 10.0}, "provenance": origin}
         )
     assert estimate([cell], Profile(), Store()).hours == cell.total * cell.run.train.batch / 3600
+
+
+def test_hours_are_told_from_what_was_measured_here_before_what_came_with_the_repository(
+    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A step time in results/probes counts until this cluster has one; then the one that is compiled alike."""
+    results = tmp_path / "results"
+    monkeypatch.setenv("SEGNEXT_RESULTS", str(results))
+    hours = cell.total * cell.run.train.batch / 3600
+
+    def kept(rate: float, compiled: str) -> Path:
+        facts = {"images_per_second": rate, "device": "cpu", "precision": "float32", "compiled": compiled}
+        return keep(cell.run, facts)
+
+    (results / "probes").mkdir(parents=True)
+    shutil.move(kept(2.0, ""), results / "probes")
+    assert estimate([cell], Profile(), Store()).hours == hours / 2
+    kept(4.0, "graphs")
+    told = estimate([cell], Profile(), Store())
+    assert told.hours == hours / 4
+    assert "(1 runs with another --compile than theirs)" in str(told)
+    kept(8.0, "")
+    assert estimate([cell], Profile(), Store()).hours == hours / 8
+    kept(16.0, "graphs")
+    assert estimate([cell], Profile(), Store()).hours == hours / 8
+    assert estimate([cell], changed(Profile(), {"compile": "graphs"}), Store()).hours == hours / 16
+
+
+def test_a_damaged_step_time_is_named(cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = keep(cell.run, {"images_per_second": 1.0, "device": "cpu", "precision": "float32", "compiled": ""})
+    path.write_text(path.read_text()[:20])
+    with pytest.raises(ValueError, match=path.name):
+        estimate([cell], Profile(), Store())

@@ -42,30 +42,39 @@ GOALS = {"train": (1.6, 1.6), "single": (2.5, 2.0), "multi": (3.0, 2.2)}  # of T
 ADE20K = Data("ade20k", 150, (2048, 512), (512, 512))
 
 
-class Published(nn.Module):
-    """The wheel's network: `(B, 3, H, W) -> (B, 150, H/8, W/8)`."""
+def published_encoder(size: str) -> nn.Module:
+    """The wheel's MSCAN. Raises `ImportError` where the wheel is not installed."""
+    sys.modules["mmcv.ops"] = stand_in()
+    from mmseg.models.backbones.mscan import MSCAN
 
-    def __init__(self, size: str) -> None:
+    own = SIZES[size]
+    encoder: nn.Module = MSCAN(
+        embed_dims=list(own.channels),
+        depths=list(own.depths),
+        mlp_ratios=list(own.expansion_ratios),
+        drop_path_rate=own.drop_path,
+        norm_cfg={"type": "BN"},
+    )
+    return encoder
+
+
+class Published(nn.Module):
+    """The wheel's network: `(B, 3, H, W) -> (B, classes, H/8, W/8)`."""
+
+    def __init__(self, size: str, classes: int = 150) -> None:
         super().__init__()
-        sys.modules["mmcv.ops"] = stand_in()
-        from mmseg.models.backbones.mscan import MSCAN
+        sys.modules["mmcv.ops"] = stand_in()  # before anything of mmseg
         from mmseg.models.decode_heads.ham_head import LightHamHead
 
         own = SIZES[size]
-        self.backbone = MSCAN(
-            embed_dims=list(own.channels),
-            depths=list(own.depths),
-            mlp_ratios=list(own.expansion_ratios),
-            drop_path_rate=own.drop_path,
-            norm_cfg={"type": "BN"},
-        )
+        self.backbone = published_encoder(size)
         self.decode_head = LightHamHead(
             in_channels=list(own.channels[1:]),
             in_index=[1, 2, 3],
             channels=own.decoder_channels,
             ham_channels=own.decoder_channels,
             ham_kwargs={"MD_R": own.nmf_rank},
-            num_classes=150,
+            num_classes=classes,
             dropout_ratio=0.1,
             norm_cfg={"type": "GN", "num_groups": 32},
             align_corners=False,
@@ -95,22 +104,32 @@ def resized(scores: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(scores, size, mode="bilinear", align_corners=False)
 
 
-@torch.inference_mode()
-def published_test(network: nn.Module, source: One, multi_scale: bool) -> Tensor:
-    """mmsegmentation's whole inference, `aug_test` with `multi_scale`."""
-    network.eval()
+def pictures(source: One, multi_scale: bool) -> list[Tensor]:
+    """What the released test pipeline makes of an image: `(1, 3, h, w)` for every pass, each ratio also flipped."""
     passes = [(r, f) for r in ADE20K.test_scales for f in (False, True)] if multi_scale else [(1.0, False)]
+    return [picture_of(source.image, ADE20K, ratio, flip) for ratio, flip in passes]
+
+
+@torch.inference_mode()
+def published_test(network: nn.Module, source: One, multi_scale: bool, ready: list[Tensor] | None = None) -> Tensor:
+    """mmsegmentation's whole inference, `aug_test` with `multi_scale`; on the pictures that are `ready`, if any are."""
+    network.eval()
+    device = next(network.parameters()).device
     total: Tensor | None = None
-    for ratio, flip in passes:
-        x = picture_of(source.image, ADE20K, ratio, flip)
+    passes = pictures(source, multi_scale) if ready is None else ready
+    for number, x in enumerate(passes):
+        x = x.to(device)
         scores = resized(resized(network(x), x.shape[2:]), source.image.shape[:2]).softmax(dim=1)
-        scores = scores.flip(3) if flip else scores
+        scores = scores.flip(3) if number % 2 else scores
         total = scores if total is None else total + scores
-    return (total / len(passes)).argmax(dim=1)
+    assert total is not None
+    return (total / len(passes)).argmax(dim=1).cpu()
 
 
-def our_test(network: nn.Module, source: One, multi_scale: bool) -> Tensor:
-    ((_, found, _),) = predictions(network, source, ADE20K, multi_scale=multi_scale)
+def our_test(network: nn.Module, source: One, multi_scale: bool, batch: int = 1) -> Tensor:
+    """The last image's prediction, all of the source being tested."""
+    device = next(network.parameters()).device
+    *_, (_, found, _) = predictions(network, source, ADE20K, multi_scale=multi_scale, batch=batch, device=device)
     return found
 
 
