@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segnext.config import Model
+from segnext.convolutions import PointwiseConv2d
 from segnext.distributed import average
 from segnext.ham import Hamburger
 from segnext.msca import MSCA
@@ -52,10 +53,10 @@ class NonLocal(nn.Module):
     def __init__(self, channels: int, norm: nn.GroupNorm | nn.BatchNorm2d) -> None:
         super().__init__()
         inner = channels // 2
-        self.query = nn.Conv2d(channels, inner, 1)
-        self.key = nn.Conv2d(channels, inner, 1)
-        self.value = nn.Conv2d(channels, inner, 1)
-        self.out = nn.Conv2d(inner, channels, 1, bias=False)
+        self.query = PointwiseConv2d(channels, inner)
+        self.key = PointwiseConv2d(channels, inner)
+        self.value = PointwiseConv2d(channels, inner)
+        self.out = PointwiseConv2d(inner, channels, bias=False)
         self.norm = norm
 
     def initialise(self) -> None:
@@ -83,9 +84,9 @@ class CrissCross(nn.Module):
     def __init__(self, channels: int, recurrence: int = 2) -> None:
         super().__init__()
         self.recurrence = recurrence
-        self.query = nn.Conv2d(channels, channels // 8, 1)
-        self.key = nn.Conv2d(channels, channels // 8, 1)
-        self.value = nn.Conv2d(channels, channels, 1)
+        self.query = PointwiseConv2d(channels, channels // 8)
+        self.key = PointwiseConv2d(channels, channels // 8)
+        self.value = PointwiseConv2d(channels, channels)
         self.scale = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -121,8 +122,8 @@ class EMA(nn.Module):
         super().__init__()
         self.steps = steps
         self.momentum = momentum
-        self.mid = nn.Conv2d(channels, channels, 1).requires_grad_(False)
-        self.out = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), norm)
+        self.mid = PointwiseConv2d(channels, channels).requires_grad_(False)
+        self.out = nn.Sequential(PointwiseConv2d(channels, channels, bias=False), norm)
         self.bases: Tensor  # (1, C, K), columns of unit length
         self.register_buffer("bases", F.normalize(torch.randn(1, channels, bases), dim=1))
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from segnext.config import Model
 from segnext.context import MSCAHead, NonLocal, context_module, head_norm
+from segnext.convolutions import PointwiseConv2d
 from segnext.stochastic import ChannelDropout
 
 
@@ -22,7 +23,7 @@ def resize(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
 
 
 def _convolution(entering: int, leaving: int, norm: nn.Module) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(entering, leaving, 1, bias=False), norm, nn.ReLU())
+    return nn.Sequential(PointwiseConv2d(entering, leaving, bias=False), norm, nn.ReLU())
 
 
 class Decoder(nn.Module, ABC):
@@ -37,7 +38,7 @@ class Decoder(nn.Module, ABC):
         self.channels = [model.widths.channels[stage - 1] for stage in self.stages]
         width = model.widths.decoder_channels
         self.dropout = ChannelDropout(width, dropout)
-        self.classifier = nn.Conv2d(width, classes, 1)
+        self.classifier = PointwiseConv2d(width, classes)
 
     @abstractmethod
     def context(self, features: list[Tensor]) -> Tensor:

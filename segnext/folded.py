@@ -14,8 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from segnext.convolutions import (
+    DepthwiseConv2d,
+    PointwiseConv2d,
+    fast_depthwise,
+    fast_pointwise,
+    fast_strips,
+    strips_are_fast,
+)
 from segnext.fast.choice import is_fast
-from segnext.msca import MSCA, DepthwiseConv2d, fast_depthwise, fast_strips, strips_are_fast
+from segnext.msca import MSCA
 from segnext.mscan import Block
 
 _ONEDNN = torch.backends.mkldnn.is_available()  # on a CPU that it knows; without it nothing is lost but time
@@ -33,7 +41,8 @@ def _fold(module: nn.Module) -> None:
     for name, child in module.named_children():
         if isinstance(child, Block) and isinstance(child.norm1, nn.BatchNorm2d):
             setattr(module, name, FoldedBlock(child))
-        elif isinstance(child, nn.Conv2d) and type(child) in (nn.Conv2d, DepthwiseConv2d):
+        elif type(child) in (nn.Conv2d, DepthwiseConv2d, PointwiseConv2d):
+            assert isinstance(child, nn.Conv2d)
             setattr(module, name, _fused(child))
         else:
             _fold(child)
@@ -59,7 +68,12 @@ class Convolution(nn.Conv2d):
     def forward(self, x: Tensor, plus: Tensor | None = None, times: Tensor | None = None) -> Tensor:
         if not (_ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32 and isinstance(self.padding, tuple)):
             alone = self.groups == self.in_channels == self.out_channels and self.stride == (1, 1)
-            y = fast_depthwise(self, x) if alone and is_fast(x) else super().forward(x)
+            if alone and is_fast(x):
+                y = fast_depthwise(self, x)
+            elif self.kernel_size == self.stride == (1, 1) and is_fast(x):
+                y = fast_pointwise(self, x)
+            else:
+                y = super().forward(x)
             y = F.gelu(y) if self.gelu else y
             return y.mul_(times) if times is not None else y if plus is None else plus.add_(y)
         onednn = torch.ops.mkldnn

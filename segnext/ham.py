@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segnext.convolutions import PointwiseConv2d
 from segnext.precision import full_precision
 from segnext.stochastic import Stochastic
 
@@ -89,9 +90,9 @@ class Hamburger(nn.Module):
 
     def __init__(self, channels: int, rank: int, norm: nn.Module, gradient: str = "full") -> None:
         super().__init__()
-        self.enter = nn.Conv2d(channels, channels, 1)
+        self.enter = PointwiseConv2d(channels, channels)
         self.nmf = NMF(channels, rank, gradient=gradient)
-        self.leave = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), norm)
+        self.leave = nn.Sequential(PointwiseConv2d(channels, channels, bias=False), norm)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.leave(self.nmf(F.relu(self.enter(x)))))

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segnext.config import Model
-from segnext.msca import LKA, MSCA, depthwise
+from segnext.convolutions import DepthwiseConv2d, PointwiseConv2d
+from segnext.msca import LKA, MSCA
 from segnext.stochastic import DropPath
 
 LAYER_SCALE = 1e-2  # Official code: mscan.py:131-135; absent from the paper
@@ -33,10 +34,10 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, msca: MSCA | LKA) -> None:
         super().__init__()
-        self.enter = nn.Conv2d(channels, channels, 1)
+        self.enter = PointwiseConv2d(channels, channels)
         self.activation = nn.GELU()
         self.msca = msca
-        self.leave = nn.Conv2d(channels, channels, 1)
+        self.leave = PointwiseConv2d(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.leave(self.msca(self.activation(self.enter(x)))) + x
@@ -48,10 +49,10 @@ class FeedForward(nn.Sequential):
     def __init__(self, channels: int, ratio: int) -> None:
         hidden = channels * ratio
         super().__init__()
-        self.expand = nn.Conv2d(channels, hidden, 1)
-        self.depthwise = depthwise(hidden, 3, 3)
+        self.expand = PointwiseConv2d(channels, hidden)
+        self.depthwise = DepthwiseConv2d(hidden, 3, 3)
         self.activation = nn.GELU()
-        self.reduce = nn.Conv2d(hidden, channels, 1)
+        self.reduce = PointwiseConv2d(hidden, channels)
 
 
 class Block(nn.Module):

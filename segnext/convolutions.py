@@ -1,0 +1,56 @@
+"""Convolutions that are `nn.Conv2d` in all but one thing: on CUDA each is computed in the fastest way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segnext.fast.choice import is_fast
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """A group for each channel, stride 1, the size kept: `(B, C, H, W) -> (B, C, H, W)`."""
+
+    def __init__(self, channels: int, height: int, width: int, dilation: int = 1) -> None:
+        padding = (height // 2 * dilation, width // 2 * dilation)
+        super().__init__(channels, channels, (height, width), padding=padding, dilation=dilation, groups=channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return fast_depthwise(self, x) if is_fast(x) else super().forward(x)
+
+
+class PointwiseConv2d(nn.Conv2d):
+    """A 1x1 convolution: `(B, C, H, W) -> (B, D, H, W)`."""
+
+    def __init__(self, entering: int, leaving: int, bias: bool = True) -> None:
+        super().__init__(entering, leaving, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return fast_pointwise(self, x) if is_fast(x) else super().forward(x)
+
+
+def fast_depthwise(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A depth-wise convolution of stride 1 that keeps the size, by our own kernel: `(B, C, H, W)`, the same."""
+    from segnext.fast import depthwise as kernels  # imports Triton
+
+    return kernels.depthwise(x, layer.weight, layer.bias, layer.dilation[0])
+
+
+def fast_pointwise(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 1x1 convolution as a product of matrices, which adds the bias on the way; PyTorch's takes a pass for it."""
+    return F.linear(x.permute(0, 2, 3, 1), layer.weight.flatten(1), layer.bias).permute(0, 3, 1, 2)
+
+
+def strips_are_fast(local: Tensor, branches: int) -> bool:
+    """Whether `fast_strips` takes this `(B, C, H, W)` and so many branches."""
+    return is_fast(local) and 1 <= branches <= 3
+
+
+def fast_strips(local: Tensor, rows: Iterable[nn.Module], columns: Iterable[nn.Module]) -> Tensor:
+    """`sum_i Scale_i(local)` of Eq. 1 from the 1xK and the Kx1 convolutions, all together: `(B, C, H, W)`, the same."""
+    from segnext.fast.depthwise import strips  # imports Triton
+
+    row_layers, column_layers = ([(layer.weight, layer.bias) for layer in part] for part in (rows, columns))
+    return strips(local, row_layers, column_layers)  # type: ignore[arg-type]  # nn.Module has any attribute
