@@ -163,7 +163,7 @@ def _cross_entropy(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         with _on(scores):
             _cells[(len(losses),)](
                 scores, labels, losses, corners, classes, h, w, height, width, *scores.stride(), h / height, w / width,
-                P=_pixels(padded), CP=padded, num_warps=1,
+                P=_pixels(padded), CP=padded, num_warps=1, enable_fp_fusion=True,
             )  # fmt: skip
     return losses.sum(), corners
 

@@ -356,7 +356,7 @@ def _launch(
         kernel[(places * triton.cdiv(blocks, chunk),)](
             *tensors, sizes[along], sizes[across], channels, height * width * channels, strides[along],
             strides[across], x.numel(), chunk,
-            KX=kx, DIL=dilation, K0=k0, K1=k1, K2=k2, R=R, TX=tx, TC=tc, num_warps=warps, **more,
+            KX=kx, DIL=dilation, K0=k0, K1=k1, K2=k2, R=R, TX=tx, TC=tc, num_warps=warps, enable_fp_fusion=True, **more,
         )  # fmt: skip
 
 
@@ -419,6 +419,7 @@ def _sums(x: Tensor, gradient: Tensor, like: Tensor, along: str, kx: int, dilati
             x, gradient, partial, sizes[along], sizes[across], channels, height * width * channels, strides[along],
             strides[across], like.numel() if x.dim() == 5 else 0, like.numel() if gradient.dim() == 5 else 0, chunk,
             KX=kx, JG=columns, DIL=dilation, K0=k0, K1=k1, K2=k2, R=R, TX=tx, TC=tc, num_warps=warps,
+            enable_fp_fusion=True,
         )  # fmt: skip
     return partial.sum(0)
 

@@ -1,0 +1,204 @@
+"""The kernels under Triton's interpreter, on a CPU: `test_fast_kernels.py` runs this in a process of its own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from segnext import msca, segmentation, upsampling
+from segnext.fast.cross_entropy import cross_entropy
+from segnext.fast.depthwise import depthwise, strips
+from segnext.folded import FoldedMSCA
+from segnext.msca import LKA, MSCA
+
+ROUNDING = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
+dtypes = st.sampled_from(list(ROUNDING))
+sides = st.integers(1, 9)
+
+
+def random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).to(dtype)
+
+
+def image(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return random(*shape, dtype=dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+
+
+def exact(leaves: list[Tensor]) -> list[Tensor]:
+    return [leaf.detach().double().requires_grad_() for leaf in leaves]
+
+
+def same(found: Tensor, expected: Tensor, rounding: float) -> None:
+    assert found.shape == expected.shape
+    bound = rounding * max(1.0, expected.abs().max().item())
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=bound)
+
+
+def compared(
+    found: Tensor, leaves: list[Tensor], expected: Tensor, exact_leaves: list[Tensor], rounding: float
+) -> None:
+    """Value and every gradient, and the same bits a second time."""
+    same(found, expected, rounding)
+    gradient = random(*found.shape, dtype=found.dtype)
+    gradients = torch.autograd.grad(found, leaves, gradient, retain_graph=True)
+    for one, other in zip(gradients, torch.autograd.grad(expected, exact_leaves, gradient.double()), strict=True):
+        same(one, other, rounding)
+    for one, again in zip(gradients, torch.autograd.grad(found, leaves, gradient), strict=True):
+        assert torch.equal(one, again)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dilation"),
+    [((3, 3), 1), ((5, 5), 1), ((1, 7), 1), ((7, 1), 1), ((1, 11), 1), ((21, 1), 1), ((7, 7), 3)],
+    ids=str,
+)
+@given(channels=st.sampled_from([1, 7, 16, 40]), height=sides, width=sides, dtype=dtypes, biased=st.booleans())
+@settings(max_examples=4)
+def test_a_depthwise_convolution_is_pytorchs(
+    kernel: tuple[int, int], dilation: int, channels: int, height: int, width: int, dtype: torch.dtype, biased: bool
+):
+    leaves = [image(2, channels, height, width, dtype=dtype), random(channels, 1, *kernel).requires_grad_()]
+    leaves += [random(channels).requires_grad_()] if biased else []
+    like = exact(leaves)
+    padding = tuple(side // 2 * dilation for side in kernel)
+    expected = F.conv2d(*like[:2], like[2] if biased else None, padding=padding, dilation=dilation, groups=channels)
+    found = depthwise(leaves[0], leaves[1], leaves[2] if biased else None, dilation)
+    assert found.dtype == dtype
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    compared(found, leaves, expected, like, ROUNDING[dtype] * 3)
+
+
+def test_a_march_of_several_chunks_and_tiles_loses_no_pixel():
+    leaves = [image(1, 68, 37, 35), random(68, 1, 3, 3).requires_grad_(), random(68).requires_grad_()]
+    like = exact(leaves)
+    compared(depthwise(*leaves), leaves, F.conv2d(*like, padding=1, groups=68), like, 5e-6)
+
+
+@pytest.mark.parametrize("branches", [(7, 11, 21), (7, 21), (11,)], ids=str)
+@given(channels=st.sampled_from([3, 16]), height=sides, width=sides, dtype=dtypes)
+@settings(max_examples=3)
+def test_the_strips_together_are_the_sum_of_the_branches(
+    branches: tuple[int, ...], channels: int, height: int, width: int, dtype: torch.dtype
+):
+    leaves = [image(1, channels, height, width, dtype=dtype)]
+    for k in branches:
+        leaves += [random(channels, 1, 1, k), random(channels), random(channels, 1, k, 1), random(channels)]
+    leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+    like = exact(leaves)
+    expected = like[0]
+    for place, k in enumerate(branches):
+        row, row_bias, column, column_bias = like[1 + 4 * place : 5 + 4 * place]
+        half = F.conv2d(like[0], row, row_bias, padding=(0, k // 2), groups=channels)
+        expected = expected + F.conv2d(half, column, column_bias, padding=(k // 2, 0), groups=channels)
+    rows = [(leaves[place], leaves[place + 1]) for place in range(1, len(leaves), 4)]
+    columns = [(leaves[place + 2], leaves[place + 3]) for place in range(1, len(leaves), 4)]
+    compared(strips(leaves[0], rows, columns), leaves, expected, like, ROUNDING[dtype] * 3)
+
+
+def test_strips_that_do_not_belong_together_are_refused():
+    x, row, column = image(1, 2, 3, 3), (random(2, 1, 1, 7), None), (random(2, 1, 11, 1), None)
+    with pytest.raises(ValueError, match="one to three pairs"):
+        strips(x, [row], [column])
+
+
+@given(
+    classes=st.integers(2, 171), low=st.tuples(sides, sides), high=st.tuples(st.integers(1, 24), st.integers(1, 24)),
+    dtype=dtypes, ignored=st.floats(0, 1), factor=st.sampled_from([1.0, 0.01, 65536.0]),
+)  # fmt: skip
+@settings(max_examples=25)
+def test_the_loss_and_its_gradient_are_those_of_the_plain_formula(
+    classes: int, low: tuple[int, int], high: tuple[int, int], dtype: torch.dtype, ignored: float, factor: float
+):
+    generator = torch.Generator().manual_seed(3)
+    scores = image(2, classes, *low, dtype=dtype)
+    labels = torch.randint(classes, (2, *high), generator=generator, dtype=torch.uint8)
+    labels[torch.rand(2, *high, generator=generator) < ignored] = 255
+    (like,) = exact([scores])
+    full = F.interpolate(like, high, mode="bilinear", align_corners=False)
+    expected = F.cross_entropy(full, labels.long(), ignore_index=255, reduction="sum")
+    found = cross_entropy(scores, labels)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=2e-6, atol=1e-5)
+    # What GradScaler makes of the loss comes back as it is, where float16 holds it.
+    (wanted,) = torch.autograd.grad(expected * factor, like)
+    (gradient,) = torch.autograd.grad(found * factor, scores)
+    assert gradient.dtype == dtype
+    fits = wanted.abs() < torch.finfo(dtype).max
+    same(gradient[fits] / factor, wanted[fits] / factor, max(ROUNDING[dtype], 5e-6))
+
+
+def test_scores_of_any_strides_are_read():
+    scores, labels = random(2, 5, 4, 3).requires_grad_(), torch.zeros(2, 9, 9, dtype=torch.uint8)
+    mine = cross_entropy(scores, labels)
+    assert mine == cross_entropy(scores.detach().contiguous(memory_format=torch.channels_last), labels)
+    mine.backward()
+    assert scores.grad.shape == scores.shape
+
+
+@pytest.mark.parametrize("label", [7, 5, 254])
+def test_a_label_that_is_no_class_stops_the_training(label: int):
+    labels = torch.zeros(1, 6, 6, dtype=torch.uint8)
+    labels[0, 2, 3] = label
+    assert cross_entropy(random(1, 5, 3, 3), labels).isnan()
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the CPU were a card."""
+    for module in (msca, segmentation, upsampling):
+        monkeypatch.setattr(module, "is_fast", lambda x: True)
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize(
+    "layer", [MSCA(8, (7, 11), True, True), LKA(4), MSCA(4, (), False, True)], ids=["msca", "lka", "none"]
+)
+@pytest.mark.parametrize("half", [False, True])
+def test_attention_compiles_without_a_break(layer: nn.Module, half: bool):
+    x = random(1, layer.local.in_channels, 5, 6).contiguous(memory_format=torch.channels_last)
+
+    def loss(layer: nn.Module, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            assert layer.local(x).dtype == (torch.bfloat16 if half else torch.float32)
+            return layer(x).float().square().sum()
+
+    found = torch.compile(loss, backend="aot_eager", fullgraph=True)(layer, x)
+    gradients = torch.autograd.grad(found, list(layer.parameters()))
+    expected = loss(layer, x)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradients, torch.autograd.grad(expected, list(layer.parameters())))
+
+
+@pytest.mark.usefixtures("fast")
+def test_the_training_loss_compiles_without_a_break():
+    scores, labels = image(1, 5, 3, 4, dtype=torch.bfloat16), torch.ones(1, 11, 13, dtype=torch.uint8)
+    found = torch.compile(segmentation.segmentation_loss, backend="aot_eager", fullgraph=True)(scores, labels)
+    (gradient,) = torch.autograd.grad(found, scores)
+    expected = F.cross_entropy(
+        F.interpolate(scores.double(), (11, 13), mode="bilinear", align_corners=False), labels.long()
+    )
+    torch.testing.assert_close(found.double(), expected)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, scores)[0])
+
+
+def test_the_network_gives_the_same_either_way(monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    plain = MSCA(6, (7, 11, 21), True, True).requires_grad_(False)
+    x = random(1, 6, 7, 5).contiguous(memory_format=torch.channels_last)
+    expected = plain(x)
+    monkeypatch.setattr(msca, "is_fast", lambda x: True)
+    torch.testing.assert_close(plain(x), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(FoldedMSCA(plain)(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_torchs_own_checks_of_an_operator_pass():
+    x, taps, biases = image(1, 4, 3, 5), random(9, 4).requires_grad_(), random(1, 4).requires_grad_()
+    torch.library.opcheck(torch.ops.segnext.depthwise.default, (x, taps, biases, 3, 3, 1))
+    strips_of = (x, random(10, 4).requires_grad_(), None, random(10, 4).requires_grad_(), None, [3, 7])
+    torch.library.opcheck(torch.ops.segnext.strips.default, strips_of)
+    labels = torch.zeros(1, 5, 6, dtype=torch.uint8)
+    torch.library.opcheck(torch.ops.segnext.cross_entropy.default, (image(1, 4, 3, 5), labels))
