@@ -45,7 +45,7 @@ class _Living(TorchDispatchMode):
     """Bytes of the tensors that live at the same time, those aside that were there before."""
 
     def __init__(self, before: list[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.peak = 0
         self._before = {tensor.untyped_storage()._cdata for tensor in before}
         self._living: dict[int, tuple[StorageWeakRef, int]] = {}
