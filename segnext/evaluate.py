@@ -167,9 +167,10 @@ def _probabilities(
     for each in pixels:
         if total is None:
             total = torch.zeros(len(each), *size, data.classes, device=each.device)
-        found, sizes = _scores(model, _pictures(each, flips), data)
-        for flip, part in zip(flips, found.split(len(each)), strict=True):
-            add_probabilities(total, part.flip(3) if flip else part, [*sizes, size])
+        with full_precision(each):  # the network, and the products that resize its scores
+            found, sizes = _scores(model, _pictures(each, flips), data)
+            for flip, part in zip(flips, found.split(len(each)), strict=True):
+                add_probabilities(total, part.flip(3) if flip else part, [*sizes, size])
         passes += len(flips)
         passed(len(each))
     assert total is not None
@@ -194,8 +195,9 @@ def _likeliest(
     model: nn.Module, pixels: Tensor, size: tuple[int, int], data: Data, passed: Callable[[int], None]
 ) -> Tensor:
     """The likeliest class in one pass, uint8 `(B, H, W)`: that with the highest score, before any softmax."""
-    found, sizes = _scores(model, _pictures(pixels, (False,)), data)
-    classes = likeliest(found, [*sizes, size]).to(torch.uint8)
+    with full_precision(pixels):
+        found, sizes = _scores(model, _pictures(pixels, (False,)), data)
+        classes = likeliest(found, [*sizes, size]).to(torch.uint8)
     passed(len(pixels))
     return classes
 
@@ -226,10 +228,9 @@ def _normalisation(device: torch.device) -> tuple[Tensor, Tensor]:
 
 def _scores(model: nn.Module, pictures: Tensor, data: Data) -> tuple[Tensor, Sizes]:
     """Scores in full precision, as small as they are to be had, and the size that they belong to if it is another."""
-    with full_precision(pictures):
-        if data.window is None and isinstance(model, SegNeXt):
-            return model.logits(pictures).float(), [(pictures.shape[2], pictures.shape[3])]
-        return scores(model, pictures, data).float(), []
+    if data.window is None and isinstance(model, SegNeXt):
+        return model.logits(pictures).float(), [(pictures.shape[2], pictures.shape[3])]
+    return scores(model, pictures, data).float(), []
 
 
 def scores(model: nn.Module, pictures: Tensor, data: Data) -> Tensor:

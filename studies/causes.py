@@ -23,6 +23,7 @@ CAUSES = {
     "preempted": Cause("preempted by another job", True),
     "time_limit": Cause("the time limit was reached", True),
     "node_failure": Cause("its node failed", True),
+    "device": Cause("the GPU failed", True),
     "cancelled": Cause("cancelled", True),
     "killed": Cause("killed from outside", True),
     "lost": Cause("gone from the queue, and accounting knows nothing (cancelled while it waited?)", True),
@@ -55,8 +56,11 @@ def cause_of(error: Exception) -> str:
         return "data"
     if isinstance(error, ArithmeticError):
         return "diverged"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    said = str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "error: out of memory" in said:
         return "out_of_memory"
+    if type(error).__name__ == "AcceleratorError" or (isinstance(error, RuntimeError) and "CUDA error" in said):
+        return "device"  # an ECC error, a launch that failed, a card that is gone: nothing works in this process again
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "disk_full"
     if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES):

@@ -2,7 +2,7 @@
 
 Kept under runs/probes; `studies.run --dry-run` then tells the GPU-hours. On a cluster, call it on a GPU node:
 `srun --gpus=1 python -m studies.probe table6 --device cuda`.
-Exit codes: 0 fine, 1 some rows were not measured, 2 usage.
+Exit codes: 0 fine, 1 some rows were not measured, 2 usage, 3 there is no such device.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from segnext.config import Execution, Run
 from studies.estimate import keep, step_key
 from studies.options import SELECTOR, add_execution, add_selection, computed, positive
 from studies.plan import plan, select
+from studies.preflight import PreflightError, check_device
 from studies.protocols import protocol
 from studies.store import Store
 
@@ -52,8 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from segnext.steps import measure
 
-    if options.device.startswith("cuda") and not torch.cuda.is_available():
-        parse.exit(2, f"{parse.prog}: --device {options.device}: PyTorch sees no GPU on this machine\n")
+    try:
+        check_device(options.device)
+    except PreflightError as error:
+        parse.exit(3, f"{parse.prog}: nothing was measured: {error}\n")
     execution = Execution(device=options.device, threads=options.threads, **computed(options))
     cuda = options.device.startswith("cuda")
     name = torch.cuda.get_device_name(options.device) if cuda else "cpu"

@@ -21,8 +21,10 @@ from hypothesis import strategies as st
 
 from segnext import Data, Model, SegNeXt
 from segnext import evaluate as module
-from segnext.data import open_split, transforms
+from segnext.data import DataError, open_split, transforms
 from segnext.evaluate import evaluate, predictions, probabilities, scores, windows
+from segnext.folded import folded
+from segnext.footprint import Footprint, _Living
 
 CPU = torch.device("cpu")
 SCENE = Data("diagnostic/scene", 7, (96, 96), (96, 96), test_scales=(0.5, 1.0), generator="1")
@@ -231,6 +233,72 @@ def test_windows_differ_from_whole_images_only_where_they_see_less():
     torch.testing.assert_close(large, whole, rtol=0, atol=1e-6)  # one smaller window
 
 
+class Damaged(Few):
+    """Its second image cannot be read."""
+
+    def load(self, index: int):
+        if index == 1:
+            raise DataError("/data/frames/b.png: cannot be read as an image; put the original back")
+        return super().load(index)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_image_is_named_whoever_loads_it(micro: SegNeXt, workers: int):
+    with pytest.raises(DataError, match=r"^/data/frames/b\.png: cannot be read as an image; put the original back$"):
+        evaluate(micro, Damaged(3), SCENE, workers=workers)
+
+
+@pytest.mark.parametrize("multi_scale", [False, True])
+def test_loaders_change_nothing_and_torchs_random_state_is_left_alone(micro: SegNeXt, multi_scale: bool):
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    alone, loaded = (evaluate(micro, Few(5), SCENE, multi_scale=multi_scale, batch=2, workers=n) for n in (0, 2))
+    assert loaded == alone
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_progress_is_told_after_every_pass_and_a_stop_comes_between_two(micro: SegNeXt):
+    seen: list[tuple[int, int]] = []
+
+    def progress(done: int, total: int) -> None:
+        seen.append((done, total))
+        if len(seen) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        evaluate(micro, Few(4), SCENE, multi_scale=True, batch=2, progress=progress)
+    assert seen == [(2, 8), (4, 8), (6, 8)]
+
+
+def test_a_group_is_bounded_by_what_a_pass_needs(micro: SegNeXt, monkeypatch: pytest.MonkeyPatch):
+    """Pictures and features are most of it: scores of 7 classes at the images' size are but 1 MB of these 50."""
+    batches: list[int] = []
+    passed = module._scores
+    monkeypatch.setattr(module, "_scores", lambda *given: batches.append(len(given[1])) or passed(*given))
+    data = dataclasses.replace(SCENE, scale=(384, 384))
+    one = 2 * (Footprint(folded(micro)).bytes(384, 384) + 12 * 384 * 384) + 4 * 7 * 96 * 96
+    monkeypatch.setitem(module.MEMORY_LIMIT, "cpu", 2 * one)
+    evaluate(micro, Few(4), data, multi_scale=True, batch=4)
+    assert batches == [4] * 4, "two images and their flips"
+
+
+def test_what_a_pass_needs_is_followed_without_numbers(micro: SegNeXt, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("segnext.folded._ONEDNN", False)
+    network = folded(micro)
+    x = torch.zeros(1, 3, 96, 128).to(memory_format=torch.channels_last)
+    with torch.inference_mode(), _Living([*network.parameters(), *network.buffers(), x]) as living:
+        network.logits(x)
+    assert Footprint(network).bytes(96, 128) == pytest.approx(living.peak, rel=0.05)
+    footprint = Footprint(network)
+    assert footprint.bytes(192, 256) == pytest.approx(4 * footprint.bytes(96, 128), rel=0.05)
+
+
+def test_a_card_normalises_to_the_same_bits_as_the_table():
+    pixels = torch.arange(256, dtype=torch.uint8).repeat(3, 2).T.reshape(2, 16, 16, 3)
+    assert torch.equal(module._normalised(pixels), module._looked_up(pixels))
+    assert torch.equal(module._pictures(pixels, (False, True))[2:], module._looked_up(pixels).flip(3))
+
+
 def test_every_scale_is_tested_in_windows_and_then_resized():
     """Windows at half, the same and twice the size; the mean of scores before, of probabilities after the resizing."""
     data = dataclasses.replace(WINDOWS, test_scales=(0.5, 1.0, 2.0))
@@ -289,13 +357,14 @@ def test_a_seed_of_ham_does_not_outlive_its_evaluation(micro: SegNeXt):
     assert evaluate(micro, Few(3), SCENE) == once
 
 
-def test_under_autocast_scores_are_averaged_in_full_precision(micro: SegNeXt):
+def test_an_evaluation_is_in_float32_whatever_surrounds_it(micro: SegNeXt):
     images = torch.from_numpy(Few(1).load(0)[0])[None]
     full = probabilities(micro, images, SCENE, (1.0,), (False, True), CPU)
     with torch.autocast("cpu", torch.bfloat16):
         half = probabilities(micro, images, SCENE, (1.0,), (False, True), CPU)
-    assert half.dtype == torch.float32
-    torch.testing.assert_close(half, full, rtol=0.1, atol=0.02)
+        score = evaluate(micro, Few(2), SCENE)
+    assert torch.equal(half, full)
+    assert score == evaluate(micro, Few(2), SCENE)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])

@@ -108,3 +108,26 @@ def test_the_loss_and_its_gradient_are_those_of_the_plain_formula(
     (wanted,) = torch.autograd.grad(factor * expected, scores)
     (gradient,) = torch.autograd.grad(factor * found, scores)
     torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-4)
+
+
+@given(low=pairs, high=pairs, classes=st.integers(1, 6), seed=st.integers(0, 1000))
+@settings(max_examples=60)
+def test_of_equal_scores_the_first_class_is_taken(low: tuple[int, int], high: tuple[int, int], classes: int, seed: int):
+    scores = torch.randn(1, classes, *low, generator=torch.Generator().manual_seed(seed))
+    found = likeliest(torch.cat([scores, scores, scores], dim=1), [high])
+    assert torch.equal(found, likeliest(scores, [high]))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_score_that_is_no_number_counts_only_where_a_pixel_takes_from_it(value: float):
+    scores = torch.randn(1, 5, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = likeliest(scores, [(64, 64)])
+    scores[0, 2, 4, 4] = value
+    found = likeliest(scores, [(64, 64)])
+    taken = torch.zeros(64, 64, dtype=torch.bool)
+    taken[28:44, 28:44] = True  # between the neighbours' middles, rows 3 and 5 of the scores
+    assert torch.equal(found[0][~taken], expected[0][~taken])
+    assert ((found[0][taken] == 2) == (value != float("-inf"))).all()
+    total = torch.zeros(1, 64, 64, 5)
+    add_probabilities(total, scores, [(64, 64)])
+    torch.testing.assert_close(total.sum(-1), torch.ones(1, 64, 64))

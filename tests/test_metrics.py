@@ -160,6 +160,31 @@ def test_a_label_out_of_range_is_a_false_positive_of_whatever_was_predicted():
     assert score.confusion == [[1, 0], [0, 1], [1, 0]]
 
 
+@pytest.mark.parametrize("classes", [254, 255, 256, 300])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
+def test_as_many_classes_as_bytes_have_values_are_counted(classes: int, dtype: torch.dtype):
+    prediction, label = random_pair(1, min(classes, 255))
+    score = counted(prediction, label.to(dtype), classes).score()
+    expected = np.zeros((classes + 1, classes), dtype=int)
+    kept = (label != 255).numpy()
+    np.add.at(expected, (label.numpy()[kept], prediction.numpy()[kept]), 1)
+    np.testing.assert_array_equal(score.confusion, expected)
+    boundary = Boundary(classes)
+    boundary.add(prediction, label.to(dtype))
+    few = Boundary(255)
+    few.add(prediction, label)
+    assert boundary.counts.sum(1).tolist() == few.counts.sum(1).tolist()
+
+
+def test_a_label_below_zero_is_out_of_range():
+    score = counted(torch.tensor([0, 0, 1]), torch.tensor([0, -1, 1]), 2).score()
+    assert score.confusion == [[1, 0], [0, 1], [1, 0]]
+    boundaries = Boundary(2), Boundary(2)
+    for boundary, wrong in zip(boundaries, (-1, 7), strict=True):
+        boundary.add(torch.tensor([[[0, 0, 1]]]), torch.tensor([[[0, wrong, 1]]]))
+    assert torch.equal(boundaries[0].counts, boundaries[1].counts)
+
+
 def test_nothing_to_score_is_not_a_zero():
     boundary = Boundary(2)
     boundary.add(torch.tensor([[[0]]]), torch.tensor([[[255]]]))

@@ -287,15 +287,23 @@ def test_what_was_typed_replaces_what_the_profile_says():
 def test_causes_are_told_by_the_error_and_those_that_would_recur_are_never_tried_again_unasked():
     import errno
 
+    import torch
+
     from segnext.data import DataError
     from segnext.train import Diverged
 
     assert cause_of(OSError(errno.ENOSPC, "full")) == "disk_full"
     assert cause_of(OSError(errno.EROFS, "read-only")) == "not_writable"
     assert cause_of(MemoryError()) == "out_of_memory"
+    for words in ("uncorrectable ECC error encountered", "unspecified launch failure", "device-side assert triggered"):
+        assert cause_of(RuntimeError(f"CUDA error: {words}\nCUDA kernel errors might be ...")) == "device"
+    assert cause_of(torch.AcceleratorError("CUDA error: the launch timed out and was terminated")) == "device"
+    assert cause_of(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")) == "out_of_memory"
+    assert cause_of(RuntimeError("CUDA error: out of memory")) == "out_of_memory"
+    assert cause_of(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) == "code"
     assert cause_of(Diverged("nan")) == "diverged"
     assert cause_of(DataError("damaged")) == "data"
     assert cause_of(UpstreamMissing("no")) == "upstream_failed"
     assert cause_of(KeyError("x")) == "code"
     assert not {"out_of_memory", "diverged", "data", "code", "no_progress"} & set(AGAIN)
-    assert {"preempted", "node_failure", "time_limit", "cancelled", "killed", "stopped"} <= set(AGAIN)
+    assert {"preempted", "node_failure", "device", "time_limit", "cancelled", "killed", "stopped"} <= set(AGAIN)

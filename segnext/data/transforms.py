@@ -73,7 +73,7 @@ def test_image(image: Pixels, data: Data, ratio: float = 1.0, flip: bool = False
     return normalise(cv2.flip(image, 1) if flip else image)[None]
 
 
-def tested_pixels(image: Pixels, data: Data, ratio: float = 1.0) -> Pixels:
+def tested_pixels(image: Pixels, data: Data, ratio: float) -> Pixels:
     """An image at its `test_size`, not normalised yet: (H, W, 3) -> (h, w, 3).
 
     Official code: the image is resampled twice, to the fitted size and from there to the multiple.
