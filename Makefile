@@ -6,12 +6,19 @@ DEMO ?= demo
 
 DEV_CLUSTER ?= slurm/dev-cluster
 
-# The device that `make gpu` is for: "cpu" rehearses all of it in small. $OUT, if set, is where it leaves its results.
+# `make gpu`, `make gpu-evidence`: a machine with one card, no network, and no .venv, whose python3 has PyTorch.
+# DEVICE=cpu rehearses all of it in small. $OUT, if set, is where they leave their results.
 DEVICE ?= cuda
-MINUTES ?= $(if $(filter cpu,$(DEVICE)),10,5)
+MINUTES ?=
+DATA ?=
+PARALLEL ?= 4
+WORKERS ?= 3
+STUDIES ?= table7,table6
+SEEDS ?= 0,1,2
 RESULTS := $(or $(OUT),$(if $(filter cpu,$(DEVICE)),.gpu-site/rehearsal,tests/benchmarks/results))
 
-.PHONY: help demo demo-slurm bench test lint format types tests tests-long tests-slurm oracle lock clean gpu gpu-wheels
+.PHONY: help demo demo-slurm bench test lint format types tests tests-long tests-slurm oracle lock clean
+.PHONY: gpu gpu-wheels gpu-evidence gpu-data version
 
 help:
 	@echo "make demo        set up, a small study end to end on generated images, the report (into $(DEMO)/)"
@@ -23,6 +30,8 @@ help:
 	@echo "make bench       how fast: tests/benchmarks"
 	@echo "make gpu         on a machine with a card: the tests and the benchmark of CUDA, with python3's own PyTorch"
 	@echo "make gpu-wheels  fetch what such a machine may lack into .whl/ (5 MB), to be carried there"
+	@echo "make gpu-evidence MINUTES=8   CamVid on one card: Tables 7 and 6, seed by seed; DEVICE=cpu rehearses"
+	@echo "make version     version.json: the commit, for a copy without git; make gpu-data: CamVid into .camvid/"
 	@echo "make format      let ruff lay the code out          make lock   renew requirements.lock"
 
 # The stamp is newer than the lock exactly when everything in the lock is installed. uv links from its cache: seconds.
@@ -44,7 +53,7 @@ demo: .venv/installed
 	@echo "The table:   $(DEMO)/results/table7.csv"
 	@echo "The page:    $(DEMO)/reports/index.html"
 	@echo "The records: $(DEMO)/results/records/  (one per run; results/README.md explains the columns)"
-	@echo "This repository's own results of the same study are in results/ and reports/out/."
+	@echo "This repository's own results of the same study are in results/ and reports/summary/table7.md."
 
 # A real SLURM comes up (Debian packages, installed if missing and allowed), runs the study, and goes. 77: it cannot be had.
 demo-slurm: .venv/installed
@@ -117,12 +126,30 @@ gpu: .gpu-site/unpacked
 	@mkdir -p $(RESULTS); export PYTHONPATH=$(CURDIR)/.gpu-site:$$PYTHONPATH PYTHONUNBUFFERED=1; set -o pipefail; \
 	  { SEGNEXT_GPU_TESTS_ON=$(DEVICE) $(PYTHON) -m pytest tests/gpu -q -p no:cacheprovider; tests=$$?; \
 	    $(PYTHON) -W ignore tests/benchmarks/gpu.py --device $(DEVICE) $(if $(filter cpu,$(DEVICE)),--tiny) \
-	      --minutes $(MINUTES) --out $(RESULTS) && exit $$tests; } 2>&1 | tee $(RESULTS)/gpu.log
+	      --minutes $(or $(MINUTES),$(if $(filter cpu,$(DEVICE)),10,5)) --out $(RESULTS) && exit $$tests; } 2>&1 | tee $(RESULTS)/gpu.log
 
 # Figures, not tests: each a ratio or a count measured in one run. Where the published wheel is, for it is the measure.
 bench: .venv-oracle/installed
 	@for script in $(filter-out %/gpu.py %/roofline.py,$(wildcard tests/benchmarks/*.py)); do \
 	  echo "== $$script"; OMP_NUM_THREADS=1 .venv-oracle/bin/python -W ignore $$script || exit 1; done
+
+# In small on the CPU: two rows, a few steps, every line that the card will run.
+REHEARSAL = --device cpu --protocol quick --limit-iterations 4 --cam-class "" \
+  --studies table7/b,table7/c --seeds 0 --parallel 2 --workers 1 --folder .evidence/rehearsal
+CARD = --device $(DEVICE) --studies $(STUDIES) --seeds $(SEEDS) --parallel $(PARALLEL) --workers $(WORKERS) \
+  $(if $(DATA),--data $(DATA))
+
+# A later start on the same machine continues what .evidence/ holds. Wheels in .whl/ are unpacked first.
+gpu-evidence: $(if $(wildcard .whl),.gpu-site/unpacked)
+	@$(if $(filter cpu,$(DEVICE)),rm -rf .evidence/rehearsal;) $(PYTHON) slurm/gpu_evidence.py --minutes $(or $(MINUTES),8) \
+	  $(if $(filter cpu,$(DEVICE)),$(REHEARSAL),$(CARD))
+
+# As it is, never encoded anew: 43 MB that travel with the checkout.
+gpu-data:
+	@mkdir -p .camvid && cp -r ../shared/data/camvid/. .camvid/ && du -sh .camvid
+
+version:
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m studies.snapshot
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

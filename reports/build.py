@@ -1,4 +1,4 @@
-"""`python -m reports.build [STUDY...]`: from declarations and records to tables, figures and a page.
+"""`python -m reports.build [STUDY...]`: from declarations and records to tables, figures, a page and its summary.
 
 Exit codes: 0 fine, 1 a record is damaged and nothing was written, or --check found something out of date, 2 usage.
 """
@@ -20,6 +20,7 @@ from studies.store import REPOSITORY, Store
 from studies.study import studies, study
 
 if TYPE_CHECKING:
+    from reports.compose import Report
     from reports.page import StudyPart
 
 RECIPES = "appendix_table1"  # the paper's table that is no study: it prints recipes
@@ -31,8 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m reports.build",
-        description="Render what is declared and measured, partial or not: Markdown, LaTeX, CSV, figures, a page.",
-        epilog="Reads results/ (or $SEGNEXT_RESULTS) and first rebuilds the CSV tables there. "
+        description="Render what is declared and measured, partial or not: a page, LaTeX, CSV, figures, and "
+        "the summary in Markdown, which is committed.",
+        epilog="Reads results/ (or $SEGNEXT_RESULTS) and first rebuilds the CSV tables there. The summary of the "
+        "repository's own results lies in reports/summary/, every other one in DIR/summary/. With --out nothing of the "
+        "repository is touched. "
         "Exit codes: 0 fine, 1 a damaged record (nothing is written) or an output out of date (--check), 2 usage.",
     )
     parser.add_argument(
@@ -45,13 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="write nothing; exit 1 where a file of the report, or a table of results/, is not what the records give",
+        help="write nothing; exit 1 where a file of the summary, or a table of results/, is not what the records give",
     )
     parser.add_argument(
         "--logs",
         action="store_true",
         help="also which runs are running or queued, and on the pages of runs their attempts, nodes and ends of logs, "
-        "from runs/: not to be committed",
+        "from runs/: for oneself, so the repository's summary stays as it is",
     )
     options = parser.parse_args(arguments)
     try:
@@ -60,21 +64,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    from reports.compose import compose  # takes seconds to import: after the arguments are known to be right
+    from reports import compose, summary  # take seconds to import: after the arguments are known to be right
 
     store = Store()
+    committed = store.folder == REPOSITORY / "results"
+    own = committed and options.out.resolve() == OUT
+    folder = summary.COMMITTED if own else options.out / summary.FOLDER
+    whole = not (options.study and own)  # of a part of the studies the repository's claims would be a part, too
     try:
-        parts, files = compose(chosen, store, options.out, logs=options.logs)
+        report = compose.read(chosen, store, logs=options.logs and not options.check)
+        short: dict[str, str | bytes] = dict(summary.pages(report, store, folder, whole))
         if options.check:
-            return _check(store, options.out, files, whole=not options.study)
-        derived = [*store.build_tables(), *attempts.write(store)]
-        for name, content in files.items():
-            if not _holds(options.out / name, content):
-                _write(options.out / name, content)
+            return _check(report, store, folder, short, whole)
+        files = compose.pages(report, store, options.out, folder, logs=options.logs)
+        short = {} if own and options.logs else short | summary.pictures(summary.pinned(report), folder)
+        derived = [] if committed and not own else [*store.build_tables(), *attempts.write(store)]
+        written = {options.out / name: content for name, content in files.items()}
+        written |= {folder / name: content for name, content in short.items()}
+        for path, content in written.items():
+            if not _holds(path, content):
+                _write(path, content)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    _tell(parts, derived, [options.out / name for name in files])
+    _tell(report, derived, written)
     return 0
 
 
@@ -96,39 +109,44 @@ def _write(path: Path, content: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _check(store: Store, out: Path, files: Mapping[str, str | bytes], whole: bool) -> int:
-    """Say what on disk is not what the records give; the exit code. Files that a whole report lacks are left over."""
+def _check(report: Report, store: Store, folder: Path, pages: Mapping[str, str | bytes], whole: bool) -> int:
+    """Say what of the summary and of results/ is not what the records give; the exit code."""
+    from reports import summary
+
     expected = {
         **store.derived(),
         **attempts.derived(store),
-        **{out / name: content for name, content in files.items()},
+        **{folder / name: content for name, content in pages.items()},
     }
-    wrong = [f"{os.path.relpath(path)}: out of date" for path, content in expected.items() if not _holds(path, content)]
-    for path in sorted(out.rglob("*")) if whole else ():
-        if path.is_file() and path not in expected:
-            wrong.append(f"{os.path.relpath(path)}: no part of the report; delete it")
-    print("\n".join(wrong) or f"{len(expected)} files are up to date", file=sys.stderr if wrong else sys.stdout)
-    return 1 if wrong else 0
+    drawings = summary.pinned(report)
+    wrong = [path for path, content in expected.items() if not _holds(path, content)]
+    wrong += [folder / name for name in summary.out_of_date(drawings, folder)]
+    told = [f"{os.path.relpath(path)}: out of date; python -m reports.build writes it" for path in wrong]
+    pictures = {folder / name for name in ([f"{drawing.slug}.png" for drawing in drawings] + [summary.LIST])}
+    left = {path for path in folder.rglob("*") if path.is_file()} - {*expected, *pictures} if whole else set()
+    told += [f"{os.path.relpath(path)}: no part of the summary; delete it" for path in sorted(left)]
+    files = len(expected) + len(drawings)
+    print("\n".join(told) or f"{files} files are up to date", file=sys.stderr if told else sys.stdout)
+    return 1 if told else 0
 
 
 def _holds(path: Path, content: str | bytes) -> bool:
     return path.is_file() and path.read_bytes() == (content.encode() if isinstance(content, str) else content)
 
 
-def _tell(parts: Sequence[StudyPart], derived: Iterable[Path], written: Iterable[Path]) -> None:
+def _tell(report: Report, derived: Iterable[Path], written: Iterable[Path]) -> None:
     """One study in full, several in a line each; the recipes where they alone were asked for."""
     from reports.formats import terminal
-    from reports.overview import in_short, overview_table
-    from reports.recipes import tables
+    from reports.overview import in_short
 
-    console = Console(highlight=False)
+    parts, console = report.parts, Console(highlight=False)
     if not console.is_terminal:
         console.width = 160
     if len(parts) > 1:
-        console.print(terminal(in_short(overview_table(parts))))
+        console.print(terminal(in_short(report.summary.overview)))
     for part in parts if len(parts) == 1 else ():
         _tell_study(console, part)
-    for table in () if parts else tables():
+    for table in () if parts else report.recipes:
         console.print(terminal(table))
     _list(console, "derived", derived)
     _list(console, "wrote", written)
@@ -146,7 +164,7 @@ def _tell_study(console: Console, part: StudyPart) -> None:
 
 
 def _list(console: Console, verb: str, paths: Iterable[Path]) -> None:
-    """One line per set of endings: `wrote reports/out/{table7,table8}.{csv,md,tex}`."""
+    """One line per set of endings: `wrote reports/out/{table7,table8}.{csv,tex}`."""
     stems: dict[Path, list[str]] = {}
     for path in paths:
         stems.setdefault(path.with_suffix(""), []).append(path.suffix.lstrip("."))

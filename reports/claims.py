@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from reports import verdicts
 from reports.evidence import UNITS, Evidence, Variant
 from reports.scaling import scaling_slugs
-from reports.table import METRICS, Cell, Column, Line, Source, Table, Value, number
+from reports.table import METRICS, Cell, Column, Line, Notes, Source, Table, Value, number
 from reports.tables import cost_slug, needed_seeds, verdict_cell
 from reports.verdicts import Judgement
 from studies.study import Claim, Reported
@@ -29,7 +29,7 @@ def claims_table(evidence: Evidence, variant: Variant | None) -> Table:
         Column("95 % interval"),
         Column("Verdict", align="left"),
     )
-    lines = []
+    lines, notes = [], Notes()
     for claim in claims:
         judgement = evidence.judge(variant, claim) if variant else evidence.judge_cost(claim)
         cells = (
@@ -37,9 +37,9 @@ def claims_table(evidence: Evidence, variant: Variant | None) -> Table:
             Cell(_sides(evidence, claim)),
             Cell(_metric(claim)),
             Cell(_printed(claim), {"printed": claim.printed}),
-            _difference(claim, judgement, _behind(evidence, variant, claim)),
+            _difference(claim, judgement, _behind(evidence, variant, claim), notes),
             _interval(judgement),
-            verdict_cell(judgement, _decided(judgement)),
+            verdict_cell(judgement, _decided(judgement), notes),
         )
         lines.append(Line(claim.slug, cells))
     if variant is None:
@@ -60,7 +60,7 @@ def claims_table(evidence: Evidence, variant: Variant | None) -> Table:
         f"No claim is made from fewer than {verdicts.MINIMUM_SEEDS} seeds per row.",
     )
     title = f"Claims, protocol {variant.name}"
-    return Table(f"{variant.slug}-claims", title, caption, columns, tuple(lines))
+    return Table(f"{variant.slug}-claims", title, caption, columns, tuple(lines), tuple(notes))
 
 
 def summary_table(everything: Sequence[Evidence]) -> Table:
@@ -82,7 +82,7 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
         Column("Table", align="text"),
         *(Column(name, "Verdict elsewhere, protocol", "left") for name in others),
     )
-    lines, verdicts_ = [], list[str]()
+    lines, verdicts_, notes = [], list[str](), Notes()
     for evidence in everything:
         study = evidence.study
         for claim in study.claims:
@@ -107,8 +107,8 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
             verdict_anchor = anchor if costs or variant else ""
             cells = [
                 Cell(claim.text, {**identity, "text": claim.text}),
-                _linked(judgement, verdict_anchor, {"verdict": judgement.verdict}),
-                _ours(judgement),
+                _linked(judgement, verdict_anchor, {"verdict": judgement.verdict}, notes),
+                _ours(judgement, notes),
                 Cell(_printed(claim), {"printed": claim.printed}),
                 Cell(missing or "–", {"missing": missing or None}),
                 Cell(_sides(evidence, claim)),
@@ -119,7 +119,7 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
                 found = evidence.judge(judged[name], claim) if name in judged else None
                 values: dict[str, Value] = {f"verdict_{name}": found.verdict if found else None}
                 anchor = f"#{judged[name].slug}-claims-{claim.slug}" if found else ""
-                cells.append(_linked(found, anchor, values) if found else Cell(values=values))
+                cells.append(_linked(found, anchor, values, notes) if found else Cell(values=values))
             lines.append(Line(claim.slug, tuple(cells)))
     counted = Counter(verdicts_)
     counts = ", ".join(f"{counted[word]} {word}" for word in verdicts.RULES if counted[word])
@@ -131,22 +131,23 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
         "neither confirms nor refutes the paper.",
         "Interval: Welch's, over seeds; verdicts corrected by Holm's method within each table.",
     )
-    return Table("claims", "Claims", caption, columns, tuple(lines))
+    return Table("claims", "Claims", caption, columns, tuple(lines), tuple(notes))
 
 
 def _decided(judgement: Judgement) -> dict[str, Value]:
     values: dict[str, Value] = {"p": judgement.p, "p_holm": judgement.adjusted, "verdict": judgement.verdict}
-    return {**values, "seeds_that_would_resolve_it": judgement.seeds}
+    return {**values, "seeds_that_would_resolve_it": judgement.seeds, "mixed": judgement.mixed or None}
 
 
-def _ours(judgement: Judgement) -> Cell:
+def _ours(judgement: Judgement, notes: Notes) -> Cell:
     difference, interval = judgement.difference, judgement.interval
     values: dict[str, Value] = {"difference": difference}
     values |= {"low": interval.low, "high": interval.high} if interval else {"low": None, "high": None}
-    values["p_holm"] = judgement.adjusted
+    values |= {"p_holm": judgement.adjusted, "mixed": judgement.mixed or None}
     if difference is None:
         return Cell(values=values)
-    return Cell(number(difference, 2, signed=True) + (f" {_interval(judgement).text}" if interval else ""), values)
+    text = number(difference, 2, signed=True) + (f" {_interval(judgement).text}" if interval else "")
+    return Cell(text, values, note=notes.mark(judgement.mixed))
 
 
 def _missing(evidence: Evidence, variant: Variant | None, claim: Claim, judgement: Judgement) -> str:
@@ -200,12 +201,13 @@ def _printed(claim: Claim) -> str:
     return "–" if claim.printed is None else number(claim.printed, 1, signed=True)
 
 
-def _difference(claim: Claim, judgement: Judgement, table: str) -> Cell:
+def _difference(claim: Claim, judgement: Judgement, table: str, notes: Notes) -> Cell:
     if judgement.difference is None:
         return Cell(values={"difference": None})
     rows = dict.fromkeys((claim.better, claim.worse))
     sources = tuple(Source(f"row {row}", f"#{table}-{row}", "computed from") for row in rows)
-    return Cell(number(judgement.difference, 2, signed=True), {"difference": judgement.difference}, sources=sources)
+    text, note = number(judgement.difference, 2, signed=True), notes.mark(judgement.mixed)
+    return Cell(text, {"difference": judgement.difference}, sources=sources, note=note)
 
 
 def _interval(judgement: Judgement) -> Cell:
@@ -215,6 +217,6 @@ def _interval(judgement: Judgement) -> Cell:
     return Cell(text, {"low": interval.low, "high": interval.high})
 
 
-def _linked(judgement: Judgement, anchor: str, values: Mapping[str, Value]) -> Cell:
-    word = judgement.verdict
-    return Cell(word, values, verdict=word, sources=(Source(word, anchor),) if anchor else ())
+def _linked(judgement: Judgement, anchor: str, values: Mapping[str, Value], notes: Notes) -> Cell:
+    word, note = judgement.verdict, notes.mark(judgement.mixed)
+    return Cell(word, values, verdict=word, sources=(Source(word, anchor),) if anchor else (), note=note)

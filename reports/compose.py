@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from reports import (
@@ -16,6 +17,7 @@ from reports import (
     ham,
     overview,
     page,
+    photographs,
     pictures,
     predictions,
     recipes,
@@ -33,55 +35,83 @@ from reports.page import StudyPart, VariantPart
 from reports.table import Table
 from studies import shortcuts as probed
 from studies.attempts import lost
-from studies.recipes import NUMBER
 from studies.store import Record, Store
 from studies.study import Study
 from studies.subtasks import Subtask
 
 
-def compose(
-    chosen: Sequence[Study], store: Store, out: Path, *, logs: bool = False
-) -> tuple[list[StudyPart], dict[str, str | bytes]]:
-    """Every file of the report by name, as it will lie in `out`; writes nothing. `ValueError`: a damaged record.
+@dataclass(frozen=True)
+class Report:
+    """Everything that is shown, judged and arranged in tables; nothing of it is drawn or written yet."""
 
-    The recipes, appendix Table 1, are always among them. With `logs` pending rows say which runs are running or queued,
-    and the pages of runs show their attempts. Figures and pages in `out` that nothing changes, and that nobody touched,
-    are not made again.
+    parts: Sequence[StudyPart]
+    summary: page.Summary
+    predictions: Sequence[Table]  # all of them with their outcomes, and the shortcut probes; none without a sub-task
+    photographs: Sequence[Table]  # what was expected of them, and what came out; none where no study is about them
+    recipes: Sequence[Table]
+    probes: Sequence[Record]
+
+    @property
+    def drawings(self) -> list[Drawing]:
+        """Every figure."""
+        figure1 = self.summary.figure1
+        return [drawing for part in self.parts for drawing in part.drawings] + ([figure1] if figure1 else [])
+
+
+def read(chosen: Sequence[Study], store: Store, *, logs: bool = False) -> Report:
+    """The report on these studies; `ValueError`: a damaged record.
+
+    The recipes, appendix Table 1, are always among it. With `logs` pending rows say which runs are running or queued.
     """
     shared, probes = common(store), probed.records(store)
     parts = [_study_part(gather(study, store, logs, shared), store, probes) for study in chosen]
     probes = probes if any(shown.predicted for part in parts for shown in part.variants) else []
-    figure1 = tradeoff.figure1([part.evidence for part in parts])
-    drawings = [drawing for part in parts for drawing in part.drawings] + ([figure1] if figure1 else [])
-    keep(drawings, out)
-    draw(drawings)
-    files: dict[str, str | bytes] = {}
-    for part in parts:
-        files.update(_study_files(part))
-    for drawing in drawings:
-        files.update(drawing.files)
-    records = {record["id"]: record for part in parts for record in part.evidence.records(store)}
     everything = [part.evidence for part in parts]
-    files.update(_prediction_files(parts, probes))
-    differing = discrepancies.discrepancies_table(everything)
     summary = page.Summary(
         overview.overview_table(parts),
         claims.summary_table(everything),
-        differing,
-        figure1,
+        discrepancies.discrepancies_table(everything),
+        tradeoff.figure1(everything),
         shortcuts.shortcuts_table(probes),
     )
-    for table in (summary.claims, differing) if parts else ():
+    shown = [(v.variant, v.predicted[0]) for part in parts for v in part.variants if v.predicted]
+    told = [predictions.matrix(shown), summary.shortcuts] if shown else []
+    return Report(parts, summary, told, photographs.photograph_tables(chosen, store), recipes.tables(), probes)
+
+
+def pages(report: Report, store: Store, out: Path, markdown: Path, *, logs: bool = False) -> dict[str, str | bytes]:
+    """Every file of the report by name, as it will lie in `out`, but for the summary, which lies in `markdown`.
+
+    Writes nothing. Figures and pages in `out` that nothing changes, and that nobody touched, are not made again. With
+    `logs` the pages of runs show their attempts. `ValueError`: a damaged curve.
+    """
+    parts, summary = report.parts, report.summary
+    keep(report.drawings, out)
+    draw(report.drawings)
+    files: dict[str, str | bytes] = {}
+    for part in parts:
+        files.update(_study_files(part))
+    for drawing in report.drawings:
+        files.update(drawing.files)
+    everything = [part.evidence for part in parts]
+    records = {record["id"]: record for evidence in everything for record in evidence.records(store)}
+    files.update(_prediction_files(report.predictions))
+    for table in (summary.claims, summary.discrepancies) if parts else ():
         files.update(_table_files(table))
     answers = reproducibility.tables(everything, [records[key] for key in sorted(records)], lost(store))
     files.update(_answer_files(answers))
-    files.update(_recipe_files(details := recipes.tables()))
-    files["index.html"] = page.render(summary, parts, details)
-    files[MANIFEST] = manifest(drawings)
+    files.update(_recipe_files(report.recipes))
+    files["index.html"] = page.render(summary, parts, report.recipes, _way(out, markdown))
+    files[MANIFEST] = manifest(report.drawings)
     files["page.css"] = page.text("page.css")
-    results = Path(os.path.relpath(store.folder, out.resolve() / runs.FOLDER)).as_posix()
-    files.update(runs.pages(everything, probes, store, out, page.template("run.html.j2"), results, logs))
-    return parts, files
+    results = _way(out / runs.FOLDER, store.folder)
+    files.update(runs.pages(everything, report.probes, store, out, page.template("run.html.j2"), results, logs))
+    return files
+
+
+def _way(start: Path, end: Path) -> str:
+    """From one folder to another, as a link."""
+    return Path(os.path.relpath(end, start.resolve())).as_posix()
 
 
 def _study_part(evidence: Evidence, store: Store, probes: Sequence[Record]) -> StudyPart:
@@ -143,18 +173,13 @@ def _predicted(
     return found
 
 
-def _prediction_files(parts: Sequence[StudyPart], probes: Sequence[Record]) -> Mapping[str, str]:
+def _prediction_files(told: Sequence[Table]) -> Mapping[str, str]:
     """Every prediction about the generated data with its outcome, of all studies, and the shortcut probes."""
-    shown = [(v.variant, v.predicted[0]) for part in parts for v in part.variants if v.predicted]
-    if not shown:
+    if not told:
         return {}
-    table, told = predictions.matrix(shown), shortcuts.shortcuts_table(probes)
-    both = [table for table in (table, told) if table.lines]
     return {
-        "predictions.md": formats.markdown(table.title, both),
-        "predictions.tex": latex("predictions.tex", both),
-        "predictions.csv": formats.values_csv(table),
-        "shortcuts.csv": formats.values_csv(told),
+        "predictions.tex": latex("predictions.tex", [table for table in told if table.lines]),
+        **{f"{table.slug}.csv": formats.values_csv(table) for table in told},
     }
 
 
@@ -163,7 +188,6 @@ def _study_files(part: StudyPart) -> Mapping[str, str | bytes]:
     accuracies = [(shown.variant, shown.accuracy) for shown in part.variants]
     claims_of = [(None, part.cost_claims), *((shown.variant, shown.claims) for shown in part.variants)]
     files: dict[str, str | bytes] = {
-        f"{study.slug}.md": formats.markdown(study.number, part.tables),
         f"{study.slug}.tex": latex(f"{study.slug}.tex", part.tables),
         f"{study.slug}.csv": formats.wide_csv(part.evidence, part.costs, accuracies),
         f"{study.slug}-claims.csv": formats.claims_csv(part.evidence, claims_of),
@@ -179,7 +203,6 @@ def _study_files(part: StudyPart) -> Mapping[str, str | bytes]:
 
 def _recipe_files(details: Sequence[Table]) -> Mapping[str, str]:
     return {
-        f"{recipes.SLUG}.md": formats.markdown(NUMBER, details),
         f"{recipes.SLUG}.tex": latex(f"{recipes.SLUG}.tex", details),
         f"{recipes.SLUG}.csv": formats.values_csv(details[0]),
         "recipes.csv": formats.to_csv(recipes.values()),
@@ -200,7 +223,6 @@ def _answer_files(answers: Sequence[Table]) -> Mapping[str, str]:
 
 def _table_files(table: Table) -> Mapping[str, str]:
     return {
-        f"{table.slug}.md": formats.markdown(table.title, [table]),
         f"{table.slug}.tex": latex(f"{table.slug}.tex", [table] if table.lines else []),
         f"{table.slug}.csv": formats.values_csv(table),
     }

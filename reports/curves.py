@@ -33,7 +33,14 @@ def strip(variant: Variant) -> Drawing | None:
     if not metrics:
         return None
     data: list[dict[str, Value]] = [
-        {"row": row.slug, "metric": metric, "seed": seed.seed, "value": seed.value, "record": seed.record}
+        {
+            "row": row.slug,
+            "metric": metric,
+            "seed": seed.seed,
+            "value": seed.value,
+            "precision": variant.precision_of([seed]),
+            "record": seed.record,
+        }
         for metric in metrics
         for row in rows
         for seed in variant.measured(row.slug, metric)
@@ -55,7 +62,7 @@ def strip(variant: Variant) -> Drawing | None:
     ]
     return Drawing(
         f"{variant.slug}-seeds",
-        f"Protocol {variant.name}: {legend}",
+        f"Protocol {variant.name}: {legend}{variant.mixtures}",
         "; ".join(described),
         to_csv(data),
         lambda: _strip(rows, metrics, data, printed),
@@ -126,7 +133,7 @@ def losses(variant: Variant, results: Path) -> Drawing | None:
     legend = "training loss, mean over seeds; band: from the lowest to the highest seed."
     return Drawing(
         f"{variant.slug}-loss",
-        f"Protocol {variant.name}: {legend}",
+        f"Protocol {variant.name}: {legend}{variant.mixtures}",
         described,
         to_csv(data),
         lambda: _losses(variant.rows, data),
@@ -193,7 +200,8 @@ def classes(variant: Variant, records: Mapping[str, Record]) -> Drawing | None:
     described = (
         "; ".join(f"{BY_CLASS[m]}: {len(v)} values" for m, v in told.items() if v) + f". Rows: {_names(variant)}"
     )
-    caption = f"Protocol {variant.name}: IoU and boundary IoU by class in percent, mean over seeds."
+    legend = f"IoU and boundary IoU by class in percent, mean over seeds.{variant.mixtures}"
+    caption = f"Protocol {variant.name}: {legend}"
     return Drawing(f"{variant.slug}-classes", caption, described, to_csv(data), lambda: _classes(variant.rows, data))
 
 

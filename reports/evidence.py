@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import json
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from reports import verdicts
+from reports import pooling, verdicts
+from reports.pooling import Origin
 from reports.verdicts import Judgement
 from segnext.config import Platform, digest
 from studies.attempts import lost
@@ -73,6 +75,7 @@ class Variant:
     iterations: int | None  # None: the protocol has no recipe for the panel
     lines: tuple[Mapping[str, Any], ...]  # of the derived table
     marks: Mapping[str, tuple[str, ...]]  # by record
+    origins: Mapping[str, Origin] = field(default_factory=dict)  # by record
     imported: tuple[Tested, ...] = ()  # weights that were trained elsewhere
     retested: tuple[Tested, ...] = ()  # finished runs that were tested again
     served: Mapping[tuple[str, str], str] = field(default_factory=dict)  # by run and metric: a test server's record
@@ -174,6 +177,28 @@ class Variant:
         """The values of a row without their origin."""
         return [seed.value for seed in self.measured(row, metric)]
 
+    def mixture(self, records: Iterable[str]) -> str:
+        """What the records behind one number do not share, in words; empty where they may be pooled."""
+        return pooling.mixture(self.origins[record] for record in records)
+
+    def mixed(self, row: str, metric: str) -> str:
+        """The same of the values of a row."""
+        return self.mixture(seed.record for seed in self.measured(row, metric))
+
+    def precisions(self, row: str) -> str:
+        """What the finished runs of a row were computed in; empty while there is none."""
+        return pooling.precisions(self.origins[line["run_id"]] for line in self.finished if line["row"] == row)
+
+    def precision_of(self, seeds: Iterable[Seed]) -> str:
+        """What these values were computed in."""
+        return pooling.precisions(self.origins[seed.record] for seed in seeds)
+
+    @property
+    def mixtures(self) -> str:
+        """What the finished runs of each row do not share, as the end of a figure's caption."""
+        runs = {row.label: [line["run_id"] for line in self.finished if line["row"] == row.slug] for row in self.rows}
+        return "".join(f" † {label}: {words}." for label, own in runs.items() if (words := self.mixture(own)))
+
     @property
     def claims(self) -> list[Claim]:
         """The claims that these runs can judge: on accuracies of this panel, and on a printed one if comparable."""
@@ -190,6 +215,11 @@ class Variant:
 
     def judge(self, claim: Claim, level: float = verdicts.LEVEL) -> Judgement:
         """The verdict on one of these claims alone; `Evidence.judge` corrects it for all that the table makes."""
+        sides = (self.measured(slug, claim.metric) for slug in (claim.better, claim.worse))
+        mixed = self.mixture(seed.record for seed in itertools.chain(*sides))
+        return dataclasses.replace(self._judge(claim, level), mixed=mixed)
+
+    def _judge(self, claim: Claim, level: float) -> Judgement:
         rows = {row.slug: row for row in self.study.rows}
         better = self._side(rows[claim.better], claim.metric)
         if None in (better, self._side(rows[claim.worse], claim.metric)):
@@ -284,6 +314,7 @@ class Common:
     warnings: Mapping[str, tuple[str, ...]]
     retests: Mapping[str, Sequence[Record]]  # by `_weights`
     served: Mapping[tuple[str, str], str]  # by run and metric: a test server's record
+    origins: Mapping[str, Origin]  # by record; that of a server's score is its run's
     ended: Mapping[str, str]  # by run without a record: how its last attempt ended
 
 
@@ -298,7 +329,10 @@ def common(store: Store) -> Common:
         if _unscored(store.records.get(config["run"]), config["metric"]):
             served.setdefault((config["run"], config["metric"]), record["id"])
     warnings = {key: marks(record) for key, record in store.records.items()}
-    return Common(warnings, retests, served, {attempt.run_id: attempt.words for attempt in lost(store)})
+    behind = {score: store.records[run] for (run, _), score in served.items()}
+    known = {record["id"]: record for kind in ("run", "evaluation") for record in store.kind(kind)} | behind
+    origins = {key: pooling.origin(record) for key, record in known.items()}
+    return Common(warnings, retests, served, origins, {attempt.run_id: attempt.words for attempt in lost(store)})
 
 
 def gather(study: Study, store: Store, standings: bool = False, shared: Common | None = None) -> Evidence:
@@ -334,6 +368,7 @@ def gather(study: Study, store: Store, standings: bool = False, shared: Common |
             view.iterations,
             tuple(view.lines),
             shared.warnings,
+            shared.origins,
             tuple(_imported(view, store, shared)),
             tuple(_retested(view, store, shared)),
             shared.served,

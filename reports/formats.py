@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from rich import box
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from reports.evidence import Evidence, Variant
 from reports.style import GLYPHS
-from reports.table import Cell, Table, Value
+from reports.table import Cell, Source, Table, Value
 
 _COLOURS = {  # of the terminal; the word and the glyph say the same
     **dict.fromkeys(("reproduced", "supported", "agrees"), "green"),
@@ -31,18 +31,32 @@ def shown(cell: Cell) -> str:
     return f"{glyph} {cell.text}".strip() + (f" †{cell.note}" if cell.note else "")
 
 
-def markdown(title: str, tables: Sequence[Table]) -> str:
+Link = Callable[[Source], str]
+"""Where a source is found from a page of Markdown; empty: nowhere that the page may name."""
+
+
+def markdown(title: str, tables: Sequence[Table], link: Link = lambda source: "") -> str:
     """One .md file of these tables."""
-    return f"# {_escape(title)}\n\n" + "\n".join(_markdown(table) for table in tables)
+    return f"# {_escape(title)}\n\n" + "\n".join(_markdown(table, link) for table in tables)
 
 
-def _markdown(table: Table) -> str:
+def _markdown(table: Table, link: Link) -> str:
     rule = ["---:" if column.align == "right" else ":---" for column in table.columns]
     rows = [[_escape(column.full_title) for column in table.columns], rule]
-    rows += [[_escape(shown(cell)) for cell in line.cells] for line in table.lines]
+    rows += [[_linked(cell, link) for cell in line.cells] for line in table.lines]
     body = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     notes = "".join(f"\n†{mark} {_escape(note)}\n" for mark, note in enumerate(table.notes, start=1))
     return f"## {_escape(table.title)}\n\n{_escape(' '.join(table.caption))}\n\n{body}{notes}"
+
+
+def _linked(cell: Cell, link: Link) -> str:
+    """A cell whose text is a link to its only source, or is followed by links to several."""
+    text = _escape(shown(cell))
+    ways = {} if cell.repeats else {source: way for source in cell.sources if (way := link(source))}
+    if [source.text for source in ways] == [cell.text]:
+        (way,) = ways.values()
+        return text.replace(_escape(cell.text), f"[{_escape(cell.text)}]({way})", 1)
+    return " ".join([text, *(f"[{_escape(source.text)}]({way})" for source, way in ways.items())])
 
 
 def _escape(text: str) -> str:

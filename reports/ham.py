@@ -45,6 +45,7 @@ def _line(variant: Variant, row: Row, tested: Tested, metric: str, notes: Notes)
     seeds = ", ".join(str(test.seed) for test in tests)
     values = [test.value for test in tests]
     low, high = min(tests, key=lambda test: test.value), max(tests, key=lambda test: test.value)
+    mixed = variant.mixture(test.record for test in tests)
     mean, deviation = statistics.fmean(values), statistics.stdev(values)
     names: dict[str, Value] = {
         "study": variant.study.slug,
@@ -67,11 +68,16 @@ def _line(variant: Variant, row: Row, tested: Tested, metric: str, notes: Notes)
         Cell(f"imported, {tested.name}", verdict="imported") if file else Cell(tested.name),
         Cell(f"{len(tests)} ({seeds})", note=notes.mark(_disagreement(difference))),
         Cell(METRICS[metric]),
-        Cell(number(mean, 2), {"mean": mean}, sources=sources),
+        Cell(
+            number(mean, 2),
+            {"mean": mean, "mixed": mixed or None, "precision": variant.precision_of(tests)},
+            sources=sources,
+            note=notes.mark(mixed),
+        ),
         _extreme(low, "minimum"),
         _extreme(high, "maximum"),
-        Cell(number(deviation, 3), {"deviation": deviation}),
-        _training(variant, row, metric),
+        Cell(number(deviation, 3), {"deviation": deviation}, note=notes.mark(mixed)),
+        _training(variant, row, metric, notes),
     )
     return Line(f"{row.slug}-{tests[0].record}-{metric}", cells)
 
@@ -81,7 +87,7 @@ def _extreme(test: Seed, column: str) -> Cell:
     return Cell(text, {column: test.value}, sources=(Source(text, test.record, f"Ham seed {test.seed}"),))
 
 
-def _training(variant: Variant, row: Row, metric: str) -> Cell:
+def _training(variant: Variant, row: Row, metric: str, notes: Notes) -> Cell:
     """The standard deviation between the row's own runs."""
     values = variant.values(row.slug, metric)
     if len(values) < 2:
@@ -89,7 +95,8 @@ def _training(variant: Variant, row: Row, metric: str) -> Cell:
     deviation = statistics.stdev(values)
     text = f"{number(deviation, 3)} ({len(values)})"
     source = Source(text, f"#{variant.slug}-{row.slug}", "computed from")
-    return Cell(text, {"training_deviation": deviation}, sources=(source,))
+    note = notes.mark(variant.mixed(row.slug, metric))
+    return Cell(text, {"training_deviation": deviation}, sources=(source,), note=note)
 
 
 def _difference(tested: Tested, metric: str) -> float:

@@ -93,8 +93,11 @@ class Summary:
     shortcuts: Table  # of the generated data
 
 
-def render(summary: Summary, studies: Sequence[StudyPart], recipes: Sequence[Table]) -> str:
-    """The page. The recipes, appendix Table 1, stand where the paper has them: after the tables of its main part."""
+def render(summary: Summary, studies: Sequence[StudyPart], recipes: Sequence[Table], markdown: str) -> str:
+    """The page; `markdown` is the way to the folder of the Markdown pages.
+
+    The recipes, appendix Table 1, stand where the paper has them: after the tables of its main part.
+    """
     drawn = [summary.figure1] if summary.figure1 else []
     drawn += [drawing for part in studies for drawing in part.drawings]
     return template("page.html.j2").render(
@@ -103,6 +106,7 @@ def render(summary: Summary, studies: Sequence[StudyPart], recipes: Sequence[Tab
         main=[part for part in studies if part.evidence.study.slug.startswith("table")],
         others=[part for part in studies if not part.evidence.study.slug.startswith("table")],
         recipes=recipes,
+        markdown=markdown,
         training=training,
         rules=RULES,
         defined=definitions(drawn),

@@ -29,7 +29,7 @@ from reports.drawing import Drawing
 from reports.evidence import Variant
 from reports.formats import to_csv
 from reports.style import CLASSES
-from reports.table import Cell, Column, Line, Source, Table, Value, number
+from reports.table import Cell, Column, Line, Notes, Source, Table, Value, number
 from segnext.config import Model
 from studies.store import Store
 from studies.study import Row
@@ -168,7 +168,7 @@ def share_table(variant: Variant, found: Sequence[Picture]) -> Table:
         Column("Difference to ours"),
         Column("95 % interval"),
     )
-    lines = []
+    lines, notes = [], Notes()
     ours = reference(found) if found else None
     for picture in found:
         if ours is None or not picture.facts["shares"]:
@@ -179,6 +179,7 @@ def share_table(variant: Variant, found: Sequence[Picture]) -> Table:
         mean = 100 * statistics.fmean(shares.values()) if shares else None
         interval = verdicts.mean_interval(differences) if len(differences) >= verdicts.MINIMUM_SEEDS else None
         values: dict[str, Value] = {"row": picture.row.slug, "seed": picture.seed, "target": picture.facts["target"]}
+        mixed = variant.mixture([picture.facts["run"], ours.facts["run"]])
         shown = "no heat" if mean is None else number(mean, 1)
         lines.append(
             Line(
@@ -188,7 +189,10 @@ def share_table(variant: Variant, found: Sequence[Picture]) -> Table:
                     Cell(f"{len(shares)} of {len(picture.facts['shares'])}", {"images": len(shares)}),
                     Cell(shown, {"inside": mean}, sources=(Source(shown, picture.facts["run"], "run"),)),
                     Cell(number(100 * picture.area, 1), {"area": 100 * picture.area}),
-                    Cell(number(statistics.fmean(differences), 1, signed=True) if differences else "–"),
+                    Cell(
+                        number(statistics.fmean(differences), 1, signed=True) if differences else "–",
+                        note=notes.mark(mixed),
+                    ),
                     Cell(f"[{number(interval.low, 1, True)}, {number(interval.high, 1, True)}]" if interval else "–"),
                 ),
             )
@@ -201,7 +205,7 @@ def share_table(variant: Variant, found: Sequence[Picture]) -> Table:
         "over images; one run of each row, so it says nothing of other seeds.",
     )
     title = f"Grad-CAM inside the mask, protocol {variant.name}"
-    return Table(f"{variant.slug}-gradcam-share", title, caption, columns, tuple(lines))
+    return Table(f"{variant.slug}-gradcam-share", title, caption, columns, tuple(lines), tuple(notes))
 
 
 def _reached(picture: Picture) -> dict[str, Value]:

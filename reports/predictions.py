@@ -22,8 +22,8 @@ from reports.evidence import Variant
 from reports.formats import to_csv
 from reports.shortcuts import in_words
 from reports.style import INK, row_styles
-from reports.table import Cell, Column, Line, Source, Table, Value, number
-from reports.tables import recipe_words, verdict_cell
+from reports.table import Cell, Column, Line, Notes, Source, Table, Value, number
+from reports.tables import precision_cell, recipe_words, verdict_cell
 from reports.verdicts import Interval, Judgement
 from studies.store import Record
 from studies.study import Row, Study
@@ -114,7 +114,18 @@ def judged(shown: Sequence[tuple[Variant, Subtask, Runs]]) -> dict[str, list[Jud
     for family in families.values():
         for (slug, _), judgement in zip(family, verdicts.holm([one for _, one in family]), strict=True):
             found.setdefault(slug, []).append(judgement)
-    return found
+    return {
+        variant.slug: [
+            dataclasses.replace(judgement, mixed=_mixed(variant, runs, prediction.row, prediction.reference))
+            for prediction, judgement in zip(panel.predictions, found.get(variant.slug, ()), strict=True)
+        ]
+        for variant, panel, runs in shown
+    }
+
+
+def _mixed(variant: Variant, runs: Runs, *rows: str) -> str:
+    """What the runs of these rows do not share, in words."""
+    return variant.mixture(run.record for row in rows for run in runs.get(row, ()))
 
 
 def _within(distances: tuple[int, int], runs: Sequence[ByDistance]) -> list[float]:
@@ -139,7 +150,7 @@ def prediction_table(
         Column("Outcome", align="left"),
         Column("Accuracies (%)", align="left"),
     )
-    lines = []
+    lines, notes = [], Notes()
     for place, (prediction, judgement) in enumerate(zip(panel.predictions, judgements, strict=True)):
         identity: dict[str, Value] = {
             "study": variant.study.slug,
@@ -162,9 +173,20 @@ def prediction_table(
                     Cell(_range(prediction.distances)),
                     Cell(f"{_SIGNS[prediction.sign]}, says the {prediction.source}"),
                     Cell(prediction.why),
-                    Cell(_shown(judgement), {"difference": judgement.difference, "low": low, "high": high}),
+                    Cell(
+                        _shown(judgement),
+                        {
+                            "difference": judgement.difference,
+                            "low": low,
+                            "high": high,
+                            "mixed": judgement.mixed or None,
+                        },
+                        note=notes.mark(judgement.mixed),
+                    ),
                     verdict_cell(
-                        judgement, {"p": judgement.p, "p_holm": judgement.adjusted, "outcome": judgement.verdict}
+                        judgement,
+                        {"p": judgement.p, "p_holm": judgement.adjusted, "outcome": judgement.verdict},
+                        notes,
                     ),
                     _both(prediction, runs, 100 / panel.classes),
                 ),
@@ -185,7 +207,8 @@ def prediction_table(
         *recipe_words(variant),
         f"Every row trained with {changes}; what differs between rows is the table's.",
     )
-    return Table(f"{variant.slug}-predictions", f"Predictions, {panel.title}", caption, columns, tuple(lines))
+    title = f"Predictions, {panel.title}"
+    return Table(f"{variant.slug}-predictions", title, caption, columns, tuple(lines), tuple(notes))
 
 
 def _caveats(panel: Subtask, runs: Runs) -> Iterator[str]:
@@ -212,7 +235,7 @@ def _both(prediction: Prediction, runs: Runs, chance: float) -> Cell:
         values[name] = mean
         shown.append("–" if mean is None else f"{number(mean, 1)} ({len(found)})" if found else number(mean, 1))
         sources += [Source(f"{slug}@{run.seed}", run.record, "run record") for run in runs.get(slug, ())]
-    return Cell(" − ".join(shown), values, sources=tuple(sources))
+    return Cell(" − ".join(shown), values, sources=tuple(sources), repeats=True)
 
 
 def _range(distances: tuple[int, int]) -> str:
@@ -237,13 +260,17 @@ def _kind(values: Mapping[str, Value]) -> str:
 def matrix(shown: Sequence[tuple[Variant, Table]]) -> Table:
     """All predictions with their outcomes: these tables of predictions below each other, rows by their short names."""
     place = (Column("Table", align="left"), Column("Sub-task", align="left"))
-    lines, outcomes = [], dict[str, Counter[str]]()
+    lines, outcomes, notes = [], dict[str, Counter[str]](), Notes()
     for variant, table in shown:
         for line in table.lines:
+            told = [
+                dataclasses.replace(cell, note=notes.mark(table.notes[cell.note - 1])) if cell.note else cell
+                for cell in line.cells[1:]
+            ]
             of = Cell(variant.study.number, sources=(Source(variant.study.number, f"#{table.slug}"),))
             names = line.cells[0].values
             rows = Cell(f"{names['row']} − {names['reference']}", names)
-            lines.append(Line(f"{table.slug}-{line.key}", (of, Cell(variant.panel.title), rows, *line.cells[1:])))
+            lines.append(Line(f"{table.slug}-{line.key}", (of, Cell(variant.panel.title), rows, *told)))
             outcomes.setdefault(_kind(names), Counter())[line.cells[-2].verdict] += 1
     counts = [
         f"{kind}: {', '.join(f'{outcomes[kind][word]} {word}' for word in verdicts.RULES if outcomes[kind][word])}"
@@ -260,7 +287,7 @@ def matrix(shown: Sequence[tuple[Variant, Table]]) -> Table:
         "Not resolved: in brackets the seeds per row that would resolve it at 80 % power.",
     )
     columns = (*place, *shown[0][1].columns)
-    return Table("predictions", "Predictions about the generated data", caption, columns, tuple(lines))
+    return Table("predictions", "Predictions about the generated data", caption, columns, tuple(lines), tuple(notes))
 
 
 def rates_tables(study: Study, shown: Sequence[tuple[Variant, Subtask, Runs]]) -> list[tuple[str, Table]]:
@@ -283,17 +310,20 @@ def rates_tables(study: Study, shown: Sequence[tuple[Variant, Subtask, Runs]]) -
 
 def _rates_table(study: Study, task: str, found: Mapping[str, tuple[Variant, Subtask, Runs]]) -> Table:
     named = {row for _, panel, _ in found.values() for row in panel.rows}
-    lines = []
+    lines, notes = [], Notes()
     for row in (row for row in study.trained if row.slug in named):
         cells = [Cell(row.label, {"study": study.slug, "task": task, "row": row.slug})]
-        for rate, (_, _, runs) in found.items():
+        for rate, (variant, _, runs) in found.items():
             own = runs.get(row.slug, ())
             values = _within(ALL, own)
             where = rate.replace(", test images", "_test")
             names = (f"accuracy_at_{where}", f"seeds_at_{where}")
+            mixed = _mixed(variant, runs, row.slug)
             sources = tuple(Source(f"@{run.seed}", run.record, "run record") for run in own)
             mean = statistics.fmean(values) if values else None
-            cells.append(Cell(_mean(values), dict(zip(names, (mean, len(values)), strict=True)), sources=sources))
+            facts: dict[str, Value] = dict(zip(names, (mean, len(values)), strict=True))
+            facts[f"mixed_at_{where}"] = mixed or None
+            cells.append(Cell(_mean(values), facts, sources=sources, note=notes.mark(mixed), repeats=True))
         lines.append(Line(row.slug, tuple(cells)))
     caption = (
         "Accuracy in percent of all labelled pixels outside the cue: mean over seeds ± half-width of the 95 % "
@@ -304,7 +334,8 @@ def _rates_table(study: Study, task: str, found: Mapping[str, tuple[Variant, Sub
         "The differences are judged above, rate by rate.",
     )
     columns = (Column("Row", align="text"), *(Column(rate, "Learning rate") for rate in found))
-    return Table(f"{study.slug}-rates-{task}", f"Learning rates, {task}", caption, columns, tuple(lines))
+    title = f"Learning rates, {task}"
+    return Table(f"{study.slug}-rates-{task}", title, caption, columns, tuple(lines), tuple(notes))
 
 
 def _mean(values: Sequence[float]) -> str:
@@ -324,9 +355,10 @@ def learning_table(variant: Variant, panel: Subtask, runs: Runs, results: Path) 
         Column("Seeds", align="left"),
         Column("Learnt"),
         Column("Iterations to half the loss", align="left"),
+        Column("Precision", align="left"),
     )
     threshold = learnt_from(panel)
-    lines = []
+    lines, notes = [], Notes()
     for row in variant.rows:
         found = runs.get(row.slug, ())
         values = _within(ALL, found)
@@ -335,13 +367,15 @@ def learning_table(variant: Variant, panel: Subtask, runs: Runs, results: Path) 
         learnt = None if threshold is None else sum(value >= threshold for value in values)
         sources = tuple(Source(f"@{run.seed}", run.record, "run record") for run in found)
         median = statistics.median(reached) if reached else None
+        mixed = _mixed(variant, runs, row.slug)
+        facts: dict[str, Value] = {"accuracy": statistics.fmean(values) if values else None, "mixed": mixed or None}
         lines.append(
             Line(
                 row.slug,
                 (
                     Cell(row.label, {"study": variant.study.slug, "protocol": variant.name, "row": row.slug}),
                     _parameters(variant, row),
-                    Cell(_mean(values), {"accuracy": statistics.fmean(values) if values else None}),
+                    Cell(_mean(values), facts, note=notes.mark(mixed)),
                     Cell(" ".join(number(value, 1) for value in values) or "–", sources=sources),
                     Cell(
                         "–" if learnt is None or not values else f"{learnt} of {len(values)}",
@@ -351,6 +385,7 @@ def learning_table(variant: Variant, panel: Subtask, runs: Runs, results: Path) 
                         "–" if median is None else f"{median:.0f} ({len(reached)})",
                         {"iterations_to_half_loss": median, "seeds_at_half_loss": len(reached)},
                     ),
+                    precision_cell(variant.precisions(row.slug)),
                 ),
             )
         )
@@ -361,7 +396,8 @@ def learning_table(variant: Variant, panel: Subtask, runs: Runs, results: Path) 
         f"Iterations to half the loss: the median, over the seeds that get there (how many), of when the training "
         f"loss, averaged over {10 * WINDOW} iterations, falls below half of what it begins with.",
     )
-    return Table(f"{variant.slug}-learning", f"Learning, {panel.title}", caption, columns, tuple(lines))
+    title = f"Learning, {panel.title}"
+    return Table(f"{variant.slug}-learning", title, caption, columns, tuple(lines), tuple(notes))
 
 
 def learnt_from(panel: Subtask) -> float | None:
@@ -413,7 +449,7 @@ def distance_figure(variant: Variant, panel: Subtask, runs: Runs) -> Drawing | N
     ]
     caption = (
         f"{panel.title}: accuracy against {what}; line: mean over seeds, band: from the lowest to the "
-        "highest seed, dotted: chance."
+        f"highest seed, dotted: chance.{variant.mixtures}"
     )
 
     def draw() -> Figure:

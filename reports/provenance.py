@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from reports.table import Cell, Column, Line, Table
-from studies.store import Record
+from studies.store import Record, precision
 
 
 def provenance_table(records: Sequence[Record]) -> Table:
@@ -30,6 +30,10 @@ def provenance_table(records: Sequence[Record]) -> Table:
 
 def _facts(record: Record) -> Iterator[tuple[str, str]]:
     origin = record["provenance"]
+    if record["kind"] in ("run", "evaluation"):
+        yield "Precision", precision(record)
+    elif record["kind"] == "speed":
+        yield "Precision", record["config"]["platform"]["precision"]
     for fact in ("device", "processor", "threads", "python"):
         if origin.get(fact) is not None:
             yield fact.capitalize(), str(origin[fact])

@@ -15,7 +15,7 @@ from reports.table import METRICS, Cell, Column, Line, Source, Table
 from studies.attempts import Attempt
 from studies.causes import CAUSES
 from studies.recipes import CHOICES, FIELDS, FIXED
-from studies.store import REPOSITORY, Record
+from studies.store import REPOSITORY, Record, precision
 from studies.study import Row
 
 TITLE = "Reproducibility"
@@ -268,30 +268,33 @@ def _results(everything: Sequence[Evidence], runs: Sequence[Record]) -> Items:
 
 def compute_table(runs: Sequence[Record], lost: Sequence[Attempt]) -> Table:
     """What training took by protocol and model, lost attempts included, and what led to no record."""
-    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
     for run in runs:
         config = run["config"]
-        groups[config["protocol"], f"{config['model'].get('encoder', 'mscan')} {config['model']['size']}"].append(run)
+        model = f"{config['model'].get('encoder', 'mscan')} {config['model']['size']}"
+        groups[config["protocol"], model, precision(run)].append(run)
     lines = [
         _compute_line(
             protocol,
             model,
+            computed,
             len(found),
             sum(_attempts(run) for run in found),
             [run["training"]["seconds"] for run in found],
             sum(run["provenance"].get("process_seconds", run["training"]["seconds"]) for run in found),
             sum(run["provenance"].get("gpu_seconds", 0.0) for run in found),
         )
-        for (protocol, model), found in sorted(groups.items())
+        for (protocol, model, computed), found in sorted(groups.items())
     ]
     if lost:
         processes, gpus = sum(a.seconds * a.processes for a in lost), sum(a.seconds * a.gpus for a in lost)
         causes = Counter(CAUSES[a.cause].words if a.cause in CAUSES else a.cause for a in lost)
         told = ", ".join(f"{count} {word}" for word, count in sorted(causes.items()))
-        lines.append(_compute_line("without a record", told, 0, len(lost), [], processes, gpus))
+        lines.append(_compute_line("without a record", told, "", 0, len(lost), [], processes, gpus))
     columns = (
         Column("Protocol", align="text"),
         Column("Model", align="text"),
+        Column("Precision", align="left"),
         Column("Runs"),
         Column("Attempts"),
         Column("Training, mean"),
@@ -306,18 +309,26 @@ def compute_table(runs: Sequence[Record], lost: Sequence[Attempt]) -> Table:
 
 
 def _compute_line(
-    protocol: str, model: str, runs: int, attempts: int, seconds: Sequence[float], processes: float, gpus: float
+    protocol: str,
+    model: str,
+    computed: str,
+    runs: int,
+    attempts: int,
+    seconds: Sequence[float],
+    processes: float,
+    gpus: float,
 ) -> Line:
     cells = (
         Cell(protocol, {"protocol": protocol, "model": model, "runs": runs, "attempts": attempts}),
         Cell(model),
+        Cell(computed or "–", {"precision": computed or None}),
         Cell(str(runs)),
         Cell(str(attempts)),
         Cell(duration(statistics.fmean(seconds)) if seconds else "–"),
         Cell(duration(processes), {"process_seconds": processes}),
         Cell(duration(gpus) if gpus else "–", {"gpu_seconds": gpus}),
     )
-    return Line(re.sub(r"[^a-z0-9]+", "-", f"{protocol} {model}".lower()).strip("-"), cells)
+    return Line(re.sub(r"[^a-z0-9]+", "-", f"{protocol} {model} {computed}".lower()).strip("-"), cells)
 
 
 def _attempts(run: Record) -> int:

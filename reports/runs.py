@@ -1,7 +1,7 @@
 """One small page per record: configuration, curve, metrics by class, and where it came from.
 
 With `--logs` also a run's attempts. Nodes and logs stay under runs/ and are no facts of results/: a page that is to be
-committed is made without them.
+sent to others is made without them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from reports.drawing import code, digest
 from reports.evidence import Evidence, Variant, marks
 from reports.processes import spread
 from reports.table import number
-from studies.store import Record, Store
+from studies.store import Record, Store, precision
 from studies.subtasks import Subtask
 from studies.workspace import Workspace
 
@@ -224,6 +224,8 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
                     f"{training['images_per_second']:g} images/s, last loss {training['final_loss']:.4f}"
                 ),
             )
+    if record["kind"] in ("run", "evaluation"):
+        yield "Precision", precision(record)
     if weights := record.get("weights"):
         yield "Weights", f"{weights['name']}, SHA-256 {weights['sha256']}"
 

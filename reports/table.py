@@ -46,6 +46,7 @@ class Cell:
     verdict: str = ""  # a word of `verdicts.RULES`, which the text starts with
     sources: tuple[Source, ...] = ()
     note: int = 0  # number of a footnote
+    repeats: bool = False  # its sources are those of another table's cells, where Markdown links them
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Sequence
 
-from reports import verdicts
+from reports import pooling, verdicts
 from reports.evidence import UNITS, Evidence, Seed, Tested, Variant
 from reports.table import METRICS, Cell, Column, Line, Notes, Source, Table, Value, number
 from reports.verdicts import Judgement
@@ -91,6 +92,9 @@ def accuracy_table(variant: Variant) -> Table:
     titles = ("printed", "ours", "difference", "verdict") if variant.comparable else ("paper (printed)", "ours")
     columns = [ROW] if variant.comparable else [ROW, Column("Trained as (parameters)", align="left")]
     columns += _columns(metrics, titles)
+    computed = bool(variant.finished or variant.imported)
+    columns += [Column("Precision", align="left")] if computed else []
+    notes = Notes()
     quoted = (row for row in study.rows if isinstance(row, Row) or any(row.prints(variant.panel, m) for m in metrics))
     lines = []
     for row in quoted if variant.comparable else variant.rows:
@@ -98,11 +102,17 @@ def accuracy_table(variant: Variant) -> Table:
         name = Cell(row.label, {"name": row.label, **trained.values})
         cells = [name] if variant.comparable else [name, trained]
         for metric in metrics:
-            cells += _accuracy_cells(variant, row, metric)
+            cells += _accuracy_cells(variant, row, metric, notes)
+        cells += [precision_cell(variant.precisions(row.slug))] if computed else []
         lines.append(Line(row.slug, tuple(cells), isinstance(row, Reported)))
         lines += [_imported_line(variant, row, file) for file in variant.imported if file.row == row.slug]
     title = f"Accuracies, protocol {variant.name}"
-    return Table(variant.slug, title, _accuracy_caption(variant), tuple(columns), tuple(lines))
+    return Table(variant.slug, title, _accuracy_caption(variant), tuple(columns), tuple(lines), tuple(notes))
+
+
+def precision_cell(precisions: str) -> Cell:
+    """What a row was computed in, where it was."""
+    return Cell(precisions or "–", {"precision": precisions or None})
 
 
 def _accuracy_caption(variant: Variant) -> tuple[str, ...]:
@@ -158,13 +168,14 @@ def _beginnings(variant: Variant) -> list[str]:
     ]
 
 
-def _accuracy_cells(variant: Variant, row: Row | Reported, metric: str) -> list[Cell]:
+def _accuracy_cells(variant: Variant, row: Row | Reported, metric: str, notes: Notes) -> list[Cell]:
     shown = _printed(variant.panel, row, metric)
     if isinstance(row, Reported):
         return [shown, *[Cell()] * 3]
     seeds = variant.measured(row.slug, metric)
     values = [seed.value for seed in seeds]
-    judgement = _level(variant.panel, row, metric, values)
+    mixed = variant.mixed(row.slug, metric)
+    judgement = dataclasses.replace(_level(variant.panel, row, metric, values), mixed=mixed)
     facts: dict[str, Value] = {f"{metric}_mean": None, f"{metric}_half_width": None, f"{metric}_n": len(values)}
     ours = Cell(_pending_words(variant, row), facts, verdict="pending")
     if values:
@@ -172,10 +183,11 @@ def _accuracy_cells(variant: Variant, row: Row | Reported, metric: str) -> list[
         half = verdicts.mean_interval(values).half_width if len(values) >= verdicts.MINIMUM_SEEDS else None
         text = number(mean, 2) + (f" ± {number(half, 2)}" if half is not None else "") + f" ({len(values)})"
         sources = tuple(Source(number(s.value, 2), s.record, f"seed {s.seed}", s.marks) for s in seeds)
-        ours = Cell(text, {**facts, f"{metric}_mean": mean, f"{metric}_half_width": half}, sources=sources)
+        found = {**facts, f"{metric}_mean": mean, f"{metric}_half_width": half, f"{metric}_mixed": mixed or None}
+        ours = Cell(text, found, sources=sources, note=notes.mark(mixed))
     if not variant.comparable:
         return [shown, ours]
-    verdict = verdict_cell(judgement, {f"{metric}_verdict": judgement.verdict})
+    verdict = verdict_cell(judgement, {f"{metric}_verdict": judgement.verdict}, notes)
     return [shown, ours, _difference(metric, judgement.difference), verdict]
 
 
@@ -200,6 +212,7 @@ def _imported_line(variant: Variant, row: Row | Reported, file: Tested) -> Line:
     cells = [Cell(label, values)] if variant.comparable else [Cell(label, values), imported]
     for metric in variant.panel.accuracies:
         cells += _imported_cells(variant, row, metric, found.get(metric))
+    cells.append(precision_cell(pooling.precisions([variant.origins[record]])))
     return Line(f"{row.slug}-{record}", tuple(cells), under=True)
 
 
@@ -258,12 +271,12 @@ def _trained(variant: Variant, row: Row | Reported) -> Cell:
     return Cell(f"{lines[0]['trained_model']}{size}", values)
 
 
-def verdict_cell(judgement: Judgement, values: dict[str, Value]) -> Cell:
-    """A verdict, with the number of seeds that would settle an open one."""
+def verdict_cell(judgement: Judgement, values: dict[str, Value], notes: Notes) -> Cell:
+    """A verdict, with the number of seeds that would settle an open one, and a mark where its runs differ in kind."""
     text = judgement.verdict or "–"
     if judgement.verdict == "not resolved":
         text += f" ({needed_seeds(judgement)} seeds)"
-    return Cell(text, values, verdict=judgement.verdict)
+    return Cell(text, values, verdict=judgement.verdict, note=notes.mark(judgement.mixed))
 
 
 def needed_seeds(judgement: Judgement) -> str:

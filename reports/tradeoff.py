@@ -19,6 +19,7 @@ from reports import verdicts
 from reports.drawing import Drawing
 from reports.evidence import UNITS, Evidence
 from reports.formats import to_csv
+from reports.pooling import mixture
 from reports.style import COLOURS, INK, row_styles
 from reports.table import METRICS, Value, number
 from reports.tables import cost_slug
@@ -43,6 +44,7 @@ class Spot:
     printed: float
     parameters: float | None
     measured: tuple[float, ...]
+    mixed: str  # what the runs behind them do not share
 
     @property
     def area(self) -> float:
@@ -65,6 +67,7 @@ def figure1(everything: Sequence[Evidence]) -> Drawing | None:
             "miou_ss_printed": spot.printed,
             "miou_ss_mean": statistics.fmean(spot.measured) if spot.measured else None,
             "miou_ss_values": " ".join(map(repr, spot.measured)),
+            "miou_ss_mixed": spot.mixed or None,
         }
         for spot in spots
     ]
@@ -77,6 +80,7 @@ def figure1(everything: Sequence[Evidence]) -> Drawing | None:
         "Fig. 1: single-scale mIoU against FLOPs as printed (1024×2048 for Cityscapes, 512×512 for ADE20K); the area "
         f"of a circle is the number of parameters, a cross where none is printed. {ours}"
     )
+    caption += "".join(f" † {spot.label}, {spot.dataset}: {spot.mixed}." for spot in spots if spot.mixed)
     described = "; ".join(f"{spot.label}, {spot.dataset}: {spot.gflops} G, {spot.printed}" for spot in spots)
     titles = [evidence.study.panel(name).title for name in PANELS]
     return Drawing(SLUG, caption, described, to_csv(data), lambda: _figure1(spots, titles))
@@ -89,12 +93,9 @@ def _spots(evidence: Evidence, panel: Panel) -> Iterator[Spot]:
         if gflops is None or printed is None:
             continue
         family, _, size = row.name.partition("-")
-        values = [
-            value
-            for variant in evidence.variants
-            if isinstance(row, Row) and variant.comparable and variant.panel == panel
-            for value in variant.values(row.slug, "miou_ss")
-        ]
+        shown = [v for v in evidence.variants if isinstance(row, Row) and v.comparable and v.panel == panel]
+        values = [value for variant in shown for value in variant.values(row.slug, "miou_ss")]
+        behind = (v.origins[seed.record] for v in shown for seed in v.measured(row.slug, "miou_ss"))
         within = re.search(r"\((.*)\)", row.name)  # `Swin-T` of `MaskFormer (Swin-T)`
         label = within[1] if within else size or row.name
         yield Spot(
@@ -106,6 +107,7 @@ def _spots(evidence: Evidence, panel: Panel) -> Iterator[Spot]:
             printed,
             row.prints(first, "params_m"),
             tuple(values),
+            mixture(behind),
         )
 
 

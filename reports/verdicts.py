@@ -95,7 +95,8 @@ class Interval:
 class Judgement:
     """A verdict with what it was decided on. `seeds` per row would resolve it; None where no number can be given.
 
-    `p` is the test's own, `adjusted` the one that Holm's method makes of it within the family.
+    `p` is the test's own, `adjusted` the one that Holm's method makes of it within the family. `mixed` says what the
+    runs behind it do not share.
     """
 
     verdict: str
@@ -104,6 +105,7 @@ class Judgement:
     seeds: int | None = None
     p: float | None = None
     adjusted: float | None = None
+    mixed: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from segnext.config import ClassificationData, ClassificationTrain, Run
+from segnext.data.ahead import in_order, to_device
 from segnext.data.classification import ClassificationBatches, test_image
 from segnext.data.imagenet import ClassFolderSource
-from segnext.data.stream import Batch, Share, loaded
+from segnext.data.stream import Batch, Loading, Share, loaded
 from segnext.evaluate import Progress
+from segnext.precision import full_precision
 
 
 class Classification:
@@ -38,11 +40,11 @@ class Classification:
     def learning_rate(self, iteration: int) -> float:
         return learning_rate(self._train, iteration)
 
-    def batches(self, start: int, share: Share, workers: int) -> Iterator[Batch]:
+    def batches(self, start: int, share: Share, loading: Loading) -> Iterator[Batch]:
         parts = self._train.accumulate
         batch = self._train.batch // parts
         batches = ClassificationBatches(self._data, self._train, self._source, self.run.seed, batch, share)
-        return loaded(batches, start * parts, self._train.iterations * parts, workers)
+        return loaded(batches, start * parts, self._train.iterations * parts, loading)
 
     def loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         # timm: SoftTargetCrossEntropy, which is what PyTorch's does with probabilities.
@@ -109,23 +111,23 @@ def evaluate_classification(
     """Top-1 on a process's share of a split, None: all of it; one centre crop of each image, once (Table 3).
 
     The model is left in evaluation mode. Images are passed `batch` at a time and loaded ahead by `workers` processes,
-    which changes nothing beyond rounding.
+    which changes nothing beyond rounding. Always in float32: autocast is off here, whatever the precision of the
+    training. Raises `DataError` for an image that cannot be read.
     """
     model.eval()
     device, share = device or torch.device("cpu"), share or Share()
     first, last = (len(source) * rank // share.size for rank in (share.rank, share.rank + 1))
     groups = [range(start, min(start + batch, last)) for start in range(first, last, batch)]
-    loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-        _Images(source, data), batch_size=None, sampler=groups, num_workers=workers, generator=torch.Generator()
-    )
-    correct = done = 0
-    for images, labels in loader:
-        predicted = model(images.to(device, memory_format=torch.channels_last)).argmax(dim=1)
-        correct += int((predicted.cpu() == labels).sum())
+    correct, done = torch.zeros((), dtype=torch.int64, device=device), 0
+    for images, labels in in_order(_Images(source, data), groups, workers):
+        pictures = to_device(images, device).contiguous(memory_format=torch.channels_last)
+        with full_precision(pictures):
+            predicted = model(pictures).argmax(dim=1)
+        correct += (predicted == to_device(labels, device)).sum()  # counted there: nobody waits for a batch
         done += len(labels)
         if progress:
             progress(done, last - first)
-    return Top1(correct, done)
+    return Top1(int(correct), done)
 
 
 class _Images(Dataset[tuple[Tensor, Tensor]]):

@@ -66,7 +66,8 @@ class NonLocal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = (project(x).flatten(2) for project in (self.query, self.key, self.value))  # (B, C/2, N)
-        scores = query.mT @ key / math.sqrt(query.shape[1])  # (B, N, N)
+        # Scaled before the product: unscaled scores leave float16's range.
+        scores = (query / math.sqrt(query.shape[1])).mT @ key  # (B, N, N)
         gathered = torch.softmax(scores, dim=-1) @ value.mT  # (B, N, C/2)
         return x + self.norm(self.out(gathered.mT.unflatten(2, x.shape[2:])))
 

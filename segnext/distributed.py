@@ -2,15 +2,14 @@
 
 `torchrun` or submitit start them and say in the environment who is who. Gradients are averaged here and not by torch's
 DistributedDataParallel, which groups them anew after the first step of every start: in one fixed order the sums of a
-continued run have the same bits. That they are sent after the backward pass and not during it costs little: they are
-17 MB for size T and 196 MB for L.
+continued run have the same bits.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -20,6 +19,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+BUCKET = 8 << 20  # bytes of gradients that are sent together: T's are 17 MB, L's 196
+
 TIMEOUT = timedelta(minutes=10)  # Ours: longer than compiling or saving takes; torch's own are 10 (nccl), 30 (gloo)
 
 
@@ -27,7 +28,7 @@ TIMEOUT = timedelta(minutes=10)  # Ours: longer than compiling or saving takes; 
 class World:
     """The processes that train together, and this one's place among them; by default it is alone.
 
-    Every method is a meeting: all processes call it, or none. Where one is gone the others get torch's `RuntimeError`,
+    Every method is a collective: all processes must call it. Where one is gone the others get torch's `RuntimeError`,
     at the latest after the timeout.
     """
 
@@ -56,20 +57,69 @@ class World:
         dist.all_reduce(total)
         return total.tolist()
 
-    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Put the mean over the processes in every gradient's place."""
-        if self.size == 1:
-            return
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        dist.all_reduce(flat)
-        flat /= self.size
-        for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
-            gradient.copy_(mean.view(gradient.shape))
+    def total(self, values: Tensor) -> Tensor:
+        """A tensor on this process's device summed over the processes, in place; on CUDA the host does not wait."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
 
     def wait(self) -> None:
         """Return when every process is here."""
         self.sum([0.0])
+
+
+class GradientAverage:
+    """Puts the mean over the processes in every gradient's place, bucket by bucket while the backward pass still runs.
+
+    A bucket holds the gradients of parameters that follow each other, from the network's end to its beginning. Buckets
+    are sent in one fixed order, each as soon as it and all before it are complete; `finish` sends what is left.
+    """
+
+    def __init__(self, model: nn.Module, world: World) -> None:
+        self._size = world.size
+        self._buckets: list[list[nn.Parameter]] = []
+        self._waiting: list[int] = []  # gradients that each bucket still waits for
+        self._sent: list[tuple[list[Tensor], Tensor, dist.Work]] = []
+        self._backward = False  # whether the pass under way completes the gradients
+        if self._size == 1:
+            return
+        held = 0
+        for parameter in reversed([p for p in model.parameters() if p.requires_grad]):
+            if not self._buckets or held + parameter.nbytes > BUCKET:
+                self._buckets.append([])
+                held = 0
+            held += parameter.nbytes
+            number = len(self._buckets) - 1
+            self._buckets[number].append(parameter)
+            parameter.register_post_accumulate_grad_hook(lambda _, number=number: self._completed(number))
+
+    def begin(self) -> None:
+        """The backward pass that comes next completes the gradients."""
+        self._waiting, self._backward = [len(bucket) for bucket in self._buckets], True
+
+    def finish(self) -> None:
+        """Return with every gradient averaged; on CUDA the host does not wait for it."""
+        self._backward = False
+        for bucket in self._buckets[len(self._sent) :]:
+            self._send(bucket)
+        for gradients, flat, work in self._sent:
+            work.wait()
+            flat /= self._size
+            for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+                gradient.copy_(mean.view(gradient.shape))
+        self._sent.clear()
+
+    def _completed(self, number: int) -> None:
+        if not self._backward:
+            return
+        self._waiting[number] -= 1
+        while len(self._sent) < len(self._buckets) and self._waiting[len(self._sent)] == 0:
+            self._send(self._buckets[len(self._sent)])
+
+    def _send(self, bucket: list[nn.Parameter]) -> None:
+        gradients = [parameter.grad for parameter in bucket if parameter.grad is not None]
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients]) if gradients else torch.zeros(1)
+        self._sent.append((gradients, flat, dist.all_reduce(flat, async_op=True)))
 
 
 @contextlib.contextmanager
@@ -113,20 +163,15 @@ def average(values: Tensor) -> Tensor:
     return total / dist.get_world_size()
 
 
-def synchronise(model: nn.Module, compiled: bool = False) -> None:
-    """Let every BN of a model see the whole batch: a `GlobalBatchNorm2d` in the place of each, with its weights.
-
-    In a model that is to be `compiled` they stay outside of what is compiled.
-    """
+def synchronise(model: nn.Module) -> None:
+    """Let every BN of a model see the whole batch: a `GlobalBatchNorm2d` in the place of each, with its weights."""
     for name, child in model.named_children():
         if type(child) is nn.BatchNorm2d:
             norm = GlobalBatchNorm2d(child.num_features, child.eps, child.momentum)
             norm.__dict__.update(child.__dict__)  # the same parameters and buffers, under the same names
-            if compiled:  # not a decorator of the class: that imports the compiler, seconds long, in every process
-                norm.forward = torch.compiler.disable(norm.forward)  # type: ignore[method-assign]
             setattr(model, name, norm)
         else:
-            synchronise(child, compiled)
+            synchronise(child)
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):
@@ -161,9 +206,9 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
 def _combined(variance: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
     """Variance and mean over all processes, which hold equally many numbers."""
     own = torch.stack([variance, mean])
-    every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-    dist.all_gather(every, own)
-    variances, means = torch.stack(every, dim=1)  # (processes, C) each
+    every = own.new_empty(dist.get_world_size() * len(own), own.shape[1])
+    dist.all_gather_into_tensor(every, own)
+    variances, means = every.unflatten(0, (-1, 2)).unbind(1)  # (processes, C) each
     spread, mean = torch.var_mean(means, dim=0, correction=0)
     return variances.mean(dim=0) + spread, mean
 

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from segnext.msca import MSCA
+from segnext.fast.choice import is_fast
+from segnext.msca import MSCA, DepthwiseConv2d, fast_depthwise, fast_strips, strips_are_fast
 from segnext.mscan import Block
 
 _ONEDNN = torch.backends.mkldnn.is_available()  # on a CPU that it knows; without it nothing is lost but time
@@ -32,7 +33,7 @@ def _fold(module: nn.Module) -> None:
     for name, child in module.named_children():
         if isinstance(child, Block) and isinstance(child.norm1, nn.BatchNorm2d):
             setattr(module, name, FoldedBlock(child))
-        elif type(child) is nn.Conv2d:
+        elif isinstance(child, nn.Conv2d) and type(child) in (nn.Conv2d, DepthwiseConv2d):
             setattr(module, name, _fused(child))
         else:
             _fold(child)
@@ -57,7 +58,8 @@ class Convolution(nn.Conv2d):
 
     def forward(self, x: Tensor, plus: Tensor | None = None, times: Tensor | None = None) -> Tensor:
         if not (_ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32 and isinstance(self.padding, tuple)):
-            y = super().forward(x)
+            alone = self.groups == self.in_channels == self.out_channels and self.stride == (1, 1)
+            y = fast_depthwise(self, x) if alone and is_fast(x) else super().forward(x)
             y = F.gelu(y) if self.gelu else y
             return y.mul_(times) if times is not None else y if plus is None else plus.add_(y)
         onednn = torch.ops.mkldnn
@@ -113,9 +115,14 @@ class FoldedMSCA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         scales = self.local(x)
+        if strips_are_fast(scales, len(self.rows)):
+            return self._mixed(fast_strips(scales, self.rows, self.columns), x)
         halves = [row(scales) for row in self.rows]
         for column, half in zip(self.columns, halves, strict=True):
             scales = column(half, plus=scales)
+        return self._mixed(scales, x)
+
+    def _mixed(self, scales: Tensor, x: Tensor) -> Tensor:
         if not self.attention:
             return self.mix(scales)
         return self.mix(scales, times=x) if isinstance(self.mix, Convolution) else scales.mul_(x)

@@ -22,15 +22,16 @@ def effective_receptive_field(encoder: nn.Module, side: int, samples: int = 16, 
     if side % 64 != 1:
         raise ValueError(f"side: {side} is not a multiple of 64 and one more, such as 257")
     encoder.eval()
-    generator = torch.Generator().manual_seed(seed)
-    total = torch.zeros(side, side, dtype=torch.float64)
+    device = next(encoder.parameters()).device
+    generator = torch.Generator().manual_seed(seed)  # the same noise on every device
+    total = torch.zeros(side, side, dtype=torch.float64, device=device)
     for _ in range(samples):
-        noise = torch.randn(1, 3, side, side, generator=generator, requires_grad=True)
+        noise = torch.randn(1, 3, side, side, generator=generator).to(device).requires_grad_()
         output = list(encoder(noise))[stage - 1]
         height, width = output.shape[2] // 2, output.shape[3] // 2
         (gradient,) = torch.autograd.grad(output[0, :, height, width].sum(), noise)
         total += gradient[0].abs().sum(dim=0).double()
-    found: Map = (total / total.sum()).float().numpy()
+    found: Map = (total / total.sum()).float().cpu().numpy()
     return found
 
 
@@ -62,7 +63,7 @@ def bases_evolution(nmf: NMF, x: Tensor) -> tuple[Map, list[float]]:
         errors.append(_error(pixels, bases, codes))
     codes = codes * (pixels @ bases) / (codes @ (bases.mT @ bases) + EPSILON)
     maps = torch.cat([*seen, codes]).mT.reshape(len(seen) + 1, nmf.rank, height, width)
-    return maps.numpy(), [*errors, _error(pixels, bases, codes)]
+    return maps.cpu().numpy(), [*errors, _error(pixels, bases, codes)]
 
 
 def _error(pixels: Tensor, bases: Tensor, codes: Tensor) -> float:

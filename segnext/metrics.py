@@ -38,7 +38,7 @@ class _Counts:
         if distributed.is_available() and distributed.is_initialized():
             counts = self.counts.to("cuda" if distributed.get_backend() == "nccl" else "cpu")
             distributed.all_reduce(counts)
-            self.counts = counts.cpu()
+            self.counts = counts.to(self.counts.device)
 
 
 class Confusion(_Counts):
@@ -49,24 +49,29 @@ class Confusion(_Counts):
     pixels are the last row.
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, device: torch.device | None = None) -> None:
         self.classes = classes
-        self.counts = torch.zeros(classes + 1, classes, dtype=torch.int64)
+        self.counts = torch.zeros(classes + 1, classes, dtype=torch.int64, device=device)
 
     def add(self, prediction: Tensor, label: Tensor) -> None:
         """Count one image or batch, integer tensors of one shape. Raises `ValueError` for a prediction out of range."""
         _check(prediction, label, self.classes)
+        self.count(prediction, label)
+
+    def count(self, prediction: Tensor, label: Tensor) -> None:
+        """The same for predictions that are known to be classes; where they are on a card, nothing waits for it."""
         # Two rows more than classes: the last but one for labels out of range, the last for what is ignored.
-        rows = label.clamp(max=self.classes).masked_fill(label == IGNORE, self.classes + 1)
-        cells = (rows.int() * self.classes).add_(prediction).flatten()
-        counts = torch.bincount(cells, minlength=(self.classes + 2) * self.classes)
-        self.counts += counts.view(-1, self.classes)[:-1].cpu()
+        rows = _at_most(label, self.classes).int().masked_fill_(label == IGNORE, self.classes + 1)
+        cells = rows.mul_(self.classes).add_(prediction).flatten()
+        counts = _histogram(cells, (self.classes + 2) * self.classes).view(-1, self.classes)[:-1]
+        self.counts += counts.to(self.counts.device)
 
     def score(self, boundary: Boundary | None = None) -> Score:
         """The measures of everything counted so far, with boundary IoU where it was counted too."""
-        labelled = self.counts[:-1]
+        counts = self.counts.cpu()
+        labelled = counts[:-1]
         hits = labelled.diagonal()
-        iou = _percentages(hits, labelled.sum(1) + self.counts.sum(0) - hits)
+        iou = _percentages(hits, labelled.sum(1) + counts.sum(0) - hits)
         accuracy = _percentages(hits, labelled.sum(1))
         boundary_iou = boundary.iou() if boundary else None
         return Score(
@@ -77,7 +82,7 @@ class Confusion(_Counts):
             accuracy=accuracy,
             boundary_miou=mean(boundary_iou or []),
             boundary_iou=boundary_iou,
-            confusion=self.counts.tolist(),
+            confusion=counts.tolist(),
         )
 
 
@@ -94,27 +99,34 @@ class Boundary(_Counts):
     `counts` is int64 `(3, classes)`: pixels in both bands, in the label's, in the prediction's.
     """
 
-    def __init__(self, classes: int, ratio: float = BOUNDARY_RATIO) -> None:
+    def __init__(self, classes: int, ratio: float = BOUNDARY_RATIO, device: torch.device | None = None) -> None:
         self.classes = classes
         self.ratio = ratio
-        self.counts = torch.zeros(3, classes, dtype=torch.int64)
+        self.counts = torch.zeros(3, classes, dtype=torch.int64, device=device)
 
     def add(self, prediction: Tensor, label: Tensor) -> None:
         """Count a batch, integer `(B, H, W)`. Raises `ValueError` for a prediction out of range."""
         _check(prediction, label, self.classes)
+        self.count(prediction, label)
+
+    def count(self, prediction: Tensor, label: Tensor) -> None:
+        """The same for predictions that are known to be classes; where they are on a card, nothing waits for it."""
         distance = max(1, round(self.ratio * math.hypot(*label.shape[1:])))
         nothing = self.classes  # the value of what counts for no class
-        prediction = prediction.masked_fill(label == IGNORE, nothing)
-        label = label.clamp(max=nothing)
-        bands = [band.masked_fill(~near_contour(band, distance), nothing) for band in (label, prediction)]
+        if nothing > 255:
+            prediction, label = prediction.int(), label.int()
+        ignored = label == IGNORE
+        maps = _at_most(label, nothing).masked_fill(ignored, nothing), prediction.masked_fill(ignored, nothing)
+        bands = [band.masked_fill(~near_contour(band, distance), nothing) for band in maps]
         side = self.classes + 1
-        cells = (bands[0].int() * side).add_(bands[1]).flatten()
-        pairs = torch.bincount(cells, minlength=side * side).view(side, side)
-        self.counts += torch.stack([pairs.diagonal(), pairs.sum(1), pairs.sum(0)])[:, :-1].cpu()
+        cells = bands[0].int().mul_(side).add_(bands[1]).flatten()
+        pairs = _histogram(cells, side * side).view(side, side)
+        counts = torch.stack([pairs.diagonal(), pairs.sum(1), pairs.sum(0)])[:, :-1]
+        self.counts += counts.to(self.counts.device)
 
     def iou(self) -> list[float | None]:
         """Of each class in percent; None where neither map has it."""
-        both, labels, predictions = self.counts
+        both, labels, predictions = self.counts.cpu()
         return _percentages(both, labels + predictions - both)
 
 
@@ -167,6 +179,26 @@ def _any_of(count: int, flags: Tensor) -> Tensor:
 
 def _percentages(parts: Tensor, wholes: Tensor) -> list[float | None]:
     return [100 * part / whole if whole else None for part, whole in zip(parts.tolist(), wholes.tolist(), strict=True)]
+
+
+def _at_most(label: Tensor, most: int) -> Tensor:
+    """Labels, with `most` for those that lie outside of 0 to `most`."""
+    if label.dtype == torch.uint8:
+        return label.clamp(max=most) if most < 255 else label
+    return label.masked_fill((label < 0) | (label > most), most)
+
+
+def _histogram(cells: Tensor, size: int) -> Tensor:
+    """How often each number from 0 to size - 1 is there: int64 `(size,)`."""
+    if cells.device.type == "cpu":
+        return torch.bincount(cells, minlength=size)
+    return _summed(cells, size)
+
+
+def _summed(cells: Tensor, size: int) -> Tensor:
+    """The same without a question to the device: bincount asks it for the largest number."""
+    counts = torch.zeros(size, dtype=torch.int64, device=cells.device)
+    return counts.scatter_add_(0, cells.long(), torch.ones_like(counts[:1]).expand(len(cells)))
 
 
 def _check(prediction: Tensor, label: Tensor, classes: int) -> None:

@@ -73,6 +73,7 @@ def predict(
     batch: int = 1,
     device: torch.device | None = None,
     ham_seed: int = 0,
+    workers: int = 0,
     progress: Progress | None = None,
 ) -> Iterator[tuple[str, Pixels]]:
     """The name of each image and the likeliest class of its pixels, uint8 `(H, W)`; as `evaluate` has them.
@@ -87,6 +88,7 @@ def predict(
         batch=batch,
         device=device,
         ham_seed=ham_seed,
+        workers=workers,
         progress=progress,
     ):
         for number, classes in zip(numbers, maps, strict=True):

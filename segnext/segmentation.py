@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from segnext.checkpoints import released_name
 from segnext.config import Data, Run, Train
 from segnext.data import Source
-from segnext.data.stream import Batch, Share, stream
+from segnext.data.stream import Batch, Loading, Share, stream
 from segnext.decoder import resize
+from segnext.fast.choice import is_fast
 from segnext.metrics import IGNORE
 from segnext.model import SegNeXt
+from segnext.precision import full_precision
 from segnext.upsampling import cross_entropy
 
 
@@ -33,11 +35,11 @@ class Segmentation:
     def learning_rate(self, iteration: int) -> float:
         return learning_rate(self._train, iteration)
 
-    def batches(self, start: int, share: Share, workers: int) -> Iterator[Batch]:
+    def batches(self, start: int, share: Share, loading: Loading) -> Iterator[Batch]:
         # The parts of a batch are batches of the same stream of samples.
         parts, seed = self._train.accumulate, self.run.seed
         first, last = start * parts, self._train.iterations * parts
-        return stream(self._data, self._source, seed, self._train.batch // parts, first, last, workers, share)
+        return stream(self._data, self._source, seed, self._train.batch // parts, first, last, loading, share)
 
     def loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         assert isinstance(model, SegNeXt)
@@ -50,12 +52,13 @@ def segmentation_loss(scores: Tensor, labels: Tensor) -> Tensor:
     Official code: summed over labelled pixels and divided by all pixels, ignored ones included (`datasets.md`,
     section 3); PyTorch's own mean divides by the labelled ones.
     """
-    if torch.compiler.is_compiling():  # the compiler fuses the plain formula itself
-        full = resize(scores.float(), labels.shape[1:])
-        summed = F.cross_entropy(full, labels.long(), ignore_index=IGNORE, reduction="sum")
-    else:
-        summed = cross_entropy(scores.float(), labels)
-    return summed / labels.numel()
+    with full_precision(scores):
+        if torch.compiler.is_compiling() and not is_fast(scores):  # the compiler fuses the plain formula itself
+            full = resize(scores.float(), labels.shape[1:])
+            summed = F.cross_entropy(full, labels.long(), ignore_index=IGNORE, reduction="sum")
+        else:
+            summed = cross_entropy(scores, labels)
+        return summed / labels.numel()
 
 
 def learning_rate(train: Train, iteration: int) -> float:

@@ -10,8 +10,11 @@ from typing import Any
 import torch
 
 from segnext.config import Execution, Run
+from segnext.data.stream import Batch
 from segnext.model import build_network
-from segnext.precision import autocast, set_up
+from segnext.precision import set_up
+from segnext.step import TrainingStep
+from segnext.stochastic import numbers_needed, per_sample_numbers
 from segnext.train import task
 
 _NO_IMAGES: Any = None  # a task reads them for its batches alone
@@ -37,33 +40,33 @@ def measure(run: Run, execution: Execution, steps: int, warmup: int = 3) -> Step
     torch.set_num_threads(execution.threads)
     set_up(execution)
     this, model = task(run, _NO_IMAGES), build_network(run.model, run.data.classes, run.task).to(device).train()
-    optimiser = torch.optim.AdamW(this.groups(model), fused=True)
-    loss_of = torch.compile(this.loss) if execution.compile else this.loss
-    scaler = torch.amp.GradScaler(device.type, enabled=execution.precision == "float16")
-    parts, (height, width) = run.train.accumulate, run.data.crop
-    size = run.train.batch // parts
-    images = torch.randn(size, 3, height, width, device=device).contiguous(memory_format=torch.channels_last)
-    if run.task == "classification":
-        labels = torch.full((size, run.data.classes), 1 / run.data.classes, device=device)
-    else:
-        labels = torch.randint(run.data.classes, (size, height, width), device=device)
+    step, batches = TrainingStep(this, model, execution), _batches(run, numbers_needed(model), device)
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
     times = []
-    for _ in range(warmup + steps):
+    for number in range(warmup + steps):
         started = time.perf_counter()
-        optimiser.zero_grad(set_to_none=True)
-        for _ in range(parts):
-            with autocast(device, execution.precision):
-                loss = loss_of(model, images, labels)
-            scaler.scale(loss / parts).backward()
-        loss.item()
-        scaler.step(optimiser)
-        scaler.update()
-        if cuda:
-            torch.cuda.synchronize(device)
+        step(batches[number % len(batches)], run.train.learning_rate).item()
         times.append(time.perf_counter() - started)
     lower, median, upper = statistics.quantiles(times[warmup:], n=4, method="inclusive")
     memory = torch.cuda.max_memory_allocated(device) if cuda else None
     return Steps(median, lower, upper, steps, memory)
+
+
+def _batches(run: Run, numbers: int, device: torch.device, count: int = 2) -> list[list[Batch]]:
+    """Batches in their parts, on the device, of random images and labels."""
+    parts, (height, width) = run.train.accumulate, run.data.crop
+    size = run.train.batch // parts
+    chance = torch.Generator().manual_seed(0)
+    found = []
+    for part in range(count * parts):
+        samples = range(part * size, (part + 1) * size)
+        images = torch.randn(size, height, width, 3, generator=chance).permute(0, 3, 1, 2)
+        if run.task == "classification":
+            labels = torch.full((size, run.data.classes), 1 / run.data.classes)
+        else:
+            labels = torch.randint(run.data.classes, (size, height, width), dtype=torch.uint8, generator=chance)
+        drawn = per_sample_numbers(run.seed, samples, numbers)
+        found.append(Batch(part, torch.tensor(samples), images, labels, drawn).to(device))
+    return [found[start : start + parts] for start in range(0, len(found), parts)]

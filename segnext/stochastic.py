@@ -1,7 +1,8 @@
 """The random parts of a training forward pass, as a pure function of (seed, sample).
 
-Drop path, dropout and Ham's bases take their uniform numbers from `Stochastic.uniform`. `set_numbers` fills all of them
-from one row per sample, so that neither a restart nor the split of a batch over processes changes what is drawn.
+Drop path, dropout and Ham's bases take their uniform numbers from `Stochastic.uniform`. The loader draws one row per
+sample, ahead of the step that needs it, and `set_per_sample_randomness` shares each row out among the modules. So
+neither a restart nor the split of a batch over processes changes what is drawn.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Stochastic(nn.Module):
         self.numbers: Tensor | None = None
 
     def uniform(self, batch: int, device: torch.device) -> Tensor:
-        """`(B, count)`: what `set_numbers` provided, or torch's global generator where nobody did."""
+        """`(B, count)`: what `set_per_sample_randomness` gave, else numbers from torch's global generator."""
         if self.numbers is None:
             return torch.rand(batch, self.count, device=device)
         if len(self.numbers) != batch:
@@ -58,16 +59,28 @@ class ChannelDropout(_Drop):
         super().__init__(channels, rate)
 
 
-def set_numbers(model: nn.Module, seed: int, samples: Sequence[int]) -> None:
-    """Give every stochastic module its numbers for a batch, by run seed and the samples' numbers in the stream.
+def numbers_needed(model: nn.Module) -> int:
+    """How many uniform numbers a training forward pass of the model needs per sample."""
+    return sum(module.count for module in _stochastic(model))
 
-    One counter-based generator per sample: the numbers of a sample do not depend on who else is in the batch.
+
+def per_sample_numbers(seed: int, samples: Sequence[int], count: int) -> Tensor:
+    """Uniform numbers in [0, 1) by run seed and the samples' numbers in the stream: float32 `(B, count)`.
+
+    One counter-based generator per sample: the numbers of a sample do not depend on the others in the batch.
     """
-    modules = [module for module in model.modules() if isinstance(module, Stochastic) and module.count]
-    total = sum(module.count for module in modules)
-    rows = np.empty((len(samples), total), dtype=np.float32)
+    rows = np.empty((len(samples), count), dtype=np.float32)
     for row, sample in zip(rows, samples, strict=True):
         np.random.Generator(np.random.Philox(key=[seed, sample])).random(out=row, dtype=np.float32)
-    values = torch.from_numpy(rows).to(next(model.parameters()).device, non_blocking=True)
-    for module, numbers in zip(modules, values.split([module.count for module in modules], dim=1), strict=True):
-        module.numbers = numbers
+    return torch.from_numpy(rows)
+
+
+def set_per_sample_randomness(model: nn.Module, numbers: Tensor) -> None:
+    """Give every stochastic module its columns of `(B, count)`, on the model's device; the modules keep views."""
+    modules = _stochastic(model)
+    for module, own in zip(modules, numbers.split([module.count for module in modules], dim=1), strict=True):
+        module.numbers = own
+
+
+def _stochastic(model: nn.Module) -> list[Stochastic]:
+    return [module for module in model.modules() if isinstance(module, Stochastic) and module.count]

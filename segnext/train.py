@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,21 +19,18 @@ from segnext.classification import Classification
 from segnext.config import Execution, Run, Train
 from segnext.data import Source
 from segnext.data.imagenet import ClassFolderSource
-from segnext.data.stream import Batch, Share
+from segnext.data.stream import Batch, Loading, Share, on_device
 from segnext.distributed import World, synchronise
 from segnext.model import build_network
-from segnext.precision import autocast, set_up
+from segnext.precision import set_up
 from segnext.resume import load_state, save_state
 from segnext.segmentation import Segmentation
-from segnext.stochastic import set_numbers
+from segnext.step import TrainingStep
+from segnext.stochastic import numbers_needed
 
 CHECKPOINT_INTERVAL = 100  # iterations at least between two checkpoints, if `Execution` names no other
 CHECKPOINT_SHARE = 0.005  # of the time at most
-
-logger = logging.getLogger(__name__)
-
-Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""A `Task.loss`."""
+READ_LATE = {"cpu": 0, "cuda": 1}  # steps that a loss may lie behind: a GPU computes the next one meanwhile
 
 
 class Stopped(Exception):
@@ -65,7 +62,7 @@ class Task(Protocol):
     def learning_rate(self, iteration: int) -> float:
         """The scheduled learning rate at a step, 0 the first."""
 
-    def batches(self, start: int, share: Share, workers: int) -> Iterator[Batch]:
+    def batches(self, start: int, share: Share, loading: Loading) -> Iterator[Batch]:
         """This process's share of the batches from iteration `start` to the run's end, a part at a time.
 
         A batch of `Train.accumulate` parts comes as so many, one after the other. Each is a function of the seed and
@@ -112,33 +109,40 @@ def train(
     world: World = World(),  # noqa: B008  # frozen
     on_step: Callable[[Step], None] = lambda step: None,
     stop: Callable[[], bool] = lambda: False,
+    pause_every: int = 0,
 ) -> tuple[nn.Module, float]:
     """Train the run to its end, from its newest state in `folder` if there is one, else from its initial weights.
 
     Returns the model and the seconds spent in steps over all attempts. Raises `Stopped` after saving when `stop()`
-    turns true, `Diverged` at once when the loss is not finite, and `OSError` where a state cannot be written; the last
-    good one is kept. In a `world` of several processes all call this with the same arguments and stop together as soon
-    as `stop()` turns true in one; the first alone writes states and calls `on_step`.
+    turns true or at a multiple of `pause_every` iterations, `Diverged` when the loss is not finite, and `OSError` where
+    a state cannot be written; the last good one is kept. In a `world` of several processes all call this with the same
+    arguments and stop together soon after `stop()` turned true in one; the first alone writes states and calls
+    `on_step`. On CUDA a loss is read while the step after it computes, so that the device never waits for the host.
     """
     device = torch.device(execution.device)
     set_up(execution)
     this = task(run, source)
     model = build(run, initial).to(device).train()
     if world.size > 1:
-        synchronise(model, bool(execution.compile))
-    optimiser = torch.optim.AdamW(this.groups(model), fused=True)
-    scaler = torch.amp.GradScaler(device.type, enabled=execution.precision == "float16")
+        synchronise(model)
+    step = TrainingStep(this, model, execution, world)
     done, seconds = 0, 0.0
     if (state := load_state(folder)) is not None:
         if state["run"] != run.id:
             raise ValueError(f"{folder} holds the state of run {state['run']}, not of {run.id}; move it away")
         model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        scaler.load_state_dict(state.get("scaler") or scaler.state_dict())
+        step.optimiser.load_state_dict(state["optimiser"])
+        step.scaler.load_state_dict(state.get("scaler") or step.scaler.state_dict())
         torch.set_rng_state(state["rng"])
+        if device.type == "cuda" and "cuda_rng" in state:
+            torch.cuda.set_rng_state(state["cuda_rng"], device)
         done, seconds = state["iteration"], state["seconds"]
     if len(set(starts := world.gather(done))) > 1:
         raise ValueError(f"{folder}: the processes see states after {starts} iterations; it must be a shared folder")
+    settings, saved, saving, last = run.train, done, 0.0, -math.inf  # how long the last checkpoint took, and its end
+    late, stop_after = READ_LATE[device.type], math.inf
+    pending: deque[tuple[int, float, _OnItsWay]] = deque()  # (iteration, learning rate, loss) of steps under way
+    started = time.perf_counter()
 
     def save() -> float:
         """Returns the seconds that it took."""
@@ -149,9 +153,10 @@ def train(
                 "iteration": done,  # also the position in the data: the stream is a function of it
                 "seconds": seconds,
                 "model": model.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "scaler": scaler.state_dict(),  # empty but for float16
+                "optimiser": step.optimiser.state_dict(),
+                "scaler": step.scaler.state_dict(),  # empty but for float16
                 "rng": torch.get_rng_state(),
+                **({"cuda_rng": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}),
             }
             save_state(folder, done, content)
         return time.perf_counter() - started
@@ -161,38 +166,38 @@ def train(
             return done % execution.checkpoint_interval == 0
         return done % CHECKPOINT_INTERVAL == 0 and time.perf_counter() - last > saving / CHECKPOINT_SHARE
 
-    settings, saved, saving, last = run.train, done, 0.0, -math.inf  # how long the last checkpoint took, and its end
-    parts = settings.accumulate
-    loss_of = _compiled(this.loss) if execution.compile else this.loss
-    batches = iter(this.batches(done, Share(world.rank, world.size), execution.workers))
+    def read(unread: int) -> None:
+        """Read the losses of all steps but the newest `unread`."""
+        nonlocal seconds, started, stop_after
+        while len(pending) > unread:
+            iteration, rate, values = pending.popleft()
+            loss, asked = values.get()
+            if not math.isfinite(loss):
+                raise Diverged(f"the loss is {loss} at iteration {iteration - 1}; the last good state is after {saved}")
+            if asked:  # after a step that all processes take before they can know: the same in each
+                stop_after = min(stop_after, iteration + late)
+            now = time.perf_counter()
+            seconds, elapsed, started = seconds + now - started, now - started, now
+            if world.first:
+                on_step(Step(iteration, loss, rate, settings.batch / elapsed))
+
+    loading = Loading(execution.workers, (run.seed, numbers_needed(model)), pinned=device.type == "cuda")
+    batches = on_device(iter(this.batches(done, Share(world.rank, world.size), loading)), device)
     started = time.perf_counter()
     while done < settings.iterations:
         rate = this.learning_rate(done)
-        for group in optimiser.param_groups:
-            group["lr"] = rate * group["factor"]
-        optimiser.zero_grad(set_to_none=True)
-        losses = []
-        for batch in itertools.islice(batches, parts):
-            set_numbers(model, run.seed, batch.samples.tolist())
-            images = batch.images.to(device, memory_format=torch.channels_last)
-            with autocast(device, execution.precision):
-                loss = loss_of(model, images, batch.labels.to(device))
-            scaler.scale(loss / parts if parts > 1 else loss).backward()
-            losses.append(loss.detach())
-        # One meeting says whether all may take the step, and whether someone was asked to stop after it.
-        value, stopping = world.sum([torch.stack(losses).mean().item() / world.size, float(stop())])
-        if not math.isfinite(value):
-            raise Diverged(f"the loss is {value} at iteration {done}; the last good state is after {saved}")
-        world.average_gradients(model.parameters())
-        scaler.step(optimiser)
-        scaler.update()
-
-        now = time.perf_counter()
-        done, seconds, elapsed, started = done + 1, seconds + now - started, now - started, now
-        if world.first:
-            on_step(Step(done, value, rate, settings.batch / elapsed))
-        stopped = bool(stopping) and done < settings.iterations
+        loss = step(itertools.islice(batches, settings.accumulate), rate)
+        done += 1
+        asked = stop()
+        if asked and world.size == 1:
+            stop_after = done
+        values = torch.stack([loss.double() / world.size, torch.full_like(loss, asked, dtype=torch.float64)])
+        pending.append((done, rate, _OnItsWay(world.total(values))))
+        read(late)
+        paused = bool(pause_every) and done % pause_every == 0
+        stopped = (done >= stop_after or paused) and done < settings.iterations
         if stopped or due() or done == settings.iterations:
+            read(0)
             saving, saved = save(), done
             if stopped or done == settings.iterations:
                 world.wait()  # a launcher ends the others when one leaves: not while the first is writing
@@ -202,28 +207,19 @@ def train(
     return model, seconds
 
 
-def _compiled(function: Loss) -> Loss:
-    """The same under `torch.compile`; where that fails on the first batch, a warning in the log and the same as it is.
+class _OnItsWay:
+    """Values that are copied from the device while the host goes on."""
 
-    What fails for another reason fails again as it is, with its own error.
-    """
-    compiled: Loss | None = None
+    def __init__(self, values: Tensor) -> None:
+        self._values, self._arrived = values, None
+        if values.device.type == "cuda":
+            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self._values.copy_(values, non_blocking=True)
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
 
-    def call(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        nonlocal compiled
-        if compiled is not None:
-            return compiled(model, images, labels)
-        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        try:
-            compiled = torch.compile(function)
-            return compiled(model, images, labels)
-        except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).split("\n")[0]
-            logger.warning("torch.compile does not work here, training goes on without it: %s", reason)
-            with torch.no_grad():
-                for name, buffer in model.named_buffers():
-                    buffer.copy_(before[name])
-            compiled = function
-            return function(model, images, labels)
-
-    return call
+    def get(self) -> list[float]:
+        """The values, as soon as they are here."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._values.tolist()

@@ -11,18 +11,24 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from segnext.data.source import IGNORE
+from segnext.fast.choice import is_fast
 from segnext.precision import full_precision
 
 Sizes = Sequence[tuple[int, int]]
 """(height, width) in pixels, of every resizing that the scores go through, the last one last."""
 
 BLOCK = {"cpu": 2 << 20, "cuda": 256 << 20}  # bytes: what a core's cache holds; what makes a kernel worth its launch
+
+
+HUGE = 1e30  # above every score, and far enough below float32's end for sums
 
 
 class Rows(NamedTuple):
@@ -35,12 +41,17 @@ class Rows(NamedTuple):
 
 
 def upsampled(scores: Tensor, sizes: Sizes) -> Iterator[Rows]:
-    """`(B, C, h, w)` scores at the last of the sizes, from the top to the bottom."""
-    yield from _rows(_widened(scores, sizes), sizes)
+    """`(B, C, h, w)` scores at the last of the sizes, from the top to the bottom; finite even where the scores are not.
+
+    Infinity times a weight of 0 is NaN, and would spread over a whole block. Here a score of NaN counts as the highest,
+    as it does for `torch.max`, and only where a pixel takes from it.
+    """
+    finite = scores.nan_to_num(HUGE, HUGE, -HUGE)
+    yield from _rows(_widened(finite, sizes), sizes)
 
 
 def likeliest(scores: Tensor, sizes: Sizes) -> Tensor:
-    """The class with the highest score at every pixel: `(B, C, h, w) -> (B, H, W)` int64."""
+    """The class with the highest score at every pixel, of equal ones the first: `(B, C, h, w) -> (B, H, W)` int64."""
     found = torch.empty(len(scores), *sizes[-1], dtype=torch.int64, device=scores.device)
     for rows in upsampled(scores, sizes):
         found[:, rows.where] = rows.values.max(-1).indices  # twice as fast as argmax
@@ -54,11 +65,17 @@ def add_probabilities(total: Tensor, scores: Tensor, sizes: Sizes) -> None:
 
 
 def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy summed over the labelled pixels: float32 `(B, C, h, w)`, uint8 `(B, H, W)` -> `()`.
+    """Cross-entropy summed over the labelled pixels, in float32: `(B, C, h, w)`, uint8 `(B, H, W)` -> `()`.
 
-    The gradient for the low-resolution scores is computed on the way, while the pixels are at hand.
+    The gradient for the low-resolution scores is computed on the way, while the pixels are at hand. On CUDA one kernel
+    does it all, where it can.
     """
-    with full_precision(scores):
+    if is_fast(scores):
+        from segnext.fast import cross_entropy as kernels  # imports Triton
+
+        if kernels.supported(scores, labels):
+            return kernels.cross_entropy(scores, labels)
+    with full_precision(scores):  # autocast would cast the products written out below back to half precision
         summed: Tensor = _CrossEntropy.apply(scores.float(), labels)
     return summed
 
@@ -80,7 +97,7 @@ class _CrossEntropy(torch.autograd.Function):
             pixels.mul_(labelled.unsqueeze(-1))
             # Upsampling transposed: what a row took from the rows of scores goes back to them.
             gradient[:, rows.sources].flatten(2).add_(rows.weights.mT @ pixels.flatten(2))
-        columns = _matrix(tuple(width for _, width in sizes), scores.shape[3]).to(scores.device)
+        columns = _matrix(tuple(width for _, width in sizes), scores.shape[3], scores.device, wide.dtype)
         ctx.save_for_backward((columns.mT @ gradient).permute(0, 3, 1, 2))
         return -torch.stack(losses).sum()
 
@@ -93,36 +110,55 @@ class _CrossEntropy(torch.autograd.Function):
 
 def _widened(scores: Tensor, sizes: Sizes) -> Tensor:
     """`(B, C, h, w) -> (B, h, W, C)`, contiguous."""
-    columns = _matrix(tuple(width for _, width in sizes), scores.shape[3]).to(scores.device, scores.dtype)
+    columns = _matrix(tuple(width for _, width in sizes), scores.shape[3], scores.device, scores.dtype)
     return columns @ scores.permute(0, 2, 3, 1)  # channels-last in memory: a view
 
 
 def _rows(wide: Tensor, sizes: Sizes) -> Iterator[Rows]:
-    matrix = _matrix(tuple(height for height, _ in sizes), wide.shape[1])
-    height, count = len(matrix), max(1, BLOCK.get(wide.device.type, BLOCK["cpu"]) // (4 * wide[:, 0].numel()))
-    for start in range(0, height, count):
-        where = slice(start, min(start + count, height))
-        used = matrix[where].any(dim=0).nonzero()
-        sources = slice(int(used[0]), int(used[-1]) + 1)
-        weights = matrix[where, sources].to(wide.device, wide.dtype)
+    heights = tuple(height for height, _ in sizes)
+    matrix = _matrix(heights, wide.shape[1], wide.device, wide.dtype)
+    count = max(1, BLOCK.get(wide.device.type, BLOCK["cpu"]) // (4 * wide[:, 0].numel()))
+    for where, sources in _blocks(heights, wide.shape[1], count):
+        weights = matrix[where, sources]
         values = (weights @ wide[:, sources].flatten(2)).unflatten(2, wide.shape[2:])
         yield Rows(where, sources, weights, values)
 
 
+@lru_cache(maxsize=1024)
+def _blocks(sizes: tuple[int, ...], source: int, count: int) -> list[tuple[slice, slice]]:
+    """Blocks of `count` places along a side, and which of the `source` places of the scores each takes from."""
+    taken = _weights(sizes, source) != 0
+    blocks = [slice(start, min(start + count, sizes[-1])) for start in range(0, sizes[-1], count)]
+    used = [taken[block].any(axis=0).nonzero()[0] for block in blocks]
+    return [(block, slice(int(these[0]), int(these[-1]) + 1)) for block, these in zip(blocks, used, strict=True)]
+
+
 @lru_cache(maxsize=256)
-def _matrix(sizes: tuple[int, ...], source: int) -> Tensor:
+def _matrix(sizes: tuple[int, ...], source: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """`_weights` on a device, where it stays: after the first step nothing is copied to a card any more."""
+    with torch.inference_mode(False):  # a test may be the first to ask, training the next
+        matrix = torch.tensor(_weights(sizes, source), dtype=dtype)
+        if device.type == "cuda" and torch.cuda.is_available():
+            matrix = matrix.pin_memory()  # or the copy would wait for what the card is doing
+        return matrix.to(device, non_blocking=True)
+
+
+@lru_cache(maxsize=256)
+def _weights(sizes: tuple[int, ...], source: int) -> npt.NDArray[np.float32]:
     """What every place along a side takes from the `source` places of the scores: `(size, source)`."""
-    product = torch.eye(source, dtype=torch.float64)
+    product = np.eye(source)
     for size in sizes:
         product = _step(size, len(product)) @ product
-    return product.float()
+    return product.astype(np.float32)
 
 
-def _step(size: int, source: int) -> Tensor:
+def _step(size: int, source: int) -> npt.NDArray[np.float64]:
     """One bilinear resizing along a side: two neighbours each, at most; in float32 until here, as PyTorch's."""
-    scale = torch.tensor(source / size, dtype=torch.float32)
-    place = (scale * (torch.arange(size, dtype=torch.float32) + 0.5) - 0.5).clamp_(min=0)
-    low = place.long().clamp_(max=source - 1)
-    matrix = torch.zeros(size, source, dtype=torch.float64)
-    matrix.scatter_add_(1, low[:, None], (1 - (place - low))[:, None].double())
-    return matrix.scatter_add_(1, (low + 1).clamp_(max=source - 1)[:, None], (place - low)[:, None].double())
+    place = np.float32(source / size) * (np.arange(size, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
+    place = np.maximum(place, np.float32(0))
+    low = np.minimum(place.astype(np.int64), source - 1)
+    share = place - low.astype(np.float32)
+    matrix = np.zeros((size, source))
+    np.add.at(matrix, (np.arange(size), low), np.float32(1) - share)
+    np.add.at(matrix, (np.arange(size), np.minimum(low + 1, source - 1)), share)
+    return matrix

@@ -20,7 +20,7 @@ from studies.declared import add_declared, declared, record_of
 from studies.known import words
 from studies.options import print_json, shown
 from studies.plan import Cell, settled, upstream
-from studies.store import Store
+from studies.store import Store, precision
 from studies.workspace import Workspace
 
 
@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(f"[bold]{cell.label}[/] under {cell.run.protocol}: {cell.row.label}, run {cell.id}")
     state = ": ".join(filter(None, (cell.state, cell.stands.cause, cell.stands.detail)))
     console.print(state, markup=False)
+    if record is not None:
+        console.print(f"computed in {facts['precision']}")
     if cell.stands.cause and cell.state != "done":
         console.print(CAUSES[cell.stands.cause].words, markup=False)
     if record is not None and "classes" in record:
@@ -74,6 +76,7 @@ def _facts(cell: Cell, record: dict[str, Any] | None, store: Store) -> dict[str,
         "cause": cell.stands.cause,
         "job": cell.stands.job,
         "starts_from": before.id if before else cell.run.init,
+        "precision": precision(record) if record else None,
         "command": f"python -m studies.run {words(cell)}",
         "configuration": canonical(cell.wanted),
         "attempts": workspace.attempts(),

@@ -2,6 +2,10 @@
 
 runs/snapshots/<digest>/{segnext,studies}/   the sources
                         version.json         their commit, and what differed from it
+
+A copy of the repository without git has its commit from a version.json, too, that `python -m studies.snapshot` writes
+beforehand, in a clean checkout, with a digest of the sources: it counts as long as they are those.
+Exit codes of that command: 0 written, 2 this is no clean checkout.
 """
 
 from __future__ import annotations
@@ -11,7 +15,9 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import uuid
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,12 +36,10 @@ def snapshots_folder() -> Path:
 
 def take() -> Path:
     """Keep the code and its version; returns the folder. The same code at the same commit is kept once."""
-    sources = {path.relative_to(REPOSITORY): path.read_bytes() for path in _sources()}
+    sources = _contents()
     version = to_json(code_version())
-    digest = hashlib.sha256(version.encode())
-    for name, content in sources.items():
-        digest.update(f"{name}\0{len(content)}\0".encode() + content)
-    folder = snapshots_folder() / digest.hexdigest()[:12]
+    digest = _digest(sources, version)
+    folder = snapshots_folder() / digest[:12]
     if folder.exists():
         os.utime(folder)  # `studies.gc` leaves what is young
         return folder
@@ -55,18 +59,52 @@ def take() -> Path:
 
 @cache
 def code_version() -> dict[str, Any]:
-    """The commit of the code that runs here, and its difference from it (null: none). Both null outside of git."""
+    """The commit of the code that runs here, and its difference from it (null: none). Both null outside of git.
+
+    Where a version.json names a commit whose sources these are not, there is no commit, and the difference says so.
+    """
     kept = REPOSITORY / VERSION
-    if kept.exists():
-        version: dict[str, Any] = json.loads(kept.read_text())
+    version: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    if "diff" in version:  # a snapshot
         return version
     commit = _git("rev-parse", "HEAD")
-    if commit is None or not _git("ls-files", "--", *PACKAGES):  # a copy of the sources inside somebody's repository
-        return {"commit": None, "diff": None}
+    if commit is None or not _git("ls-files", "--", *PACKAGES):  # a copy of the sources, perhaps in another repository
+        if not version:
+            return {"commit": None, "diff": None}
+        if version["files"] == _digest(_contents()):
+            return {"commit": version["commit"], "diff": None}
+        return {"commit": None, "diff": f"not the sources of {version['commit']}, which {VERSION} names\n"}
     changes = [_git("diff", "HEAD", "--", *PACKAGES) or ""]
     for name in (_git("ls-files", "--others", "--exclude-standard", "--", *PACKAGES) or "").splitlines():
         changes.append(_git("diff", "--no-index", "--", os.devnull, name, differs=True) or "")
     return {"commit": commit.strip(), "diff": "".join(changes) or None}
+
+
+def main() -> int:
+    """Write version.json for a copy of this checkout that will have no git; returns the exit code."""
+    commit, changed = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
+    if commit is None or changed is None or not _git("ls-files", "--", *PACKAGES):
+        print(f"{REPOSITORY} is no git checkout: {VERSION} is written where the commit is known", file=sys.stderr)
+        return 2
+    if changed or code_version()["diff"]:
+        what = changed.splitlines() or ["files of segnext/ or studies/ that git does not know"]
+        print(f"{VERSION} is not written: commit or undo first:", *what, sep="\n  ", file=sys.stderr)
+        return 2
+    version = {"commit": commit.strip(), "files": _digest(_contents())}
+    write_atomically(REPOSITORY / VERSION, to_json(version))
+    print(f"{VERSION}: {version['commit']}, sources {version['files'][:12]}")
+    return 0
+
+
+def _contents() -> dict[Path, bytes]:
+    return {path.relative_to(REPOSITORY): path.read_bytes() for path in _sources()}
+
+
+def _digest(sources: Mapping[Path, bytes], version: str = "") -> str:
+    digest = hashlib.sha256(version.encode())
+    for name, content in sources.items():
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
 
 
 def _sources() -> list[Path]:
@@ -79,3 +117,7 @@ def _git(*words: str, differs: bool = False) -> str | None:
     except OSError:
         return None
     return done.stdout if done.returncode == 0 or (differs and done.returncode == 1) else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -23,7 +23,7 @@ from studies.known import add_selectors, known, words
 from studies.options import positive, print_json
 from studies.plan import Cell, settled
 from studies.scheduler import Queue
-from studies.store import Store
+from studies.store import Store, precision
 from studies.workspace import Workspace
 
 STYLES = {"done": "green", "running": "cyan", "failed": "bold red", "stopped": "yellow", "unknown": "magenta"}
@@ -86,7 +86,7 @@ def remedy(cell: Cell) -> str:
 
 def _table(cells: Sequence[Cell], store: Store) -> Table:
     table = Table(box=None, padding=(0, 2))
-    for heading in ("row", "seed", "state", "step", "img/s", "left", "mIoU", "job", "node", "why"):
+    for heading in ("row", "seed", "state", "step", "img/s", "left", "mIoU", "precision", "job", "node", "why"):
         table.add_column(heading, no_wrap=heading != "why", justify="right" if heading in ("img/s", "left") else "left")
     for cell in cells:
         facts = _facts(cell, store)
@@ -97,7 +97,17 @@ def _table(cells: Sequence[Cell], store: Store) -> Table:
         label = cell.label.partition("@")[0] + (" before it" if cell.upstream else "")
         state = f"[{STYLES.get(cell.state, 'default')}]{cell.state}[/]"
         table.add_row(
-            label, seed, state, facts["step"], rate, _duration(facts["eta"]), score, facts["job"], facts["node"], why
+            label,
+            seed,
+            state,
+            facts["step"],
+            rate,
+            _duration(facts["eta"]),
+            score,
+            facts["precision"] or "",
+            facts["job"],
+            facts["node"],
+            why,
         )
     if any(cell.state != "done" for cell in cells):
         table.caption = "* a test on the way: not comparable with finished runs"
@@ -129,6 +139,7 @@ def _facts(cell: Cell, store: Store) -> dict[str, Any]:
         "rate": rate,
         "eta": eta,
         "miou": _score(cell, workspace, store),
+        "precision": precision(store.records[cell.id]) if cell.state == "done" else None,
         "remedy": remedy(cell),
     }
 

@@ -43,6 +43,7 @@ COLUMNS = (
     "trained_params",
     "trained_gmacs",
     "iterations",
+    "precision",
     "miou_ss",
     "miou_ms",
     "top1",
@@ -294,6 +295,7 @@ class Store:
             for record in self.imported(run):
                 (line,) = self._lines(study, protocol, panel, row, [None], run.train.iterations)
                 line.update(run_id=record["id"], upstream_run_id=None, state="imported", iterations=None)
+                line.update(precision=precision(record))
                 lines.append({**line, **_metrics(record)})
         return lines
 
@@ -324,6 +326,7 @@ class Store:
             }
             if record:
                 line.update(trained_params=record["trained"]["params"], trained_gmacs=record["trained"]["gmacs"])
+                line.update(precision=precision(record))
                 line.update(_metrics(record))
                 for metric in panel.accuracies:
                     if line[metric] is None and (said := self.server(run, metric)) is not None:
@@ -342,6 +345,11 @@ class Store:
         """The record of the cost that a table prints for a row."""
         cost = row_cost(panel, row)
         return None if cost is None else self.cost(cost)
+
+
+def precision(record: Record) -> str:
+    """What a run or a test was computed in, one of `segnext.config.PRECISIONS`; older records do not say: float32."""
+    return str(record["provenance"].get("precision") or "float32")
 
 
 def _metrics(record: Record) -> Line:

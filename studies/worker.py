@@ -8,14 +8,13 @@ preempts, or whose time is over, saves and goes back to the queue by itself.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -127,6 +126,8 @@ class _Job:
     def __init__(self, workspace: Workspace, asked_to_stop: Callable[[], bool], world: World) -> None:
         import torch
 
+        from segnext.precision import set_up
+
         self._workspace, self._asked_to_stop, self._world = workspace, asked_to_stop, world
         self._spec = spec = workspace.read_spec()
         self._run = specified_run(spec)
@@ -140,6 +141,7 @@ class _Job:
         self._started = time.time()
         self._writer: SummaryWriter | None = None
         torch.set_num_threads(self._execution.threads)
+        set_up(self._execution)  # a test without a training, too: torch's own default is TF32 in convolutions
 
     def record(self) -> dict[str, Any] | None:
         """Do the work; returns what the first process writes, None where it is not the time yet."""
@@ -205,17 +207,15 @@ class _Job:
         """
         from segnext.train import Stopped, train
 
-        interval = self._execution.evaluation_interval
         leaving = False
+
+        def stop() -> bool:  # asked once after every step
+            nonlocal leaving
+            leaving = leaving or self._asked_to_stop()
+            return leaving
+
         while True:
             self._test_midway(testing)
-            steps = itertools.count(self._workspace.last_state() + 1)
-
-            def stop(steps: Iterator[int] = steps) -> bool:  # asked once after every step
-                nonlocal leaving
-                leaving = self._asked_to_stop()
-                return (bool(interval) and next(steps) % interval == 0) or leaving
-
             try:
                 return train(
                     self._run,
@@ -226,6 +226,7 @@ class _Job:
                     world=self._world,
                     on_step=self._draw,
                     stop=stop,
+                    pause_every=self._execution.evaluation_interval,
                 )
             except Stopped:
                 if any(self._world.gather(leaving)):
@@ -368,7 +369,13 @@ class _Job:
         if not isinstance(testing, GeneratedSource) or self._world.size > 1:
             return {}
         predicted = predictions(
-            model, testing, data, batch=self._execution.evaluation_batch, device=self._device, ham_seed=ham_seed
+            model,
+            testing,
+            data,
+            batch=self._execution.evaluation_batch,
+            device=self._device,
+            ham_seed=ham_seed,
+            workers=self._execution.workers,
         )
         pixels, right = by_distance(predicted, lambda number: testing.picture(number).distance)
         farthest = int(pixels.nonzero()[0].max(initial=0)) + 1
@@ -386,6 +393,7 @@ class _Job:
             device=self._device,
             ham_seed=ham_seed,
             share=(self._world.rank, self._world.size),
+            workers=self._execution.workers,
             progress=self._watch("evaluate MS" if multi_scale else "evaluate SS"),
         )
 
@@ -415,9 +423,18 @@ class _Job:
             return {}
         (metric, *_) = study(self._spec["study"]).panel(self._spec["dataset"]).accuracies
         multi_scale = metric == "miou_ms"
-        batch, progress = self._execution.evaluation_batch, self._watch("predict")
+        predicted = predict(
+            model,
+            testing,
+            data,
+            multi_scale=multi_scale,
+            batch=self._execution.evaluation_batch,
+            device=self._device,
+            workers=self._execution.workers,
+            progress=self._watch("predict"),
+        )
         manifest = export(
-            predict(model, testing, data, multi_scale=multi_scale, batch=batch, device=self._device, progress=progress),
+            predicted,
             self._workspace.folder / "predictions",
             dataset=data.dataset,
             classes=data.classes,

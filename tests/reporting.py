@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import html.parser
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from unittest import mock
 
@@ -30,6 +30,7 @@ PROVENANCE = {
     "finished": "2026-01-01T00:01:30Z",
     "attempts": 1,
 }
+DATA = {"train_fingerprint": "f00d", "test_fingerprint": "beef"}
 COSTS = {"a": (4_225_366, 9.97), "b": (4_206_070, 4.9), "c": (4_263_414, 6.5929), "c-stage1": (4_271_606, 12.09)}
 OFFSETS = {"a": -0.9, "b": -4.0, "c": 0.0, "c-stage1": -0.1}
 
@@ -42,8 +43,16 @@ def add_cost(store: Store, study: Study, row: Row) -> None:
 
 
 def add_run(
-    store: Store, study: Study, row: Row, protocol: str, seed: int, miou: float, length: int | None = None
+    store: Store,
+    study: Study,
+    row: Row,
+    protocol: str,
+    seed: int,
+    miou: float,
+    length: int | None = None,
+    **provenance: object,
 ) -> str:
+    """A finished run; `provenance` replaces parts of the usual one."""
     run = PROTOCOLS[protocol].run(study.panel(), row, seed, length)
     record = {
         "id": run.id,
@@ -53,7 +62,7 @@ def add_run(
         "classes": ["road", "sky"],
         "trained": {"params": 101_234, "gmacs": 0.01, "gmacs_fvcore": 0.01, "height": 96, "width": 96},
         "training": {"iterations": 400, "seconds": 90.5, "images_per_second": 70.0, "final_loss": 0.4},
-        "provenance": {**PROVENANCE, "data": {"train_fingerprint": "f00d", "test_fingerprint": "beef"}},
+        "provenance": {**PROVENANCE, "data": DATA, **provenance},
     }
     store.add(record)
     return run.id
@@ -87,7 +96,12 @@ def fabricate(
 
 
 def add_evaluation(
-    store: Store, evaluation: Evaluation, single: float | None, multi: float | None, stands_for: str | None = None
+    store: Store,
+    evaluation: Evaluation,
+    single: float | None,
+    multi: float | None,
+    stands_for: str | None = None,
+    **provenance: object,
 ) -> str:
     record = {
         **({"stands_for": stands_for} if stands_for else {}),
@@ -97,16 +111,21 @@ def add_evaluation(
         "metrics": {"miou_ss": single, "miou_ms": multi, "pixel_accuracy": 80.0, "iou": [50.0, None]},
         "classes": ["road", "sky"],
         "weights": {"name": "weights.pth", "sha256": "0" * 64},
-        "provenance": {**PROVENANCE, "data": {"test_fingerprint": "beef"}},
+        "provenance": {**PROVENANCE, "data": {"test_fingerprint": DATA["test_fingerprint"]}, **provenance},
     }
     store.add(record)
     return evaluation.id
 
 
+def undrawn() -> AbstractContextManager[object]:
+    """In it figures are blank."""
+    blank = {"svg": b"<svg xmlns='http://www.w3.org/2000/svg'></svg>", "png": b"", "pdf": b""}
+    return mock.patch.object(drawing.Drawing, "pictures", blank)
+
+
 def render(out: Path, *studies: str, drawn: bool = False) -> dict[str, bytes]:
     """The files of a report. Figures, most of its time, are `drawn` for those alone who look at them."""
-    blank = {"svg": b"<svg xmlns='http://www.w3.org/2000/svg'></svg>", "png": b"", "pdf": b""}
-    with nullcontext() if drawn else mock.patch.object(drawing.Drawing, "pictures", blank):
+    with nullcontext() if drawn else undrawn():
         assert build.main([*studies, "--out", str(out)]) == 0
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 

@@ -19,7 +19,7 @@ from segnext.checkpoints import load_encoder, to_released
 from segnext.classification import Classification, Top1, evaluate_classification, learning_rate, parameter_groups
 from segnext.config import ClassificationData, ClassificationTrain
 from segnext.data.imagenet import ClassFolderSource
-from segnext.data.stream import Share
+from segnext.data.stream import Loading, Share
 from segnext.distributed import distributed
 from segnext.model import MSCANClassifier
 from segnext.train import Stopped, build, task, train
@@ -159,9 +159,9 @@ def test_batches_depend_neither_on_workers_nor_on_where_a_run_restarts(source: C
     this = task(SHORT, source)
     assert isinstance(this, Classification)
     before = torch.get_rng_state()
-    alone, loaded = (list(this.batches(0, Share(), workers)) for workers in (0, 2))
+    alone, loaded = (list(this.batches(0, Share(), Loading(workers))) for workers in (0, 2))
     assert torch.equal(before, torch.get_rng_state())
-    restarted = list(this.batches(3, Share(), 0))
+    restarted = list(this.batches(3, Share(), Loading()))
     assert (len(alone), len(restarted)) == (5, 2)
     for one, other in [*zip(alone, loaded, strict=True), *zip(alone[3:], restarted, strict=True)]:
         assert torch.equal(one.samples, other.samples)
@@ -171,8 +171,8 @@ def test_batches_depend_neither_on_workers_nor_on_where_a_run_restarts(source: C
 
 def test_the_parts_of_an_accumulated_batch_are_its_samples(source: ClassFolderSource):
     parted = dataclasses.replace(SHORT, train=dataclasses.replace(SHORT.train, accumulate=2))
-    whole = list(task(SHORT, source).batches(0, Share(), 0))
-    parts = list(task(parted, source).batches(0, Share(), 0))
+    whole = list(task(SHORT, source).batches(0, Share(), Loading()))
+    parts = list(task(parted, source).batches(0, Share(), Loading()))
     assert len(parts) == 2 * len(whole)
     for batch, one, two in zip(whole, parts[::2], parts[1::2], strict=True):
         assert torch.equal(batch.images, torch.cat([one.images, two.images]))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from segnext.config import Data
 from segnext.data import DataError
-from segnext.data.stream import Share, stream
+from segnext.data.stream import Loading, Share, stream
 
 DATA = Data("diagnostic/scene", 2, scale=(24, 16), crop=(16, 24))
 
@@ -80,7 +80,7 @@ def test_a_restart_continues_the_same_stream(seed, count, batch, start):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(workers):
     alone = list(stream(DATA, Numbered(7), 3, 4, 5, 12))
-    for before, after in zip(alone, stream(DATA, Numbered(7), 3, 4, 5, 12, workers=workers), strict=True):
+    for before, after in zip(alone, stream(DATA, Numbered(7), 3, 4, 5, 12, loading=Loading(workers)), strict=True):
         assert_equal(before, after)
 
 
@@ -99,7 +99,7 @@ def test_the_shares_of_any_number_of_processes_are_the_batch_of_one(seed, count,
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_workers_change_no_share():
     alone = list(stream(DATA, Numbered(7), 3, 4, 5, 9, share=Share(1, 2)))
-    for before, after in zip(alone, stream(DATA, Numbered(7), 3, 4, 5, 9, 2, Share(1, 2)), strict=True):
+    for before, after in zip(alone, stream(DATA, Numbered(7), 3, 4, 5, 9, Loading(2), Share(1, 2)), strict=True):
         assert_equal(before, after)
 
 
@@ -147,7 +147,7 @@ def test_random_state_outside_is_left_alone(workers):
     torch.manual_seed(5)
     np.random.seed(5)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    list(stream(DATA, Numbered(5), 0, 2, 0, 3, workers=workers))
+    list(stream(DATA, Numbered(5), 0, 2, 0, 3, loading=Loading(workers)))
     assert torch.equal(torch.get_rng_state(), before[0])
     np.testing.assert_array_equal(np.random.get_state()[1], before[1])
 
@@ -156,4 +156,4 @@ def test_random_state_outside_is_left_alone(workers):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_damaged_data_end_the_stream_with_their_own_error(workers):
     with pytest.raises(DataError, match="number 3: damaged"):
-        list(stream(DATA, Numbered(5, damaged=3), 0, 2, 0, 3, workers=workers))
+        list(stream(DATA, Numbered(5, damaged=3), 0, 2, 0, 3, loading=Loading(workers)))

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from conftest import REPOSITORY
 from torch import nn
 
-from segnext.distributed import GlobalBatchNorm2d, average, distributed, synchronise
+from segnext.distributed import GlobalBatchNorm2d, GradientAverage, average, distributed, synchronise
 from segnext.resume import load_state
 
 TRAINER = str(REPOSITORY / "tests" / "trainer.py")
@@ -138,6 +138,15 @@ def test_processes_that_died_or_were_stopped_continue_to_the_same_bits(two, tmp_
     assert weights(said) == two[0]
 
 
+def test_with_losses_read_late_they_still_stop_together_and_continue_to_the_same_bits(two, tmp_path: Path):
+    codes, said, errors = together(by_hand, tmp_path, stop={"1": 3}, late=1, execution={"checkpoint_interval": 3})
+    assert codes == [5, 5], errors  # rank 0 reads early to save at step 3, and stops with the others all the same
+    assert {line["stopped"][:29] for line in said if "stopped" in line} == {"stopped after 4 of 10 iterati"}
+    codes, said, errors = together(by_hand, tmp_path, late=1)
+    assert codes == [0, 0], errors
+    assert weights(said) == two[0]
+
+
 def test_a_loss_that_is_not_finite_stops_all_processes_at_once(tmp_path: Path):
     wild = {"learning_rate": 1e30, "warmup_iterations": 3}
     codes, said, errors = together(by_hand, tmp_path, train=wild, execution={"checkpoint_interval": 1})
@@ -204,6 +213,7 @@ def _norms(rank: int, port: str) -> None:
     weighting = torch.randn(6, 4, 3, 7, dtype=torch.float64)
     part = slice(3 * rank, 3 * rank + 3)
     with distributed("cpu") as world:
+        averaged = GradientAverage(shared, world)
         for _ in range(2):
             all_images, own = images.clone().requires_grad_(), images[part].clone().requires_grad_()
             expected, given = whole(all_images), shared(own)
@@ -211,8 +221,9 @@ def _norms(rank: int, port: str) -> None:
             whole.zero_grad()
             shared.zero_grad()
             (expected.sigmoid() * weighting).mean().backward()
+            averaged.begin()
             (given.sigmoid() * weighting[part]).mean().backward()
-            world.average_gradients(shared.parameters())
+            averaged.finish()
             assert all_images.grad is not None
             torch.testing.assert_close(own.grad / 2, all_images.grad[part])  # this half's own mean has twice the weight
             for one, other in zip(shared.parameters(), whole.parameters(), strict=True):

@@ -142,13 +142,13 @@ def test_images_are_grouped_by_size_and_each_counts_once():
     assert score.confusion == [[3 * 1600, 0], [1600 + 2000, 0], [0, 0]]
 
 
-def test_no_more_scores_are_held_at_once_than_fit(monkeypatch: pytest.MonkeyPatch):
+def test_no_more_images_are_passed_at_once_than_fit(monkeypatch: pytest.MonkeyPatch):
     """150 classes at 1.75 times the size would need gigabytes for eight images."""
     together, apart = Sizes(), Sizes()
     source = Noise(*[(48, 64)] * 4)
     data = dataclasses.replace(WINDOWS, window=None, stride=None, test_scales=(1.0, 2.0))
     whole = evaluate(together, source, data, batch=4)
-    monkeypatch.setattr(module, "SCORES_LIMIT", 2 * 4 * 3 * 48 * 64)
+    monkeypatch.setitem(module.MEMORY_LIMIT, "cpu", 2 * 4 * (3 + 3) * 48 * 64)  # pictures and scores of two
     assert evaluate(apart, source, data, batch=4) == whole
     assert [batch for batch, *_ in together.seen] == [4]
     assert [batch for batch, *_ in apart.seen] == [2, 2]

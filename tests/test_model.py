@@ -17,7 +17,7 @@ from segnext import Model, SegNeXt
 from segnext.checkpoints import load_released, released_name, to_released
 from segnext.ham import NMF
 from segnext.msca import MSCA
-from segnext.stochastic import set_numbers
+from segnext.stochastic import numbers_needed, per_sample_numbers, set_per_sample_randomness
 
 GOLDEN = FIXTURES / "golden"
 
@@ -148,20 +148,24 @@ def test_other_ham_seeds_give_other_scores():
     assert not torch.allclose(other, first)
 
 
+def give(model: SegNeXt, seed: int, samples: list[int]) -> None:
+    set_per_sample_randomness(model, per_sample_numbers(seed, samples, numbers_needed(model)))
+
+
 def test_what_a_sample_draws_does_not_depend_on_its_batch():
     model = SegNeXt(Model("micro", drop_path=0.5), classes=5, dropout=0.5).train()
     for module in model.modules():  # batch statistics do depend on the batch, by design
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()
     x = torch.randn(4, 3, 64, 64)
-    set_numbers(model, 7, [10, 11, 12, 13])
+    give(model, 7, [10, 11, 12, 13])
     together = model(x)
     apart = []
     for samples in ([10, 11], [12, 13]):
-        set_numbers(model, 7, samples)
+        give(model, 7, samples)
         apart.append(model(x[[s - 10 for s in samples]]))
     torch.testing.assert_close(together, torch.cat(apart))
-    set_numbers(model, 8, [10, 11, 12, 13])
+    give(model, 8, [10, 11, 12, 13])
     assert not torch.allclose(model(x), together)
 
 

@@ -65,7 +65,7 @@ def test_pictures_are_made_and_drawn(store, tmp_path):
         assert line["reach_0.5"] == str(facts[line["run"]]["reach"]["0.5"])
     shares = [line.split() for line in next(iter(facts.values()))["shares"]]
     assert {int(image) for image, *_ in shares} <= set(range(4))
-    assert "Grad-CAM inside the mask" in files["table7.md"].decode()
+    assert "Grad-CAM inside the mask" in files["summary/table7.md"].decode()
     assert render(out, "table7", drawn=True) == files
     page = files["index.html"].decode()
     inside = re.findall(r'src="data:image/webp;base64,([^"]*)"', page)

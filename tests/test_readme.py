@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
+from reports import summary
 from studies.study import studies
 
 TEXT = (REPOSITORY / "README.md").read_text()
@@ -50,7 +51,7 @@ def test_every_python_command_of_the_readme_runs(command: str, tmp_path: Path):
     assert done.returncode == expected, done.stdout + done.stderr
     assert said in done.stderr
     if words[2] == "reports.build" and not expected:
-        for name in ("index.html", "table7.md", "table7.tex", "table7.csv"):
+        for name in ("index.html", "summary/table7.md", "table7.tex", "table7.csv"):
             assert (tmp_path / "out" / name).stat().st_size > 0
 
 
@@ -62,10 +63,17 @@ def test_every_make_command_of_the_readme_is_a_target(command: str):
 
 def test_every_file_that_the_readme_names_exists():
     named = set(re.findall(r"`((?:segnext|studies|results|reports|slurm|tests)/[\w./]*\w)`", TEXT))
-    named |= set(re.findall(r"\]\(([\w./]+)\)", TEXT))
+    named |= set(re.findall(r"\]\(([\w./-]+)\)", TEXT)) | set(PICTURES)
     assert named
-    missing = {name for name in named if not (REPOSITORY / name).exists() and not name.startswith("reports/out")}
-    assert missing == set()
+    assert {name for name in named - {"reports/out"} if not (REPOSITORY / name).exists()} == set()  # that is built
+
+
+PICTURES = re.findall(r"!\[[^]]*\]\(([^)]+)\)", TEXT)
+
+
+def test_every_picture_of_the_readme_is_a_page_or_pinned_to_the_records_that_it_shows():
+    pinned = {f"reports/summary/{name}.png" for name in summary.PICTURES}
+    assert set(PICTURES) == {"reports/page.png", *pinned}
 
 
 def test_the_map_names_every_study():

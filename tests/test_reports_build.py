@@ -58,12 +58,10 @@ def test_unknown_study_exits_2_with_the_nearest_name(results, out, capsys):
 
 def test_nothing_measured_renders_pending(results, out):
     files = render(out, "table7")
-    tables = {
-        f"{name}.{e}"
-        for name in ("table7", "claims", "costs-not-reproduced", "appendix_table1")
-        for e in ("md", "tex", "csv")
-    }
-    assert set(files) == {*ALWAYS, "table7-claims.csv", *tables}
+    shown = ("table7", "claims", "costs-not-reproduced", "appendix_table1")
+    tables = {f"{name}.{ending}" for name in shown for ending in ("tex", "csv")}
+    pages = {f"summary/{name}.md" for name in ("README", "photographs", *shown)}
+    assert set(files) == {*ALWAYS, "table7-claims.csv", *tables, *pages}
     assert b"0 of 12 runs finished" in files["index.html"]
     assert {line["protocol"] for line in lines_of(files, "table7.csv")} == {"paper"}
     assert {line["miou_ss_verdict"] for line in lines_of(files, "table7.csv")} == {"pending"}
@@ -87,7 +85,7 @@ def test_other_protocols_are_never_held_against_printed_values(rendered):
     quick = [line for line in lines_of(files, "table7.csv") if line["protocol"] == "quick"]
     assert len(quick) == 4
     assert all(line["miou_ss_difference"] == line["miou_ss_verdict"] == "" for line in quick)
-    assert "cannot be compared with the printed accuracies" in files["table7.md"].decode()
+    assert "cannot be compared with the printed accuracies" in files["summary/table7.md"].decode()
     claims = {(line["claim"], line["protocol"]): line for line in lines_of(files, "table7-claims.csv")}
     assert claims["t7-c-b-miou_ss", "quick"]["verdict"] == "supported"
     assert claims["t7-c-b-miou_ss", "paper"]["verdict"] == "few seeds"
@@ -123,7 +121,7 @@ def test_partial_rows_render(results, out):
     store = fabricate(results, seeds=1)
     add_run(store, STUDY, STUDY.row("c"), "quick", 1, 40.0)
     files = render(out, "table7")
-    assert "5 of 12 runs finished" in files["table7.md"].decode()
+    assert "5 of 12 runs finished" in files["summary/table7.md"].decode()
 
 
 def test_same_inputs_same_bytes(rendered, monkeypatch):
@@ -174,7 +172,7 @@ def test_declared_words_are_escaped_everywhere(results, out, monkeypatch):
     page = Page(files["index.html"].decode())
     assert "b" not in {tag for tag, _ in page.attributes}
     assert r"\textbackslash{} *bold*" in files["table7.tex"].decode()
-    for line in files["table7.md"].decode().splitlines():
+    for line in files["summary/table7.md"].decode().splitlines():
         if line.startswith("| SegNeXt-T"):
             assert "\\|" in line or "<b>" not in line
     assert "peer-sons" in {line["row"] for line in lines_of(files, "table7.csv")}
@@ -237,7 +235,8 @@ def test_terminal_says_what_was_written_relative_to_here(results, out, capsys, m
     render(Path("out"), "table7")
     text = capsys.readouterr().out
     assert "wrote out/index.html" in text
-    assert "wrote out/{table7,claims,costs-not-reproduced,appendix_table1}.{csv,md,tex}" in text
+    assert "wrote out/{table7,claims,costs-not-reproduced,appendix_table1}.{csv,tex}" in text
+    assert "wrote out/summary/{README,claims,costs-not-reproduced,photographs,appendix_table1,table7}.md" in text
     assert "derived results/{table1,table2," in text
     assert "✓ supported" in text
     render(Path("out"))
@@ -286,7 +285,7 @@ def test_costs_that_do_not_reproduce_are_listed_with_the_rows_reason(results, ou
     page = files["index.html"].decode()
     assert 'class="verdict unexplained"' in page
     assert "2 of the 3 printed costs" in page
-    for name in ("costs-not-reproduced.md", "costs-not-reproduced.tex", "table9.md"):
+    for name in ("summary/costs-not-reproduced.md", "costs-not-reproduced.tex", "summary/table9.md"):
         assert "8.25 times" in files[name].decode()
 
 
@@ -318,7 +317,7 @@ def test_what_the_paper_prints_elsewhere_stands_beside_the_printed_value(results
     files = render(out, "table7")
     row = next(line for line in lines_of(files, "table7.csv") if line["row"] == "c")
     assert (row["miou_ss_printed"], row["miou_ss_printed_elsewhere"]) == ("41.1", "Table 8: 41.0")
-    assert "41.1 (Table 8: 41.0)" in files["table7.md"].decode()
+    assert "41.1 (Table 8: 41.0)" in files["summary/table7.md"].decode()
 
 
 def test_a_claim_about_a_peer_is_judged_on_comparable_runs_alone(results, out):

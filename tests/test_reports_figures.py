@@ -1,4 +1,4 @@
-"""Figures: drawn from what lies beside them, kept while nothing changes, labels apart; `--check` tells what is old."""
+"""Figures: drawn from what lies beside them, kept while nothing changes, labels apart."""
 
 import itertools
 import json
@@ -10,7 +10,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from reporting import add_run, fabricate, lines_of, render
 
-from reports import build, curves, drawing, tradeoff
+from reports import curves, drawing, tradeoff
 from reports.evidence import UNITS
 from reports.style import FIGURE
 from segnext.config import Model
@@ -61,28 +61,6 @@ def test_a_figure_that_was_tampered_with_is_drawn_again(results, tmp_path, drawn
     (tmp_path / "out" / damage).write_text("{")
     assert render(tmp_path / "out", "table7", drawn=True) == first
     assert len(drawn) == 2
-
-
-def test_check_writes_nothing_and_names_what_is_out_of_date(results, tmp_path, capsys, drawn):
-    store = fabricate(results, seeds=1)
-    out = tmp_path / "out"
-    render(out, drawn=True)
-    assert build.main(["--out", str(out), "--check"]) == 0
-    (out / "left-over.md").write_text("x")
-    (out / "table7.md").write_text("x")
-    (out / "table7-costs-bars.png").write_bytes(b"x")
-    (results / "table7.csv").write_text("x")
-    add_run(store, STUDY, STUDY.row("c"), "quick", 1, 40.0)
-    capsys.readouterr()
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
-    assert build.main(["--out", str(out), "--check"]) == 1
-    told = capsys.readouterr().err
-    for name in ("left-over.md", "table7.md", "table7-costs-bars.png", "results/table7.csv", "index.html"):
-        assert name in told, told
-    assert "table6.md" not in told
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
-    assert build.main(["--out", str(tmp_path / "nowhere"), "--check"]) == 1
-    assert not (tmp_path / "nowhere").exists()
 
 
 def test_figure_1_shows_the_paper_and_ours_with_labels_apart(results, tmp_path, drawn):

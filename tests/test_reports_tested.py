@@ -61,8 +61,8 @@ def test_imported_weights_have_a_line_below_their_row(imported):
     assert file["miou_ss_mean"] == file["miou_ss_n"] == ""
     assert (ours["miou_ss_n"], ours["miou_ss_verdict"], ours["miou_ss_imported"]) == ("3", "reproduced", "")
     assert float(ours["miou_ss_mean"]) == pytest.approx(41.1)
-    assert f"SegNeXt-T, released weights: {FILE}".replace("_", "\\_") in files["table9.md"].decode()
-    assert "◇ imported" in files["table9.md"].decode()
+    assert f"SegNeXt-T, released weights: {FILE}".replace("_", "\\_") in files["summary/table9.md"].decode()
+    assert "◇ imported" in files["summary/table9.md"].decode()
     assert r"segnext\_\allowbreak{}tiny" in files["table9.tex"].decode()
 
 
@@ -163,7 +163,7 @@ def test_a_repeated_evaluation_that_differs_from_the_runs_own_says_so(swept):
     said = f"Ham seed 0, tested again, differs from the run's own evaluation by {36.0 - own:+.2g}.".replace("-", "−")
     text = files["index.html"].decode()
     assert said in text.replace("&#39;", "'")
-    assert said in files["table7.md"].decode()
+    assert said in files["summary/table7.md"].decode()
     assert text.count("differs from the run&#39;s own</em>") == 2  # single- and multi-scale, of row b alone
 
 

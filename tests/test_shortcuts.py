@@ -58,6 +58,6 @@ def test_the_page_has_the_probes_beside_the_predictions(tmp_path: Path, monkeypa
     assert 'id="shortcuts"' in page
     assert f'href="runs/{record["id"]}.html"' in page
     assert f"runs/{record['id']}.html" in files
-    assert "Shortcut probes (patches of 1, 7, 15, 31 pixels) tell at most" in files["table8.md"].decode()
+    assert "Shortcut probes (patches of 1, 7, 15, 31 pixels) tell at most" in files["summary/table8.md"].decode()
     assert {line["task"] for line in lines_of(files, "shortcuts.csv")} >= {"strips", "scale"}
-    assert "# Shortcut probes" in files["predictions.md"].decode()
+    assert "# Shortcut probes" in files["summary/predictions.md"].decode()

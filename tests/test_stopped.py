@@ -67,7 +67,7 @@ def test_killed_in_a_write_in_the_loader_in_a_step_and_asked_to_leave(undisturbe
     code, _, errors = finish(start(tmp_path, die_in_load=4, execution={"workers": 2}))
     assert code == 1
     assert "killed by signal" in errors
-    # Between the backward pass and the optimiser's step.
+    # Between a step and the next.
     code, said, errors = finish(start(tmp_path, die_in_step={"0": 3}))
     assert code == -signal.SIGKILL
     assert len(said) == 2, errors

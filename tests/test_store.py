@@ -225,6 +225,17 @@ def test_an_attempt_that_is_killed_leaves_its_trace():
     assert [entry["cause"] for entry in workspace.attempts()] == ["done", "killed"]
 
 
+def test_precision_is_a_column_and_older_records_mean_float32():
+    store = Store()
+    store.add(run_record("c", 0, 50.0))
+    store.add(run_record("c", 1, 50.0) | {"provenance": {"precision": "bfloat16"}})
+    store.build_tables()
+    shown = {
+        line["seed"]: line["precision"] for line in lines(store) if (line["row"], line["protocol"]) == ("c", "quick")
+    }
+    assert (shown["0"], shown["1"], shown["2"]) == ("float32", "bfloat16", "")  # the last one is pending
+
+
 def test_a_servers_score_shows_in_the_line_of_the_run_that_was_submitted():
     table10 = study("table10")
     run = PROTOCOLS["paper"].run(table10.panel(), table10.row("t"), 0)

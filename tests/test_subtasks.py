@@ -284,19 +284,25 @@ def test_a_page_has_predictions_beside_outcomes_and_accuracy_by_distance(tmp_pat
                     "cue": {"pixels": pixels, "right": " ".join([str(right + seed)] * 120)},
                     "trained": {"params": 15_000, "gmacs": 0.01, "gmacs_fvcore": 0.01, "height": 96, "width": 96},
                     "training": {"iterations": 400, "seconds": 9.5, "images_per_second": 70.0, "final_loss": 0.4},
-                    "provenance": {**PROVENANCE, "data": {"train_fingerprint": "f00d", "test_fingerprint": "beef"}},
+                    "provenance": {**PROVENANCE, "precision": "bfloat16" if seed > 3 else "float32"},
                 }
             )
             add_curve(store, run.id)
     files = render(tmp_path / "out", "appendix_table2")
     lines = lines_of(files, "predictions.csv")
     assert [line["outcome"] for line in lines] == ["supported", "contradicted"]  # the second predicted no difference
+    mixed = "float32 and bfloat16 together"
+    assert [line["mixed"] for line in lines] == [mixed] * 2  # both are about `t-ham`, whose last seed is apart
+    for name in ("predictions.tex", "summary/predictions.md", "summary/appendix_table2.md", "index.html"):
+        assert mixed in files[name].decode(), name
+    marks = [line.count(" †1 |") for line in files["summary/predictions.md"].decode().splitlines() if "t-ham" in line]
+    assert marks == [2, 2]  # the difference and its outcome
     assert {line["protocol"] for line in lines} == {"quick on key"}  # with the learning rate, where it is another
     assert float(lines[0]["difference"]) == pytest.approx(51.1 - 99.2)
     learnt = lines_of(files, "appendix_table2-quick-key-learning.csv")
-    assert [(line["row"], line["learnt"], line["seeds"]) for line in learnt] == [
-        ("t-msca", "0", "3"),
-        ("t-ham", "5", "5"),
+    assert [(line["row"], line["learnt"], line["seeds"], line["precision"], line["mixed"]) for line in learnt] == [
+        ("t-msca", "0", "3", "float32", ""),
+        ("t-ham", "5", "5", "float32, bfloat16", mixed),
     ]
     drawn = lines_of(files, "appendix_table2-quick-key-distance.csv")
     assert {line["row"] for line in drawn} == {"t-msca", "t-ham"}
@@ -306,7 +312,7 @@ def test_a_page_has_predictions_beside_outcomes_and_accuracy_by_distance(tmp_pat
     assert 'href="predictions.csv"' in page
     assert "1 supported, 1 contradicted" in page[page.index('id="overview"') : page.index('id="discrepancies"')]
     said = "400 iterations of batch 8, learning rate 0.004; seeds 0, 1, 2, 3, 4."
-    assert said in files["appendix_table2.md"].decode()
+    assert said in files["summary/appendix_table2.md"].decode()
     assert 'id="appendix_table2-quick-key-distance"' in page
 
 
@@ -317,7 +323,9 @@ def test_what_became_of_the_papers_ideas_is_counted_apart_from_controls(tmp_path
         (line["purpose"], line["source"], line["outcome"]) for line in lines_of(files, "predictions.csv")
     )
     assert {purpose for purpose, *_ in outcomes} == {"idea", "control", "learning rate"}
-    (said,) = (line for line in files["predictions.md"].decode().splitlines() if "What the paper claims: " in line)
+    (said,) = (
+        line for line in files["summary/predictions.md"].decode().splitlines() if "What the paper claims: " in line
+    )
     for part, purpose, source in (("What the paper claims", "idea", "paper"), ("Controls", "control", "mechanism")):
         counted = said.split(part)[1].split(": ")[1].split(";")[0].split(". ")[0]
         for (*of, outcome), count in outcomes.items():
@@ -328,4 +336,5 @@ def test_what_became_of_the_papers_ideas_is_counted_apart_from_controls(tmp_path
 def _variant(declared: Study, panel: Subtask):
     from reports.evidence import Variant
 
-    return Variant(declared, panel, PROTOCOLS["quick"], 400, (), {})
+    origins = {f"r{seed}": {"precision": "float32"} for seed in range(9)}  # of the runs of `runs_of`
+    return Variant(declared, panel, PROTOCOLS["quick"], 400, (), {}, origins)

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from segnext import Data, Execution, Model, Run, SegNeXt, Train
 from segnext.checkpoints import load_released, to_released
 from segnext.data import cached, open_split
-from segnext.data.stream import stream
+from segnext.data.stream import Loading, stream
 from segnext.ham import NMF
 from segnext.model import MSCANClassifier
 from segnext.resume import load_state, save_state
 from segnext.segmentation import learning_rate, parameter_groups, segmentation_loss
-from segnext.stochastic import set_numbers
-from segnext.train import Diverged, Stopped, build, train
+from segnext.stochastic import numbers_needed, set_per_sample_randomness
+from segnext.train import READ_LATE, Diverged, Step, Stopped, build, train
 
 GOLDEN = FIXTURES / "golden"
 DATA = Data("diagnostic/scene", 7, (96, 96), (64, 64), ratio=(0.75, 1.5), generator="1")
@@ -210,19 +210,49 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(so
     assert state["iteration"] >= 1
 
 
+def test_losses_read_a_step_late_as_on_cuda_change_nothing(source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    told: dict[int, dict[int, float]] = {0: {}, 1: {}}
+    ends = {}
+    for late, losses in told.items():
+        monkeypatch.setitem(READ_LATE, "cpu", late)
+
+        def on_step(step: Step, losses: dict[int, float] = losses) -> None:
+            assert step.iteration == len(losses) + 1
+            losses[step.iteration] = step.loss
+
+        with pytest.raises(Stopped, match="stopped after 3 of 6"):
+            train(RUN, source, tmp_path / str(late), Execution(), on_step=on_step, stop=stop_after(3))
+        assert len(losses) == 3, "a loss was not read before the state was saved"
+        with pytest.raises(Stopped, match="stopped after 4 of 6"):
+            train(RUN, source, tmp_path / str(late), Execution(), on_step=on_step, pause_every=2)
+        ends[late] = train(RUN, source, tmp_path / str(late), Execution(), on_step=on_step)[0].state_dict()
+    assert told[0] == told[1]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    wild = dataclasses.replace(RUN, train=Train(iterations=30, batch=2, learning_rate=1e30, warmup_iterations=3))
+    good: list[int] = []
+    once = Execution(checkpoint_interval=1)
+    with pytest.raises(Diverged) as error:
+        train(wild, source, tmp_path / "wild", once, on_step=lambda step: good.append(step.iteration))
+    state = load_state(tmp_path / "wild")
+    assert state is not None
+    assert state["iteration"] == good[-1]
+    assert f"at iteration {good[-1]}; the last good state is after {state['iteration']}" in str(error.value)
+    assert all(value.isfinite().all() for value in state["model"].values())
+
+
 def test_a_batch_in_parts_steps_along_the_mean_of_their_gradients(source, tmp_path: Path):
     settings = Train(iterations=2, batch=6, accumulate=3, warmup_iterations=0)
     run = dataclasses.replace(RUN, train=settings)
     model, _ = train(run, source, tmp_path, Execution())
     expected = build(run).train()
     optimiser = torch.optim.AdamW(parameter_groups(expected, settings), fused=True)
-    parts = stream(DATA, source, run.seed, 2, 0, 6)
+    parts = stream(DATA, source, run.seed, 2, 0, 6, Loading(numbers=(run.seed, numbers_needed(expected))))
     for iteration in range(2):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(settings, iteration) * group["factor"]
         optimiser.zero_grad()
         for part in itertools.islice(parts, 3):
-            set_numbers(expected, run.seed, part.samples.tolist())
+            set_per_sample_randomness(expected, part.numbers)
             (segmentation_loss(expected.logits(part.images), part.labels) / 3).backward()
         optimiser.step()
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))

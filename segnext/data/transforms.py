@@ -68,14 +68,19 @@ def test_size(height: int, width: int, data: Data, ratio: float = 1.0) -> tuple[
 
 
 def test_image(image: Pixels, data: Data, ratio: float = 1.0, flip: bool = False) -> Tensor:  # noqa: PT028
-    """One image as it is tested: (H, W, 3) -> float32 (1, 3, h, w) where (h, w) is its `test_size`.
+    """One image as it is tested: (H, W, 3) -> float32 (1, 3, h, w) where (h, w) is its `test_size`."""
+    image = tested_pixels(image, data, ratio)
+    return normalise(cv2.flip(image, 1) if flip else image)[None]
+
+
+def tested_pixels(image: Pixels, data: Data, ratio: float = 1.0) -> Pixels:
+    """An image at its `test_size`, not normalised yet: (H, W, 3) -> (h, w, 3).
 
     Official code: the image is resampled twice, to the fitted size and from there to the multiple.
     """
     height, width = image.shape[:2]
     image = resize_image(image, *fitted_size(height, width, scaled(data.scale, ratio)))
-    image = resize_image(image, *test_size(height, width, data, ratio))
-    return normalise(cv2.flip(image, 1) if flip else image)[None]
+    return resize_image(image, *test_size(height, width, data, ratio))
 
 
 def scaled(scale: tuple[int, int], ratio: float) -> tuple[int, int]:

@@ -37,7 +37,8 @@ import segnext.train, segnext.evaluate, segnext.data.stream
 now("the trainer")
 from segnext.config import Execution
 from segnext.data import cached, open_split
-from segnext.data.stream import Share
+from segnext.data.stream import Loading, Share
+from segnext.stochastic import numbers_needed, set_per_sample_randomness
 from segnext.machine import keep_freed
 from studies.plan import plan, select
 from studies.protocols import protocol
@@ -54,9 +55,9 @@ model = segnext.train.build(run)
 this = segnext.train.task(run, source)
 optimiser = torch.optim.AdamW(this.groups(model.train()), fused=True)
 now("the network")
-batch = next(iter(this.batches(0, Share(), 0)))
+batch = next(iter(this.batches(0, Share(), Loading(numbers=(run.seed, numbers_needed(model))))))
 now("the first batch")
-segnext.train.set_numbers(model, run.seed, batch.samples.tolist())
+set_per_sample_randomness(model, batch.numbers)
 this.loss(model, batch.images.contiguous(memory_format=torch.channels_last), batch.labels).backward()
 optimiser.step()
 now("the first step")
@@ -148,7 +149,7 @@ def epoch_ends() -> None:
     import numpy as np
 
     from segnext.config import Data
-    from segnext.data.stream import stream
+    from segnext.data.stream import Loading, stream
 
     class Small:
         """Sixteen images: an epoch is four batches of four."""
@@ -165,7 +166,7 @@ def epoch_ends() -> None:
     data = Data("camvid", 2, (480, 360), (360, 480))
     waits: dict[bool, list[float]] = {False: [], True: []}
     started = time.perf_counter()
-    for batch in stream(data, Small(), 0, 4, 0, 200, workers=2):
+    for batch in stream(data, Small(), 0, 4, 0, 200, Loading(2)):
         waited, first_of_epoch = time.perf_counter() - started, batch.iteration % 4 == 0
         if batch.iteration >= 8:
             waits[first_of_epoch].append(waited)

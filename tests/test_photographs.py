@@ -1,0 +1,225 @@
+"""Promises of the expectations about photographs: before the runs, judged as written, errors as rare as told."""
+
+from __future__ import annotations
+
+import ast
+import math
+import subprocess
+from functools import cache
+
+import numpy as np
+import pytest
+from reporting import PROVENANCE, render
+
+from segnext.config import canonical
+from studies.expectations import EXPECTATIONS, KNOWN, MARGIN, METRICS, PROTOCOLS, THIN_CLASSES, Expectation
+from studies.photographs import ERROR, WORDS, Difference, decide, outcomes, runs
+from studies.protocols import protocol
+from studies.store import REPOSITORY, Store
+from studies.study import study
+
+COMMITTED = REPOSITORY / "results"
+FILE = "studies/expectations.py"
+
+
+@pytest.mark.parametrize("expected", EXPECTATIONS, ids=lambda e: f"{e.study}-{e.row}-{e.metric}-{e.source}")
+def test_an_expectation_is_about_what_can_be_run(expected: Expectation):
+    declared = study(expected.study)
+    for name in PROTOCOLS:
+        (panel,) = protocol(name).panels(declared)
+        first, second = (protocol(name).run(panel, declared.row(row), 0) for row in (expected.row, expected.reference))
+        assert first.id != second.id
+        assert first.data.dataset == "camvid"
+    assert expected.metric in METRICS
+    assert set(expected.known) <= set(PROTOCOLS)
+    assert expected.low < expected.high
+    inside = {"+": expected.low >= 0, "-": expected.high <= 0, "0": expected.high == -expected.low == MARGIN}
+    assert inside[expected.sign]
+    assert expected.why
+    assert EXPECTATIONS.count(expected) == 1
+
+
+def test_every_row_of_tables_6_and_7_is_expected_something_of():
+    for slug, reference in (("table7", "c"), ("table6", "full"), ("table8", "t")):
+        expected = {e.row for e in EXPECTATIONS if e.study == slug}
+        assert expected >= {row.slug for row in study(slug).trained} - {reference, "s"}
+
+
+def test_every_record_on_photographs_was_made_with_the_expectations_that_it_is_held_against():
+    """Its commit is an ancestor of this one, and has every expectation about its row, word for word.
+
+    But those that were there when the expectations were written, and are named with them.
+    """
+    if _git("rev-parse", "HEAD") is None or _git("rev-parse", "--is-shallow-repository") == "true\n":
+        pytest.skip("not a git checkout with its history")
+    store, today = Store(COMMITTED), _expected((REPOSITORY / FILE).read_text())
+    assert set(today)
+    assert all(len(words) == 1 for words in today.values())
+    held = 0
+    for (slug, row), about in _about(today).items():
+        for name in PROTOCOLS:
+            for record in runs(store, name, slug, row):
+                if record["id"] in KNOWN.values():
+                    held += 1
+                    continue
+                commit = record["provenance"]["commit"]
+                assert not record["provenance"]["dirty"], record["id"]
+                assert _git("merge-base", "--is-ancestor", str(commit), "HEAD") is not None, (
+                    f"{record['id']}: {commit} is no ancestor"
+                )
+                before = _expected(_git("show", f"{commit}:{FILE}") or "")
+                assert set(before) <= set(today), f"{record['id']}: an expectation is gone since {commit}"
+                assert about <= set(before), f"{record['id']}: {FILE} expected less of {slug}/{row} at {commit}"
+    assert held
+
+
+def test_what_was_known_is_what_was_there():
+    store = Store(COMMITTED)
+    for selector, identifier in KNOWN.items():
+        row, seed = selector.removeprefix("table7/").split("@")
+        record = store.records[identifier]
+        assert record["config"]["protocol"] == "camvid-half"
+        assert record["config"]["seed"] == int(seed)
+        assert record in runs(store, "camvid-half", "table7", row)
+    known = [e for e in EXPECTATIONS if e.known]
+    assert {(e.study, e.row, e.reference, e.known) for e in known} == {("table7", "b", "c", ("camvid-half",))}
+
+
+@cache
+def _expected(source: str) -> dict[str, set[tuple[str, str, str]]]:
+    """Every `Expectation(...)` of a source, without layout: the table, the row and the reference that it is about."""
+    found: dict[str, set[tuple[str, str, str]]] = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Expectation":
+            slug, row, reference = (ast.literal_eval(word) for word in node.args[:3])
+            found.setdefault(ast.unparse(node), set()).add((slug, row, reference))
+    return found
+
+
+def _about(today: dict[str, set[tuple[str, str, str]]]) -> dict[tuple[str, str], set[str]]:
+    found: dict[tuple[str, str], set[str]] = {}
+    for words, named in today.items():
+        for slug, row, reference in named:
+            found.setdefault((slug, row), set()).add(words)
+            found.setdefault((slug, reference), set()).add(words)
+    return found
+
+
+def _git(*words: str) -> str | None:
+    done = subprocess.run(["git", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else None
+
+
+def _wrong(found: Difference, true: float) -> bool:
+    """Whether anything that is said of a comparison is not so."""
+    signed = bool(found.sign) and (true == 0 or (found.sign == "+") != (true > 0))
+    return signed or (found.equal and abs(true) >= MARGIN) or (found.beyond and abs(true) < MARGIN)
+
+
+@pytest.mark.parametrize("spread", [(0.6,) * 6, (0.2, 0.3, 0.6, 1.2, 0.6, 0.6)], ids=["equal", "unequal"])
+@pytest.mark.parametrize("seeds", [3, 8])
+@pytest.mark.parametrize(
+    "true",
+    [(0.0,) * 5, (1.0, -1.0, 1.0, -1.0, 1.0), (0.0, 1.0, 0.99, 5.0, 0.0)],
+    ids=["none", "margin", "mixed"],
+)
+def test_a_wrong_word_in_a_family_is_as_rare_as_5_percent(true: tuple[float, ...], seeds: int, spread: tuple[float]):
+    """Simulated: five rows against one that they share, over as many seeds."""
+    random, trials = np.random.default_rng([seeds, round(10 * sum(true)), len(set(spread))]), 1500
+    wrong = 0
+    for _ in range(trials):
+        *rows, shared = (random.normal(mean, sd, seeds) for mean, sd in zip((*true, 0.0), spread, strict=True))
+        found = decide([(list(row), list(shared)) for row in rows])
+        wrong += any(_wrong(one, mean) for one, mean in zip(found, true, strict=True))
+    assert wrong / trials <= ERROR + 3 * math.sqrt(ERROR * (1 - ERROR) / trials)
+
+
+def test_no_difference_needs_the_90_percent_interval_within_the_margin():
+    """A family of one, where nothing is corrected: the word changes where that interval leaves the margin."""
+    spread = np.array([-0.5, 0.0, 0.5]) * 0.5 / (2.131847 * math.sqrt(2 * 0.25 / 3))  # half the interval: 0.5
+    for difference, equal in ((0.49, True), (0.51, False)):
+        (found,) = decide([(list(spread + difference), list(spread))])
+        assert found.equal == equal
+
+
+ROW = [40.0, 40.1, 40.2]
+
+
+@pytest.mark.parametrize(
+    ("sign", "row", "reference", "word"),
+    [
+        ("-", ROW, [44.0, 44.1, 44.2], "here too"),
+        ("+", ROW, [44.0, 44.1, 44.2], "opposite here"),
+        ("0", ROW, [44.0, 44.1, 44.2], "opposite here"),
+        ("0", ROW, [39.99, 40.11, 40.2], "here too"),
+        ("+", ROW, [39.99, 40.11, 40.2], "no difference here"),
+        ("0", ROW, [38.0, 41.0, 43.0], "not resolved here"),
+        ("-", ROW, [38.0, 41.0, 43.0], "not resolved here"),
+        ("0", ROW, [40.9, 41.1, 41.3], "not resolved here"),
+        ("-", ROW, [44.0, 44.1], "few seeds"),
+        ("-", ROW, [], "pending"),
+        ("-", [40.0] * 3, [41.0] * 3, "not resolved here"),
+    ],
+)
+def test_an_expectation_is_judged_as_written(sign, row, reference, word):
+    (found,) = decide([(row, reference)])
+    assert found.word(Expectation("table7", "a", "c", sign, -1, 1, "paper", "")) == word
+    assert word in WORDS
+
+
+def test_a_comparison_without_runs_counts_in_its_family():
+    """So that a word does not depend on which run ended first."""
+    pair = ([40.0, 40.4, 40.8], [41.2, 41.6, 42.0])
+    (alone,) = decide([pair])
+    first, *others = decide([pair, *[([], [1.0])] * 9])
+    assert alone.sign == "-"
+    assert first.sign == ""
+    assert others[0] == Difference((0, 1))
+
+
+def test_a_value_that_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match="not finite"):
+        decide([([math.nan, 1.0, 2.0], ROW)])
+
+
+def add(store: Store, row: str, seed: int, miou: float, thin: float) -> None:
+    declared = study("table7")
+    run = protocol("camvid-half").run(protocol("camvid-half").panels(declared)[0], declared.row(row), seed)
+    scores = {"iou": [thin, thin - 1, 50.0, thin, thin + 1], "boundary_iou": [1.0, 1.0, 1.0, 1.0, None]}
+    store.add(
+        {
+            "id": run.id,
+            "kind": "run",
+            "config": canonical(run),
+            "metrics": {"miou_ss": miou, "miou_ms": miou, "pixel_accuracy": 80.0, **scores},
+            "classes": ["pole", "sign_symbol", "road", "pedestrian", "bicyclist"],
+            "trained": {"params": 1, "gmacs": 0.1, "gmacs_fvcore": 0.1, "height": 176, "width": 240},
+            "training": {"iterations": 3000, "seconds": 90.5, "images_per_second": 70.0, "final_loss": 0.4},
+            "provenance": {
+                **PROVENANCE,
+                "precision": "bfloat16" if row == "a" else "float32",
+                "data": {"train_fingerprint": "f00d", "test_fingerprint": "beef"},
+            },
+        }
+    )
+
+
+def test_the_page_has_expectations_beside_outcomes(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGNEXT_RESULTS", str(tmp_path / "results"))
+    store = Store(tmp_path / "results")
+    for seed in range(3):
+        add(store, "a", seed, 50.0 + 0.1 * seed, 20.0 + 0.1 * seed)
+        add(store, "c", seed, 45.0 + 0.2 * seed, 15.0)
+    found = outcomes(Store(tmp_path / "results"), "camvid-half", "table7")
+    assert found["a", "c", "miou_ss"].difference == pytest.approx(4.9)
+    assert found["a", "c", "iou"].difference == pytest.approx(5.1)
+    assert found["a", "c", "boundary_iou"].seeds == (0, 0)  # a class was not measured: no mean of the others
+    told = render(tmp_path / "out", "table7")["summary/photographs.md"].decode()
+    lines = [line for line in told.splitlines() if "| a − c | mIoU" in line][-2:]  # camvid's, pending, are before
+    assert ["opposite here" in line for line in lines] == [True, False]  # the paper's, the generated data's
+    assert "here too (mixed precisions)" in lines[1]
+    assert "+4.9 \\[" in lines[1]
+    assert "pole +5.1, sign\\_symbol +5.1" in told
+    assert "known when written" in told
+    assert all(word in told for word in WORDS)
+    assert all(thin.replace("_", "\\_") in told for thin in THIN_CLASSES)
