@@ -34,8 +34,8 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests"), str(Path(__file__).parent)]
 
-import torch  # noqa: E402
 import published  # noqa: E402
+import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from published import ADE20K, One, Published, our_test, pictures, published_encoder, published_test, resized  # noqa: E402
 from roofline import Operator, Rates, ceiling, step_operators  # noqa: E402

@@ -1,7 +1,8 @@
 """What the paper's whole programme costs, from the declared studies: runs, arithmetic, disk, reads, loader cores.
 
 `python tests/benchmarks/programme.py` prints the tables of slurm/scaling.md. Exact are runs, multiply-adds (fvcore's
-convention, at the training crop; backward twice the forward pass), parameters. Assumed are the constants below.
+convention, at the training crop; backward twice the forward pass), parameters. Measured are the GPU-hours of runs with
+the step time of a GPU on record (results/probes, runs/); the others follow from the constants below, which are assumed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from segnext.config import Cost  # noqa: E402
 from segnext.cost import measure  # noqa: E402
-from studies.estimate import STATE, STATES, WEIGHTS  # noqa: E402
+from studies.estimate import STATE, STATES, WEIGHTS, StepTime, step_key, step_times  # noqa: E402
 from studies.plan import Cell, plan, select  # noqa: E402
 from studies.protocols import protocol  # noqa: E402
 from studies.store import Store  # noqa: E402
@@ -47,15 +48,25 @@ def flops(cell: Cell, known: dict[Cost, tuple[float, float]]) -> tuple[float, fl
     return 3 * 2 * macs * run.train.iterations * run.train.batch, params
 
 
+def measured(cell: Cell, times: dict[str, list[StepTime]]) -> StepTime | None:
+    """The fastest step time of a GPU for this run, whatever its precision: what the programme would be run with."""
+    found = [time for time in times.get(step_key(cell.run), ()) if time.device != "cpu"]
+    return max(found, key=lambda time: time.images_per_second / time.processes, default=None)
+
+
 def main() -> None:
     """Print two tables in Markdown."""
     chosen, store = protocol("paper"), Store()
+    times, used = step_times(store), set[str]()
     known: dict[Cost, tuple[float, float]] = {}
     seen: set[str] = set()
     totals: defaultdict[str, float] = defaultdict(float)
     loads: dict[tuple[str, str], tuple[float, float]] = {}
-    print("| study | runs | not in an earlier one | EFLOP of these | GPU-hours | weights and last states, GB |")
-    print("|---|--:|--:|--:|--:|--:|")
+    print(
+        "| study | runs | not in an earlier one | EFLOP of these | GPU-hours by arithmetic | measured: runs, GPU-hours "
+        "(by arithmetic) | weights and last states, GB |"
+    )
+    print("|---|--:|--:|--:|--:|--:|--:|")
     for slug, study in studies().items():
         cells = (
             {cell.id: cell for cell in plan(select([slug], chosen, None, None), chosen, None, store)}
@@ -69,8 +80,19 @@ def main() -> None:
         costs = [flops(cell, known) for cell in own.values()]
         work, disk = sum(cost for cost, _ in costs), sum(params * (STATES * STATE + WEIGHTS) for _, params in costs)
         hours = work / SUSTAINED / 3600
-        print(f"| {slug} | {len(cells)} | {len(own)} | {work / 1e18:,.0f} | {hours:,.0f} | {disk / 1e9:.1f} |")
+        timed = real = same = 0.0  # runs with a measured step, their hours, and their hours by arithmetic
+        for cell, (one, _) in zip(own.values(), costs, strict=True):
+            if (step := measured(cell, times)) is None:
+                continue
+            images = cell.run.train.iterations * cell.run.train.batch
+            timed, same = timed + 1, same + one / SUSTAINED / 3600
+            real += images / (step.images_per_second / step.processes) / 3600
+            used.add(f"{step.device} ({step.precision}{', ' + step.compile if step.compile else ''})")
+        told = _measured(timed, real, same)
+        print(f"| {slug} | {len(cells)} | {len(own)} | {work / 1e18:,.0f} | {hours:,.0f} | {told} | {disk / 1e9:.1f} |")
         for name, value in (("runs", len(own)), ("work", work), ("hours", hours), ("disk", disk)):
+            totals[name] += value
+        for name, value in (("timed", timed), ("real", real), ("same", same)):
             totals[name] += value
         for cell, (work, _) in zip(own.values(), costs, strict=True):
             images = cell.run.train.iterations * cell.run.train.batch
@@ -82,9 +104,10 @@ def main() -> None:
                 totals["pretraining"] += work
     print(
         f"| **all** | | **{totals['runs']:.0f}** | **{totals['work'] / 1e18:,.0f}** | **{totals['hours']:,.0f}** "
-        f"| **{totals['disk'] / 1e9:.0f}** |"
+        f"| **{_measured(totals['timed'], totals['real'], totals['same'])}** | **{totals['disk'] / 1e9:.0f}** |"
     )
     print()
+    print(f"Steps measured on: {', '.join(sorted(used)) or 'no GPU yet'}.")
     share = totals["pretraining"] / totals["work"]
     print(f"{totals['pretrainings']:.0f} of the runs are pretrainings on ImageNet: {share:.0%} of the arithmetic.")
     print()
@@ -97,6 +120,10 @@ def main() -> None:
         rate = images / (work / SUSTAINED)
         cores = rate / IMAGES_PER_CORE.get(dataset, USUAL)
         print(f"| {dataset} | {totals[dataset] / 1e12:,.1f} | {rate:,.0f} | {cores:.1f} |")
+
+
+def _measured(runs: float, hours: float, arithmetic: float) -> str:
+    return f"{runs:.0f}, {hours:,.0f} ({arithmetic:,.0f})" if runs else "none"
 
 
 if __name__ == "__main__":
