@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from segnext.config import Model
 from segnext.convolutions import DepthwiseConv2d, PointwiseConv2d
+from segnext.fast.choice import is_fast
 from segnext.msca import LKA, MSCA
 from segnext.stochastic import DropPath
 
@@ -73,8 +74,17 @@ class Block(nn.Module):
         self.drop_path2 = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path1(self.scale1[:, None, None] * self.attention(self.norm1(x)))
-        return x + self.drop_path2(self.scale2[:, None, None] * self.feed_forward(self.norm2(x)))
+        x = _residual(x, self.attention(self.norm1(x)), self.scale1, self.drop_path1)
+        return _residual(x, self.feed_forward(self.norm2(x)), self.scale2, self.drop_path2)
+
+
+def _residual(x: Tensor, y: Tensor, scale: Tensor, drop_path: DropPath) -> Tensor:
+    """`x + drop_path(scale * y)`: `(B, C, H, W)`, the same."""
+    if is_fast(x):
+        from segnext.fast.residual import scaled_residual  # imports Triton
+
+        return scaled_residual(x, y, scale, drop_path.keep(x))
+    return x + drop_path(scale[:, None, None] * y)
 
 
 def _block_norm(channels: int, model: Model) -> nn.Module:

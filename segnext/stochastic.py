@@ -38,11 +38,15 @@ class _Drop(Stochastic):
         super().__init__(count if rate else 0)
         self.rate = rate
 
-    def forward(self, x: Tensor) -> Tensor:
+    def keep(self, x: Tensor) -> Tensor | None:
+        """`(B, count)` in x's dtype, 0 for a dropped part and 1 / (1 - rate) for another; None where none is dropped."""
         if not self.training or self.rate == 0:
-            return x
-        keep = (self.uniform(len(x), x.device) >= self.rate).to(x.dtype) / (1 - self.rate)
-        return x * keep[:, :, None, None]
+            return None
+        return (self.uniform(len(x), x.device) >= self.rate).to(x.dtype) / (1 - self.rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        keep = self.keep(x)
+        return x if keep is None else x * keep[:, :, None, None]
 
 
 class DropPath(_Drop):

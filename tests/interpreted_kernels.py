@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from segnext import msca, segmentation, upsampling
+from segnext import Model, convolutions, mscan, segmentation, upsampling
+from segnext.fast import residual
 from segnext.fast.cross_entropy import cross_entropy
 from segnext.fast.depthwise import depthwise, strips
+from segnext.fast.residual import scaled_residual
 from segnext.folded import FoldedMSCA
 from segnext.msca import LKA, MSCA
 
@@ -131,6 +133,53 @@ def test_the_loss_and_its_gradient_are_those_of_the_plain_formula(
     same(gradient[fits] / factor, wanted[fits] / factor, max(ROUNDING[dtype], 5e-6))
 
 
+@given(
+    channels=st.sampled_from([1, 7, 16, 40]), height=sides, width=sides, dtype=dtypes, other=dtypes,
+    keep=st.sampled_from([None, (0.0, 1.25), (2.0, 2.0)]),
+)  # fmt: skip
+@settings(max_examples=12)
+def test_a_scaled_residual_is_the_plain_formula(
+    channels: int, height: int, width: int, dtype: torch.dtype, other: torch.dtype, keep: tuple[float, float] | None
+):
+    x, y = image(2, channels, height, width, dtype=dtype), image(2, channels, width, height, dtype=other)
+    y = y.detach().mT.requires_grad_()  # other strides
+    leaves = [x, y, random(channels).requires_grad_()]
+    kept = None if keep is None else torch.tensor(keep)[:, None]
+    like = exact(leaves)
+    expected = like[0] + like[2][:, None, None] * like[1] * (1 if kept is None else kept.double()[:, :, None, None])
+    found = scaled_residual(*leaves, kept)
+    assert found.dtype == torch.float32
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    same(found, expected, ROUNDING[torch.float32])
+    compared(found, leaves, expected, like, max(ROUNDING[dtype], ROUNDING[other], 1e-5))
+
+
+def test_a_scaled_residual_of_several_chunks_and_tiles_loses_no_pixel(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(residual, "PROGRAMS", 8)
+    leaves = [image(2, 68, 23, 19), image(2, 68, 23, 19), random(68).requires_grad_()]
+    like = exact(leaves)
+    compared(scaled_residual(*leaves, None), leaves, like[0] + like[2][:, None, None] * like[1], like, 1e-5)
+
+
+def test_a_block_gives_the_same_either_way_and_drops_the_same_samples(monkeypatch: pytest.MonkeyPatch):
+    block = mscan.Block(6, 2, 0.5, Model("micro")).train()
+    block.drop_path1.numbers, block.drop_path2.numbers = torch.tensor([[0.2], [0.7]]), torch.tensor([[0.5], [0.4]])
+    x = image(2, 6, 5, 4)
+    expected = block(x)
+    leaves = [x, *block.parameters()]
+    gradients = torch.autograd.grad(expected.square().sum(), leaves)
+    for module in (convolutions, mscan):
+        monkeypatch.setattr(module, "is_fast", lambda x: True)
+    for run in (block, torch.compile(block, backend="aot_eager", fullgraph=True)):
+        found = run(x)
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(torch.autograd.grad(found.square().sum(), leaves), gradients)
+    block.eval()
+    evaluated = block(x)
+    monkeypatch.undo()
+    torch.testing.assert_close(evaluated, block(x))
+
+
 def test_scores_of_any_strides_are_read():
     scores, labels = random(2, 5, 4, 3).requires_grad_(), torch.zeros(2, 9, 9, dtype=torch.uint8)
     mine = cross_entropy(scores, labels)
@@ -149,7 +198,7 @@ def test_a_label_that_is_no_class_stops_the_training(label: int):
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the CPU were a card."""
-    for module in (msca, segmentation, upsampling):
+    for module in (convolutions, mscan, segmentation, upsampling):
         monkeypatch.setattr(module, "is_fast", lambda x: True)
 
 
@@ -190,7 +239,7 @@ def test_the_network_gives_the_same_either_way(monkeypatch: pytest.MonkeyPatch):
     plain = MSCA(6, (7, 11, 21), True, True).requires_grad_(False)
     x = random(1, 6, 7, 5).contiguous(memory_format=torch.channels_last)
     expected = plain(x)
-    monkeypatch.setattr(msca, "is_fast", lambda x: True)
+    monkeypatch.setattr(convolutions, "is_fast", lambda x: True)
     torch.testing.assert_close(plain(x), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(FoldedMSCA(plain)(x), expected, rtol=1e-5, atol=1e-5)
 
@@ -200,5 +249,9 @@ def test_torchs_own_checks_of_an_operator_pass():
     torch.library.opcheck(torch.ops.segnext.depthwise.default, (x, taps, biases, 3, 3, 1))
     strips_of = (x, random(10, 4).requires_grad_(), None, random(10, 4).requires_grad_(), None, [3, 7])
     torch.library.opcheck(torch.ops.segnext.strips.default, strips_of)
+    y, keep = image(2, 4, 3, 5, dtype=torch.bfloat16), torch.ones(2, 1)
+    torch.library.opcheck(
+        torch.ops.segnext.scaled_residual.default, (image(2, 4, 3, 5), y, random(4).requires_grad_(), keep)
+    )
     labels = torch.zeros(1, 5, 6, dtype=torch.uint8)
     torch.library.opcheck(torch.ops.segnext.cross_entropy.default, (image(1, 4, 3, 5), labels))

@@ -12,7 +12,7 @@ from conftest import REPOSITORY
 
 triton = pytest.importorskip("triton", reason="Triton is not installed: the kernels for CUDA cannot be tested")
 
-from segnext.fast import cross_entropy, depthwise  # noqa: E402
+from segnext.fast import cross_entropy, depthwise, residual  # noqa: E402
 
 HALF = ("bf16", "fp16")
 
@@ -99,3 +99,18 @@ def test_the_loss_compiles_for_an_h100(dtype: str, padded: int):
     assert "atom" not in made.asm["ptx"]
     pointers = {"corners": "fp32", "gradient": "fp32", "out": dtype}
     compiled(cross_entropy._nodes, pointers, (), {"N": max(1, 1024 // padded), "CP": padded}, 4)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", *HALF])
+@pytest.mark.parametrize("keep", [False, True], ids=["all", "some"])
+def test_the_residual_compiles_for_an_h100_and_loads_16_bytes_at_once(dtype: str, keep: bool):
+    tr, tc = residual._rows(4096, 64)
+    tile = {"KEEP": keep, "TR": tr, "TC": tc}
+    pointers = {"x": "fp32", "y": dtype, "scale": "fp32", "keep": "fp32", "out": "fp32"}
+    made = [compiled(residual._forward, pointers, (), tile, 4)]
+    pointers = {"g": "fp32", "y": dtype, "scale": "fp32", "keep": "fp32", "out": dtype, "partial": "fp32"}
+    made.append(compiled(residual._gradients, pointers, (), tile, 4))
+    for kernel in made:
+        assert "ld.global.v4" in kernel.asm["ptx"]
+        assert "st.global.v4" in kernel.asm["ptx"]
+        assert "atom" not in kernel.asm["ptx"]

@@ -1,0 +1,156 @@
+"""A block's shortcut for CUDA: the layer scale, drop path and the sum in one pass, and another for their gradients.
+
+Plainly they are about ten passes over memory in float32. Here the forward pass reads both inputs and writes their sum;
+the backward pass reads the gradient and `y` and writes y's gradient, while each program adds up its part of the
+scale's. The parts are added in a fixed order: the same bits every time. x's gradient is the incoming one.
+
+A program owns rows (pixels of one sample) x TC channels; threads hold neighbouring channels, so that a load takes 16
+bytes. All arithmetic is in float32.
+"""
+
+# mypy: disable-error-code="untyped-decorator, no-untyped-def"
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from segnext.fast.depthwise import _empty, _last, _on, _tile
+
+TILE = 2048  # values that a program's four warps hold at a time
+PROGRAMS = 1056  # of the backward pass, about: each writes its sums, and those are read again
+
+
+@triton.jit
+def _place(P, C, chunk, TR: tl.constexpr, TC: tl.constexpr):
+    """A program's channels, its first pixel, sample, and the number of its place."""
+    channels, chunks = tl.cdiv(C, TC), tl.cdiv(P, chunk * TR)
+    place = tl.program_id(0) // channels
+    channel = tl.program_id(0) % channels * TC + tl.arange(0, TC)
+    return channel, place % chunks * (chunk * TR), place // chunks, place
+
+
+@triton.jit
+def _kept(keep, sample, KEEP: tl.constexpr):
+    if KEEP:
+        return tl.load(keep + sample).to(tl.float32)
+    else:
+        return 1.0
+
+
+@triton.jit(do_not_specialize=["P"])
+def _forward(x, y, scale, keep, out, P, C, KEEP: tl.constexpr, TR: tl.constexpr, TC: tl.constexpr):
+    """`x + scale * y * keep`: (B, P, C)."""
+    channel, first, sample, _ = _place(P, C, 1, TR, TC)
+    row = first + tl.arange(0, TR)
+    mask = (row < P)[:, None] & (channel < C)[None, :]
+    base = sample.to(tl.int64) * P * C
+    where = row[:, None] * C + channel[None, :]
+    s = tl.load(scale + channel, mask=channel < C, other=0.0).to(tl.float32)[None, :]
+    added = tl.load(y + base + where, mask=mask, other=0.0).to(tl.float32) * s * _kept(keep, sample, KEEP)
+    found = tl.load(x + base + where, mask=mask, other=0.0).to(tl.float32) + added
+    tl.store(out + base + where, found.to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit(do_not_specialize=["P", "chunk"])
+def _gradients(g, y, scale, keep, out, partial, P, C, chunk, KEEP: tl.constexpr, TR: tl.constexpr, TC: tl.constexpr):
+    """y's gradient (B, P, C), and a place's part of the scale's: `partial` is (places, C)."""
+    channel, first, sample, place = _place(P, C, chunk, TR, TC)
+    base = sample.to(tl.int64) * P * C
+    s = tl.load(scale + channel, mask=channel < C, other=0.0).to(tl.float32)[None, :]
+    kept = _kept(keep, sample, KEEP)
+    total = tl.zeros([TR, TC], tl.float32)
+    for block in range(chunk):
+        row = first + block * TR + tl.arange(0, TR)
+        mask = (row < P)[:, None] & (channel < C)[None, :]
+        where = row[:, None] * C + channel[None, :]
+        arrived = tl.load(g + base + where, mask=mask, other=0.0).to(tl.float32) * kept
+        total += arrived * tl.load(y + base + where, mask=mask, other=0.0).to(tl.float32)
+        tl.store(out + base + where, (arrived * s).to(out.dtype.element_ty), mask=mask)
+    tl.store(partial + place.to(tl.int64) * C + channel, tl.sum(total, axis=0), mask=channel < C)
+
+
+def scaled_residual(x: Tensor, y: Tensor, scale: Tensor, keep: Tensor | None) -> Tensor:
+    """`x + scale * y * keep`: x, y `(B, C, H, W)`, scale (C), keep (B, 1) or None for ones, to `(B, C, H, W)`.
+
+    The result is channels-last and has the dtype that the plain formula gives it. `keep` has no gradient.
+    """
+    return _residual(x, y, scale, keep)
+
+
+def _rows(pixels: int, channels: int) -> tuple[int, int]:
+    """Pixels and channels of a tile."""
+    tc = _tile(channels)
+    return min(TILE // tc, triton.next_power_of_2(pixels)), tc
+
+
+def _sum(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+    dtype = torch.promote_types(x.dtype, torch.promote_types(y.dtype, scale.dtype))
+    return torch.empty_like(x, dtype=dtype, memory_format=torch.channels_last)
+
+
+@torch.library.custom_op("segnext::scaled_residual", mutates_args=())
+def _residual(x: Tensor, y: Tensor, scale: Tensor, keep: Tensor | None) -> Tensor:
+    batch, channels, height, width = x.shape
+    out, pixels = _sum(x, y, scale), height * width
+    if x.numel():
+        tr, tc = _rows(pixels, channels)
+        kept = scale if keep is None else keep.contiguous()
+        with _on(x):
+            _forward[(batch * triton.cdiv(pixels, tr) * triton.cdiv(channels, tc),)](
+                _last(x), _last(y), scale.contiguous(), kept, out, pixels, channels,
+                KEEP=keep is not None, TR=tr, TC=tc, num_warps=4,
+            )  # fmt: skip
+    return out
+
+
+@torch.library.custom_op("segnext::scaled_residual_backward", mutates_args=())
+def _residual_backward(gradient: Tensor, y: Tensor, scale: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+    batch, channels, height, width = y.shape
+    out, pixels = _empty(y), height * width
+    if not y.numel():
+        return out, scale.new_zeros(channels, dtype=torch.float32)
+    tr, tc = _rows(pixels, channels)
+    parts, blocks = triton.cdiv(channels, tc), triton.cdiv(pixels, tr)
+    chunk = min(blocks, max(1, batch * blocks * parts // PROGRAMS))
+    places = batch * triton.cdiv(blocks, chunk)
+    partial = y.new_empty(places, channels, dtype=torch.float32)
+    kept = scale if keep is None else keep.contiguous()
+    with _on(y):
+        _gradients[(places * parts,)](
+            _last(gradient), _last(y), scale.contiguous(), kept, out, partial, pixels, channels, chunk,
+            KEEP=keep is not None, TR=tr, TC=tc, num_warps=4,
+        )  # fmt: skip
+    return out, partial.sum(0)
+
+
+@_residual.register_fake
+def _(x: Tensor, y: Tensor, scale: Tensor, keep: Tensor | None) -> Tensor:
+    return _sum(x, y, scale)
+
+
+@_residual_backward.register_fake
+def _(gradient: Tensor, y: Tensor, scale: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+    return _empty(y), scale.new_empty(scale.shape, dtype=torch.float32)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, y, scale, keep = inputs
+    ctx.dtype = x.dtype
+    ctx.save_for_backward(y, scale, keep)
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    y, scale, keep = ctx.saved_tensors
+    to_y = to_scale = None
+    if any(ctx.needs_input_grad[1:3]):
+        to_y, to_scale = _residual_backward(gradient, y, scale, keep)
+        to_scale = to_scale.to(scale.dtype)
+    return gradient.to(ctx.dtype), to_y, to_scale, None
+
+
+_residual.register_autograd(_backward, setup_context=_keep)
