@@ -18,6 +18,18 @@ from segnext.precision import set_up
 ON_CPU = os.environ.get("SEGNEXT_GPU_TESTS_ON") == "cpu"
 
 
+FOREIGN = (  # warnings of torch about itself, which are errors everywhere else
+    "ignore:Synchronization debug mode is a prototype:UserWarning",
+    "ignore:TensorFloat32 tensor cores:UserWarning",
+    "ignore:.*torch.jit.script:DeprecationWarning",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in FOREIGN:
+        config.addinivalue_line("filterwarnings", line)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reason = "no GPU: torch.cuda.is_available() is false; SEGNEXT_GPU_TESTS_ON=cpu rehearses these tests"
     for item in items:
