@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from triton.runtime.interpreter import InterpretedFunction, _patch_lang
 
 from segnext import Model, convolutions, mscan, segmentation, upsampling
 from segnext.fast import residual
@@ -16,6 +17,19 @@ from segnext.fast.depthwise import depthwise, strips
 from segnext.fast.residual import scaled_residual
 from segnext.folded import FoldedMSCA
 from segnext.msca import LKA, MSCA
+
+PATCHED = {"segnext.fast.depthwise", "segnext.fast.cross_entropy"}  # the kernels do it themselves
+
+
+def call(function: InterpretedFunction, *arguments: object, **named: object) -> object:
+    """Puts the interpreter in the language's place once a module, not at each call: nine tenths of the time."""
+    if function.fn.__module__ not in PATCHED:
+        PATCHED.add(function.fn.__module__)
+        _patch_lang(function.fn)
+    return function.rewrite()(*arguments, **named)
+
+
+InterpretedFunction.__call__ = call
 
 ROUNDING = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 dtypes = st.sampled_from(list(ROUNDING))
@@ -43,23 +57,21 @@ def same(found: Tensor, expected: Tensor, rounding: float) -> None:
 def compared(
     found: Tensor, leaves: list[Tensor], expected: Tensor, exact_leaves: list[Tensor], rounding: float
 ) -> None:
-    """Value and every gradient, and the same bits a second time."""
+    """Value and every gradient."""
     same(found, expected, rounding)
     gradient = random(*found.shape, dtype=found.dtype)
-    gradients = torch.autograd.grad(found, leaves, gradient, retain_graph=True)
+    gradients = torch.autograd.grad(found, leaves, gradient)
     for one, other in zip(gradients, torch.autograd.grad(expected, exact_leaves, gradient.double()), strict=True):
         same(one, other, rounding)
-    for one, again in zip(gradients, torch.autograd.grad(found, leaves, gradient), strict=True):
-        assert torch.equal(one, again)
 
 
 @pytest.mark.parametrize(
     ("kernel", "dilation"),
-    [((3, 3), 1), ((5, 5), 1), ((1, 7), 1), ((7, 1), 1), ((1, 11), 1), ((21, 1), 1), ((7, 7), 3)],
+    [((3, 3), 1), ((5, 5), 1), ((1, 7), 1), ((11, 1), 1), ((1, 21), 1), ((21, 1), 1), ((7, 7), 3)],
     ids=str,
 )
 @given(channels=st.sampled_from([1, 7, 16, 40]), height=sides, width=sides, dtype=dtypes, biased=st.booleans())
-@settings(max_examples=4)
+@settings(max_examples=3)
 def test_a_depthwise_convolution_is_pytorchs(
     kernel: tuple[int, int], dilation: int, channels: int, height: int, width: int, dtype: torch.dtype, biased: bool
 ):
@@ -74,15 +86,17 @@ def test_a_depthwise_convolution_is_pytorchs(
     compared(found, leaves, expected, like, ROUNDING[dtype] * 3)
 
 
-def test_a_march_of_several_chunks_and_tiles_loses_no_pixel():
-    leaves = [image(1, 68, 37, 35), random(68, 1, 3, 3).requires_grad_(), random(68).requires_grad_()]
+@pytest.mark.parametrize("programs", [1, 8, 10_000])
+def test_a_march_of_several_blocks_loses_no_pixel(programs: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("segnext.fast.depthwise.PROGRAMS", programs)
+    leaves = [image(2, 68, 18, 9), random(68, 1, 3, 3).requires_grad_(), random(68).requires_grad_()]
     like = exact(leaves)
     compared(depthwise(*leaves), leaves, F.conv2d(*like, padding=1, groups=68), like, 5e-6)
 
 
 @pytest.mark.parametrize("branches", [(7, 11, 21), (7, 21), (11,)], ids=str)
 @given(channels=st.sampled_from([3, 16]), height=sides, width=sides, dtype=dtypes)
-@settings(max_examples=3)
+@settings(max_examples=2)
 def test_the_strips_together_are_the_sum_of_the_branches(
     branches: tuple[int, ...], channels: int, height: int, width: int, dtype: torch.dtype
 ):
@@ -111,7 +125,7 @@ def test_strips_that_do_not_belong_together_are_refused():
     classes=st.integers(2, 171), low=st.tuples(sides, sides), high=st.tuples(st.integers(1, 24), st.integers(1, 24)),
     dtype=dtypes, ignored=st.floats(0, 1), factor=st.sampled_from([1.0, 0.01, 65536.0]),
 )  # fmt: skip
-@settings(max_examples=25)
+@settings(max_examples=20)
 def test_the_loss_and_its_gradient_are_those_of_the_plain_formula(
     classes: int, low: tuple[int, int], high: tuple[int, int], dtype: torch.dtype, ignored: float, factor: float
 ):
@@ -246,12 +260,12 @@ def test_the_network_gives_the_same_either_way(monkeypatch: pytest.MonkeyPatch):
 
 def test_torchs_own_checks_of_an_operator_pass():
     x, taps, biases = image(1, 4, 3, 5), random(9, 4).requires_grad_(), random(1, 4).requires_grad_()
-    torch.library.opcheck(torch.ops.segnext.depthwise.default, (x, taps, biases, 3, 3, 1))
-    strips_of = (x, random(10, 4).requires_grad_(), None, random(10, 4).requires_grad_(), None, [3, 7])
-    torch.library.opcheck(torch.ops.segnext.strips.default, strips_of)
-    y, keep = image(2, 4, 3, 5, dtype=torch.bfloat16), torch.ones(2, 1)
-    torch.library.opcheck(
-        torch.ops.segnext.scaled_residual.default, (image(2, 4, 3, 5), y, random(4).requires_grad_(), keep)
-    )
-    labels = torch.zeros(1, 5, 6, dtype=torch.uint8)
-    torch.library.opcheck(torch.ops.segnext.cross_entropy.default, (image(1, 4, 3, 5), labels))
+    strip_taps, labels = random(10, 4).requires_grad_(), torch.zeros(1, 5, 6, dtype=torch.uint8)
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+    for operator, arguments in (
+        ("depthwise", (x, taps, biases, 3, 3, 1)),
+        ("strips", (x, strip_taps, None, strip_taps, None, [3, 7])),
+        ("scaled_residual", (x, image(1, 4, 3, 5, dtype=torch.bfloat16), random(4).requires_grad_(), torch.ones(1, 1))),
+        ("cross_entropy", (x, labels)),
+    ):
+        torch.library.opcheck(getattr(torch.ops.segnext, operator).default, arguments, test_utils=checks)

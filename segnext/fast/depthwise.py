@@ -52,7 +52,7 @@ def _first(start, block, DIL: tl.constexpr, R: tl.constexpr):
 @triton.jit
 def _within(along, A):
     """A mask of (1, 1): Triton's interpreter makes integers of a scalar mask that meets a tensor's."""
-    along = along + tl.zeros([1, 1], tl.int32)
+    along = along + tl.full([1, 1], 0, tl.int32)
     return (along >= 0) & (along < A)
 
 
