@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -39,7 +40,14 @@ def fast_depthwise(layer: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def fast_pointwise(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """A 1x1 convolution as a product of matrices, which adds the bias on the way; PyTorch's takes a pass for it."""
+    """A 1x1 convolution as a product of matrices, which adds the bias on the way; PyTorch's takes a pass for it.
+
+    Where the bias learns, its gradient is summed by our own kernel.
+    """
+    if layer.bias is not None and layer.bias.requires_grad and torch.is_grad_enabled():
+        from segnext.fast.pointwise import pointwise  # imports Triton
+
+        return pointwise(x, layer.weight, layer.bias)
     return F.linear(x.permute(0, 2, 3, 1), layer.weight.flatten(1), layer.bias).permute(0, 3, 1, 2)
 
 

@@ -39,7 +39,7 @@ class _Drop(Stochastic):
         self.rate = rate
 
     def keep(self, x: Tensor) -> Tensor | None:
-        """`(B, count)` in x's dtype, 0 for a dropped part and 1 / (1 - rate) for another; None where none is dropped."""
+        """`(B, count)` in x's dtype, 0 for a dropped part, 1 / (1 - rate) for another; None where none is dropped."""
         if not self.training or self.rate == 0:
             return None
         return (self.uniform(len(x), x.device) >= self.rate).to(x.dtype) / (1 - self.rate)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,9 +13,11 @@ from torch import Tensor, nn
 from triton.runtime.interpreter import InterpretedFunction, _patch_lang
 
 from segnext import Model, convolutions, mscan, segmentation, upsampling
+from segnext.fast import pointwise as kernels
 from segnext.fast import residual
 from segnext.fast.cross_entropy import cross_entropy
 from segnext.fast.depthwise import depthwise, strips
+from segnext.fast.pointwise import pointwise
 from segnext.fast.residual import scaled_residual
 from segnext.folded import FoldedMSCA
 from segnext.msca import LKA, MSCA
@@ -175,6 +179,52 @@ def test_a_scaled_residual_of_several_chunks_and_tiles_loses_no_pixel(monkeypatc
     compared(scaled_residual(*leaves, None), leaves, like[0] + like[2][:, None, None] * like[1], like, 1e-5)
 
 
+@given(
+    entering=st.sampled_from([1, 7, 40]), leaving=st.sampled_from([1, 6, 80]), height=sides, width=sides, dtype=dtypes
+)
+@settings(max_examples=8)
+def test_a_pointwise_convolution_is_pytorchs(entering: int, leaving: int, height: int, width: int, dtype: torch.dtype):
+    leaves = [image(2, entering, height, width, dtype=dtype), random(leaving, entering, 1, 1), random(leaving)]
+    leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+    like = exact(leaves)
+    found = pointwise(*leaves)
+    assert found.dtype == dtype
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    compared(found, leaves, F.conv2d(*like), like, ROUNDING[dtype] * 3)
+
+
+@given(rows=st.integers(1, 300), columns=st.sampled_from([1, 5, 16, 96]), dtype=dtypes)
+@settings(max_examples=12)
+def test_column_sums_are_exact_to_float32_and_lose_no_row(rows: int, columns: int, dtype: torch.dtype):
+    x, kept = random(rows, columns, dtype=dtype), kernels.PROGRAMS
+    kernels.PROGRAMS = 3
+    try:
+        found = kernels._column_sums(x)
+    finally:
+        kernels.PROGRAMS = kept
+    assert found.dtype == torch.float32
+    same(found, x.double().sum(0), 1e-5)
+
+
+def test_a_pointwise_convolution_under_autocast_is_pytorchs(monkeypatch: pytest.MonkeyPatch):
+    layer, x = convolutions.PointwiseConv2d(16, 24), image(2, 16, 5, 4)
+    monkeypatch.setattr(convolutions, "is_fast", lambda x: True)
+
+    def outcome(run: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        with torch.autocast("cpu", torch.bfloat16):
+            found = run(x)
+        return [found, *torch.autograd.grad(found.float().square().sum(), [x, *layer.parameters()])]
+
+    plain = outcome(lambda x: F.linear(x.permute(0, 2, 3, 1), layer.weight.flatten(1), layer.bias).permute(0, 3, 1, 2))
+    assert [part.dtype for part in plain] == [torch.bfloat16, *[torch.float32] * 3]
+    for found in (outcome(layer), outcome(torch.compile(layer, backend="aot_eager", fullgraph=True))):
+        for one, other in zip(found, plain, strict=True):
+            assert one.dtype == other.dtype
+            same(one, other.double(), ROUNDING[torch.bfloat16])
+    with torch.no_grad():
+        assert layer(x).dtype == torch.float32
+
+
 def test_a_block_gives_the_same_either_way_and_drops_the_same_samples(monkeypatch: pytest.MonkeyPatch):
     block = mscan.Block(6, 2, 0.5, Model("micro")).train()
     block.drop_path1.numbers, block.drop_path2.numbers = torch.tensor([[0.2], [0.7]]), torch.tensor([[0.5], [0.4]])
@@ -258,6 +308,7 @@ def test_the_network_gives_the_same_either_way(monkeypatch: pytest.MonkeyPatch):
     torch.testing.assert_close(FoldedMSCA(plain)(x), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of torch's own looking
 def test_torchs_own_checks_of_an_operator_pass():
     x, taps, biases = image(1, 4, 3, 5), random(9, 4).requires_grad_(), random(1, 4).requires_grad_()
     strip_taps, labels = random(10, 4).requires_grad_(), torch.zeros(1, 5, 6, dtype=torch.uint8)
@@ -266,6 +317,8 @@ def test_torchs_own_checks_of_an_operator_pass():
         ("depthwise", (x, taps, biases, 3, 3, 1)),
         ("strips", (x, strip_taps, None, strip_taps, None, [3, 7])),
         ("scaled_residual", (x, image(1, 4, 3, 5, dtype=torch.bfloat16), random(4).requires_grad_(), torch.ones(1, 1))),
+        ("pointwise", (x, random(6, 4).requires_grad_(), random(6))),
+        ("column_sums", (random(9, 4),)),
         ("cross_entropy", (x, labels)),
     ):
         torch.library.opcheck(getattr(torch.ops.segnext, operator).default, arguments, test_utils=checks)

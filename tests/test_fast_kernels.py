@@ -12,7 +12,7 @@ from conftest import REPOSITORY
 
 triton = pytest.importorskip("triton", reason="Triton is not installed: the kernels for CUDA cannot be tested")
 
-from segnext.fast import cross_entropy, depthwise, residual  # noqa: E402
+from segnext.fast import cross_entropy, depthwise, pointwise, residual  # noqa: E402
 
 HALF = ("bf16", "fp16")
 
@@ -114,3 +114,12 @@ def test_the_residual_compiles_for_an_h100_and_loads_16_bytes_at_once(dtype: str
         assert "ld.global.v4" in kernel.asm["ptx"]
         assert "st.global.v4" in kernel.asm["ptx"]
         assert "atom" not in kernel.asm["ptx"]
+
+
+@pytest.mark.parametrize("dtype", ["fp32", *HALF])
+@pytest.mark.parametrize("channels", [32, 256])
+def test_column_sums_compile_for_an_h100_and_load_16_bytes_at_once(dtype: str, channels: int):
+    tr, tc = pointwise._tiles(4096, channels, 2 if dtype in HALF else 4)
+    made = compiled(pointwise._sums, {"x": dtype, "partial": "fp32"}, (), {"TR": tr, "TC": tc}, 4)
+    assert "ld.global.v4" in made.asm["ptx"]
+    assert "atom" not in made.asm["ptx"]

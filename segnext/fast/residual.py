@@ -36,10 +36,10 @@ def _place(P, C, chunk, TR: tl.constexpr, TC: tl.constexpr):
 
 @triton.jit
 def _kept(keep, sample, KEEP: tl.constexpr):
+    kept = 1.0
     if KEEP:
-        return tl.load(keep + sample).to(tl.float32)
-    else:
-        return 1.0
+        kept = tl.load(keep + sample).to(tl.float32)
+    return kept
 
 
 @triton.jit(do_not_specialize=["P"])
