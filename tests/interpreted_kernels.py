@@ -37,7 +37,7 @@ InterpretedFunction.__call__ = call
 
 ROUNDING = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 dtypes = st.sampled_from(list(ROUNDING))
-sides = st.integers(1, 9)
+sides = st.integers(1, 8)
 
 
 def random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -75,7 +75,7 @@ def compared(
     ids=str,
 )
 @given(channels=st.sampled_from([1, 7, 16, 40]), height=sides, width=sides, dtype=dtypes, biased=st.booleans())
-@settings(max_examples=3)
+@settings(max_examples=2)
 def test_a_depthwise_convolution_is_pytorchs(
     kernel: tuple[int, int], dilation: int, channels: int, height: int, width: int, dtype: torch.dtype, biased: bool
 ):
@@ -98,7 +98,7 @@ def test_a_march_of_several_blocks_loses_no_pixel(programs: int, monkeypatch: py
     compared(depthwise(*leaves), leaves, F.conv2d(*like, padding=1, groups=68), like, 5e-6)
 
 
-@pytest.mark.parametrize("branches", [(7, 11, 21), (7, 21), (11,)], ids=str)
+@pytest.mark.parametrize("branches", [(7, 11, 21), (7, 11), (11,)], ids=str)
 @given(channels=st.sampled_from([3, 16]), height=sides, width=sides, dtype=dtypes)
 @settings(max_examples=2)
 def test_the_strips_together_are_the_sum_of_the_branches(
@@ -129,7 +129,7 @@ def test_strips_that_do_not_belong_together_are_refused():
     classes=st.integers(2, 171), low=st.tuples(sides, sides), high=st.tuples(st.integers(1, 24), st.integers(1, 24)),
     dtype=dtypes, ignored=st.floats(0, 1), factor=st.sampled_from([1.0, 0.01, 65536.0]),
 )  # fmt: skip
-@settings(max_examples=20)
+@settings(max_examples=12)
 def test_the_loss_and_its_gradient_are_those_of_the_plain_formula(
     classes: int, low: tuple[int, int], high: tuple[int, int], dtype: torch.dtype, ignored: float, factor: float
 ):

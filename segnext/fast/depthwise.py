@@ -121,7 +121,7 @@ def _write(out, rel, accs, first, A, sA, inside, DIL: tl.constexpr, R: tl.conste
         tl.store(where, accs[r].to(out.dtype.element_ty), mask=inside & _within(along, A))
 
 
-@triton.jit(do_not_specialize=["A", "X", "branch", "chunk"])
+@triton.jit(do_not_specialize=["A", "X", "chunk"])
 def _spread(
     x, taps, bias, out, A, X, C, sB, sA, sX, branch, chunk,
     KX: tl.constexpr, DIL: tl.constexpr, K0: tl.constexpr, K1: tl.constexpr, K2: tl.constexpr,
@@ -155,7 +155,7 @@ def _spread(
             _write(out + one * branch * 2 + base, rel, accs, first, A, sA, centre, DIL, R)
 
 
-@triton.jit(do_not_specialize=["A", "X", "branch", "chunk"])
+@triton.jit(do_not_specialize=["A", "X", "chunk"])
 def _gather(
     x, taps, bias, plus, out, A, X, C, sB, sA, sX, branch, chunk,
     KX: tl.constexpr, DIL: tl.constexpr, K0: tl.constexpr, K1: tl.constexpr, K2: tl.constexpr,
@@ -237,7 +237,7 @@ def _correlate(
     tl.store(bias + channel, tl.sum(total, axis=0), mask=channels & (channel * 0 == part))
 
 
-@triton.jit(do_not_specialize=["A", "X", "xbranch", "gbranch", "chunk"])
+@triton.jit(do_not_specialize=["A", "X", "chunk"])
 def _weights(
     x, g, partial, A, X, C, sB, sA, sX, xbranch, gbranch, chunk,
     KX: tl.constexpr, JG: tl.constexpr, DIL: tl.constexpr, K0: tl.constexpr, K1: tl.constexpr, K2: tl.constexpr,
@@ -366,9 +366,12 @@ def _tile(channels: int) -> int:
 
 
 def _shape(across: int, tc: int, vector: int) -> tuple[int, int]:
-    """Warps and pixels across: each thread has `vector` channels of one pixel, and no half of a tile is empty."""
+    """Warps and pixels across: each thread has `vector` channels of one pixel, and no half of a tile is empty.
+
+    Unless a program had no more threads than channels: Triton then passes the taps through shared memory.
+    """
     warps = 4
-    while warps > 1 and warps * 32 * vector // tc >= 2 * across:
+    while warps > 1 and 2 * tc <= 16 * warps and warps * 32 * vector // tc >= 2 * across:
         warps //= 2
     return warps, max(1, warps * 32 * vector // tc)
 

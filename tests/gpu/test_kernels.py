@@ -46,7 +46,7 @@ def compared(
     """Value and gradients; the same bits twice; under `torch.compile`; in a CUDA graph."""
     like = exact(leaves)
     expected = plain(*like)
-    direction = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    direction = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1)).to(call(*leaves).dtype)
     wanted = torch.autograd.grad(expected, like, direction.double())
     direction = direction.cuda()
 
