@@ -337,7 +337,7 @@ def test_torchs_own_checks_of_an_operator_pass():
         torch.ops.segnext.scaled_residual.default, (image(2, 4, 3, 5), y, random(4).requires_grad_(), keep)
     )
     torch.library.opcheck(torch.ops.segnext.pointwise.default, (x, random(6, 4).requires_grad_(), random(6)))
-    torch.library.opcheck(torch.ops.segnext.group_norm.default, (x, 2, random(4), random(4), 1e-5, torch.float32))
+    torch.library.opcheck(torch.ops.segnext.group_norm.default, (x, random(4), random(4), 2, 1e-5, torch.float32))
     torch.library.opcheck(torch.ops.segnext.column_sums.default, (random(9, 4),))
     labels = torch.zeros(1, 5, 6, dtype=torch.uint8)
     torch.library.opcheck(torch.ops.segnext.cross_entropy.default, (image(1, 4, 3, 5), labels))

@@ -71,7 +71,7 @@ def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, epsilon: fl
     """
     device = x.device.type
     dtype = torch.float32 if torch.is_autocast_enabled(device) else x.dtype
-    return _group_norm(x, groups, weight, bias, epsilon, dtype)[0]
+    return _group_norm(x, weight, bias, groups, epsilon, dtype)[0]
 
 
 def _summed(g: Tensor, x: Tensor, shift: Tensor, square: bool) -> tuple[Tensor, Tensor]:
@@ -108,7 +108,7 @@ def _spread(of_groups: Tensor, channels: int) -> Tensor:
 
 @torch.library.custom_op("segnext::group_norm", mutates_args=())
 def _group_norm(
-    x: Tensor, groups: int, weight: Tensor, bias: Tensor, epsilon: float, dtype: torch.dtype
+    x: Tensor, weight: Tensor, bias: Tensor, groups: int, epsilon: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
     x, pixels, channels = _last(x), x.shape[2] * x.shape[3], x.shape[1]
     shift = x[:, :, 0, 0].float().contiguous()
@@ -144,7 +144,7 @@ def _group_norm_backward(
 
 @_group_norm.register_fake
 def _(
-    x: Tensor, groups: int, weight: Tensor, bias: Tensor, epsilon: float, dtype: torch.dtype
+    x: Tensor, weight: Tensor, bias: Tensor, groups: int, epsilon: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
     out = _last(F.group_norm(x.float(), groups, weight.float(), bias.float()).to(dtype))  # looks at shapes and devices
     mean = x.new_empty(x.shape[0], groups, dtype=torch.float32)
@@ -158,7 +158,7 @@ def _(gradient: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor) -
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    x, _, weight, bias, _, _ = inputs
+    x, weight, bias, *_ = inputs
     ctx.dtype = bias.dtype
     ctx.save_for_backward(x, weight, *output[1:])
 
@@ -166,7 +166,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tenso
 def _backward(ctx: Any, gradient: Tensor, *unused: Tensor | None) -> tuple[Tensor | None, ...]:
     x, weight, mean, rstd = ctx.saved_tensors
     to_x, to_weight, to_bias = _group_norm_backward(gradient, x, weight, mean, rstd)
-    return to_x, None, to_weight.to(weight.dtype), to_bias.to(ctx.dtype), None, None
+    return to_x, to_weight.to(weight.dtype), to_bias.to(ctx.dtype), None, None, None
 
 
 _group_norm.register_autograd(_backward, setup_context=_keep)
