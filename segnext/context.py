@@ -15,15 +15,27 @@ from torch import Tensor, nn
 from segnext.config import Model
 from segnext.convolutions import PointwiseConv2d
 from segnext.distributed import average
+from segnext.fast.choice import is_fast
 from segnext.ham import Hamburger
 from segnext.msca import MSCA
 from segnext.mscan import Attention, initialise
 from segnext.precision import full_precision
 
 
+class ChannelsLastGroupNorm(nn.GroupNorm):
+    """`nn.GroupNorm` that keeps channels-last memory on CUDA: `(B, C, H, W) -> (B, C, H, W)`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if is_fast(x):
+            from segnext.fast.group_norm import group_norm  # imports Triton
+
+            return group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+        return super().forward(x)
+
+
 def head_norm(channels: int, model: Model) -> nn.GroupNorm | nn.BatchNorm2d:
     """The decoder's normalisation. Official code: GN with 32 groups; the paper names no other than BN."""
-    return nn.GroupNorm(32, channels) if model.head_norm == "gn" else nn.BatchNorm2d(channels)
+    return ChannelsLastGroupNorm(32, channels) if model.head_norm == "gn" else nn.BatchNorm2d(channels)
 
 
 def context_module(channels: int, model: Model) -> nn.Module:

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from triton.runtime.interpreter import InterpretedFunction, _patch_lang
 
-from segnext import Model, convolutions, mscan, segmentation, upsampling
+from segnext import Model, context, convolutions, mscan, segmentation, upsampling
+from segnext.fast import group_norm as normalisation
 from segnext.fast import pointwise as kernels
 from segnext.fast import residual
 from segnext.fast.cross_entropy import cross_entropy
 from segnext.fast.depthwise import depthwise, strips
+from segnext.fast.group_norm import group_norm
 from segnext.fast.pointwise import pointwise
 from segnext.fast.residual import scaled_residual
 from segnext.folded import FoldedMSCA
@@ -225,6 +227,36 @@ def test_a_pointwise_convolution_under_autocast_is_pytorchs(monkeypatch: pytest.
         assert layer(x).dtype == torch.float32
 
 
+@given(
+    groups=st.sampled_from([1, 3]), depth=st.sampled_from([2, 16]), height=sides, width=sides, dtype=dtypes,
+    mean=st.sampled_from([0.0, 30.0]),
+)  # fmt: skip
+@settings(max_examples=8)
+def test_a_group_norm_is_pytorchs(groups: int, depth: int, height: int, width: int, dtype: torch.dtype, mean: float):
+    x = (random(2, groups * depth, height, width) + mean).to(dtype).contiguous(memory_format=torch.channels_last)
+    leaves = [leaf.requires_grad_() for leaf in (x, random(groups * depth), random(groups * depth))]
+    like = exact(leaves)
+    found = group_norm(leaves[0], groups, *leaves[1:], 1e-5)
+    assert found.dtype == dtype
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    compared(found, leaves, F.group_norm(like[0], groups, *like[1:], 1e-5), like, max(ROUNDING[dtype] * 3, 2e-4))
+
+
+def test_the_heads_norm_keeps_channels_last_and_float32_under_autocast(monkeypatch: pytest.MonkeyPatch):
+    norm, x = context.ChannelsLastGroupNorm(4, 72), image(2, 72, 23, 19, dtype=torch.bfloat16)
+    leaves = [x, *norm.parameters()]
+    expected = norm(x.float())
+    gradients = torch.autograd.grad(expected.pow(3).sum(), leaves)
+    monkeypatch.setattr(context, "is_fast", lambda x: True)
+    monkeypatch.setattr(normalisation, "PROGRAMS", 4)
+    for run in (norm, torch.compile(norm, backend="aot_eager", fullgraph=True)):
+        with torch.autocast("cpu", torch.bfloat16):
+            found = run(x)
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(torch.autograd.grad(found.pow(3).sum(), leaves), gradients, rtol=1e-2, atol=1e-3)
+
+
 def test_a_block_gives_the_same_either_way_and_drops_the_same_samples(monkeypatch: pytest.MonkeyPatch):
     block = mscan.Block(6, 2, 0.5, Model("micro")).train()
     block.drop_path1.numbers, block.drop_path2.numbers = torch.tensor([[0.2], [0.7]]), torch.tensor([[0.5], [0.4]])
@@ -318,6 +350,7 @@ def test_torchs_own_checks_of_an_operator_pass():
         ("strips", (x, strip_taps, None, strip_taps, None, [3, 7])),
         ("scaled_residual", (x, image(1, 4, 3, 5, dtype=torch.bfloat16), random(4).requires_grad_(), torch.ones(1, 1))),
         ("pointwise", (x, random(6, 4).requires_grad_(), random(6))),
+        ("group_norm", (x, random(4), random(4), 2, 1e-5, torch.float32)),
         ("column_sums", (random(9, 4),)),
         ("cross_entropy", (x, labels)),
     ):

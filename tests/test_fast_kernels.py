@@ -13,7 +13,7 @@ from conftest import REPOSITORY
 
 triton = pytest.importorskip("triton", reason="Triton is not installed: the kernels for CUDA cannot be tested")
 
-from segnext.fast import cross_entropy, depthwise, pointwise, residual  # noqa: E402
+from segnext.fast import cross_entropy, depthwise, group_norm, pointwise, residual  # noqa: E402
 
 HALF = ("bf16", "fp16")
 SPECIALISED = {"C", "sB", "sA", "sX", "branch", "xbranch", "gbranch"}  # multiples of 16, which the kernels may know
@@ -129,3 +129,17 @@ def test_column_sums_compile_for_an_h100_and_load_16_bytes_at_once(dtype: str, c
     made = compiled(pointwise._sums, {"x": dtype, "partial": "fp32"}, (), {"TR": tr, "TC": tc}, 4)
     assert "ld.global.v4" in made.asm["ptx"]
     assert "atom" not in made.asm["ptx"]
+
+
+@pytest.mark.parametrize("dtype", ["fp32", *HALF])
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+def test_the_group_norm_compiles_for_an_h100_and_loads_16_bytes_at_once(dtype: str, backward: bool):
+    tr, tc = residual._rows(4096, 256)
+    tile = {"TR": tr, "TC": tc}
+    pointers = {"g": "fp32", "x": dtype, "shift": "fp32", "partial": "fp32"}
+    made = [compiled(group_norm._sums, pointers, (), tile | {"SQUARE": not backward}, 4)]
+    pointers = {"g": "fp32", "x": dtype, "factors": "fp32", "out": dtype if backward else "fp32"}
+    made.append(compiled(group_norm._affine, pointers, (), tile | {"PLUS": backward}, 4))
+    for kernel in made:
+        assert "ld.global.v4" in kernel.asm["ptx"]
+        assert "atom" not in kernel.asm["ptx"]

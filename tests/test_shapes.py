@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import segnext
 from segnext import Model, MSCANClassifier, SegNeXt
-from segnext.context import EMA, CrissCross, MSCAHead, NonLocal, context_module
+from segnext.context import EMA, ChannelsLastGroupNorm, CrissCross, MSCAHead, NonLocal, context_module
 from segnext.convnext import ConvNeXt
 from segnext.decoder import Decoder, HamDecoder, MLPDecoder, resize
 from segnext.distributed import GlobalBatchNorm2d
@@ -67,6 +67,7 @@ CASES: dict[Any, tuple[Callable[[], Callable[..., Any]], dict[str, Any]]] = {
     SegFormerEncoder: (lambda: segformer(SEGFORMER, 5, 0.1)[0], widths(SEGFORMER)),
     NMF: (lambda: NMF(D, 8), {}),
     Hamburger: (lambda: Hamburger(C, 8, nn.GroupNorm(32, C)), {}),
+    ChannelsLastGroupNorm: (lambda: ChannelsLastGroupNorm(32, C), {}),
     NonLocal: (lambda: NonLocal(C, nn.GroupNorm(32, C)), {}),
     CrissCross: (lambda: CrissCross(C), {}),
     EMA: (lambda: EMA(C, nn.GroupNorm(32, C)), {}),

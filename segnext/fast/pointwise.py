@@ -78,15 +78,13 @@ def _matrix(x: Tensor) -> Tensor:
     return _last(x).permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
-@torch.library.custom_op("segnext::pointwise", mutates_args=())
-def _pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     found = F.linear(_matrix(x), weight, bias.to(x.dtype))  # which adds the bias on the way
     return found.view(x.shape[0], *x.shape[2:], -1).permute(0, 3, 1, 2)
 
 
-@_pointwise.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return x.new_empty(x.shape[0], *x.shape[2:], weight.shape[0]).permute(0, 3, 1, 2)
+_pointwise = torch.library.custom_op("segnext::pointwise", _product, mutates_args=())
+_pointwise.register_fake(_product)  # which looks at shapes and devices
 
 
 def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:

@@ -130,7 +130,8 @@ def _residual_backward(gradient: Tensor, y: Tensor, scale: Tensor, keep: Tensor 
 
 @_residual.register_fake
 def _(x: Tensor, y: Tensor, scale: Tensor, keep: Tensor | None) -> Tensor:
-    return _sum(x, y, scale)
+    added = scale[:, None, None] * y  # the plain formula looks at shapes and devices
+    return _last(x + (added if keep is None else added * keep[:, :, None, None]))
 
 
 @_residual_backward.register_fake
