@@ -249,7 +249,7 @@ def test_every_profile_in_the_repository_can_be_read():
         ('gpus = "four"', "gpus: 'four' is not a whole number"),
         ("gpus = -1", "gpus: -1 is not a whole number"),
         ("nodes = 0", "nodes: at least 1 is needed"),
-        ("compile = 1", "compile: 1 is not true or false"),
+        ("compile = 1", "compile: 1 is not text"),
         ('precision = "fp16"', "precision: 'fp16' is not one of"),
         ("[pretrain]\nnode = 2", "unknown setting 'node' (did you mean nodes?)"),
         ("gpus = ", "Invalid value"),

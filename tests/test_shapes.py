@@ -19,6 +19,7 @@ import segnext
 from segnext import Model, MSCANClassifier, SegNeXt
 from segnext.context import EMA, ChannelsLastGroupNorm, CrissCross, MSCAHead, NonLocal, context_module
 from segnext.convnext import ConvNeXt
+from segnext.convolutions import DepthwiseConv2d, PointwiseConv2d
 from segnext.decoder import Decoder, HamDecoder, MLPDecoder, resize
 from segnext.distributed import GlobalBatchNorm2d
 from segnext.folded import Convolution, FoldedBlock, FoldedMSCA
@@ -52,6 +53,8 @@ def msca() -> MSCA:
 # What states a shape -> how to build something that is called with tensors of the shapes on the left of its arrow, and
 # what its letters stand for beside NUMBERS.
 CASES: dict[Any, tuple[Callable[[], Callable[..., Any]], dict[str, Any]]] = {
+    DepthwiseConv2d: (lambda: DepthwiseConv2d(C, 7, 1), {}),
+    PointwiseConv2d: (lambda: PointwiseConv2d(C, D), {}),
     MSCA: (msca, {}),
     LKA: (lambda: LKA(C), {}),
     ChannelNorm: (lambda: ChannelNorm(C), {}),
@@ -100,9 +103,9 @@ def stated(thing: Any) -> re.Match[str] | None:
 
 
 def public() -> Iterator[Any]:
-    """Public classes, functions and methods of the network; the data pipeline has tests of its own."""
+    """Public classes, functions and methods of the network; the data pipeline and the kernels have tests of their own."""
     for info in pkgutil.walk_packages(segnext.__path__, "segnext."):
-        if info.name.startswith("segnext.data"):
+        if info.name.startswith(("segnext.data", "segnext.fast")):
             continue
         module = importlib.import_module(info.name)
         for name, thing in vars(module).items():
