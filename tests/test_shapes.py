@@ -103,7 +103,7 @@ def stated(thing: Any) -> re.Match[str] | None:
 
 
 def public() -> Iterator[Any]:
-    """Public classes, functions and methods of the network; the data pipeline and the kernels have tests of their own."""
+    """Public classes, functions and methods of the network; data and kernels have tests of their own."""
     for info in pkgutil.walk_packages(segnext.__path__, "segnext."):
         if info.name.startswith(("segnext.data", "segnext.fast")):
             continue

@@ -644,6 +644,8 @@ class Benchmark:
             for precision, compiled in (("bfloat16", "graphs"), ("bfloat16", ""), ("tf32", ""), ("float32", "")):
                 yield partial(self.ours, name, precision, compiled)
             yield partial(self.trace, name)
+        # A compilation takes a minute.
+        yield partial(self.ours, "one block" if self.tiny else "T 512x512", "bfloat16", "inductor+graphs")
         for name in others:
             yield partial(self.theirs, name, PROPER, 6)
             for precision, compiled in (("bfloat16", "graphs"), ("bfloat16", ""), ("tf32", "")):
@@ -651,8 +653,6 @@ class Benchmark:
         yield self.pack
         yield self.evaluation
         yield partial(self.together, ("T 512x512", "T 352x480"), 2 if self.tiny else 8)
-        # A compilation takes a minute.
-        yield partial(self.ours, "one block" if self.tiny else "T 512x512", "bfloat16", "inductor+graphs")
         yield self.table11
         if self.tiny:
             return
