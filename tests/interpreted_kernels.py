@@ -341,6 +341,52 @@ def test_the_network_gives_the_same_either_way(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of torch's own looking
+def strided(tensor: Tensor) -> Tensor:
+    """The same values in another order in memory."""
+    order = list(range(tensor.dim()))[::-1]
+    return tensor.detach().permute(order).contiguous().permute(order)
+
+
+def test_the_operators_take_tensors_of_any_strides_as_inductor_lays_them_out():
+    ops, x, labels = torch.ops.segnext, random(2, 4, 3, 5), torch.randint(4, (2, 6, 10), dtype=torch.uint8)
+    taps, biases, strip_taps = random(9, 4), random(1, 4), random(10, 4)
+    scale, keep, weight, mean = random(4), random(2, 1), random(6, 4), random(2, 2).square() + 1
+    halves, corners = random(2, 2, 3, 5, 4), random(2, 3, 5, 4, 4)
+    for operator, arguments in (
+        (ops.depthwise, (x, taps, biases, 3, 3, 1)),
+        (ops.depthwise_input, (x, taps, 3, 3, 1)),
+        (ops.depthwise_weights, (x, 2 * x, 3, 3, 1)),
+        (ops.strips, (x, strip_taps, None, strip_taps, None, [3, 7])),
+        (ops.strips_backward, (x, 2 * x, halves, strip_taps, strip_taps, [3, 7])),
+        (ops.scaled_residual, (x, 2 * x, scale, keep)),
+        (ops.scaled_residual_backward, (x, 2 * x, scale, keep)),
+        (ops.pointwise, (x, weight, random(6))),
+        (ops.column_sums, (taps,)),
+        (ops.group_norm, (x, scale, 2 * scale, 2, 1e-5, torch.float32)),
+        (ops.group_norm_backward, (x, 2 * x, scale, mean, 2 * mean)),
+        (ops.cross_entropy, (x, labels)),
+        (ops.cross_entropy_backward, (corners, random(1)[0], torch.float32)),
+    ):
+        expected = operator(*arguments)
+        found = operator(*(strided(each) if isinstance(each, Tensor) else each for each in arguments))
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5, msg=str(operator))
+
+
+def test_compiled_by_inductor_they_give_the_eager_values():
+    x, direction = image(2, 4, 3, 5), random(2, 4, 3, 5)
+    weight, rows = random(4, 1, 3, 3).requires_grad_(), random(4, 1, 1, 3).requires_grad_()
+    columns = random(4, 1, 3, 1).requires_grad_()
+
+    def both(x: Tensor, weight: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        return strips(depthwise(x, weight, None), [(rows, None)], [(columns, None)])
+
+    leaves = (x, weight, rows, columns)
+    eager, compiled = both(*leaves), torch.compile(both, fullgraph=True)(*leaves)
+    torch.testing.assert_close(compiled, eager)
+    for one, other in zip(*(torch.autograd.grad(y, leaves, direction) for y in (compiled, eager)), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_torchs_own_checks_of_an_operator_pass():
     x, taps, biases = image(1, 4, 3, 5), random(9, 4).requires_grad_(), random(1, 4).requires_grad_()
     strip_taps, labels = random(10, 4).requires_grad_(), torch.zeros(1, 5, 6, dtype=torch.uint8)

@@ -171,6 +171,7 @@ def _cross_entropy(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 @torch.library.custom_op("segnext::cross_entropy_backward", mutates_args=())
 def _cross_entropy_backward(corners: Tensor, gradient: Tensor, dtype: torch.dtype) -> Tensor:
     batch, h, w, _, classes = corners.shape
+    corners = corners.contiguous()
     out, cells, padded = _gradient(corners, dtype), batch * h * w, max(2, triton.next_power_of_2(classes))
     rows = max(1, 1024 // padded)
     if cells:

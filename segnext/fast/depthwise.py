@@ -386,6 +386,7 @@ def _convolve(
     ks: Sequence[int], flip: bool,
 ) -> None:  # fmt: skip
     """One input to as many outputs as there are branches."""
+    taps, biases = _packed(taps, biases)
     tensors = (x, taps, taps if biases is None else biases, out)
     _launch(_spread, tensors, like, along, kx, dilation, ks, FLIP=flip, BIAS=biases is not None)
 
@@ -394,14 +395,21 @@ def _sum(
     x: Tensor, taps: Tensor, biases: Tensor | None, plus: Tensor, out: Tensor, along: str, ks: Sequence[int], flip: bool
 ) -> None:
     """As many inputs as there are branches, and `plus`, to one output."""
-    tensors = (x, taps, taps if biases is None else biases, plus, out)
+    taps, biases = _packed(taps, biases)
+    tensors = (x.contiguous(), taps, taps if biases is None else biases, plus, out)
     _launch(_gather, tensors, plus, along, 1, 1, ks, FLIP=flip, BIAS=biases is not None, PLUS=True)
+
+
+def _packed(taps: Tensor, biases: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """As the kernels read them: Inductor hands an operator tensors of its own strides."""
+    return taps.contiguous(), None if biases is None else biases.contiguous()
 
 
 def _sums(x: Tensor, gradient: Tensor, like: Tensor, along: str, kx: int, dilation: int, ks: Sequence[int]) -> Tensor:
     """Gradients for taps and, below them, biases: float32 (taps + biases, C). x or the gradient has the branches."""
     batch, channels, height, width = like.shape
     rows = sum(ks) * kx + len(ks)
+    x, gradient = (each.contiguous() if each.dim() == 5 else each for each in (x, gradient))
     if not like.numel():
         return like.new_zeros(rows, channels, dtype=torch.float32)
     strides, sizes = {"H": width * channels, "W": channels}, {"H": height, "W": width}
@@ -477,7 +485,7 @@ def _strips(
 def _strips_backward(
     gradient: Tensor, local: Tensor, halves: Tensor, row_taps: Tensor, column_taps: Tensor, ks: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    gradient, local, out, below = _last(gradient), _last(local), _empty(local), torch.empty_like(halves)
+    gradient, local, out, below = _last(gradient), _last(local), _empty(local), _halves(local, len(ks))
     _convolve(gradient, column_taps, None, below, gradient, "H", 1, 1, ks, flip=True)
     columns = _sums(halves, gradient, local, "H", 1, 1, ks)
     _sum(below, row_taps, None, gradient, out, "W", ks, flip=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -74,9 +75,10 @@ def test_too_large_a_batch_is_named_and_leaves_the_card_usable(device: torch.dev
     data = Data("diagnostic/scene", 7, (96, 96), (64, 64), ratio=(0.75, 1.5), generator="1")
     run = Run("test", 1, Model("micro"), data, Train(iterations=1, batch=8, warmup_iterations=1), seed=3)
     source = cached(open_split(data, "train", None))
+    large = dataclasses.replace(data, crop=(512, 512)), dataclasses.replace(run.train, batch=32)
     if device.type == "cuda":
         with pytest.raises(torch.OutOfMemoryError) as raised:
-            with_little_memory(run, source, tmp_path / "first")
+            with_little_memory(dataclasses.replace(run, data=large[0], train=large[1]), source, tmp_path / "first")
         assert cause_of(raised.value) == "out_of_memory"
         del raised
         torch.cuda.empty_cache()
@@ -86,6 +88,7 @@ def test_too_large_a_batch_is_named_and_leaves_the_card_usable(device: torch.dev
 
 def with_little_memory(run: Run, source: object, folder: Path) -> None:
     """Training where the card has room for the weights, if that."""
+    torch.cuda.empty_cache()
     held = torch.cuda.memory_reserved()
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction((held + (16 << 20)) / total)

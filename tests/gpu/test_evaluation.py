@@ -133,7 +133,7 @@ def test_a_group_takes_no_more_memory_than_is_allowed(
     model = micro.to(device)
     data = dataclasses.replace(SCENE, scale=(384, 384))
     limit = 256 << 20
-    monkeypatch.setattr(evaluate, "MEMORY_LIMIT", {device.type: limit})
+    monkeypatch.setattr(evaluate, "MEMORY_LIMIT", {"cpu": limit, device.type: limit})
     batches: list[int] = []
     before = 0
     if device.type == "cuda":
