@@ -42,11 +42,11 @@ SAME_TO_ROUNDING = {
         "48202db98bb8": "sub-tasks of the generated data were added",
         "43ed2090ce2f": "norms folded for tests, upsampling and loss in blocks of rows: tests/test_fast.py",
         "a8bf3070327a": "OpenCV itself resizes and distorts, before it was equal to one level: test_data_transforms.py",
-        "77660e2ea111": "what a GPU needs; float32 on a CPU has the same bits, self-attention to rounding: test_train.py",
+        "77660e2ea111": "what a GPU needs; the same bits on a CPU, self-attention to rounding: tests/test_train.py",
     },
     "evaluation": {
         "da6e48cfb5bc": "norms folded, upsampling in blocks of rows: tests/test_fast.py",
-        "37ecb195ce8a": "images loaded ahead, counts on the device, no score that is not finite spreads: test_evaluate.py",
+        "37ecb195ce8a": "images loaded ahead, counted on the device: tests/test_evaluate.py",
         "da0d4ba4482f": "OpenCV itself resizes, before it was equal to one grey level: tests/test_data_transforms.py",
     },
 }
