@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 with warnings.catch_warnings():  # fvcore's last release scripts functions of its own, unused here, at import
-    warnings.simplefilter("ignore", FutureWarning)
+    for category in (FutureWarning, DeprecationWarning):  # what torch calls it now, and torch 2.11
+        warnings.simplefilter("ignore", category)
     from fvcore.nn import FlopCountAnalysis
     from fvcore.nn.jit_handles import get_shape
 
@@ -106,6 +107,31 @@ class _Traceable(TorchFunctionMode):
         return torch._convolution(
             x, weight, bias, stride, padding, dilation, False, (0, 0), groups, False, False, False, False
         )
+
+
+def _shape_alone(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    *rest: Any,
+) -> Tensor:
+    """A convolution's output without its numbers."""
+    sides = [
+        (int(x.shape[2 + i]) + 2 * padding[i] - dilation[i] * (int(weight.shape[2 + i]) - 1) - 1) // stride[i] + 1
+        for i in range(2)
+    ]
+    return x.new_empty((int(x.shape[0]), int(weight.shape[0]), *sides))
+
+
+_META = torch.library.Library("aten", "IMPL", "Meta")
+try:
+    with torch.device("meta"), _Traceable():
+        torch.conv2d(torch.empty(1, 1, 1, 1), torch.empty(1, 1, 1, 1), None, (1, 1), (0, 0), (1, 1), 1)
+except NotImplementedError:  # torch 2.11 has it for CPUs and GPUs alone
+    _META.impl("convolution_overrideable", _shape_alone)
 
 
 class _Undrawn(TorchFunctionMode):

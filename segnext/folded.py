@@ -80,9 +80,10 @@ class Convolution(nn.Conv2d):
         layer = (self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups)
         if plus is not None:
             return onednn._convolution_pointwise_.binary(plus, x, *layer, "add", None, None, [], None)
-        if times is not None:
+        if times is not None and x.shape[2:] != (1, 1):
             return onednn._convolution_pointwise.binary(x, times, *layer, "mul", None, None, [], None)
-        return onednn._convolution_pointwise(x, *layer, "gelu" if self.gelu else "none", [], "none")
+        y = onednn._convolution_pointwise(x, *layer, "gelu" if self.gelu else "none", [], "none")
+        return y if times is None else y.mul_(times)  # of a single pixel: torch 2.11 has no product for it
 
 
 def _fused(convolution: nn.Conv2d, gelu: bool = False) -> Convolution:
