@@ -30,7 +30,10 @@ def in_order(items: Dataset[_Item], indices: Iterable[Any], workers: int, pinned
         generator=torch.Generator(),  # the loader draws a seed for its workers, which need none
         worker_init_fn=_deaf,
     )
-    for item in loader:
+    iterator = iter(loader)
+    for process in getattr(iterator, "_workers", ()):
+        process._popen.terminate = process._popen.kill  # how torch ends one that does not leave: it is deaf to SIGTERM
+    for item in iterator:
         if isinstance(item, _Failed):
             raise item.error
         yield item
