@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import functools
 import itertools
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from reports.style import INK, row_styles
 from reports.table import Cell, Column, Line, Notes, Source, Table, Value, number
 from reports.tables import precision_cell, recipe_words, verdict_cell
 from reports.verdicts import Interval, Judgement
+from studies.significance import RULE, Side, decide
 from studies.store import Record
 from studies.study import Row, Study
 from studies.subtasks import CAVEATS, CEILING, CHANCE, LEARNT, MARGIN, TO_SEE, Prediction, Subtask
@@ -72,47 +72,24 @@ def by_distance(variant: Variant, records: Mapping[str, Record]) -> dict[str, li
 Runs = Mapping[str, Sequence[ByDistance]]
 """Of a sub-task: its finished runs, by row."""
 
+_Sides = tuple[Side, Side]
 
-def judge(prediction: Prediction, runs: Runs, chance: float, level: float = verdicts.LEVEL) -> Judgement:
-    """Whether a prediction holds: Welch's test of the difference; of none, two one-sided tests of ±`MARGIN`.
 
-    Where a difference was predicted and does not show, those tests may say that there is none. One of the two decisions
-    at most can be wrong, so the smaller p is that of both.
-    """
-    first = _within(prediction.distances, runs.get(prediction.row, ()))
-    second: verdicts.Side = chance
-    if prediction.reference != CHANCE:
-        second = _within(prediction.distances, runs.get(prediction.reference, ()))
-    if prediction.sign == "0":
-        return verdicts.equivalence(first, second, level, MARGIN)
-    if prediction.sign == "+":
-        found = verdicts.ordering(first, second, level)
-    else:
-        found = verdicts.ordering(second, first, level)
-        turned = Interval(-found.interval.high, -found.interval.low) if found.interval else None
-        difference = None if found.difference is None else -found.difference
-        found = dataclasses.replace(found, difference=difference, interval=turned)
-    none = verdicts.equivalence(first, second, level, MARGIN)
-    if found.p is None or none.p is None:
-        return found
-    p = min(found.p, none.p)
-    if (found.verdict, none.verdict) == ("not resolved", "supported"):
-        return dataclasses.replace(found, verdict="no difference", seeds=None, p=p)
-    return dataclasses.replace(found, p=p)
+def judge(prediction: Prediction, runs: Runs, chance: float) -> Judgement:
+    """Whether a prediction holds, alone; `judged` has it among all that a table predicts."""
+    (judgement,) = _judge([(prediction, _sides(prediction, runs, chance))])
+    return judgement
 
 
 def judged(shown: Sequence[tuple[Variant, Subtask, Runs]]) -> dict[str, list[Judgement]]:
-    """The judgements of a study's sub-tasks by variant, corrected for all that it predicts under a protocol (Holm)."""
-    families: dict[str, list[tuple[str, Callable[[float], Judgement]]]] = {}
+    """The judgements of a study's sub-tasks by variant: the 5 % hold for all that it predicts under a protocol."""
+    families: dict[str, list[tuple[str, tuple[Prediction, _Sides]]]] = {}
     for variant, panel, runs in shown:
         family = families.setdefault(variant.protocol.name if variant.full else variant.name, [])
-        family += [
-            (variant.slug, functools.partial(judge, prediction, runs, 100 / panel.classes))
-            for prediction in panel.predictions
-        ]
+        family += [(variant.slug, (one, _sides(one, runs, 100 / panel.classes))) for one in panel.predictions]
     found: dict[str, list[Judgement]] = {}
     for family in families.values():
-        for (slug, _), judgement in zip(family, verdicts.holm([one for _, one in family]), strict=True):
+        for (slug, _), judgement in zip(family, _judge([one for _, one in family]), strict=True):
             found.setdefault(slug, []).append(judgement)
     return {
         variant.slug: [
@@ -121,6 +98,32 @@ def judged(shown: Sequence[tuple[Variant, Subtask, Runs]]) -> dict[str, list[Jud
         ]
         for variant, panel, runs in shown
     }
+
+
+def _judge(family: Sequence[tuple[Prediction, _Sides]]) -> list[Judgement]:
+    """By the rule of `studies.significance`: the p is that of the test that the verdict rests on."""
+    judgements = []
+    for (prediction, sides), found in zip(family, decide([sides for _, sides in family], MARGIN), strict=True):
+        outcome, test = found.outcome(prediction.sign)
+        judgement = Judgement(verdicts.told(outcome), found.difference)
+        if found.interval and test:
+            needed = None
+            if outcome == "open" and prediction.sign == "0":
+                needed = verdicts.equivalence_seeds(*sides, 1 - found.level, MARGIN)
+            elif outcome == "open":
+                needed = verdicts.ordering_seeds(*sides, 1 - found.level)
+            judgement = dataclasses.replace(
+                judgement, interval=Interval(*found.interval), seeds=needed, p=test.p, adjusted=test.adjusted
+            )
+        judgements.append(judgement)
+    return judgements
+
+
+def _sides(prediction: Prediction, runs: Runs, chance: float) -> _Sides:
+    first = _within(prediction.distances, runs.get(prediction.row, ()))
+    if prediction.reference == CHANCE:
+        return first, chance
+    return first, _within(prediction.distances, runs.get(prediction.reference, ()))
 
 
 def _mixed(variant: Variant, runs: Runs, *rows: str) -> str:
@@ -185,7 +188,7 @@ def prediction_table(
                     ),
                     verdict_cell(
                         judgement,
-                        {"p": judgement.p, "p_holm": judgement.adjusted, "outcome": judgement.verdict},
+                        {"p": judgement.p, "p_adjusted": judgement.adjusted, "outcome": judgement.verdict},
                         notes,
                     ),
                     _both(prediction, runs, 100 / panel.classes),
@@ -200,7 +203,7 @@ def prediction_table(
         "their records have it. The row compared with may have been run for an earlier prediction.",
         "The paper says what it claims of a part; the mechanism, what follows from the pixels that a row sees.",
         f"Outcome: Welch's test over seeds at 5 %; for no difference, two one-sided tests of ±{MARGIN:.0f} points. The "
-        "5 % hold for all predictions of a table under a protocol together (Holm); the intervals are each one's own, "
+        f"5 % hold for all predictions of a table under a protocol together: {RULE}. The intervals are each one's own, "
         "over seeds, on one set of 200 test images.",
         *_caveats(panel, runs),
         *(in_words(probe) for probe in probes if probe["config"]["task"] == panel.task_name),

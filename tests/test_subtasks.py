@@ -15,6 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from reporting import PROVENANCE, add_curve, lines_of, render
+from scipy import stats
 
 from reports import predictions
 from reports.predictions import ByDistance, fallen, judge
@@ -205,6 +206,25 @@ def test_a_row_is_held_against_chance():
     prediction = Prediction("a", CHANCE, "0", "", distances=(2, 8))
     assert judge(prediction, {"a": runs_of(49, 50, 52)}, 50.0).verdict == "supported"
     assert judge(prediction, {"a": runs_of(69, 70, 72)}, 50.0).verdict == "contradicted"
+
+
+def test_the_p_that_is_shown_is_that_of_the_verdict():
+    """Of rows that differ a little, and of rows that differ by a little for certain."""
+    runs = {"a": runs_of(90, 91, 92), "b": runs_of(90, 91.5, 92)}
+    tests = {sign: judge(Prediction("a", "b", sign, "", distances=(2, 8)), runs, 50.0) for sign in ("+", "0")}
+    assert {sign: found.verdict for sign, found in tests.items()} == {"+": "no difference", "0": "supported"}
+    assert tests["+"].p == tests["0"].p
+    small = {"a": runs_of(90, 90.1, 90.2), "b": runs_of(91, 91.1, 91.2)}  # above zero by far, and equal by further
+    shown = judge(Prediction("a", "b", "-", "", distances=(2, 8)), small, 50.0)
+    assert shown.verdict == "supported"
+    assert shown.p == pytest.approx(stats.ttest_ind([90, 90.1, 90.2], [91, 91.1, 91.2], equal_var=False).pvalue)
+
+
+def test_a_constant_guess_is_not_held_against_chance():
+    """`key`'s test images are 46 and 54 % of one class: three runs that guess one class say nothing for certain."""
+    for sign in ("+", "0"):
+        judgement = judge(Prediction("a", CHANCE, sign, "", distances=(2, 8)), {"a": runs_of(54, 54, 54)}, 50.0)
+        assert (judgement.verdict, judgement.p, judgement.seeds) == ("not resolved", None, None)
 
 
 def test_predictions_are_corrected_for_all_that_a_table_makes_under_a_protocol():
