@@ -41,11 +41,11 @@ RULES = {
         "the difference is as claimed, by Welch's test (to a printed value: Student's) at 5 %; for a claim of no "
         f"difference, two one-sided tests of ±{MARGIN} at 5 % each; where runs learn a task or do not, Fisher's exact "
         "test. The 5 % hold for all claims of a table under a protocol together (Holm), and apart from them for all "
-        f"its predictions about generated data: {significance.RULE}. That supposes that seeds spread alike in two rows, "
-        "to a factor of about 2. A constant (a printed value, chance) is held without any error of its own: chance is one "
-        "class in so many, and a row that guesses one class for all is right as often as that class occurs in the test "
-        "images (key: 46 or 54 %, held against 50). For costs, the order is as "
-        f"claimed; for how they grow, the exponent between the two largest images lies within ±{LINEAR} of 1 for the "
+        f"its predictions about generated data: {significance.RULE}. That supposes that seeds spread alike in two "
+        "rows, to a factor of about 2. A constant (a printed value, chance) is held without any error of its own: "
+        "chance is one class in so many, and a row that guesses one class for all is right as often as that class "
+        "occurs in the test images (key: 46 or 54 %, held against 50). For costs, the order is as claimed; "
+        f"for how they grow, the exponent between the two largest images lies within ±{LINEAR} of 1 for the "
         f"first row and above {QUADRATIC} for the second: most of that cost then grows with the square"
     ),
     "contradicted": (
@@ -59,8 +59,8 @@ RULES = {
     "not resolved": (
         "neither; in brackets the seeds per row that would resolve it at 80 % power and the level that the correction "
         "left it, were the true difference and the pooled spread those observed. Without a number where no seed "
-        "differs from another (a row that always guesses the same class, 100 % in every run): no spread is no certainty, so "
-        "nothing is tested"
+        "differs from another (a row that always guesses the same class, 100 % in every run): no spread is no "
+        "certainty, so nothing is tested"
     ),
     "few seeds": "one or two seeds in a row: the difference shows, nothing is claimed",
     "imported": (
