@@ -336,6 +336,21 @@ def test_a_page_has_predictions_beside_outcomes_and_accuracy_by_distance(tmp_pat
     assert 'id="appendix_table2-quick-key-distance"' in page
 
 
+def test_a_verdict_that_was_taken_back_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGNEXT_RESULTS", str(COMMITTED))
+    told = render(tmp_path, "table5")["summary/predictions.md"].decode()
+    marked = [line for line in told.splitlines() if "not resolved" in line and "†1" in line and line.startswith("|")]
+    assert len(marked) == sum(one.startswith("table5, ") for one in predictions.REVISED)
+    assert "called supported until November 2026" in told
+    declared = {
+        f"{slug}, {panel.title}: {one.row} − {one.reference}, {predictions._range(one.distances)}"
+        for slug, declared in studies().items()
+        for panel in declared.subtasks
+        for one in panel.predictions
+    }
+    assert declared >= predictions.REVISED
+
+
 def test_what_became_of_the_papers_ideas_is_counted_apart_from_controls(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGNEXT_RESULTS", str(COMMITTED))
     files = render(tmp_path, "table5")
