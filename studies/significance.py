@@ -103,7 +103,12 @@ def welch(first: Side, second: Side) -> Welch | None:
     """
     finite(first, second)
     samples = [side for side in (first, second) if not isinstance(side, float | int)]
-    parts = [statistics.variance(values) / len(values) for values in samples]
+    # Not statistics.variance: its fractions take ten times as long, of which a simulation has millions.
+    parts = [
+        math.fsum((value - middle) ** 2 for value in values) / (len(values) - 1) / len(values)
+        for values in samples
+        for middle in (mean(values),)
+    ]
     total = sum(parts)
     if math.sqrt(total) <= NO_SPREAD * max(abs(mean(side)) for side in (first, second)):
         return None

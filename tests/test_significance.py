@@ -55,10 +55,10 @@ def test_a_wrong_word_in_a_family_is_as_rare_as_5_percent(seeds: tuple[int, int]
 @pytest.mark.parametrize("shared", [False, True], ids=["independent", "shared"])
 @pytest.mark.parametrize("seeds", SEEDS, ids=str)
 @pytest.mark.parametrize("count", [5, 20, 50])
-def test_a_wrong_word_in_a_family_is_as_rare_as_5_percent_in_2000_studies(
+def test_a_wrong_word_in_a_family_is_as_rare_as_5_percent_in_1000_studies(
     count: int, seeds: tuple[int, int], shared: bool
 ):
-    assert at_most_5_percent(share_wrong((0.0,) * count, seeds, 5.0, shared=shared, trials=2000), 2000)
+    assert at_most_5_percent(share_wrong((0.0,) * count, seeds, 5.0, shared=shared, trials=1000), 1000)
 
 
 @pytest.mark.long
@@ -74,7 +74,7 @@ def test_whatever_is_true_a_wrong_word_is_as_rare_as_5_percent(
     shares: tuple[float, ...], margin: float, seeds: tuple[int, int], shared: bool
 ):
     true = tuple(margin * share for share in shares)
-    assert at_most_5_percent(share_wrong(true, seeds, margin, shared=shared, trials=2000), 2000)
+    assert at_most_5_percent(share_wrong(true, seeds, margin, shared=shared, trials=1000), 1000)
 
 
 @pytest.mark.long
@@ -82,7 +82,7 @@ def test_whatever_is_true_a_wrong_word_is_as_rare_as_5_percent(
 @pytest.mark.parametrize("seeds", SEEDS, ids=str)
 def test_rows_that_spread_twice_as_much_are_as_rarely_wrong(seeds: tuple[int, int], spread: float):
     for true in ((0.0,) * 6, (5.0,) * 6):
-        assert at_most_5_percent(share_wrong(true, seeds, 5.0, shared=True, trials=2000, spread=spread), 2000)
+        assert at_most_5_percent(share_wrong(true, seeds, 5.0, shared=True, trials=1000, spread=spread), 1000)
 
 
 def test_every_p_is_that_of_its_test():
