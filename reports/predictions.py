@@ -71,7 +71,7 @@ REVISED = frozenset(
 """Predictions that were called supported until November 2026, by a rule with wrong words in up to 20 % of families, and
 that are not resolved: table, sub-task, rows, distances."""
 
-_REVISED = "called supported until November 2026, by a rule that promised 5 % and did not keep it (CHANGELOG.md)"
+_REVISED = "called supported until November 2026, by rules that were too bold (CHANGELOG.md)"
 
 
 @dataclass(frozen=True)
