@@ -159,6 +159,8 @@ def _missing(evidence: Evidence, variant: Variant | None, claim: Claim, judgemen
         return f"its costs: python -m studies.run {study.slug} --only cost"
     if variant is None or variant.recipe is None:
         return f"a recipe of protocol {DECIDING} for {study.panel(claim.dataset).title}"
+    if judgement.verdict == "not resolved" and judgement.p is None:
+        return "seeds that differ: all of a row gave the same value"
     if judgement.verdict == "not resolved":
         return f"{needed_seeds(judgement)} seeds per row"
     trained = {row.slug for row in study.trained}

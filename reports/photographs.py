@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from reports.table import Cell, Column, Line, Source, Table, Value, number
 from studies.expectations import EXPECTATIONS, MARGIN, METRICS, PROTOCOLS, THIN_CLASSES, Expectation
-from studies.photographs import WORDS, Difference, outcomes, runs, value
+from studies.photographs import WORDS, judge, outcomes, runs, value
+from studies.significance import RULE, Difference
 from studies.store import Record, Store
 from studies.study import Study
 
@@ -47,7 +48,8 @@ def _table(name: str, chosen: Sequence[Study], store: Store) -> Table:
         "Each expectation was committed before the runs of its rows (studies/expectations.py), but for those marked "
         "known. The paper's are its printed differences, trained from ImageNet's weights on other data; the generated "
         "data's are what this project measured there.",
-        "Welch's test over seeds; the 5 % hold for a table's mIoU, and apart from it for its thin classes (Holm). "
+        "Welch's test over seeds; the 5 % hold for all words about a table's mIoU, and apart from them for those about "
+        f"its thin classes: {RULE}.",
         f"Thin classes: the mean over {', '.join(THIN_CLASSES)}.",
         " ".join(f"{word}: {rule}." for word, rule in WORDS.items()),
     )
@@ -70,7 +72,7 @@ def _cells(
         "known": name in one.known,
     }
     low, high = found.interval or (None, None)
-    word = found.word(one)
+    word, p = judge(found, one)
     sources = tuple(
         Source(f"{slug}@{record['config']['seed']}", record["id"], "run record")
         for slug, records in zip((one.row, one.reference), sides, strict=True)
@@ -84,7 +86,7 @@ def _cells(
         Cell(one.why + (" (known when written)" if name in one.known else "")),
         Cell(_shown(found), {"difference": found.difference, "low": low, "high": high}, sources=sources),
         Cell(f"{found.seeds[0]}, {found.seeds[1]}", {"seeds": found.seeds[0], "reference_seeds": found.seeds[1]}),
-        Cell(word + _mixed([*sides[0], *sides[1]]), {"outcome": word, "p": found.p}),
+        Cell(word + _mixed([*sides[0], *sides[1]]), {"outcome": word, "p": p}),
         Cell("" if one.metric == "miou_ss" else _by_class(one.metric, sides)),
     )
 

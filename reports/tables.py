@@ -274,7 +274,7 @@ def _trained(variant: Variant, row: Row | Reported) -> Cell:
 def verdict_cell(judgement: Judgement, values: dict[str, Value], notes: Notes) -> Cell:
     """A verdict, with the number of seeds that would settle an open one, and a mark where its runs differ in kind."""
     text = judgement.verdict or "–"
-    if judgement.verdict == "not resolved":
+    if judgement.verdict == "not resolved" and judgement.p is not None:
         text += f" ({needed_seeds(judgement)} seeds)"
     return Cell(text, values, verdict=judgement.verdict, note=notes.mark(judgement.mixed))
 

@@ -1,9 +1,10 @@
 """Verdicts, decided by code with written rules (DESIGN.md, "Reports"). Pure statistics: numbers in, words out.
 
 Levels are judged on the t-interval of (ours - printed) against +-epsilon; claims on Welch's interval of the difference
-between two rows, because seeds are not paired across architectures; outcomes that are learnt or not by Fisher's exact
-test. The claims of a table on accuracies are a family, corrected by Holm's method. No claim is ever made from fewer
-than three seeds.
+between two rows, because seeds are not paired across architectures (`studies.significance`); outcomes that are learnt
+or not by Fisher's exact test. The claims of a table on accuracies are a family, corrected by Holm's method; predictions
+have the rule of `studies.significance`. No claim is ever made from fewer than three seeds, nor from seeds that do not
+differ at all. What is no finite number is a `ValueError`, never a verdict.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from scipy.special import nctdtr, stdtr, stdtrit
+from scipy.special import nctdtr, stdtrit
 
-MINIMUM_SEEDS = 3  # below it a difference is shown and no claim is made
-LEVEL = 0.95  # of every interval that is shown
+from studies import significance
+from studies.significance import Side, Welch, finite, mean, welch
+
+MINIMUM_SEEDS = significance.MINIMUM_SEEDS  # below it a difference is shown and no claim is made
+LEVEL = significance.LEVEL  # of every interval that is shown
 POWER = 0.80  # at which "seeds that would resolve it" is counted
 MOST_SEEDS = 1000  # beyond it the answer is "more than"
 MOST_COUNTED = 30  # the same where outcomes are counted: every outcome of so many seeds is enumerated
@@ -28,19 +32,20 @@ LINEAR = 0.05  # how far from 1 the exponent of a cost that grows with the numbe
 QUADRATIC = 1.5  # of a x + b x²: 1 + the share of b x² is the exponent at x, so above this most of it is quadratic
 ROUNDING = 0.06  # a printed cost is rounded to 0.1, sometimes twice (4.2507 -> 4.25 -> 4.3)
 
-Side = Sequence[float] | float
-"""One side of a claim: what was measured, one value per seed, or a printed constant."""
-
 RULES = {
     "reproduced": "the 95 % t-interval of (ours − printed) lies wholly inside ±ε",
     "above": "that interval lies wholly above +ε",
     "below": "that interval lies wholly below −ε",
-    "inconclusive": "that interval crosses +ε or −ε",
+    "inconclusive": "that interval crosses +ε or −ε, or no seed differs from another: no spread is no certainty",
     "supported": (
         "the difference is as claimed, by Welch's test (to a printed value: Student's) at 5 %; for a claim of no "
         f"difference, two one-sided tests of ±{MARGIN} at 5 % each; where runs learn a task or do not, Fisher's exact "
-        "test. The 5 % hold for all claims of a table under a protocol together (Holm). For costs, the order is as "
-        f"claimed; for how they grow, the exponent between the two largest images lies within ±{LINEAR} of 1 for the "
+        "test. The 5 % hold for all claims of a table under a protocol together (Holm), and apart from them for all "
+        f"its predictions about generated data: {significance.RULE}. That supposes that seeds spread alike in two "
+        "rows, to a factor of about 2. A constant (a printed value, chance) is held without any error of its own: "
+        "chance is one class in so many, and a row that guesses one class for all is right as often as that class "
+        "occurs in the test images (key: 46 or 54 %, held against 50). For costs, the order is as claimed; "
+        f"for how they grow, the exponent between the two largest images lies within ±{LINEAR} of 1 for the "
         f"first row and above {QUADRATIC} for the second: most of that cost then grows with the square"
     ),
     "contradicted": (
@@ -52,8 +57,10 @@ RULES = {
         "the ±5 points that count as equal say that there is no such difference"
     ),
     "not resolved": (
-        "neither; in brackets the seeds per row that would resolve it at 80 % power and the level that Holm's method "
-        "left it, were the true difference and the pooled spread those observed"
+        "neither; in brackets the seeds per row that would resolve it at 80 % power and the level that the correction "
+        "left it, were the true difference and the pooled spread those observed. Without a number where no seed "
+        "differs from another (a row that always guesses the same class, 100 % in every run): no spread is no "
+        "certainty, so nothing is tested"
     ),
     "few seeds": "one or two seeds in a row: the difference shows, nothing is claimed",
     "imported": (
@@ -108,53 +115,15 @@ class Judgement:
     mixed: str = ""
 
 
-@dataclass(frozen=True)
-class _Statistic:
-    """A difference of means, its standard error, and the error's degrees of freedom."""
-
-    difference: float
-    error: float
-    freedom: float
-
-    def interval(self, level: float) -> Interval:
-        half = _t(level, self.freedom) * self.error if self.error else 0.0
-        return Interval(self.difference - half, self.difference + half)
-
-    def beyond(self, bound: float) -> float:
-        """One-sided p of the true difference not lying above `bound`; without any spread it is certain, 0 or 1."""
-        if self.error == 0:
-            return float(self.difference <= bound)
-        return float(stdtr(self.freedom, (bound - self.difference) / self.error))
-
-    @property
-    def turned(self) -> _Statistic:
-        """The same of the opposite difference."""
-        return dataclasses.replace(self, difference=-self.difference)
-
-
 def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
-    """Student's interval of the mean of n >= 2 values: mean ± t(n - 1) s / sqrt(n)."""
-    mean, deviation = statistics.fmean(values), statistics.stdev(values)
+    """Student's interval of the mean of n >= 2 values: mean ± t(n - 1) s / sqrt(n).
+
+    `ValueError` for a value that is not finite.
+    """
+    finite(values)
+    middle, deviation = mean(values), statistics.stdev(values)
     half = _t(level, len(values) - 1) * deviation / math.sqrt(len(values))
-    return Interval(mean - half, mean + half)
-
-
-def welch_interval(first: Sequence[float], second: Sequence[float], level: float = LEVEL) -> Interval:
-    """Welch's interval of mean(first) - mean(second), both with n >= 2, variances not assumed equal."""
-    return _statistic(first, second).interval(level)
-
-
-def _statistic(first: Side, second: Side) -> _Statistic:
-    """Welch's; Student's where one side is a printed constant."""
-    difference = _mean(first) - _mean(second)
-    parts = [
-        (statistics.variance(side) / len(side), len(side) - 1)
-        for side in (first, second)
-        if not isinstance(side, float | int)
-    ]
-    total = sum(variance for variance, _ in parts)
-    freedom = total**2 / sum(variance**2 / own for variance, own in parts) if total else 1.0
-    return _Statistic(difference, math.sqrt(total), freedom)
+    return Interval(middle - half, middle + half)
 
 
 def epsilon(metric: str, spread: float = 0.0) -> float:
@@ -163,7 +132,11 @@ def epsilon(metric: str, spread: float = 0.0) -> float:
 
 
 def level(ours: Sequence[float], printed: float | None, tolerance: float) -> Judgement:
-    """Ours against a printed value: pending, few seeds, reproduced, above, below, or inconclusive."""
+    """Ours against a printed value: pending, few seeds, reproduced, above, below, or inconclusive.
+
+    `ValueError` for a value that is not finite.
+    """
+    finite(ours)
     if not ours:
         return Judgement("pending")
     if printed is None:
@@ -171,6 +144,8 @@ def level(ours: Sequence[float], printed: float | None, tolerance: float) -> Jud
     difference = statistics.fmean(ours) - printed
     if len(ours) < MINIMUM_SEEDS:
         return Judgement("few seeds", difference)
+    if welch(ours, printed) is None:
+        return Judgement("inconclusive", difference)  # without any spread there is no interval
     interval = mean_interval([value - printed for value in ours])
     return Judgement(level_verdict(interval, tolerance), difference, interval)
 
@@ -200,6 +175,7 @@ def learnt(better: Sequence[float], worse: Sequence[float], threshold: float, le
 
     For bimodal outcomes, whose means say little. The difference is that of the shares of runs, in percent.
     """
+    finite(better, worse)
     counts = [len(better), len(worse)]
     if 0 in counts:
         return Judgement("pending")
@@ -211,6 +187,13 @@ def learnt(better: Sequence[float], worse: Sequence[float], threshold: float, le
     word = ("supported" if difference > 0 else "contradicted") if p <= 1 - level and difference else "not resolved"
     needed = _counted_seeds(reached[0] / counts[0], reached[1] / counts[1], max(counts), level)
     return Judgement(word, difference, seeds=needed if word == "not resolved" else None, p=p)
+
+
+def told(outcome: significance.Outcome) -> str:
+    """The verdict on a prediction of which this became."""
+    return {"as said": "supported", "otherwise": "contradicted", "none": "no difference", "open": "not resolved"}.get(
+        outcome, outcome
+    )
 
 
 def holm(family: Sequence[Callable[[float], Judgement]]) -> list[Judgement]:
@@ -239,6 +222,7 @@ def costs(better: float | None, worse: float | None, kind: str) -> Judgement:
     """A claim about costs, which are exact: `greater`, or `equivalent` to within the rounding of a print."""
     if better is None or worse is None:
         return Judgement("pending")
+    finite(better, worse)
     difference = better - worse
     holds = difference > 0 if kind == "greater" else abs(difference) <= ROUNDING
     return Judgement("supported" if holds else "contradicted", difference)
@@ -257,6 +241,7 @@ def exponent(points: Sequence[tuple[float, float]]) -> Exponent | None:
     """How y > 0 grows with x > 0, from points in ascending x; None for fewer than three."""
     if len(points) < 3:
         return None
+    finite(*points)
     xs, ys = ([math.log(value) for value in values] for values in zip(*points, strict=True))
     value, offset = statistics.linear_regression(xs, ys)
     rest = sum((y - value * x - offset) ** 2 for x, y in zip(xs, ys, strict=True))
@@ -280,42 +265,50 @@ def agrees(measured: float, printed: float) -> bool:
 def _claim(
     first: Side,
     second: Side,
-    test: Callable[[_Statistic], tuple[float, float]],
+    test: Callable[[Welch], tuple[float, float]],
     power: Callable[[float, float, float, float], float],
     level: float,
 ) -> Judgement:
-    samples = [side for side in (first, second) if not isinstance(side, float | int)]
-    counts = [len(sample) for sample in samples]
+    finite(first, second)
+    counts = [len(sample) for sample in _samples(first, second)]
     if 0 in counts:
         return Judgement("pending")
-    difference = _mean(first) - _mean(second)
+    difference = mean(first) - mean(second)
     if min(counts) < MINIMUM_SEEDS:
         return Judgement("few seeds", difference)
-    found = _statistic(first, second)
+    found = welch(first, second)
+    if found is None:
+        return Judgement("not resolved", difference)  # without any spread nothing is certain
     support, contradiction = test(found)
     # At most one of the two can be a wrong decision, so the smaller p is that of the claim.
     p = min(support, contradiction)
     word = "not resolved" if p > 1 - level else "supported" if support <= contradiction else "contradicted"
-    needed = _seeds(difference, samples, functools.partial(power, level)) if word == "not resolved" else None
-    return Judgement(word, difference, found.interval(LEVEL), needed, p)
+    needed = _seeds(first, second, functools.partial(power, level)) if word == "not resolved" else None
+    return Judgement(word, difference, Interval(*found.interval(LEVEL)), needed, p)
 
 
-def _mean(side: Side) -> float:
-    return float(side) if isinstance(side, float | int) else statistics.fmean(side)
+def _samples(*sides: Side) -> list[Sequence[float]]:
+    return [side for side in sides if not isinstance(side, float | int)]
 
 
-def _ordering_test(found: _Statistic) -> tuple[float, float]:
+def _ordering_test(found: Welch) -> tuple[float, float]:
     """p of the claim and of its opposite, each twice the one-sided."""
-    return min(1.0, 2 * found.beyond(0)), min(1.0, 2 * found.turned.beyond(0))
+    return min(1.0, 2 * found.above(0)), min(1.0, 2 * found.turned.above(0))
 
 
-def _equivalence_test(margin: float, found: _Statistic) -> tuple[float, float]:
+def _equivalence_test(margin: float, found: Welch) -> tuple[float, float]:
     """p of the difference lying within ±margin (two one-sided tests), and of its lying beyond."""
-    if found.error == 0:  # at the margin counts as within
-        within = abs(found.difference) <= margin
-        return float(not within), float(within)
-    support = max(1 - found.beyond(margin), 1 - found.turned.beyond(margin))
-    return support, min(1.0, 2 * min(found.beyond(margin), found.turned.beyond(margin)))
+    return found.equal(margin), found.beyond(margin)
+
+
+def ordering_seeds(first: Side, second: Side, level: float) -> int | None:
+    """How many seeds per row would show, at this level, the difference that was observed; None: too many to say."""
+    return _seeds(first, second, functools.partial(_ordering_power, level))
+
+
+def equivalence_seeds(first: Side, second: Side, level: float, margin: float) -> int | None:
+    """The same of a difference within ±margin, or beyond it if that was observed."""
+    return _seeds(first, second, functools.partial(_equivalence_power, margin, level))
 
 
 def _ordering_power(level: float, difference: float, error: float, freedom: float) -> float:
@@ -336,10 +329,9 @@ def _pooled(samples: Sequence[Sequence[float]]) -> float:
     return math.sqrt(squares / sum(len(values) - 1 for values in samples))
 
 
-def _seeds(
-    difference: float, samples: Sequence[Sequence[float]], power: Callable[[float, float, float], float]
-) -> int | None:
+def _seeds(first: Side, second: Side, power: Callable[[float, float, float], float]) -> int | None:
     """The fewest seeds per row, more than there are, that reach POWER; None if MOST_SEEDS do not."""
+    difference, samples = mean(first) - mean(second), _samples(first, second)
     spread, have, rows = _pooled(samples), max(map(len, samples)), len(samples)
 
     def enough(count: int) -> bool:

@@ -15,6 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from reporting import PROVENANCE, add_curve, lines_of, render
+from scipy import stats
 
 from reports import predictions
 from reports.predictions import ByDistance, fallen, judge
@@ -207,6 +208,25 @@ def test_a_row_is_held_against_chance():
     assert judge(prediction, {"a": runs_of(69, 70, 72)}, 50.0).verdict == "contradicted"
 
 
+def test_the_p_that_is_shown_is_that_of_the_verdict():
+    """Of rows that differ a little, and of rows that differ by a little for certain."""
+    runs = {"a": runs_of(90, 91, 92), "b": runs_of(90, 91.5, 92)}
+    tests = {sign: judge(Prediction("a", "b", sign, "", distances=(2, 8)), runs, 50.0) for sign in ("+", "0")}
+    assert {sign: found.verdict for sign, found in tests.items()} == {"+": "no difference", "0": "supported"}
+    assert tests["+"].p == tests["0"].p
+    small = {"a": runs_of(90, 90.1, 90.2), "b": runs_of(91, 91.1, 91.2)}  # above zero by far, and equal by further
+    shown = judge(Prediction("a", "b", "-", "", distances=(2, 8)), small, 50.0)
+    assert shown.verdict == "supported"
+    assert shown.p == pytest.approx(stats.ttest_ind([90, 90.1, 90.2], [91, 91.1, 91.2], equal_var=False).pvalue)
+
+
+def test_a_constant_guess_is_not_held_against_chance():
+    """`key`'s test images are 46 and 54 % of one class: three runs that guess one class say nothing for certain."""
+    for sign in ("+", "0"):
+        judgement = judge(Prediction("a", CHANCE, sign, "", distances=(2, 8)), {"a": runs_of(54, 54, 54)}, 50.0)
+        assert (judgement.verdict, judgement.p, judgement.seeds) == ("not resolved", None, None)
+
+
 def test_predictions_are_corrected_for_all_that_a_table_makes_under_a_protocol():
     """A difference that holds alone does not beside 19 others of the table, on whatever sub-task they are."""
     declared, (other, own) = study("table5"), study("table5").subtasks[:2]
@@ -314,6 +334,21 @@ def test_a_page_has_predictions_beside_outcomes_and_accuracy_by_distance(tmp_pat
     said = "400 iterations of batch 8, learning rate 0.004; seeds 0, 1, 2, 3, 4."
     assert said in files["summary/appendix_table2.md"].decode()
     assert 'id="appendix_table2-quick-key-distance"' in page
+
+
+def test_a_verdict_that_was_taken_back_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGNEXT_RESULTS", str(COMMITTED))
+    told = render(tmp_path, "table5")["summary/predictions.md"].decode()
+    marked = [line for line in told.splitlines() if "not resolved" in line and "†1" in line and line.startswith("|")]
+    assert len(marked) == sum(one.startswith("table5, ") for one in predictions.REVISED)
+    assert "called supported until November 2026" in told
+    declared = {
+        f"{slug}, {panel.title}: {one.row} − {one.reference}, {predictions._range(one.distances)}"
+        for slug, declared in studies().items()
+        for panel in declared.subtasks
+        for one in panel.predictions
+    }
+    assert declared >= predictions.REVISED
 
 
 def test_what_became_of_the_papers_ideas_is_counted_apart_from_controls(tmp_path, monkeypatch):
