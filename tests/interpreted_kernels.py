@@ -129,7 +129,7 @@ def test_strips_that_do_not_belong_together_are_refused():
 
 @given(
     classes=st.integers(2, 171), low=st.tuples(sides, sides), high=st.tuples(st.integers(1, 24), st.integers(1, 24)),
-    dtype=dtypes, ignored=st.floats(0, 1), factor=st.sampled_from([1.0, 0.01, 65536.0]),
+    dtype=dtypes, ignored=st.floats(0, 1), factor=st.sampled_from([1.0, 0.01, 16384.0]),
 )  # fmt: skip
 @settings(max_examples=12)
 def test_the_loss_and_its_gradient_are_those_of_the_plain_formula(
@@ -145,12 +145,12 @@ def test_the_loss_and_its_gradient_are_those_of_the_plain_formula(
     found = cross_entropy(scores, labels)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), expected, rtol=2e-6, atol=1e-5)
-    # What GradScaler makes of the loss comes back as it is, where float16 holds it.
+    # What GradScaler makes of the loss comes back as it is.
+    factor /= labels.numel()
     (wanted,) = torch.autograd.grad(expected * factor, like)
     (gradient,) = torch.autograd.grad(found * factor, scores)
     assert gradient.dtype == dtype
-    fits = wanted.abs() < torch.finfo(dtype).max
-    same(gradient[fits] / factor, wanted[fits] / factor, max(ROUNDING[dtype], 5e-6))
+    same(gradient / factor, wanted / factor, max(ROUNDING[dtype], 5e-6))
 
 
 @given(

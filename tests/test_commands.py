@@ -143,7 +143,6 @@ def test_two_rows_differ_in_what_the_table_says(lab: Path):
         (("cancel",), "say which, or: all"),
         (("status", "tabel7"), "did you mean table7?"),
         (("gc", "tabel7"), "did you mean table7?"),
-        (("probe", "table7", "--device", "cuda"), "PyTorch sees no GPU"),
         (("doctor", "--profile", "nowhere"), "there is no"),
         (("run", "table7", "--retry", "tiredness"), "'tiredness' is no cause of a failure"),
         (("run", "table7", "--nodes", "2"), "--nodes: only --cluster slurm has that"),
@@ -151,12 +150,11 @@ def test_two_rows_differ_in_what_the_table_says(lab: Path):
     ],
 )
 def test_a_users_mistake_exits_2_and_says_what_to_do(lab: Path, words: tuple[str, ...], said: str):
-    if words[:2] == ("probe", "table7"):
-        import torch
-
-        if torch.cuda.is_available():
-            pytest.skip("this machine has a GPU")
     assert said in does(*words, code=2)
+
+
+def test_a_device_that_is_not_there_exits_3_and_measures_nothing(lab: Path):
+    assert "nothing was measured: --device cuda:99: " in does("probe", "table7", "--device", "cuda:99", code=3)
 
 
 def test_where_no_scheduler_answers_nothing_is_submitted_and_the_doctor_says_why(
