@@ -14,7 +14,7 @@ import numpy as np
 from segnext.data.convert_plan import Job, Made, Plan, find
 from segnext.data.datasets import ISAID, ISAID_800_200
 from segnext.data.folders import FolderDataset
-from segnext.data.images import UNREADABLE, Original, archive, read_image, read_size
+from segnext.data.images import UNREADABLE, Original, archive, read_colours, read_image, read_size
 from segnext.data.source import IGNORE, DataError, DataNotFoundError, Pixels
 
 # Official code: the colour of each class, as (red, green, blue).
@@ -108,7 +108,7 @@ def isaid_tiles(
     cuts a thin tile from a negative offset), the Jittor release keeps an image whole that is not larger both ways and
     leaves out P1527 and P1530. Raises `DataError` where one is damaged or their sizes differ.
     """
-    picture, colours = read_image(image), read_image(mask)
+    picture, colours = read_image(image), read_colours(mask)
     for original, pixels in ((image, picture), (mask, colours)):
         if pixels.shape[:2] != size:
             sizes = f"{pixels.shape[1]}x{pixels.shape[0]}, but its image's header says {size[1]}x{size[0]}"

@@ -6,12 +6,13 @@ import functools
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from segnext.data.source import DataError, Pixels
 
@@ -20,6 +21,16 @@ UNREADABLE = (
     *(OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile),
     Image.DecompressionBombError,
 )
+
+# What may be opened at all, by content: of Pillow's other formats some lose bits, and EPS starts Ghostscript.
+_IMAGE_FORMATS = ("PNG", "JPEG")
+_LABEL_FORMATS = ("PNG",)
+_CONVERTED = ("1", "L", "LA", "P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr")  # modes that Pillow makes right RGB of
+_ORIENTATION = 0x0112  # EXIF's tag
+
+
+class _UnfitError(Exception):
+    """A whole image whose pixels are not what is meant."""
 
 
 @dataclass(frozen=True)
@@ -44,36 +55,85 @@ def archive(path: Path) -> zipfile.ZipFile:
 
 
 def read_image(file: Path | Original) -> Pixels:
-    """An image as uint8 RGB (H, W, 3); `DataError`, naming the file, where it cannot be decoded to its end."""
-    return _decoded(file, label=False)
+    """An image as uint8 RGB (H, W, 3), from a PNG or JPEG file: its content counts, whatever its name ends with.
+
+    Transparency is left out, and 16 bits are cut to their upper 8: OpenCV's IMREAD_COLOR, which the release reads with,
+    does the same. Ours: an EXIF orientation is not followed, in images and labels alike. The release follows it in
+    images alone (mmcv's `imfrombytes(flag="color")` is IMREAD_COLOR, which turns them; labels are read by Pillow, which
+    does not), so that they lose their labels; annotators' tools draw on the pixels as they are stored.
+
+    Raises `DataError`, naming the file, where it cannot be decoded to its end or has no range of 8 or 16 bits.
+    """
+    return _decoded(file, _IMAGE_FORMATS, _rgb)
+
+
+def read_colours(file: Path | Original) -> Pixels:
+    """A label that is drawn in colours, as uint8 RGB (H, W, 3), from a PNG file; raises as `read_image` does."""
+    return _decoded(file, _LABEL_FORMATS, _rgb)
 
 
 def read_label(file: Path | Original) -> Pixels:
-    """The stored bytes of a grey or palette image, uint8 (H, W); `DataError` for another mode or a damaged file."""
-    return _decoded(file, label=True)
+    """The stored bytes of a grey or palette PNG file, uint8 (H, W): in both, the byte is the class.
+
+    Raises `DataError` for another format by content (JPEG changes the classes), another mode, or a damaged file.
+    """
+    return _decoded(file, _LABEL_FORMATS, _stored)
 
 
 def read_size(file: Path | Original) -> tuple[int, int]:
     """(H, W) of an image, from its header alone; `DataError`, naming the file, where that is damaged."""
     try:
-        with file.open("rb") as opened, Image.open(opened) as image:
+        with file.open("rb") as opened, Image.open(opened, formats=_IMAGE_FORMATS) as image:
             return image.height, image.width
     except UNREADABLE as error:
-        raise _damaged(file, error) from error
+        raise _damaged(file, error, _IMAGE_FORMATS) from error
 
 
-def _decoded(file: Path | Original, label: bool) -> Pixels:
+def read_orientation(file: Path | Original) -> int:
+    """EXIF's orientation, from the header alone: 2 to 8 where viewers turn or mirror the image, else 1."""
     try:
-        with file.open("rb") as opened, Image.open(opened) as image:
-            if not label:
-                return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-            if image.mode in ("L", "P"):  # grey or palette: in both, the stored byte is the class
-                return np.asarray(image)
-            mode = image.mode
+        with file.open("rb") as opened, Image.open(opened, formats=_IMAGE_FORMATS) as image:
+            exif = Image.Exif()
+            exif.load(image.info.get("exif", b""))
+            found = exif.get(_ORIENTATION)
+            return found if found in range(2, 9) else 1
+    except UNREADABLE:
+        return 1
+
+
+def _decoded(file: Path | Original, formats: tuple[str, ...], pixels: Callable[[Image.Image], Pixels]) -> Pixels:
+    try:
+        with file.open("rb") as opened, Image.open(opened, formats=formats) as image:
+            return pixels(image)
+    except _UnfitError as error:
+        raise DataError(f"{file}: {error}; put the original back") from error
     except UNREADABLE as error:
-        raise _damaged(file, error) from error
-    raise DataError(f"{file}: a label of mode {mode}, where 8-bit grey or palette is meant; put the original back")
+        raise _damaged(file, error, formats) from error
 
 
-def _damaged(file: Path | Original, error: BaseException) -> DataError:
+def _rgb(image: Image.Image) -> Pixels:
+    if image.mode == "RGB":
+        return np.asarray(image)
+    if image.mode.startswith("I;16"):  # Pillow's own conversion cuts off what is above 255, and leaves white
+        grey = (np.asarray(image) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode not in _CONVERTED:
+        raise _UnfitError(f"an image of mode {image.mode}, where 8 or 16 bits a channel are meant")
+    return np.asarray(image.convert("RGB"))
+
+
+def _stored(image: Image.Image) -> Pixels:
+    if image.mode not in ("L", "P"):
+        raise _UnfitError(f"a label of mode {image.mode}, where 8-bit grey or palette is meant")
+    # A grey PNG of 2 or 4 bits, whose values Pillow multiplies: whether they are classes or grey levels, nobody knows.
+    if (stored := image.tile[0].args) in ("L;2", "L;4"):
+        raise _UnfitError(f"a grey label of {stored[2:]} bits a pixel, where 8 bits or a palette are meant")
+    return np.asarray(image)
+
+
+def _damaged(file: Path | Original, error: BaseException, formats: tuple[str, ...]) -> DataError:
+    if isinstance(error, UnidentifiedImageError):
+        return DataError(
+            f"{file}: cannot be read as an image (it is no {' or '.join(formats)} file); put the original back"
+        )
     return DataError(f"{file}: cannot be read as an image ({error}); put the original back")
