@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from segnext.data.source import DataError, Pixels
 
@@ -96,7 +96,7 @@ def read_orientation(file: Path | Original) -> int:
             exif = Image.Exif()
             exif.load(image.info.get("exif", b""))
             found = exif.get(_ORIENTATION)
-            return found if found in range(2, 9) else 1
+            return found if isinstance(found, int) and 2 <= found <= 8 else 1
     except UNREADABLE:
         return 1
 
@@ -126,6 +126,7 @@ def _stored(image: Image.Image) -> Pixels:
     if image.mode not in ("L", "P"):
         raise _UnfitError(f"a label of mode {image.mode}, where 8-bit grey or palette is meant")
     # A grey PNG of 2 or 4 bits, whose values Pillow multiplies: whether they are classes or grey levels, nobody knows.
+    assert isinstance(image, ImageFile.ImageFile)
     if (stored := image.tile[0].args) in ("L;2", "L;4"):
         raise _UnfitError(f"a grey label of {stored[2:]} bits a pixel, where 8 bits or a palette are meant")
     return np.asarray(image)
