@@ -26,7 +26,6 @@ UNREADABLE = (
 _IMAGE_FORMATS = ("PNG", "JPEG")
 _LABEL_FORMATS = ("PNG",)
 _CONVERTED = ("1", "L", "LA", "P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr")  # modes that Pillow makes right RGB of
-_ORIENTATION = 0x0112  # EXIF's tag
 
 
 class _UnfitError(Exception):
@@ -60,7 +59,7 @@ def read_image(file: Path | Original) -> Pixels:
     Transparency is left out, and 16 bits are cut to their upper 8: OpenCV's IMREAD_COLOR, which the release reads with,
     does the same. Ours: an EXIF orientation is not followed, in images and labels alike. The release follows it in
     images alone (mmcv's `imfrombytes(flag="color")` is IMREAD_COLOR, which turns them; labels are read by Pillow, which
-    does not), so that they lose their labels; annotators' tools draw on the pixels as they are stored.
+    does not), so that a turned image loses its label.
 
     Raises `DataError`, naming the file, where it cannot be decoded to its end or has no range of 8 or 16 bits.
     """
@@ -87,18 +86,6 @@ def read_size(file: Path | Original) -> tuple[int, int]:
             return image.height, image.width
     except UNREADABLE as error:
         raise _damaged(file, error, _IMAGE_FORMATS) from error
-
-
-def read_orientation(file: Path | Original) -> int:
-    """EXIF's orientation, from the header alone: 2 to 8 where viewers turn or mirror the image, else 1."""
-    try:
-        with file.open("rb") as opened, Image.open(opened, formats=_IMAGE_FORMATS) as image:
-            exif = Image.Exif()
-            exif.load(image.info.get("exif", b""))
-            found = exif.get(_ORIENTATION)
-            return found if isinstance(found, int) and 2 <= found <= 8 else 1
-    except UNREADABLE:
-        return 1
 
 
 def _decoded(file: Path | Original, formats: tuple[str, ...], pixels: Callable[[Image.Image], Pixels]) -> Pixels:
