@@ -122,7 +122,6 @@ def test_images_are_read_as_they_are_stored_whatever_their_orientation(tmp_path,
     Image.fromarray(RAMP).convert("RGB").save(plain)
     Image.fromarray(RAMP).convert("RGB").save(turned, exif=exif)
     np.testing.assert_array_equal(read_image(turned), read_image(plain))
-    assert (read_orientation(plain)(turned)) == (1, orientation)
     assert read_size(turned) == read_image(turned).shape[:2]
 
 
