@@ -123,7 +123,7 @@ def evaluate_classification(
         pictures = to_device(images, device).contiguous(memory_format=torch.channels_last)
         with full_precision(pictures):
             predicted = model(pictures).argmax(dim=1)
-        correct += (predicted == to_device(labels, device)).sum()  # counted there: nobody waits for a batch
+        correct += (predicted == to_device(labels, device)).sum()  # on the device: no wait for a batch
         done += len(labels)
         if progress:
             progress(done, last - first)

@@ -118,7 +118,7 @@ class GradientAverage:
 
     def _send(self, bucket: list[nn.Parameter]) -> None:
         gradients = [parameter.grad for parameter in bucket if parameter.grad is not None]
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients]) if gradients else torch.zeros(1)
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients]) if gradients else bucket[0].new_zeros(1)
         self._sent.append((gradients, flat, dist.all_reduce(flat, async_op=True)))
 
 

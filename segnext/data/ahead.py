@@ -40,7 +40,7 @@ def in_order(items: Dataset[_Item], indices: Iterable[Any], workers: int, pinned
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device; on its way to a card nobody waits for it."""
+    """The tensor on a device; the host does not wait for its copy to a card."""
     if device.type == "cuda" and tensor.device.type == "cpu" and torch.cuda.is_available():
         tensor = tensor.pin_memory()  # a copy from other memory waits for what the card is doing
     return tensor.to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Where the kernels of this package are used: on CUDA tensors, where Triton is installed and nobody has said no."""
+"""Where the kernels of this package are used: on CUDA tensors, if Triton is there and `SEGNEXT_PLAIN` is not set."""
 
 from __future__ import annotations
 

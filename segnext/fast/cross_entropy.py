@@ -11,7 +11,6 @@ a fixed order, and multiplies by the incoming gradient. Everything is float32; s
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from segnext.data.source import IGNORE
+from segnext.fast.depthwise import _on
 
 IGNORED = tl.constexpr(IGNORE)
 CELL = 4096  # pixels of a cell at most: one warp goes through them
@@ -136,11 +136,6 @@ def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
 def _pixels(padded: int) -> int:
     """Pixels that a program's warp takes at a time: pixels x classes are at most 32 registers a thread."""
     return min(1024 // padded, 16) if padded >= 32 else min(512 // padded, 64)
-
-
-def _on(x: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Triton launches on the current device, whatever the tensors' is."""
-    return torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext()
 
 
 def _corners(scores: Tensor) -> Tensor:
