@@ -97,7 +97,7 @@ oracle: .venv-oracle/installed
 	  tests/test_plan.py::test_the_curve_is_also_tensorboards
 
 # What a machine with PyTorch and the scientific packages still lacks: ours, and the published design's. Versions: the lock's.
-GPU_WHEELS := submitit ttach yacs termcolor mmsegmentation mmengine mmcv-lite addict yapf platformdirs prettytable ftfy wcwidth
+GPU_WHEELS := submitit msgspec ttach yacs termcolor mmsegmentation mmengine mmcv-lite addict yapf platformdirs prettytable ftfy wcwidth
 GPU_SOURCES := fvcore iopath grad-cam
 # The lock's lines, hashes included, of the packages $(1).
 locked = awk -v names="$(1)" 'BEGIN { count = split(names, list, " "); for (i = 1; i <= count; i++) wanted[list[i]] } \

@@ -18,6 +18,7 @@ from rich.console import Console
 from studies import attempts
 from studies.store import REPOSITORY, Store
 from studies.study import studies, study
+from studies.typed import tell
 
 if TYPE_CHECKING:
     from reports.compose import Report
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = compose.read(chosen, store, logs=options.logs and not options.check)
         short: dict[str, str | bytes] = dict(summary.pages(report, store, folder, whole))
         if options.check:
-            return _check(report, store, folder, short, whole)
+            return max(_check(report, store, folder, short, whole), tell(store.damage))
         files = compose.pages(report, store, options.out, folder, logs=options.logs)
         short = {} if own and options.logs else short | summary.pictures(summary.pinned(report), folder)
         derived = [] if committed and not own else [*store.build_tables(), *attempts.write(store)]
@@ -88,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     _tell(report, derived, written)
-    return 0
+    return tell(store.damage)
 
 
 def _write(path: Path, content: str | bytes) -> None:

@@ -35,7 +35,8 @@ from reports.page import StudyPart, VariantPart
 from reports.table import Table
 from studies import shortcuts as probed
 from studies.attempts import lost
-from studies.store import Record, Store
+from studies.records import Record
+from studies.store import Store
 from studies.study import Study
 from studies.subtasks import Subtask
 
@@ -115,13 +116,13 @@ def _way(start: Path, end: Path) -> str:
 
 
 def _study_part(evidence: Evidence, store: Store, probes: Sequence[Record]) -> StudyPart:
-    variants, results = [], store.folder
+    variants = []
     predicted = _predicted(evidence, store, probes)
     for variant in evidence.variants:
         # A run that several tables share would else be drawn in each of them, alone.
         drawings: list[Drawing | None] = []
         if variant.telling:
-            drawings = [curves.strip(variant), curves.losses(variant, results), curves.classes(variant, store.records)]
+            drawings = [curves.strip(variant), curves.losses(variant, store), curves.classes(variant, store.records)]
         accuracy = tables.accuracy_table(variant)
         if isinstance(variant.panel, Subtask) and variant.panel.classes == 2:  # its own tables say more than mean IoU
             drawings, accuracy = drawings[1:2], dataclasses.replace(accuracy, lines=())

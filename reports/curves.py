@@ -18,8 +18,10 @@ from reports.evidence import Variant
 from reports.formats import to_csv
 from reports.style import INK, row_styles
 from reports.table import METRICS, Value
-from studies.store import Record
+from studies.records import Record
+from studies.store import Store
 from studies.study import Row
+from studies.typed import Damaged, content_of
 
 MOST_POINTS = 300  # of a drawn curve; longer ones are averaged over windows
 MOST_ANNOTATED = 40  # classes whose numbers are written into the heat map
@@ -114,11 +116,17 @@ def _interval(values: Sequence[float]) -> tuple[float, float]:
     return found.low, found.high
 
 
-def losses(variant: Variant, results: Path) -> Drawing | None:
+def losses(variant: Variant, store: Store) -> Drawing | None:
     """The training loss of every row, its seeds as a band; None while there is no curve."""
-    paths = {(line["row"], line["seed"]): results / "curves" / f"{line['run_id']}.csv" for line in variant.finished}
-    found = {key: read_curve(path) for key, path in paths.items() if path.exists()}
-    curves = {key: points for key, points in found.items() if points}
+    curves: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for line in variant.finished:
+        try:
+            points = read_curve(store.folder / "curves" / f"{line['run_id']}.csv")
+        except Damaged as damaged:
+            store.damage.append(damaged)
+            continue
+        if points:
+            curves[line["row"], line["seed"]] = points
     if not curves:
         return None
     described = "; ".join(
@@ -171,12 +179,14 @@ def _losses(rows: Sequence[Row], data: Sequence[Mapping[str, Value]]) -> Figure:
 
 
 def read_curve(path: Path) -> list[tuple[float, float]]:
-    """(iteration, finite loss), averaged over windows to at most MOST_POINTS. `ValueError` names a damaged file."""
+    """(iteration, finite loss), averaged over windows to at most MOST_POINTS; none without a file. Raises `Damaged`."""
+    remedy = "restore it from git or delete it"
+    content = content_of(path, remedy)
     try:
-        with path.open(newline="") as file:
-            points = [(float(line["iteration"]), float(line["loss"])) for line in csv.DictReader(file, strict=True)]
+        lines = csv.DictReader((content or b"").decode().splitlines(), strict=True)
+        points = [(float(line["iteration"]), float(line["loss"])) for line in lines]
     except (ValueError, TypeError, KeyError, csv.Error) as error:
-        raise ValueError(f"{path}: not a readable training curve ({error}); restore it from git or delete it") from None
+        raise Damaged(path, f"not a readable training curve ({error})", remedy) from None
     points = [(iteration, loss) for iteration, loss in points if math.isfinite(loss)]
     window = max(1, -(-len(points) // MOST_POINTS))
     chunks = (points[start : start + window] for start in range(0, len(points), window))

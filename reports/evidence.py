@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import json
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,8 +19,9 @@ from segnext.config import Platform, digest
 from studies.attempts import lost
 from studies.protocols import Protocol, Recipe
 from studies.provenance import made_by_todays_code
+from studies.records import Record
 from studies.standing import standing
-from studies.store import Record, Store, View, frame_speed, square_cost, square_speed
+from studies.store import Store, View, frame_speed, square_cost, square_speed
 from studies.study import LOOKED_AT, MEASURED_AS, THIN, Claim, Panel, Reported, Row, Study
 
 UNITS = {"params_m": 1e6, "gflops": 1.0}
@@ -329,7 +329,7 @@ def common(store: Store) -> Common:
         if _unscored(store.records.get(config["run"]), config["metric"]):
             served.setdefault((config["run"], config["metric"]), record["id"])
     warnings = {key: marks(record) for key, record in store.records.items()}
-    behind = {score: store.records[run] for (run, _), score in served.items()}
+    behind = {score: store.records[run] for (run, _), score in served.items() if run in store.records}
     known = {record["id"]: record for kind in ("run", "evaluation") for record in store.kind(kind)} | behind
     origins = {key: pooling.origin(record) for key, record in known.items()}
     return Common(warnings, retests, served, origins, {attempt.run_id: attempt.words for attempt in lost(store)})
@@ -434,10 +434,8 @@ def _looked_at(study: Study, store: Store) -> dict[tuple[str, str], float]:
 
 def heat_inside(store: Store, record: Record) -> float | None:
     """The percent of Grad-CAM's heat inside the class's true pixels, mean over images; None without such pictures."""
-    path = store.folder / "cam" / f"{record['id']}.json"
-    if not path.exists():
+    if (facts := store.pictures(record["id"])) is None:
         return None
-    facts = json.loads(path.read_text())
     shares = [float(inside) for _, inside, _ in map(str.split, facts["shares"]) if inside != "-"]
     same = facts["weights"] == record.get("weights", {}).get("sha256")
     return 100 * statistics.fmean(shares) if shares and same else None

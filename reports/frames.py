@@ -5,7 +5,7 @@ from __future__ import annotations
 from reports.evidence import Evidence, marks
 from reports.scaling import named
 from reports.table import Cell, Column, Line, Notes, Source, Table, number
-from studies.store import Record
+from studies.records import Record
 
 
 def frame_table(evidence: Evidence) -> Table:

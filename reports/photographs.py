@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from reports.table import Cell, Column, Line, Source, Table, Value, number
 from studies.expectations import EXPECTATIONS, MARGIN, METRICS, PROTOCOLS, THIN_CLASSES, Expectation
 from studies.photographs import WORDS, judge, outcomes, runs, value
+from studies.records import Record
 from studies.significance import RULE, Difference
-from studies.store import Record, Store
+from studies.store import Store
 from studies.study import Study
 
 SLUG = "photographs"

@@ -7,13 +7,11 @@ class's true pixels, effective receptive fields, and how Ham's bases evolve.
 from __future__ import annotations
 
 import hashlib
-import json
+import io
 import statistics
 import textwrap
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +31,7 @@ from reports.table import Cell, Column, Line, Notes, Source, Table, Value, numbe
 from segnext.config import Model
 from studies.store import Store
 from studies.study import Row
+from studies.typed import Damaged, content_of
 
 Array = npt.NDArray[Any]
 MOST_ROWS = 6  # networks side by side
@@ -65,13 +64,12 @@ class Picture:
 def pictures(variant: Variant, store: Store) -> list[Picture]:
     """Of every row the finished run with the lowest seed that has them, made of the weights that its record names.
 
-    Those that show the same images. `ValueError` names a damaged file.
+    Those that show the same images. What is damaged is named in `store.damage`.
     """
     found: list[Picture] = []
     for row in variant.rows:
         for line in sorted((ln for ln in variant.finished if ln["row"] == row.slug), key=lambda ln: int(ln["seed"])):
-            path = store.folder / "cam" / f"{line['run_id']}.json"
-            picture = _read(row, line["seed"], path) if path.exists() else None
+            picture = _read(row, line["seed"], line["run_id"], store)
             if picture and picture.facts["weights"] == store.records[line["run_id"]]["weights"]["sha256"]:
                 found.append(picture)
                 break
@@ -80,15 +78,25 @@ def pictures(variant: Variant, store: Store) -> list[Picture]:
     return [p for p in found if all(p.facts.get(key) == first.get(key) for key in same)][:MOST_ROWS]
 
 
-def _read(row: Row, seed: int, path: Path) -> Picture:
-    packed = path.with_suffix(".npz")
+def _read(row: Row, seed: int, identifier: str, store: Store) -> Picture | None:
+    if (facts := store.pictures(identifier)) is None:
+        return None
+    packed, remedy = store.folder / "cam" / f"{identifier}.npz", "restore it from git, or delete it and its .json"
     try:
-        facts = json.loads(path.read_text())
-        content = packed.read_bytes()
-        with np.load(packed, allow_pickle=False) as file:
+        if (content := content_of(packed, remedy)) is None:
+            raise Damaged(packed, "there is none", remedy)
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{packed}: not readable pictures ({error}); restore or delete both of its files") from None
+        places = range(len(facts["images"]))
+        needed = {"field", *(f"{name}{k}" for name in ("image", "label", "predicted") for k in places)}
+        if missing := needed - set(arrays):
+            raise ValueError(f"it has no {', '.join(sorted(missing))}")
+    except Damaged as damaged:
+        store.damage.append(damaged)
+        return None
+    except Exception as error:  # zipfile, zlib and NumPy raise what they like
+        store.damage.append(Damaged(packed, f"not readable pictures ({error})", remedy))
+        return None
     return Picture(row, seed, facts, arrays, hashlib.sha256(content).hexdigest()[:16])
 
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 
 from segnext.config import PRECISIONS
-from studies.store import Record, precision
+from studies.records import Record
+from studies.store import precision
 
 Origin = Mapping[str, str]
 """Of a record: its precision, its release of torch, and the fingerprint of each split that it read, as far as known."""

@@ -24,8 +24,8 @@ from reports.style import INK, row_styles
 from reports.table import Cell, Column, Line, Notes, Source, Table, Value, number
 from reports.tables import precision_cell, recipe_words, verdict_cell
 from reports.verdicts import Interval, Judgement
+from studies.records import Record
 from studies.significance import RULE, Side, decide
-from studies.store import Record
 from studies.study import Row, Study
 from studies.subtasks import CAVEATS, CEILING, CHANCE, LEARNT, MARGIN, TO_SEE, Prediction, Subtask
 

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from reports.table import Cell, Column, Line, Table
-from studies.store import Record, precision
+from studies.records import Record
+from studies.store import precision
 
 
 def provenance_table(records: Sequence[Record]) -> Table:

@@ -12,10 +12,11 @@ from reports import verdicts
 from reports.evidence import Evidence, marks
 from reports.provenance import duration, provenance_table
 from reports.table import METRICS, Cell, Column, Line, Source, Table
-from studies.attempts import Attempt
+from studies.attempts import LostAttempt
 from studies.causes import CAUSES
 from studies.recipes import CHOICES, FIELDS, FIXED
-from studies.store import REPOSITORY, Record, precision
+from studies.records import Record
+from studies.store import REPOSITORY, precision
 from studies.study import Row
 
 TITLE = "Reproducibility"
@@ -26,7 +27,7 @@ _MARK = re.compile(r"\b(Paper|Official code|Ours|VAN)(?=[:,;])")
 Items = Sequence[tuple[str, str | Cell]]
 
 
-def tables(everything: Sequence[Evidence], records: Sequence[Record], lost: Sequence[Attempt]) -> list[Table]:
+def tables(everything: Sequence[Evidence], records: Sequence[Record], lost: Sequence[LostAttempt]) -> list[Table]:
     """The checklist's five parts in its order, and after each what it needs more room for."""
     runs = [record for record in records if record["kind"] == "run"]
     return [
@@ -266,7 +267,7 @@ def _results(everything: Sequence[Evidence], runs: Sequence[Record]) -> Items:
     ]
 
 
-def compute_table(runs: Sequence[Record], lost: Sequence[Attempt]) -> Table:
+def compute_table(runs: Sequence[Record], lost: Sequence[LostAttempt]) -> Table:
     """What training took by protocol and model, lost attempts included, and what led to no record."""
     groups: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
     for run in runs:

@@ -21,8 +21,11 @@ from reports.drawing import code, digest
 from reports.evidence import Evidence, Variant, marks
 from reports.processes import spread
 from reports.table import number
-from studies.store import Record, Store, precision
+from studies import state
+from studies.records import Record
+from studies.store import Store, precision
 from studies.subtasks import Subtask
+from studies.typed import Damaged
 from studies.workspace import Workspace
 
 FOLDER = "runs"
@@ -240,7 +243,10 @@ def _flat(value: Any, path: str = "") -> list[tuple[str, str]]:
 
 
 def _curve(path: Path) -> Curve | None:
-    points = read_curve(path)
+    try:
+        points = read_curve(path)
+    except Damaged:  # it is named where the tables' curves are drawn
+        return None
     if not points:
         return None
     longest, highest = points[-1][0], max(loss for _, loss in points)
@@ -258,13 +264,12 @@ def _attempts(identifier: str) -> list[Attempt]:
     ]
 
 
-def _told(attempt: Mapping[str, Any]) -> str:
-    started = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(attempt["started"]))
-    where = attempt.get("node") or attempt["host"]
-    job = f", job {attempt['job']}" if attempt.get("job") else ""
-    took = f" after {attempt['finished'] - attempt['started']:,.0f} s" if "finished" in attempt else ""
-    said = f": {attempt['message']}" if attempt.get("message") else ""
-    return f"{started} on {where}{job}: {attempt['cause']}{took}{said}"
+def _told(attempt: state.Attempt) -> str:
+    started = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(attempt.started))
+    job = f", job {attempt.job}" if attempt.job else ""
+    took = f" after {attempt.seconds:,.0f} s" if attempt.finished is not None else ""
+    said = f": {attempt.message}" if attempt.message else ""
+    return f"{started} on {attempt.node or attempt.host}{job}: {attempt.cause}{took}{said}"
 
 
 def _rows_of(variant: Variant) -> str:

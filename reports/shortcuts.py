@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from reports.evidence import marks
 from reports.table import Cell, Column, Line, Notes, Source, Table, number
+from studies.records import Record
 from studies.shortcuts import IMAGES
-from studies.store import Record
 from studies.subtasks import TOLD_NEARBY
 
 

@@ -16,8 +16,9 @@ from reports.drawing import Drawing, digest
 from reports.formats import Link, markdown
 from reports.table import Source, Table
 from studies.recipes import NUMBER
-from studies.store import REPOSITORY, Store, to_json
+from studies.store import REPOSITORY, Store
 from studies.study import studies
+from studies.typed import to_json
 
 FOLDER = "summary"
 COMMITTED = REPOSITORY / "reports" / FOLDER

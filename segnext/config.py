@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -524,3 +524,44 @@ def digest(data: Any) -> str:
     """Twelve hexadecimal digits of the SHA-256 of canonical data."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def resolved_run(configurations: Sequence[Mapping[str, Any]]) -> Run:
+    """The run with these canonical configurations: its own, then that of what it starts from, and so on.
+
+    `canonical` backwards. `ValueError` where they are those of no run that today's code knows.
+    """
+    try:
+        first, *before = configurations
+        own = dict(first)
+        init = resolved_run(before) if before else own["init"]
+        if isinstance(init, Run) and init.id != own["init"]:
+            raise ValueError(f"it starts from {own['init']}, not from {init.id}")
+        task = (Data, Train) if "photometric" in own["data"] else (ClassificationData, ClassificationTrain)
+        parts = {
+            "model": _read_model(own["model"]),
+            "data": _read(task[0], own["data"]),
+            "train": _read(task[1], own["train"]),
+            "init": init,
+        }
+        run = Run(**{**own, **parts})
+        if canonical(run) != first:
+            raise ValueError("it resolves to another configuration with today's code")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"not the configuration of a run: {error}") from None
+    return run
+
+
+def _read_model(data: Mapping[str, Any]) -> Model:
+    names = [field.name for field in dataclasses.fields(Model) if field.name in data]
+    return _read(Model, {name: data[name] for name in names})
+
+
+def _read(kind: type[Any], data: Mapping[str, Any]) -> Any:
+    """A value from its canonical fields; those that a configuration leaves out are what they were before they were."""
+    frozen = {field.name: field.metadata["frozen"] for field in dataclasses.fields(kind) if "frozen" in field.metadata}
+    return kind(**frozen | {name: _tuples(value) for name, value in data.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

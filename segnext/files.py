@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from pathlib import Path
 
+LEFT_AFTER = 3600.0  # seconds: nobody writes that long, so that an older temporary file is one that a kill left
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
+
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
-    """Replace `path` as a whole: unique temporary name, fsync, `os.replace`.
+    """Replace `path` as a whole: unique temporary name, fsync, `os.replace`. What kills have left there is swept.
 
     Raises `OSError` (a full disk, say) and then leaves what was there.
     """
@@ -20,6 +24,20 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+            written = os.fstat(file.fileno()).st_mtime  # by the clock of the file server
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    _sweep(path.parent, written - LEFT_AFTER)
+
+
+def _sweep(folder: Path, before: float) -> None:
+    """Delete temporary files that nobody has written to since."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _TEMPORARY.fullmatch(entry.name):
+                try:
+                    if entry.stat(follow_symlinks=False).st_mtime < before:
+                        os.unlink(entry.path)
+                except OSError:  # somebody else's, or just gone
+                    continue

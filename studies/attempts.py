@@ -15,11 +15,12 @@ from pathlib import Path
 from segnext.files import write_atomically
 from studies.causes import CAUSES
 from studies.store import Store, runs_folder
+from studies.typed import Damaged, content_of
 from studies.workspace import Workspace
 
 
 @dataclass(frozen=True, order=True)
-class Attempt:
+class LostAttempt:
     """One attempt that is over: seconds, and how many processes and GPUs they were of."""
 
     run_id: str
@@ -37,19 +38,25 @@ class Attempt:
         return f"{'stopped' if cause.again else 'failed'}: {self.cause.replace('_', ' ')}"
 
 
-def lost(store: Store) -> list[Attempt]:
-    """The attempts of runs that have no record, by run and start. `ValueError` names a damaged file."""
-    known = {(attempt.run_id, attempt.started): attempt for attempt in (*_written(_path(store)), *_left())}
+def lost(store: Store) -> list[LostAttempt]:
+    """The attempts of runs that have no record, by run and start. What is damaged is named in `store.damage`."""
+    try:
+        written = list(_written(_path(store)))
+    except Damaged as damaged:
+        store.damage.append(damaged)
+        written = []
+    known = {(attempt.run_id, attempt.started): attempt for attempt in (*written, *_left())}
     return sorted(attempt for attempt in known.values() if attempt.run_id not in store.records)
 
 
 def derived(store: Store) -> dict[Path, str]:
-    """The file as it is to be, by its path; nothing while no attempt was ever lost."""
+    """The file as it is to be, by its path; nothing while no attempt was ever lost, or the file is damaged."""
     attempts = lost(store)
-    if not attempts and not _path(store).exists():
+    damaged = any(found.path == _path(store) for found in store.damage)
+    if damaged or (not attempts and not _path(store).exists()):
         return {}
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, [field.name for field in fields(Attempt)], lineterminator="\n")
+    writer = csv.DictWriter(buffer, [field.name for field in fields(LostAttempt)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(map(asdict, attempts))
     return {_path(store): buffer.getvalue()}
@@ -68,22 +75,24 @@ def _path(store: Store) -> Path:
     return store.folder / "attempts.csv"
 
 
-def _written(path: Path) -> Iterator[Attempt]:
-    if not path.exists():
+def _written(path: Path) -> Iterator[LostAttempt]:
+    remedy = "restore it from git"
+    if (content := content_of(path, remedy)) is None:
         return
     try:
-        for line in csv.DictReader(path.read_text().splitlines(), strict=True):
+        for line in csv.DictReader(content.decode().splitlines(), strict=True):
             numbers = (float(line["started"]), float(line["seconds"]), int(line["processes"]), int(line["gpus"]))
-            yield Attempt(line["run_id"], *numbers, line["cause"])
+            yield LostAttempt(line["run_id"], *numbers, line["cause"])
     except (ValueError, TypeError, KeyError, csv.Error) as error:
-        raise ValueError(f"{path}: not a readable list of attempts ({error}); restore it from git") from None
+        raise Damaged(path, f"not a readable list of attempts ({error})", remedy) from None
 
 
-def _left() -> Iterator[Attempt]:
+def _left() -> Iterator[LostAttempt]:
     """The attempts under runs/ that are over; of one that was killed, from when its run's folder was taken over."""
     for folder in sorted(runs_folder().glob("*/attempts")):
         for entry in Workspace(folder.parent.name).attempts():
-            if "finished" in entry:
-                took = round(entry["finished"] - entry["started"], 3)
-                of = (entry.get("processes", 1), entry.get("gpus", 0))
-                yield Attempt(folder.parent.name, round(entry["started"], 3), took, *of, entry["cause"])
+            if entry.finished is not None:
+                of = (entry.processes, entry.gpus)
+                yield LostAttempt(
+                    folder.parent.name, round(entry.started, 3), round(entry.seconds, 3), *of, entry.cause
+                )

@@ -6,17 +6,17 @@ Exit codes: 0 fine, 1 some could not be cancelled, 2 usage, 4 scheduler unreacha
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import getpass
-import os
-import signal
-import socket
 import sys
 from collections.abc import Sequence
 
 from studies import scheduler
 from studies.known import add_selectors, known
 from studies.plan import Cell, settled
+from studies.standing import submitted
 from studies.store import Store
+from studies.typed import tell
 from studies.workspace import Workspace
 
 ASK_ABOVE = 10
@@ -56,32 +56,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _mark(cell)
     asked = [cell for cell in going if cell not in jobs.values() and _ask(cell)]
     print(f"{len(jobs)} jobs cancelled, {len(asked)} processes asked to save and leave")
-    return 0 if len(jobs) + len(asked) == len(going) else 1
+    return max(tell(store.damage), int(len(jobs) + len(asked) != len(going)))
 
 
 def _submitted(cell: Cell) -> bool:
     """Whether its job is one of ours, and not one in which somebody called `studies.run`."""
-    submission = Workspace(cell.id).submission.read()
-    return bool(cell.stands.job and submission and submission["job"] in (None, cell.stands.job))
+    submission = submitted(cell.id)
+    return bool(cell.stands.job and submission and submission.job in (None, cell.stands.job))
 
 
 def _mark(cell: Cell) -> None:
     """Note it with the run: of an element that is cancelled while it waits, accounting keeps no trace."""
     submission = Workspace(cell.id).submission
-    if (content := submission.read()) is not None and content["token"] == cell.stands.token:
-        submission.replace({**content, "cancelled": getpass.getuser()})
+    if (content := submitted(cell.id)) is not None and content.token == cell.stands.token:
+        submission.replace(dataclasses.replace(content, cancelled=getpass.getuser()))
 
 
 def _ask(cell: Cell) -> bool:
     owner = Workspace(cell.id).owner()
-    if owner is None or owner["host"] != socket.gethostname():
+    if owner is None or not owner.process.here:
         where = f"runs on {cell.stands.node}: stop it there" if cell.stands.node else f"is {cell.stands.detail}"
         print(f"{cell.label} {where}", file=sys.stderr)
         return False
     try:
-        os.kill(owner["pid"], signal.SIGTERM)
+        owner.process.ask_to_leave()
     except OSError as error:  # somebody else's, or over
-        print(f"{cell.label}, process {owner['pid']}: {error.strerror}", file=sys.stderr)
+        print(f"{cell.label}, process {owner.process.pid}: {error.strerror}", file=sys.stderr)
         return False
     return True
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 
+from studies.typed import Damaged
+
 
 @dataclass(frozen=True)
 class Cause:
@@ -35,10 +37,14 @@ CAUSES = {
     ),
     "not_started": Cause("the job ended before the run began", False, "python -m studies.logs {selector}"),
     "out_of_memory": Cause(
-        "out of memory", False, "{run} --retry out_of_memory, with more --gpus, or more memory in the profile"
+        "out of memory",
+        False,
+        "{run} --retry out_of_memory, with fewer at a time (--max-parallel, --workers), more --gpus, or more memory in "
+        "the profile",
     ),
     "diverged": Cause("the loss is not finite", False, "python -m studies.logs {selector}; {run} --retry diverged"),
     "data": Cause("bad data", False, "python -m segnext.data check {dataset}; {run} --retry data"),
+    "damaged": Cause("a file of it is damaged", False, "see what mends it beside the run's state; then {run}"),
     "code": Cause("an error in the code", False, "python -m studies.logs {selector}; {run} --retry code"),
 }
 """Every cause of a failure. What would only fail again is not started again before somebody has looked."""
@@ -52,6 +58,8 @@ def cause_of(error: Exception) -> str:
 
     if isinstance(error, UpstreamMissing):
         return "upstream_failed"
+    if isinstance(error, Damaged):
+        return "damaged"
     if isinstance(error, DataError):
         return "data"
     if isinstance(error, ArithmeticError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Protocol
 
 from segnext.config import Execution
 from studies import snapshot
+from studies.causes import CAUSES
 from studies.plan import Cell, upstream
 from studies.standing import Standing, settle, superseded
 from studies.store import Store, results_folder, runs_folder
@@ -59,6 +61,7 @@ def run_local(
     end. A run that someone else is working on is waited for. When asked to stop, workers save at their next step.
     """
     code = snapshot.take()
+    kills = _kills_for_memory()
     waiting = list(cells)
     working: dict[str, tuple[Cell, subprocess.Popen[bytes] | None]] = {}
     outcomes: dict[str, Outcome] = {}
@@ -87,7 +90,7 @@ def run_local(
                 _tell(cell, watcher)
                 if late and process is not None:
                     process.kill()
-                outcome = _outcome(cell, process, stopping=stopped_at is not None)
+                outcome = _outcome(cell, process, stopped_at is not None, _kills_for_memory() > kills)
                 if outcome is not None and outcome.state == "failed" and Workspace(run_id).owner() is not None:
                     working[run_id] = (cell, None)  # somebody else was quicker: waited for
                 elif outcome is not None:
@@ -185,30 +188,52 @@ def _start(cell: Cell, execution: Execution, code: Path) -> subprocess.Popen[byt
         )
 
 
-def _outcome(cell: Cell, process: subprocess.Popen[bytes] | None, stopping: bool) -> Outcome | None:
+def _outcome(cell: Cell, process: subprocess.Popen[bytes] | None, stopping: bool, starved: bool) -> Outcome | None:
     if process is None:
         if _recorded(cell):
             return Outcome("done", "by another process")
         return Outcome("stopped", "another process is working on it") if stopping else None
     code = process.poll()
-    return None if code is None else _judge(cell, code)
+    return None if code is None else _judge(cell, code, starved)
 
 
-def _judge(cell: Cell, code: int) -> Outcome:
-    """Success means that a valid record exists; nothing else does."""
+def _judge(cell: Cell, code: int, starved: bool = False) -> Outcome:
+    """Success means that a valid record exists. `starved`: the kernel has killed for want of memory meanwhile."""
     if _recorded(cell):
         return Outcome("done")
     if code == 5:
         return Outcome("stopped", "saved; the same command continues")
-    attempts = Workspace(cell.id).attempts()
-    if code == 0 and attempts and attempts[-1]["cause"] == "trained":
+    last = Workspace(cell.id).last_attempt()
+    if code == 0 and last and last.cause == "trained":
         return TRAINED
-    if code == 1 and attempts and attempts[-1]["cause"] == "stopped":  # torchrun has exit codes of its own
+    if code == 1 and last and last.cause == "stopped":  # torchrun has exit codes of its own
         return Outcome("stopped", "saved; the same command continues")
     if code < 0:
-        return Outcome("failed", f"killed by {signal.Signals(-code).name}; the same command continues")
-    last = attempts[-1] if attempts else {"cause": "code", "message": f"exit code {code}"}
-    return Outcome("failed", f"{last['cause']}: {last['message']}")
+        return _killed(cell, -code, starved)
+    return Outcome("failed", f"{last.cause}: {last.message}" if last else f"code: exit code {code}")
+
+
+def _killed(cell: Cell, number: int, starved: bool) -> Outcome:
+    """Note with the run what its process could not: that it was killed, and why, as far as that can be known."""
+    name = signal.Signals(number).name
+    if number == signal.SIGKILL and starved:
+        cause = "out_of_memory"
+        message = f"killed by {name}: this machine was out of memory; fewer runs at a time (--max-parallel, --workers)"
+    else:
+        cause, message = "killed", f"killed by {name}{', by hand or for want of memory' * (number == signal.SIGKILL)}"
+    last = Workspace(cell.id).last_attempt()
+    if last is not None and last.finished is None:
+        Workspace(cell.id).amend_attempt(cause, message)
+    return Outcome("failed", f"{message}; the same command continues" if CAUSES[cause].again else message)
+
+
+def _kills_for_memory() -> int:
+    """How often the kernel of this machine has killed a process for want of memory; 0 where it does not say."""
+    try:
+        found = re.search(r"^oom_kill (\d+)$", Path("/proc/vmstat").read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0
 
 
 def _recorded(cell: Cell) -> bool:
@@ -221,5 +246,6 @@ def _recorded(cell: Cell) -> bool:
 def _tell(cell: Cell, watcher: Watcher) -> None:
     progress = Workspace(cell.id).progress()
     if progress:
-        note = f"loss {progress['loss']:.3f}  {progress['rate']:.1f} images/s" if "loss" in progress else ""
-        watcher.progressed(cell, progress["phase"], progress["done"], progress["total"], note)
+        note = "" if progress.loss is None else f"loss {progress.loss:.3f}"
+        note += f"  {progress.rate:.1f} images/s" if progress.rate else ""
+        watcher.progressed(cell, progress.phase, progress.done, progress.total, note)

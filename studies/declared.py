@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from studies.options import positive
 from studies.plan import Cell, plan, select
 from studies.protocols import PROTOCOLS, protocol
+from studies.records import Record
 from studies.specification import specified_cell
-from studies.store import Record, Store
+from studies.store import Store
 from studies.study import studies
 from studies.workspace import Workspace
 
@@ -47,7 +48,7 @@ def record_of(cell: Cell, store: Store) -> Record | None:
 
 
 def _of_id(identifier: str, store: Store) -> Cell:
-    spec = Workspace(identifier).planned()
+    spec = Workspace(identifier).spec()
     if spec is not None:
         return specified_cell(spec, store)
     record = store.records.get(identifier)

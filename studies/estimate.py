@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from segnext.config import Run, canonical, compiler, digest
 from segnext.files import write_atomically
 from studies.plan import Cell
 from studies.profile import Profile
-from studies.store import Store, runs_folder, to_json
+from studies.store import Store, runs_folder
+from studies.typed import Damaged, read, to_json
 
 STATE = 3 * 4  # bytes of a parameter in a saved state: its value and AdamW's two moments
 STATES = 2  # of a run that are kept
@@ -99,7 +101,7 @@ def step_times(store: Store) -> dict[str, list[StepTime]]:
     """
     found: dict[str, list[StepTime]] = {}
     for path in sorted((store.folder / "probes").glob("*.json")):
-        _add(found, path, committed=True)
+        _add(found, path, store, committed=True)
     for record in sorted(store.kind("run"), key=lambda record: record["provenance"]["finished"]):
         config, origin = record["config"], record["provenance"]
         train, data = config["train"], config["data"]
@@ -115,19 +117,32 @@ def step_times(store: Store) -> dict[str, list[StepTime]]:
         )
         found.setdefault(key, []).append(time)
     for path in sorted(probes_folder().glob("*.json"), key=lambda path: path.stat().st_mtime):
-        _add(found, path, committed=False)
+        _add(found, path, store, committed=False)
     return found
 
 
-def _add(found: dict[str, list[StepTime]], path: Path, committed: bool) -> None:
-    """What `keep` wrote. `ValueError` names a file that is damaged."""
+@dataclass(frozen=True)
+class Probe:
+    """results/probes/*.json, runs/probes/*.json: what of a measured step time is read."""
+
+    key: str
+    device: str
+    precision: str
+    images_per_second: Annotated[float, Meta(gt=0)]
+    compiled: bool | str = ""
+
+
+def _add(found: dict[str, list[StepTime]], path: Path, store: Store, committed: bool) -> None:
+    """What `keep` wrote. What is damaged is named in `store.damage`."""
     try:
-        probe = json.loads(path.read_text())
-        compiled = compiler(probe.get("compiled", ""))
-        time = StepTime(probe["images_per_second"], probe["device"], 1, probe["precision"], compiled, committed)
-        found.setdefault(probe["key"], []).append(time)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a readable step time ({error}); delete it, or restore it from git") from None
+        probe = read(path, Probe, "delete it, or restore it from git")
+    except Damaged as damaged:
+        store.damage.append(damaged)
+        return
+    if probe is not None:
+        compiled = compiler(probe.compiled)
+        time = StepTime(probe.images_per_second, probe.device, 1, probe.precision, compiled, committed)
+        found.setdefault(probe.key, []).append(time)
 
 
 def probes_folder() -> Path:

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from segnext.config import digest
 from studies.plan import Cell, plan, select
 from studies.protocols import PROTOCOLS, protocol
-from studies.store import Record, Store
+from studies.records import Record
+from studies.store import Store
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

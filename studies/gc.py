@@ -22,8 +22,10 @@ from studies.options import shown
 from studies.plan import Cell
 from studies.protocols import protocol
 from studies.snapshot import snapshots_folder
+from studies.standing import submitted
 from studies.store import Store, runs_folder
 from studies.study import studies
+from studies.typed import tell
 from studies.workspace import Workspace
 
 YOUNG = 86400.0  # seconds: a folder that nobody refers to may be one that somebody is about to
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True)
     try:
         everything = not any((options.selectors, options.protocol, options.rows, options.seeds))
-        cells = known(options, Store())
+        cells = known(options, store := Store())
     except (OSError, ValueError) as error:
         parse.exit(2, f"{parse.prog}: {error}\n")
     needed = _beginnings({cell.run.protocol for cell in cells}) if options.weights else set()
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if found:
         console.print(table)
     console.print(f"{total / 1e6:,.1f} MB {'deleted' if options.delete else 'would be deleted; --delete does it'}")
-    return 0
+    return tell(store.damage)
 
 
 def _beginnings(names: Iterable[str]) -> set[str]:
@@ -90,11 +92,11 @@ def _of_run(cell: Cell, weights: bool) -> Iterator[tuple[str, Path]]:
 
 def _unreferenced() -> Iterator[tuple[str, Path]]:
     """Snapshots and submissions of no run that may still start or be looked at."""
-    submissions = [Workspace(path.parent.name).submission.read() for path in runs_folder().glob("*/submission.json")]
+    submissions = [submitted(path.parent.name) for path in runs_folder().glob("*/submission.json")]
     owners = [Workspace(path.parent.name).owner() for path in runs_folder().glob("*/claim.json")]
-    snapshots = {submission["snapshot"] for submission in submissions if submission}
-    snapshots |= {owner["code"] for owner in owners if owner}
-    tokens = {submission["token"] for submission in submissions if submission}
+    snapshots = {submission.snapshot for submission in submissions if submission}
+    snapshots |= {owner.code for owner in owners if owner}
+    tokens = {submission.token for submission in submissions if submission}
     for what, folder, used in (
         ("code of no submission", snapshots_folder(), snapshots),
         ("a submission that is over", runs_folder() / "slurm", tokens),

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import shlex
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from studies.options import SELECTOR, numbers, positive, words_of
 from studies.plan import Cell, matches
 from studies.protocols import PROTOCOLS
 from studies.specification import specified_cell
+from studies.state import JobSpec
 from studies.store import Store, runs_folder
+from studies.typed import Damaged
 from studies.workspace import Workspace
+
+_IDENTIFIER = re.compile(r"(evaluation-)?[0-9a-f]{12}")
 
 
 def add_selectors(parse: argparse.ArgumentParser) -> None:
@@ -25,44 +30,61 @@ def add_selectors(parse: argparse.ArgumentParser) -> None:
 
 
 def known(options: argparse.Namespace, store: Store) -> list[Cell]:
-    """The started runs that the options select, by study, row and seed. `ValueError` for a selector of no study and a
-    damaged record.
+    """The started runs that the options select, by study, row and seed. `ValueError` for a selector of no study.
 
-    A run that today's declarations do not have any more is left out.
+    What is damaged, or of no row that today's code declares, is named in `store.damage`.
     """
     wanted = matches(options.selectors)
-    store.records  # noqa: B018  (what is damaged there is no reason to leave a run out)
     found = []
-    for spec in _specifications():
-        narrowed = (
-            (options.protocol in (None, spec["protocol"]))
-            and (not options.rows or spec["row"] in options.rows)
-            and (not options.seeds or spec["seed"] in options.seeds)
-            and (options.limit_iterations in (None, spec["limit_iterations"]))
-            and wanted(spec["study"], spec["row"], spec["seed"])
-        )
-        if not narrowed:
-            continue
+    for identifier in _started(store):
+        workspace = Workspace(identifier)
         try:
+            spec = workspace.spec()
+            if spec is None or not _fits(spec, options) or not wanted(spec.study, spec.row, spec.seed):
+                continue
             cell = specified_cell(spec, store)
-        except (ValueError, StopIteration, AssertionError, FileNotFoundError):
-            continue
-        if cell.id == spec["id"]:
+            if cell.id != identifier:
+                raise ValueError(f"it is about run {cell.id}")
+            store.damage += workspace.damage()
             found.append(cell)
+        except Damaged as damaged:
+            store.damage.append(damaged)
+        except ValueError as error:
+            why = f"today's code has no such run: {error}"
+            store.damage.append(
+                Damaged(workspace.folder / "spec.json", why, "the code that started it, or another folder")
+            )
     return sorted(found, key=lambda cell: (cell.study.slug, cell.row.slug, -cell.upstream, cell.run.seed, cell.id))
 
 
 def words(cell: Cell) -> str:
     """The words that start a run again: its selector, and how it was started."""
-    spec = Workspace(cell.id).planned() or {}
-    return shlex.join([f"{cell.study.slug}/{cell.row.slug}@{cell.run.seed}", *spec.get("options", [])])
+    try:
+        spec = Workspace(cell.id).spec()
+    except Damaged:
+        spec = None
+    return shlex.join([f"{cell.study.slug}/{cell.row.slug}@{cell.run.seed}", *(spec.options if spec else ())])
 
 
-def _specifications() -> Iterator[dict[str, Any]]:
-    for path in sorted(runs_folder().glob("*/spec.json")):
-        spec = Workspace(path.parent.name).planned()
-        if spec is not None:
-            yield {**spec, "id": path.parent.name}
+def _fits(spec: JobSpec, options: argparse.Namespace) -> bool:
+    return (
+        options.protocol in (None, spec.protocol)
+        and (not options.rows or spec.row in options.rows)
+        and (not options.seeds or spec.seed in options.seeds)
+        and options.limit_iterations in (None, spec.limit_iterations)
+    )
+
+
+def _started(store: Store) -> list[str]:
+    """The folders of runs, by id."""
+    folder = runs_folder()
+    try:
+        return sorted(entry.name for entry in os.scandir(folder) if _IDENTIFIER.fullmatch(entry.name))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        store.damage.append(Damaged(folder, f"it cannot be read: {error.strerror}", "ask its owner for the right to"))
+        return []
 
 
 def one(cells: Sequence[Cell]) -> Cell:

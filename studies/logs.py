@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 from studies.known import add_selectors, known, one
 from studies.options import positive
-from studies.standing import printed
+from studies.standing import printed, submitted
 from studies.store import Store
+from studies.typed import tell
 from studies.workspace import Workspace
 
 
@@ -26,12 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parse.add_argument("-n", type=positive, default=100, metavar="LINES", help="the last ones (default: 100)")
     parse.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
     options = parse.parse_args(arguments)
+    store = Store()
     try:
-        cell = one([cell for cell in known(options, Store()) if not cell.upstream or len(options.selectors) == 0])
+        cells = known(options, store)
+        cell = one([cell for cell in cells if not cell.upstream or len(options.selectors) == 0])
     except (OSError, ValueError) as error:
         parse.exit(2, f"{parse.prog}: {error}\n")
     workspace = Workspace(cell.id)
-    for path in printed(workspace.submission.read() or {"job": None}):
+    submission = submitted(cell.id)
+    for path in printed(submission) if submission else []:
         if said := path.read_text(errors="replace").strip():
             print(f"--- {path.name}\n{said}")
     log, position = workspace.log, 0
@@ -50,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     position = file.tell()
     except KeyboardInterrupt:
         pass
-    return 0
+    return tell(store.damage)
 
 
 if __name__ == "__main__":

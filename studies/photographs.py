@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 
 from studies.expectations import EXPECTATIONS, MARGIN, PROTOCOLS, THIN_CLASSES, Expectation
 from studies.protocols import protocol
+from studies.records import Record
 from studies.significance import Difference, Outcome, decide
-from studies.store import Record, Store
+from studies.store import Store
 from studies.study import study
 
 WORDS = {

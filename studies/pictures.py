@@ -23,7 +23,9 @@ from segnext.files import write_atomically
 from studies.options import add_data_root, numbers, positive, words_of
 from studies.plan import Cell, plan, select
 from studies.protocols import PROTOCOLS, protocol
-from studies.store import Record, Store, to_json
+from studies.records import Record
+from studies.store import Store
+from studies.typed import to_json
 from studies.weights import sha256
 from studies.workspace import Workspace
 

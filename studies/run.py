@@ -43,8 +43,10 @@ from studies.preflight import PreflightError, check, check_device
 from studies.profile import STAGES, Profile, changed, profile
 from studies.protocols import Protocol, protocol
 from studies.provenance import code_fingerprint
+from studies.state import JobSpec
 from studies.store import REPOSITORY, Store, runs_folder
 from studies.submit import Specify
+from studies.typed import tell
 from studies.workspace import Workspace
 
 OF_A_CLUSTER = ("profile", "partition", "account", "qos", "time", "nodes", "constraint")
@@ -169,14 +171,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parse.exit(2, f"{parse.prog}: {error}\n")
 
     todo = _todo(cells, options)
+    store.damage += [damaged for cell in cells for damaged in Workspace(cell.id).damage()]
+    damaged = tell(store.damage)
     if options.dry_run and options.json:
         print_json([_as_json(cell, cell in todo) for cell in cells])
-        return 0
+        return damaged
     if options.dry_run:
         _show_plan(console, selections, chosen, cells, todo, unmeasured, untimed)
         _show_needs(console, todo, resources, options, store)
         console.print("nothing started (--dry-run)")
-        return 0
+        return damaged
     if options.only in (None, "pretrain"):
         _tell_left_out(console, selections, chosen)
     left_failed = _tell_left(console, cells, todo)
@@ -197,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if todo and code != 5:
         command = "python -m studies.run " + shlex.join(_portable(words, options.data_root))
 
-        def specify(cell: Cell, execution: Execution) -> dict[str, Any]:
+        def specify(cell: Cell, execution: Execution) -> JobSpec:
             if cell.state == "done":  # once more: it begins anew
                 Workspace(cell.id).forget_training()
             return _specification(cell, options, execution, command, store)
@@ -210,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in Store().build_tables():
         if path.stem in {selection.study.slug for selection in selections}:
             console.print(f"wrote {shown(path)}")
-    return max(code, 1) if left_failed else code
+    return max(code, 1) if left_failed or damaged else code
 
 
 def _protocol_name(options: argparse.Namespace) -> str:
@@ -309,8 +313,8 @@ def _starts(cell: Cell, options: argparse.Namespace) -> bool:
 
 def _other_code(cell: Cell) -> bool:
     """Whether the code is another than the one that failed."""
-    attempts = Workspace(cell.id).attempts()
-    return bool(attempts) and attempts[-1].get("code") != code_fingerprint("run")
+    last = Workspace(cell.id).last_attempt()
+    return last is not None and last.code != code_fingerprint("run")
 
 
 def _tell_left(console: Console, cells: Sequence[Cell], todo: Sequence[Cell]) -> int:
@@ -337,7 +341,7 @@ def _specification(
     execution: Execution,
     command: str,
     store: Store,
-) -> dict[str, Any]:
+) -> JobSpec:
     from studies.specification import specification
 
     return specification(

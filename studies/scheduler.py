@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+
+from studies.state import Submission
 
 TIMEOUT_SECONDS = 60.0
 
@@ -48,9 +49,6 @@ STATES: dict[str, tuple[str, str]] = {
     "TIMEOUT": ("over", "time_limit"),
     "UPDATE_DB": ("running", ""),
 }
-
-Submission = Mapping[str, Any]
-"""What `Workspace.submission` holds: token, index, job, ..."""
 
 
 class Unreachable(Exception):
@@ -119,7 +117,7 @@ class Queue:
     @classmethod
     def ask(cls, submissions: Iterable[Submission]) -> Queue:
         """Ask for these. Two queries at most, however many they are; none for none."""
-        wanted = {(s["token"], s["index"]): s for s in submissions}
+        wanted = {(s.token, s.index): s for s in submissions}
         queue = cls()
         if not wanted:
             return queue
@@ -129,7 +127,7 @@ class Queue:
             told = call("squeue", "--noheader", "--array", f"--name={names}", "--format=%j|%i|%T|%N|%r")
             queue._keep(line.split("|", 4) for line in told.splitlines())
             if gone := [submission for key, submission in wanted.items() if key not in queue.jobs]:
-                queue._account(names, min(submission["submitted"] for submission in gone))
+                queue._account(names, min(submission.submitted for submission in gone))
         except (Unreachable, Refused) as error:
             queue.silence = str(error)
         return queue
@@ -159,7 +157,7 @@ class Queue:
 
     def of(self, submission: Submission) -> Job | None:
         """The job of a submission; None where SLURM knows nothing of it (any more)."""
-        return self.jobs.get((submission["token"], submission["index"]))
+        return self.jobs.get((submission.token, submission.index))
 
 
 def _indices(identifier: str) -> Iterator[int]:

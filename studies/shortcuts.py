@@ -17,7 +17,8 @@ from rich.console import Console
 
 from segnext.config import digest
 from studies.options import positive, words_of
-from studies.store import Record, Store
+from studies.records import Record
+from studies.store import Store
 from studies.study import studies, unknown
 from studies.subtasks import Subtask
 

@@ -7,6 +7,7 @@ Exit codes: 0 fine, 2 usage.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from studies.known import words
 from studies.options import print_json, shown
 from studies.plan import Cell, settled, upstream
 from studies.store import Store, precision
+from studies.typed import tell
 from studies.workspace import Workspace
 
 
@@ -39,10 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         record = record_of(cell, store)
     except (OSError, ValueError) as error:
         parse.exit(2, f"{parse.prog}: {error}\n")
+    store.damage += Workspace(cell.id).damage()
     facts = _facts(cell, record, store)
     if options.json:
         print_json(facts)
-        return 0
+        return tell(store.damage)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]{cell.label}[/] under {cell.run.protocol}: {cell.row.label}, run {cell.id}")
     state = ": ".join(filter(None, (cell.state, cell.stands.cause, cell.stands.detail)))
@@ -56,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for title in ("configuration", "attempts", "metrics", "trained", "training", "provenance", "files"):
         if facts.get(title):
             _section(console, title, facts[title])
-    return 0
+    return tell(store.damage)
 
 
 def _facts(cell: Cell, record: dict[str, Any] | None, store: Store) -> dict[str, Any]:
@@ -79,7 +82,7 @@ def _facts(cell: Cell, record: dict[str, Any] | None, store: Store) -> dict[str,
         "precision": precision(record) if record else None,
         "command": f"python -m studies.run {words(cell)}",
         "configuration": canonical(cell.wanted),
-        "attempts": workspace.attempts(),
+        "attempts": list(map(dataclasses.asdict, workspace.attempts())),
         **{key: value for key, value in (record or {}).items() if key not in ("config", "id", "kind")},
         "files": {name: shown(path) for name, path in files.items() if path.exists()},
     }

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from segnext.files import write_atomically
-from studies.store import REPOSITORY, runs_folder, to_json
+from studies.store import REPOSITORY, runs_folder
+from studies.typed import to_json
 
 PACKAGES = ("segnext", "studies")
 VERSION = "version.json"

@@ -1,19 +1,16 @@
-"""What a worker is told to do, as JSON, and back: names in today's declarations, never a configuration."""
+"""What a worker is to do, as `JobSpec` says it, and back: values, never names to look up."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from segnext.config import Data, Evaluation, Execution, Run, Weights
+from segnext.config import Data, Evaluation, Execution, Run, Weights, canonical, resolved_run
 from studies.plan import Cell
-from studies.protocols import protocol
 from studies.standing import standing
+from studies.state import JobSpec
 from studies.store import Store
 from studies.study import study
-from studies.weights import sha256
 
 
 def specification(
@@ -28,69 +25,68 @@ def specification(
     train_only: bool = False,
     supersedes: str | None = None,
     options: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> JobSpec:
     """What a worker needs to know. `supersedes`: the digest of the record that its own is to replace.
 
     `options` are the words that start the run again as it was started, after its selector.
     """
-    return {
-        "study": cell.study.slug,
-        "dataset": cell.panel.dataset,  # the panel of the table; what the run is trained on is the protocol's
-        "row": cell.row.slug,
-        "protocol": cell.run.protocol,
-        "seed": cell.run.seed,
-        "limit_iterations": limit_iterations,
-        "upstream": cell.upstream,
-        "ham_seed": cell.evaluation.ham_seed if cell.evaluation else None,
-        "weights": _absolute(cell.weights),
-        "data_root": _absolute(data_root),
-        "pretrained": _absolute(pretrained),
-        "execution": dataclasses.asdict(execution),
-        "command": command,
-        "tensorboard": tensorboard,
-        "train_only": train_only,
-        "supersedes": supersedes,
-        "options": list(options),
-    }
+    runs = [cell.run]
+    while isinstance(runs[-1].init, Run):
+        runs.append(runs[-1].init)
+    evaluation = cell.evaluation
+    return JobSpec(
+        study=cell.study.slug,
+        dataset=cell.panel.dataset,
+        row=cell.row.slug,
+        protocol=cell.run.protocol,
+        seed=cell.run.seed,
+        runs=tuple(map(canonical, runs)),
+        execution=execution,
+        command=command,
+        limit_iterations=limit_iterations,
+        upstream=cell.upstream,
+        evaluation="" if evaluation is None else "file" if isinstance(evaluation.weights, Weights) else "run",
+        ham_seed=evaluation.ham_seed if evaluation else 0,
+        weights=_absolute(cell.weights),
+        weights_sha256=evaluation.weights.sha256 if evaluation and isinstance(evaluation.weights, Weights) else "",
+        data_root=_absolute(data_root),
+        pretrained=_absolute(pretrained),
+        tensorboard=tensorboard,
+        train_only=train_only,
+        supersedes=supersedes,
+        options=tuple(options),
+    )
 
 
-def specified_run(spec: dict[str, Any]) -> Run:
-    """The run that a specification means, by today's declarations."""
-    declared = study(spec["study"])
-    panel, row = declared.panel(spec["dataset"]), declared.row(spec["row"])
-    run = protocol(spec["protocol"]).run(panel, row, spec["seed"], spec["limit_iterations"])
-    for _ in range(spec["upstream"]):
-        assert isinstance(run.init, Run)
-        run = run.init
-    return run
+def specified_run(spec: JobSpec) -> Run:
+    """The run that a specification holds. `ValueError` where today's code knows no such run."""
+    return resolved_run(spec.runs)
 
 
-def specified_evaluation(spec: dict[str, Any], run: Run) -> Evaluation | None:
+def specified_evaluation(spec: JobSpec, run: Run) -> Evaluation | None:
     """The test of finished weights that a specification means; None where it means a training."""
-    if spec["ham_seed"] is None:
+    if not spec.evaluation:
         return None
-    assert isinstance(run.data, Data)
-    weights: Run | Weights = run
-    if spec["weights"]:
-        path = Path(spec["weights"])
-        weights = Weights(path.name, sha256(path))
-    return Evaluation(weights, run.model, run.data, spec["ham_seed"])
+    if not isinstance(run.data, Data):
+        raise ValueError(f"a test of {run.data.dataset} has no seed of Ham's")
+    weights = Weights(Path(spec.weights or "").name, spec.weights_sha256) if spec.evaluation == "file" else run
+    return Evaluation(weights, run.model, run.data, spec.ham_seed)
 
 
-def specified_cell(spec: dict[str, Any], store: Store) -> Cell:
+def specified_cell(spec: JobSpec, store: Store) -> Cell:
     """The cell that a specification was made for. `ValueError` where today's declarations have no such row."""
     run = specified_run(spec)
-    declared = study(spec["study"])
+    declared = study(spec.study)
     evaluation = specified_evaluation(spec, run)
     return Cell(
         declared,
-        declared.panel(spec["dataset"]),
-        declared.row(spec["row"]),
+        declared.panel(spec.dataset),
+        declared.row(spec.row),
         run,
         standing(evaluation or run, store),
-        spec["upstream"],
+        spec.upstream,
         evaluation,
-        Path(spec["weights"]) if spec["weights"] else None,
+        Path(spec.weights) if spec.weights else None,
     )
 
 

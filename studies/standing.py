@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from segnext.config import Evaluation, Run
 from studies.causes import CAUSES
 from studies.provenance import made_by_todays_code
-from studies.scheduler import Job, Queue, Submission
+from studies.scheduler import Job, Queue
+from studies.state import Submission
 from studies.store import Store, runs_folder
-from studies.workspace import Workspace, born
+from studies.typed import Damaged
+from studies.workspace import Workspace
 
 STATES = ("done", "running", "queued", "unknown", "trained", "stopped", "failed", "new")
 """`trained`: without a record; `stopped`: the same command continues it; `failed`: somebody has to look first."""
@@ -41,14 +41,14 @@ NEW = Standing("new")
 
 def standing(wanted: Run | Evaluation, store: Store, queue: Queue | None = None) -> Standing:
     """Where a run or a test stands. Without a `queue` what depends on it is `queued`, whatever became of its job."""
-    submission = Workspace(wanted.id).submission.read()  # first: what changes afterwards is somebody else's doing
+    submission = submitted(wanted.id)  # first: what changes afterwards is somebody else's doing
     stands = _standing(wanted, store, submission, queue)
-    return dataclasses.replace(stands, token=submission["token"]) if submission else stands
+    return dataclasses.replace(stands, token=submission.token) if submission else stands
 
 
-def _standing(
-    wanted: Run | Evaluation, store: Store, submission: dict[str, Any] | None, queue: Queue | None
-) -> Standing:
+def _standing(wanted: Run | Evaluation, store: Store, submission: Submission | None, queue: Queue | None) -> Standing:
+    if (damaged := store.damaged(wanted.id)) is not None:  # other damage is named, and no obstacle
+        return Standing("failed", str(damaged), "damaged")
     record = store.run(wanted) if isinstance(wanted, Run) else store.evaluation(wanted)
     workspace = Workspace(wanted.id)
     if record is not None and not superseded(workspace, store):
@@ -57,11 +57,11 @@ def _standing(
         return _new(wanted)
     if (owner := workspace.owner()) is not None:
         progress = workspace.progress()
-        detail = f"{progress['phase']} {progress['done']}/{progress['total']}" if progress else ""
-        return Standing("running", detail, job=owner.get("job", ""), node=owner.get("node") or owner["host"])
-    if submission is not None and not submission.get("cancelled"):
+        detail = f"{progress.phase} {progress.done}/{progress.total}" if progress else ""
+        return Standing("running", detail, job=owner.job, node=owner.node or owner.process.host)
+    if submission is not None and not submission.cancelled:
         if queue is None:
-            return Standing("queued", job=submission["job"] or "")
+            return Standing("queued", job=submission.job or "")
         found = _by_queue(workspace, submission, queue)
         if found is not None:
             return found
@@ -73,25 +73,31 @@ def settle(wanted: Iterable[Run | Evaluation], store: Store) -> tuple[dict[str, 
     by_id = {value.id: value for value in wanted}
     found = {key: standing(value, store) for key, value in by_id.items()}
     open_ = [key for key, stands in found.items() if stands.state == "queued"]
-    submissions = {key: submission for key in open_ if (submission := Workspace(key).submission.read())}
-    queue = Queue.ask(submissions.values())
+    queue = Queue.ask([submission for key in open_ if (submission := submitted(key)) is not None])
     return found | {key: standing(by_id[key], store, queue) for key in open_}, queue
+
+
+def submitted(identifier: str) -> Submission | None:
+    """The submission of a run; None without one, and where it is damaged: a job that it named finds the run taken."""
+    try:
+        return Workspace(identifier).submission.read()
+    except Damaged:
+        return None
 
 
 def superseded(workspace: Workspace, store: Store) -> bool:
     """Whether the run is to be done once more although its record exists (`--rerun`)."""
-    spec = workspace.planned() or {}
-    return bool(spec.get("supersedes")) and spec["supersedes"] == store.digest(workspace.run_id)
+    return bool(replaced := _rerun(workspace)) and replaced == store.digest(workspace.run_id)
 
 
 def _by_queue(workspace: Workspace, submission: Submission, queue: Queue) -> Standing | None:
     """What the queue says of a job that is not over; None of one that is."""
     if queue.silence:
-        return Standing("unknown", f"the scheduler does not answer: {queue.silence}", job=submission["job"] or "")
+        return Standing("unknown", f"the scheduler does not answer: {queue.silence}", job=submission.job or "")
     job = queue.of(submission)
     if job is None:
-        if submission["job"] is None and _submitting(submission):
-            return Standing("queued", f"being submitted by {submission['user']}")
+        if submission.job is None and _submitting(submission):
+            return Standing("queued", f"being submitted by {submission.user}")
         return None
     if job.place == "unknown":
         return Standing("unknown", f"SLURM calls it {job.state}", job=job.id, node=job.nodes)
@@ -106,9 +112,9 @@ def _by_queue(workspace: Workspace, submission: Submission, queue: Queue) -> Sta
 
 def _submitting(submission: Submission) -> bool:
     """Whether whoever reserved the run may still be talking to the scheduler."""
-    if submission["host"] == socket.gethostname():
-        return born(submission["pid"]) == submission["born"]
-    return time.time() - submission["submitted"] < SUBMITTING_SECONDS
+    if submission.process.here:
+        return submission.process.alive
+    return time.time() - submission.submitted < SUBMITTING_SECONDS
 
 
 def _left(
@@ -116,18 +122,17 @@ def _left(
 ) -> Standing:
     """Where a run stands that nobody works on."""
     trained = isinstance(wanted, Run) and workspace.weights.exists() and not _rerun(workspace)
-    attempts = workspace.attempts()
-    last = attempts[-1] if attempts else None
-    cause, message = (last["cause"], last["message"]) if last else ("", "")
-    job, node = (last.get("job", ""), last.get("node") or last["host"]) if last else ("", "")
+    last = workspace.last_attempt()
+    cause, message = (last.cause, last.message) if last else ("", "")
+    job, node = (last.job, last.node or last.host) if last else ("", "")
     if submission is not None:
         known = queue.of(submission) if queue else None
-        submitted = known.id if known else submission["job"]
-        own = bool(job) and job == submitted  # by its name: the clocks of nodes differ
-        if last is None or own or last["started"] < submission["submitted"]:  # else it was tried elsewhere since
-            cause, message, job = (cause, message, job) if own else ("", "", submitted or job)
-            if submission.get("cancelled"):
-                cause, message = "cancelled", f"by {submission['cancelled']}"
+        job_id = known.id if known else submission.job
+        own = bool(job) and job == job_id  # by its name: the clocks of nodes differ
+        if last is None or own or last.started < submission.submitted:  # else it was tried elsewhere since
+            cause, message, job = (cause, message, job) if own else ("", "", job_id or job)
+            if submission.cancelled:
+                cause, message = "cancelled", f"by {submission.cancelled}"
             elif cause in ("", "killed", "stopped"):
                 cause = _refined(cause, known, submission)
     if cause not in CAUSES:  # `done`, `trained`: what it made is told by what is there
@@ -136,14 +141,15 @@ def _left(
     if CAUSES[cause].again:
         if trained:
             return Standing("trained", "to be evaluated", cause, job, node)
-        if not saved and submission is None and cause in ("killed", "stopped"):
+        if not saved and submission is None and cause == "stopped":
             return _new(wanted)
         after = (
             f"continues after {saved} of {wanted.train.iterations} iterations"
             if saved and isinstance(wanted, Run)
             else ""
         )
-        words = after if cause in ("killed", "stopped") else ", ".join(filter(None, (CAUSES[cause].words, after)))
+        said = message or CAUSES[cause].words
+        words = after if cause == "stopped" else ", ".join(filter(None, (said, after)))
         return Standing("stopped", words or CAUSES[cause].words, cause, job, node)
     return Standing("failed", message or CAUSES[cause].words, cause, job, node)
 
@@ -169,13 +175,18 @@ def ran_out_of_memory(submission: Submission) -> bool:
 
 def printed(submission: Submission) -> list[Path]:
     """The files that SLURM prints a job's own output to: what came before the worker, and the end of a killed one."""
-    if not submission["job"]:
+    if not submission.job:
         return []
-    return sorted((runs_folder() / "slurm" / submission["token"]).glob(f"{submission['job']}_*_log.*"))
+    return sorted((runs_folder() / "slurm" / submission.token).glob(f"{submission.job}_*_log.*"))
 
 
-def _rerun(workspace: Workspace) -> bool:
-    return bool((workspace.planned() or {}).get("supersedes"))
+def _rerun(workspace: Workspace) -> str | None:
+    """The digest of the record that the run was asked to replace; empty or None without one."""
+    try:
+        spec = workspace.spec()
+    except Damaged:
+        return None
+    return spec.supersedes if spec else None
 
 
 def _new(wanted: Run | Evaluation) -> Standing:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -24,6 +25,7 @@ from studies.options import positive, print_json
 from studies.plan import Cell, settled
 from studies.scheduler import Queue
 from studies.store import Store, precision
+from studies.typed import tell
 from studies.workspace import Workspace
 
 STYLES = {"done": "green", "running": "cyan", "failed": "bold red", "stopped": "yellow", "unknown": "magenta"}
@@ -67,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if queue.silence:
         print(f"{parse.prog}: the scheduler does not answer: {queue.silence}", file=sys.stderr)
         return 4
-    return 1 if any(cell.state == "failed" for cell in cells) else 0
+    return max(tell(store.damage), int(any(cell.state == "failed" for cell in cells)))
 
 
 def _look(options: argparse.Namespace) -> tuple[list[Cell], Queue, Store]:
@@ -117,13 +119,13 @@ def _table(cells: Sequence[Cell], store: Store) -> Table:
 def _facts(cell: Cell, store: Store) -> dict[str, Any]:
     """What is known of a run. `miou` of an unfinished one is its last test on the way."""
     workspace = Workspace(cell.id)
-    progress = (workspace.progress() or {}) if cell.state == "running" else {}
-    rate = progress.get("rate")
+    progress = workspace.progress() if cell.state == "running" else None
+    rate = progress.rate if progress else None
     eta = None
-    if rate and progress["phase"] == "train":
-        eta = (progress["total"] - progress["done"]) * cell.run.train.batch / rate
+    if progress and rate and progress.phase == "train":
+        eta = (progress.total - progress.done) * cell.run.train.batch / rate
     if progress:
-        step = "{phase} {done}/{total}".format(**progress)
+        step = f"{progress.phase} {progress.done}/{progress.total}"
     else:
         saved = workspace.last_state()
         step = f"{saved}/{cell.total}" if saved and cell.state != "done" else ""
@@ -147,7 +149,7 @@ def _facts(cell: Cell, store: Store) -> dict[str, Any]:
 def _where(cell: Cell, workspace: Workspace) -> dict[str, str]:
     """The job and the node of a finished run, whose standing is its record alone."""
     last = workspace.last_attempt() if cell.state == "done" else None
-    return {key: last.get(key, "") for key in ("job", "node")} if last else {}
+    return {"job": last.job, "node": last.node} if last else {}
 
 
 def _score(cell: Cell, workspace: Workspace, store: Store) -> float | None:
@@ -156,10 +158,15 @@ def _score(cell: Cell, workspace: Workspace, store: Store) -> float | None:
         return metrics.get("miou_ss", metrics.get("top1"))
     if not workspace.curve.exists():
         return None
-    for line in reversed(workspace.curve.read_text().splitlines()):
-        if line.endswith("}") and ('"miou_ss"' in line or '"top1"' in line):  # else it is being written, or torn
-            point = json.loads(line)
-            return point.get("miou_ss", point.get("top1"))
+    try:
+        lines = workspace.curve.read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    for line in reversed(lines):
+        if '"miou_ss"' in line or '"top1"' in line:
+            with suppress(msgspec.DecodeError):  # it is being written, or torn
+                test = msgspec.json.decode(line, type=dict[str, float | None])
+                return test.get("miou_ss", test.get("top1"))
     return None
 
 

@@ -10,7 +10,6 @@ import csv
 import dataclasses
 import hashlib
 import io
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,9 +20,13 @@ from typing import Any
 from segnext.config import Cost, Evaluation, Platform, Run, Speed, canonical, digest
 from segnext.files import write_atomically
 from studies.protocols import PROTOCOLS, Protocol
+from studies.records import Pictures, Record, check
 from studies.study import Panel, Reported, Row, Study, studies
+from studies.typed import Damaged, content_of, value_of, write
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+RESTORE = "restore it from git, or delete it: then the run counts as not done"
 
 COLUMNS = (
     "study",
@@ -51,7 +54,6 @@ COLUMNS = (
 )
 """The columns of every table's CSV; results/README.md says what each one means."""
 
-Record = dict[str, Any]
 Line = dict[str, Any]
 
 
@@ -75,11 +77,6 @@ def runs_folder() -> Path:
     return Path(os.environ.get("SEGNEXT_RUNS") or REPOSITORY / "runs").resolve()
 
 
-def to_json(data: Any) -> str:
-    """Stable JSON: sorted keys, NaN refused."""
-    return json.dumps(data, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-
-
 class Store:
     """The records of a results folder, read once."""
 
@@ -88,8 +85,19 @@ class Store:
 
     @cached_property
     def records(self) -> dict[str, Record]:
-        """All records by id. `ValueError` names a file that is damaged or was edited."""
+        """All whole records by id; `damage` names the others."""
         return {identifier: record for identifier, (record, _) in self._read.items()}
+
+    @cached_property
+    def damage(self) -> list[Damaged]:
+        """What was found damaged so far, here and by whoever reads the files of runs for this store's sake."""
+        return []
+
+    def damaged(self, identifier: str) -> Damaged | None:
+        """What is wrong with the record of this id."""
+        self.records  # noqa: B018  (it finds out)
+        path = self.path(identifier)
+        return next((found for found in self.damage if found.path == path), None)
 
     def read_digest(self, identifier: str) -> str:
         """The SHA-256 of the file of a record of `records`, as it was read."""
@@ -99,13 +107,32 @@ class Store:
     def _read(self) -> dict[str, tuple[Record, str]]:
         found = {}
         for path in sorted((self.folder / "records").glob("*.json")):
-            content = path.read_bytes()
             try:
-                record = json.loads(content)
+                content = content_of(path, RESTORE)
+                if content is None:
+                    continue
+                record = value_of(content, dict[str, Any], path, RESTORE)
+                found[path.stem] = _checked(path, record), hashlib.sha256(content).hexdigest()
+            except Damaged as damaged:
+                self.damage.append(damaged)
             except ValueError as error:
-                raise ValueError(f"{path}: not a readable record ({error}); restore it from git or delete it") from None
-            found[path.stem] = _checked(path, record), hashlib.sha256(content).hexdigest()
+                self.damage.append(Damaged(path, str(error), RESTORE))
         return found
+
+    def pictures(self, identifier: str) -> dict[str, Any] | None:
+        """The facts of a run's pictures (`studies.records.Pictures`); None without, and where they are damaged."""
+        path = self.folder / "cam" / f"{identifier}.json"
+        remedy = "restore it from git, or delete it and its .npz"
+        try:
+            content = content_of(path, remedy)
+            if content is None:
+                return None
+            facts = value_of(content, dict[str, Any], path, remedy)
+            value_of(content, Pictures, path, remedy)
+        except Damaged as damaged:
+            self.damage.append(damaged)
+            return None
+        return facts
 
     def kind(self, kind: str) -> list[Record]:
         """All records of a kind, by id."""
@@ -172,28 +199,47 @@ class Store:
 
     def digest(self, identifier: str) -> str | None:
         """The SHA-256 of the file of this record, or None while there is none."""
-        path = self.path(identifier)
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+        try:
+            content = content_of(self.path(identifier), RESTORE)
+        except Damaged:
+            return None
+        return hashlib.sha256(content).hexdigest() if content is not None else None
 
     def add(self, record: Record) -> Path:
         """Write a finished record, once. An existing one with this id stays as it is: the first to finish counts.
+
+        `ValueError` where it is not whole.
 
         Unless the record says in its provenance that it `supersedes` that very one, by its digest.
         """
         path = self.path(record["id"])
         if not path.exists() or record["provenance"].get("supersedes") == self.digest(record["id"]):
-            write_atomically(path, to_json(_checked(path, record)))
-        for cached in ("records", "_read", "_by_kind", "_views", "_tried"):
+            write(path, _checked(path, record))
+        for cached in ("records", "_read", "_by_kind", "_views", "_tried", "damage"):
             self.__dict__.pop(cached, None)
         return path
 
     def build_tables(self) -> list[Path]:
-        """Derive and replace the CSV of every study; returns their paths."""
-        derived = self.derived()
-        for path, content in derived.items():
-            if not path.exists() or path.read_text() != content:
-                write_atomically(path, content)
-        return list(derived)
+        """Derive and replace the CSV of every study; returns their paths.
+
+        Others may finish and write meanwhile. Whoever has written looks again: whatever there was before the last look
+        of the last writer is in what stays.
+        """
+        store = self
+        while True:
+            seen = store._listed()
+            derived = store.derived()
+            for path, content in derived.items():
+                if not path.exists() or path.read_text() != content:
+                    write_atomically(path, content)
+            store = Store(self.folder)
+            if store._listed() == seen:
+                return list(derived)
+
+    def _listed(self) -> set[tuple[str, int, int]]:
+        """The records that there are, told from what they were a moment ago."""
+        files = ((path, path.stat()) for path in (self.folder / "records").glob("*.json"))
+        return {(path.name, facts.st_mtime_ns, facts.st_ino) for path, facts in files}
 
     def derived(self) -> dict[Path, str]:
         """The CSV of every study as the records have it, by its path; writes nothing."""
@@ -388,20 +434,9 @@ def difference(old: Any, new: Any, path: str = "") -> str | None:
     return None if old == new else f"{path}: {old!r} -> {new!r}"
 
 
-_PARTS = {
-    "run": ("metrics", "classes", "trained", "training", "provenance"),
-    "cost": ("params", "gmacs", "gmacs_fvcore", "provenance"),
-    "speed": ("latency", "memory", "predicted_memory", "reason", "provenance"),
-    "evaluation": ("metrics", "classes", "provenance"),
-    "server": ("value", "provenance"),
-    "shortcut": ("chance", "within", "beyond", "provenance"),
-}
-
-
 def _checked(path: Path, record: Record) -> Record:
-    missing = [part for part in _PARTS.get(record.get("kind", ""), ("kind",)) if part not in record]
-    if missing:
-        raise ValueError(f"{path}: not a whole record, it has no {', '.join(missing)}; restore it or delete it")
+    """The record. `ValueError` where it is not whole, or not of this name."""
+    check(record)
     if record.get("id") != path.stem or not path.stem.endswith(digest(record.get("config"))):
-        raise ValueError(f"{path}: its configuration does not give its id; it was edited or renamed: restore it")
+        raise ValueError("its configuration does not give its id: it was edited or renamed")
     return record

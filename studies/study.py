@@ -238,8 +238,12 @@ class Study:
         return rows[slug]
 
     def panel(self, dataset: str = "") -> Panel:
-        """The panel about this dataset; the first without a name."""
-        return next(panel for panel in (*self.panels, *self.subtasks) if dataset in ("", panel.dataset))
+        """The panel about this dataset; the first without a name. `ValueError` with the nearest name otherwise."""
+        panels = (*self.panels, *self.subtasks)
+        found = next((panel for panel in panels if dataset in ("", panel.dataset)), None)
+        if found is None:
+            raise ValueError(unknown(f"dataset of {self.slug}", dataset, [panel.dataset for panel in panels]))
+        return found
 
 
 def unknown(kind: str, name: str, known: Mapping[str, object] | Sequence[str]) -> str:

@@ -7,10 +7,10 @@ sbatch answers may be wrong (a time-out after it accepted), the name in the queu
 
 from __future__ import annotations
 
+import dataclasses
 import getpass
 import os
 import shlex
-import socket
 import sys
 import time
 import uuid
@@ -24,10 +24,12 @@ from segnext.config import Execution
 from studies.plan import Cell, upstream
 from studies.profile import Profile
 from studies.scheduler import Queue, Refused, Unreachable, unreachable
+from studies.standing import submitted
+from studies.state import JobSpec, Process, Submission
 from studies.store import Store, results_folder, runs_folder
-from studies.workspace import Workspace, born
+from studies.workspace import Workspace
 
-Specify = Callable[[Cell, Execution], dict[str, Any]]
+Specify = Callable[[Cell, Execution], JobSpec]
 """Makes a run's specification (`studies.specification`)."""
 
 SUBMITTED_WITHIN = 90.0  # seconds that somebody else's sbatch may take
@@ -75,8 +77,8 @@ def arrays(cells: Sequence[Cell], profile: Profile, max_array_size: int, max_par
 
 
 def _live(run_id: str) -> bool:
-    submission = Workspace(run_id).submission.read()
-    return bool(submission and not submission.get("cancelled") and not Store().path(run_id).exists())
+    submission = submitted(run_id)
+    return bool(submission and not submission.cancelled and not Store().path(run_id).exists())
 
 
 def execution(profile: Profile, evaluation_interval: int) -> Execution:
@@ -126,45 +128,40 @@ def _reserve(cell: Cell, array: Array, index: int, snapshot: Path) -> bool:
     """Put our name on a run; False where somebody else's is on it since we looked."""
     workspace = Workspace(cell.id)
     workspace.folder.mkdir(parents=True, exist_ok=True)
-    there = workspace.submission.read()
-    if (there["token"] if there else "") != cell.stands.token:
+    there = submitted(cell.id)
+    if (there.token if there else "") != cell.stands.token:
         return False
     if not workspace.submission.remove(there) and there is not None:
         return False
     return workspace.submission.create(
-        {
-            "token": array.token,
-            "index": index,
-            "job": None,
-            "submitted": time.time(),
-            "user": getpass.getuser(),
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "born": born(os.getpid()),
-            "snapshot": snapshot.name,
-        }
+        Submission(
+            token=array.token,
+            index=index,
+            submitted=time.time(),
+            user=getpass.getuser(),
+            process=Process.this(),
+            snapshot=snapshot.name,
+        )
     )
 
 
 def _note(cell: Cell, array: Array) -> None:
     """Add the job's id to the reservation: for people, and for dependencies."""
-    submission = Workspace(cell.id).submission
-    content = submission.read()
-    if content is not None and content["token"] == array.token:
-        submission.replace({**content, "job": f"{array.job}_{content['index']}"})
+    submission, content = Workspace(cell.id).submission, submitted(cell.id)
+    if content is not None and content.token == array.token:
+        submission.replace(dataclasses.replace(content, job=f"{array.job}_{content.index}"))
 
 
 def _withdraw(array: Array) -> None:
     for cell in array.cells:
-        submission = Workspace(cell.id).submission
-        content = submission.read()
-        if content is not None and content["token"] == array.token:
+        submission, content = Workspace(cell.id).submission, submitted(cell.id)
+        if content is not None and content.token == array.token:
             submission.remove(content)
 
 
 def _look_for(array: Array) -> str:
     """The id of the job that is in the queue under the array's name although sbatch failed; empty without one."""
-    (first, *_) = (Workspace(cell.id).submission.read() for cell in array.cells)
+    (first, *_) = (submitted(cell.id) for cell in array.cells)
     for pause in LOOKS:
         time.sleep(pause)
         queue = Queue.ask([first] if first else [])
@@ -266,8 +263,8 @@ def _dependency(array: Array) -> str:
 def _job(run_id: str) -> str | None:
     """The job that a run was submitted as. Somebody else may be submitting it this moment: then it has none yet."""
     until = time.monotonic() + SUBMITTED_WITHIN
-    while (submission := Workspace(run_id).submission.read()) is not None and submission["job"] is None:
+    while (submission := submitted(run_id)) is not None and submission.job is None:
         if time.monotonic() > until:
             raise Unreachable(f"the submission of run {run_id}, which this one starts from, does not come to an end")
         time.sleep(0.5)
-    return submission["job"] if submission else None
+    return submission.job if submission else None

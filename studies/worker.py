@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from segnext.config import ClassificationData, Cost, Data, Evaluation, Execution, Run, Weights, canonical
+from segnext.config import ClassificationData, Cost, Data, Evaluation, Run, Weights, canonical
 from segnext.data import Source, cached, open_split
 from segnext.data.diagnostic import GeneratedSource
 from segnext.data.imagenet import ClassFolderSource
@@ -30,10 +30,12 @@ from studies.causes import UpstreamMissing, cause_of
 from studies.provenance import code_fingerprint, provenance
 from studies.specification import specified_evaluation, specified_run
 from studies.standing import superseded
+from studies.state import Progress, job
 from studies.store import Store
 from studies.study import study
+from studies.typed import Damaged
 from studies.weights import pretrained_file, sha256
-from studies.workspace import SILENT_AFTER, Claimed, Workspace, job
+from studies.workspace import SILENT_AFTER, Claimed, Workspace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,14 +81,14 @@ def work(
                     if (record := this.record()) is not None:
                         Store().add(record)
                 except Stopped as stopped:
-                    attempt.update(cause=why(), message=str(stopped))
+                    attempt.cause, attempt.message = why(), str(stopped)
                     print(stopped, flush=True)
                     return 5
                 except Exception as error:
-                    attempt.update(cause=cause_of(error), message=str(error).strip().split("\n")[0])
+                    attempt.cause, attempt.message = cause_of(error), str(error).strip().split("\n")[0]
                     traceback.print_exc()
                     return 1
-                attempt.update(cause="trained" if record is None else "done")
+                attempt.cause = "trained" if record is None else "done"
                 return 0
     except Claimed as claimed:
         print(claimed, file=sys.stderr)
@@ -102,9 +104,9 @@ def _finished(workspace: Workspace) -> bool:
     return store.path(workspace.run_id).exists() and not superseded(workspace, store)
 
 
-def _resources(workspace: Workspace, world: World) -> dict[str, Any]:
+def _resources(workspace: Workspace, world: World) -> dict[str, int]:
     """What an attempt costs while it lasts."""
-    on_gpu = workspace.read_spec()["execution"]["device"].startswith("cuda")
+    on_gpu = workspace.told().execution.device.startswith("cuda")
     return {"processes": world.size, "gpus": world.size if on_gpu else 0}
 
 
@@ -129,15 +131,15 @@ class _Job:
         from segnext.precision import set_up
 
         self._workspace, self._asked_to_stop, self._world = workspace, asked_to_stop, world
-        self._spec = spec = workspace.read_spec()
+        self._spec = spec = workspace.told()
         self._run = specified_run(spec)
         self._evaluation = specified_evaluation(spec, self._run)
         declared = (self._evaluation or self._run).id
         if declared != workspace.run_id:
             raise ValueError(f"what was planned as {workspace.run_id} is {declared} now; start it again")
-        self._execution = Execution(**spec["execution"])
+        self._execution = spec.execution
         self._device = torch.device(self._execution.device)
-        self._root = Path(spec["data_root"]) if spec["data_root"] else None
+        self._root = Path(spec.data_root) if spec.data_root else None
         self._started = time.time()
         self._writer: SummaryWriter | None = None
         torch.set_num_threads(self._execution.threads)
@@ -158,14 +160,14 @@ class _Job:
             training = cached(training)
         initial, beginning = self._beginning()
         if first:
-            workspace.report("train", workspace.last_state(), run.train.iterations, force=True)
+            workspace.report(Progress("train", workspace.last_state(), run.train.iterations), force=True)
             _forget_after(workspace.curve, workspace.last_state())
         testing = open_split(run.data, run.data.test_split, self._root)
         model, seconds = self._fit(training, testing, initial)
-        supersedes = self._spec.get("supersedes")
+        supersedes = self._spec.supersedes
         if first and (supersedes or not workspace.weights.exists()):
             save_released(model, workspace.weights)
-        if self._spec.get("train_only"):
+        if self._spec.train_only:
             return None
         tested = self._tested(model, testing)
         if not first:
@@ -263,7 +265,7 @@ class _Job:
         from segnext.model import build_network
 
         run = self._run
-        path = Path(self._spec["weights"]) if self._spec["weights"] else Workspace(run.id).weights
+        path = Path(self._spec.weights) if self._spec.weights else Workspace(run.id).weights
         model = build_network(run.model, run.data.classes, run.task)
         load_released(model, load_file(path), path.name)
         testing = open_split(run.data, run.data.test_split, self._root)
@@ -291,13 +293,13 @@ class _Job:
                     f"run {init.id} ({init.data.dataset}), which this one starts from, did not finish"
                 )
         else:
-            path = pretrained_file(Path(self._spec["pretrained"] or "."), init)
+            path = pretrained_file(Path(self._spec.pretrained or "."), init)
         return load_file(path), {"name": init.id if isinstance(init, Run) else path.name, "sha256": sha256(path)}
 
     def _draw(self, step: Step) -> None:
         """Report a step, and every so often add it to the curve."""
         iterations = self._run.train.iterations
-        self._workspace.report("train", step.iteration, iterations, loss=step.loss, rate=step.images_per_second)
+        self._workspace.report(Progress("train", step.iteration, iterations, step.loss, step.images_per_second))
         if step.iteration % self._execution.log_interval == 0 or step.iteration == iterations:
             line = [step.iteration, step.loss, step.learning_rate, step.images_per_second]
             self._add_to_curve(dict(zip(CURVE_COLUMNS, line, strict=True)))
@@ -305,7 +307,7 @@ class _Job:
     def _add_to_curve(self, point: dict[str, Any]) -> None:
         with open(self._workspace.curve, "a") as file:
             file.write(json.dumps(point) + "\n")
-        if self._spec["tensorboard"]:
+        if self._spec.tensorboard:
             self._tensorboard(point)
 
     def _tensorboard(self, point: dict[str, Any]) -> None:
@@ -421,7 +423,7 @@ class _Job:
 
         if not self._world.first:
             return {}
-        (metric, *_) = study(self._spec["study"]).panel(self._spec["dataset"]).accuracies
+        (metric, *_) = study(self._spec.study).panel(self._spec.dataset).accuracies
         multi_scale = metric == "miou_ms"
         predicted = predict(
             model,
@@ -452,7 +454,7 @@ class _Job:
 
         def progress(done: int, total: int) -> None:
             if self._world.first:
-                self._workspace.report(phase, done, total)
+                self._workspace.report(Progress(phase, done, total))
             if self._asked_to_stop():
                 raise Stopped(f"stopped in {phase}; the training is saved and the same command continues")
 
@@ -464,7 +466,7 @@ class _Job:
         attempts = self._workspace.attempts()
         return {
             **provenance(kind),
-            "command": self._spec["command"],
+            "command": self._spec.command,
             "device": torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu",
             "processes": self._world.size,
             "threads": self._execution.threads,
@@ -472,20 +474,13 @@ class _Job:
             "compiled": self._execution.compile,
             "cudnn_benchmark": self._execution.cudnn_benchmark,
             "deterministic": self._execution.deterministic,
-            "started": _timestamp(min([self._started, *(attempt["started"] for attempt in attempts)])),
+            "started": _timestamp(min([self._started, *(attempt.started for attempt in attempts)])),
             "finished": _timestamp(time.time()),
             "attempts": len(attempts),
             # Lost attempts included: to when they ended or, of those that were killed, were last seen.
-            "process_seconds": _spent(attempts, "processes"),
-            "gpu_seconds": _spent(attempts, "gpus"),
+            "process_seconds": round(sum(attempt.seconds * attempt.processes for attempt in attempts), 1),
+            "gpu_seconds": round(sum(attempt.seconds * attempt.gpus for attempt in attempts), 1),
         }
-
-
-def _spent(attempts: Sequence[Mapping[str, Any]], what: str) -> float:
-    seconds = (
-        (attempt.get("finished", time.time()) - attempt["started"]) * attempt.get(what, 0) for attempt in attempts
-    )
-    return round(sum(seconds), 1)
 
 
 def _csv(columns: Sequence[str], points: Sequence[Mapping[str, Any]]) -> str:
@@ -552,7 +547,7 @@ def _time_left() -> float | None:
 def _go_back_to_the_queue(workspace: Workspace) -> None:
     """Let SLURM start this job once more, unless the last two attempts saved nothing before their time was over."""
     attempts = workspace.attempts()[-2:]
-    idle = [a["cause"] == "time_limit" and a["begins_after"] == a["ends_after"] for a in attempts]
+    idle = [a.cause == "time_limit" and a.begins_after == a.ends_after for a in attempts]
     if len(idle) == 2 and all(idle):
         workspace.amend_attempt(cause="no_progress", message="twice nothing was saved before the time limit")
         return
@@ -564,6 +559,11 @@ def _go_back_to_the_queue(workspace: Workspace) -> None:
         except (scheduler.Unreachable, scheduler.Refused) as error:
             print(f"job {job()} cannot go back to the queue: {error}", flush=True)
             time.sleep(REQUEUE_PAUSE)
+
+
+def _last_cause(workspace: Workspace) -> str:
+    last = workspace.last_attempt()
+    return last.cause if last else ""
 
 
 def _print_to(log: Path) -> None:
@@ -590,9 +590,14 @@ def main(identifiers: Sequence[str]) -> int:
     workspace = Workspace(identifiers[own])
     if job():
         _print_to(workspace.log)
-    with distributed(workspace.read_spec()["execution"]["device"]) as world:
+    try:
+        device = workspace.told().execution.device
+    except Damaged as damaged:
+        print(damaged, file=sys.stderr, flush=True)
+        return 1
+    with distributed(device) as world:
         code = work(workspace.run_id, signals.asked, world, signals.cause)
-    if code == 5 and world.first and workspace.attempts()[-1]["cause"] in ("time_limit", "preempted"):
+    if code == 5 and world.first and _last_cause(workspace) in ("time_limit", "preempted"):
         _go_back_to_the_queue(workspace)
     return code
 

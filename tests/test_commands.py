@@ -64,10 +64,10 @@ def test_a_run_is_shown_followed_compared_done_again_and_tidied_up(lab: Path):
     states = {line["seed"]: line for line in json.loads(does("status", "--json")) if line["row"] == "c"}
     assert "trained" in {line["state"] for line in json.loads(does("status", "--json"))}
     assert states
-    assert [attempt["cause"] for attempt in attempts()] == ["trained"]
+    assert [attempt.cause for attempt in attempts()] == ["trained"]
     does("run", "table7/c", *SMOKE, "--only", "evaluate")
-    assert [attempt["cause"] for attempt in attempts()] == ["trained", "done"]
-    assert attempts()[-1]["begins_after"] == 2, "what was trained is not trained again"
+    assert [attempt.cause for attempt in attempts()] == ["trained", "done"]
+    assert attempts()[-1].begins_after == 2, "what was trained is not trained again"
 
     shown = does("show", "table7/c", *SMOKE)
     assert "train.batch" in shown
@@ -85,8 +85,8 @@ def test_a_run_is_shown_followed_compared_done_again_and_tidied_up(lab: Path):
     does("run", "table7/c", *SMOKE, "--rerun", "done")
     record = json.loads(Store().path(facts["run"]).read_text())
     assert record["provenance"]["supersedes"] == before
-    assert [attempt["cause"] for attempt in attempts()] == ["trained", "done", "done"]
-    assert attempts()[-1]["begins_after"] == 0, "a repetition begins anew"
+    assert [attempt.cause for attempt in attempts()] == ["trained", "done", "done"]
+    assert attempts()[-1].begins_after == 0, "a repetition begins anew"
 
     workspace = Workspace(facts["run"])
     assert "would be deleted" in does("gc")

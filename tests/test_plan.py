@@ -346,7 +346,7 @@ def test_a_repetition_that_fails_is_no_success_because_of_the_record_before_it(c
     cells = plan(select(["table7/c@3"], chained, None, None), chained, 2, Store())
     carried_out(cells, limit=2)
     cell, workspace = cells[-1], Workspace(cells[-1].id)
-    workspace.write_spec({**workspace.read_spec(), "supersedes": Store().digest(cell.id)})
+    workspace.write_spec(dataclasses.replace(workspace.told(), supersedes=Store().digest(cell.id)))
     workspace.weights.unlink()
     workspace.weights.mkdir()  # in the way
     assert run_debug([cell], Silent(), lambda: False)[cell.id].state == "failed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 
 import pytest
@@ -51,8 +52,9 @@ def test_compute_counts_lost_attempts_of_finished_runs_and_of_all_others(store, 
     assert float(plain[0]["process_seconds"]) == pytest.approx(8 * 90.5)
     assert not (store.folder / "attempts.csv").exists()
     with Workspace("0123456789ab").attempt(processes=2, gpus=2) as entry:
-        entry.update(cause="out_of_memory")
-    Workspace("0123456789ab").amend_attempt(started=1000.0, finished=1600.0)
+        entry.cause, entry.started = "out_of_memory", 1000.0
+    path = Workspace("0123456789ab").folder / "attempts" / "001.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "finished": 1600.0}))
     assert build.main(["table7", "--out", str(tmp_path / "out"), "--check"]) == 1
     files = render(tmp_path / "out", "table7")
     lost = lines_of(files, "reproducibility-compute.csv")[1]

@@ -10,8 +10,9 @@ from reports import build, runs
 from reports.processes import spread
 from segnext.config import canonical
 from studies.protocols import PROTOCOLS
-from studies.store import Store, to_json
+from studies.store import Store
 from studies.tables.table7 import STUDY
+from studies.typed import to_json
 from studies.workspace import Workspace
 
 
@@ -81,8 +82,8 @@ def test_attempts_nodes_and_logs_show_only_when_asked_for(store, tmp_path):
     identifier = next(key for key in store.records if "-" not in key)
     workspace = Workspace(identifier)
     for cause in ("out_of_memory", "done"):
-        with workspace.attempt(node="gpu07") as entry:
-            entry.update(cause=cause, message="too <large>")
+        with workspace.attempt() as entry:
+            entry.cause, entry.node, entry.message = cause, "gpu07", "too <large>"
     workspace.log.write_text("\n".join(f"line {number}" for number in range(100)))
     plain = render(tmp_path / "out", "table7")[f"runs/{identifier}.html"].decode()
     assert "gpu07" not in plain
@@ -110,8 +111,8 @@ def test_weights_that_a_run_starts_from_are_one_link_away(store, tmp_path):
 def test_pending_rows_say_how_their_runs_ended_and_when_asked_which_run_now(store, tmp_path):
     first, second = (Workspace(PROTOCOLS["paper"].run(STUDY.panel(), STUDY.row("c"), seed).id) for seed in range(2))
     for workspace in (first, second):
-        with workspace.attempt(node="gpu07") as entry:
-            entry.update(cause="diverged", message="the loss is not finite")
+        with workspace.attempt() as entry:
+            entry.cause, entry.node, entry.message = "diverged", "gpu07", "the loss is not finite"
     add_run(store, STUDY, STUDY.row("a"), "paper", 0, 40.0)
     files = render(tmp_path / "out", "table7")
     assert "pending (2 failed: diverged)" in files["summary/table7.md"].decode()

@@ -296,7 +296,7 @@ def test_when_the_command_is_killed_its_workers_save_and_leave(results: Path, ru
     identifier = run_id("b", 30)
     process = subprocess.Popen(command("table7/b@0", *LONGER), cwd=REPOSITORY, stdout=subprocess.DEVNULL)
     eventually(started(runs, identifier, 3))
-    worker = json.loads((runs / identifier / "claim.json").read_text())["pid"]
+    worker = json.loads((runs / identifier / "claim.json").read_text())["process"]["pid"]
     process.kill()
     process.wait()
     eventually(lambda: not alive(worker))
@@ -313,7 +313,7 @@ def test_a_killed_worker_is_a_failure_that_the_same_command_continues(results: P
         command("table7/b@0", *LONGER), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     eventually(started(runs, identifier, 2))
-    os.kill(json.loads((runs / identifier / "claim.json").read_text())["pid"], signal.SIGKILL)
+    os.kill(json.loads((runs / identifier / "claim.json").read_text())["process"]["pid"], signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "killed by SIGKILL" in output
@@ -421,7 +421,7 @@ def test_a_run_killed_again_and_again_ends_with_the_bits_of_the_undisturbed_one(
         time.sleep(random.uniform(0, 25))
         if process.poll() is not None:
             break
-        os.kill(json.loads(claim.read_text())["pid"], signal.SIGKILL)
+        os.kill(json.loads(claim.read_text())["process"]["pid"], signal.SIGKILL)
         process.wait()
         kills += 1
     assert kills >= 2

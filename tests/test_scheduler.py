@@ -18,6 +18,7 @@ from studies.plan import Cell, plan, select, upstream
 from studies.profile import PROFILES, Profile, changed, profile
 from studies.protocols import protocol
 from studies.scheduler import STATES, Job, Queue, Refused, Unreachable
+from studies.state import Process, Submission
 from studies.store import Store
 from studies.submit import arrays, execution, sbatch_options
 
@@ -94,8 +95,8 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return program
 
 
-def submission(index: int, token: str = "segnext-1") -> dict:
-    return {"token": token, "index": index, "job": f"25_{index}", "submitted": 1.7e9}
+def submission(index: int, token: str = "segnext-1") -> Submission:
+    return Submission(token, index, 1.7e9, "ann", Process("login", 100, "0"), "0123456789ab", f"25_{index}")
 
 
 def test_two_thousand_runs_take_two_questions(answers):

@@ -95,7 +95,7 @@ class User:
 
     def causes(self, cell: Cell) -> list[str]:
         """How its attempts ended."""
-        return [attempt["cause"] for attempt in self.workspace(cell).attempts()]
+        return [attempt.cause for attempt in self.workspace(cell).attempts()]
 
     def states(self, *words: str) -> dict[str, dict]:
         """What `studies.status` says, by row and seed."""
@@ -120,7 +120,7 @@ class User:
 
         def far() -> bool:
             progress = self.workspace(cell).progress() or {"phase": "", "done": 0}
-            return progress["phase"].startswith("evaluate") or progress["done"] >= least
+            return progress.phase.startswith("evaluate") or progress.done >= least
 
         wait_until(far, seconds, lambda: (self.cluster.queue(), self.log(cell)))
         assert self.workspace(cell).progress()["phase"] == "train", "too late: the training is over"
@@ -177,11 +177,11 @@ def test_a_preempted_run_saves_goes_back_to_the_queue_and_ends_as_if_nothing_had
     wait_until(lambda: urgent not in user.cluster.queue(), 90, user.cluster.queue)
     user.waits_for(cell)
     first, last = user.workspace(cell).attempts()
-    assert (first["cause"], last["cause"]) == ("preempted", "done")
-    assert last["begins_after"] == first["ends_after"] >= 20
-    assert last["job"] == first["job"]
+    assert (first.cause, last.cause) == ("preempted", "done")
+    assert last.begins_after == first.ends_after >= 20
+    assert last.job == first.job
     record = user.record(cell)
-    spent = sum(attempt["finished"] - attempt["started"] for attempt in (first, last))
+    spent = sum(attempt.finished - attempt.started for attempt in (first, last))
     assert record["provenance"]["attempts"] == 2
     assert record["provenance"]["process_seconds"] == pytest.approx(spent, abs=2)
     assert user.table() == undisturbed("table7/c@0", *QUICK)
@@ -198,9 +198,9 @@ def test_a_run_longer_than_its_time_limit_goes_on_in_job_after_job(start: int, l
     wait_until(lambda: "trained" in user.causes(cell), 1800, lambda: (user.cluster.queue(), user.log(cell)))
     attempts = user.workspace(cell).attempts()
     assert len(attempts) >= 2, "one job was enough"
-    assert [attempt["cause"] for attempt in attempts] == [*["time_limit"] * (len(attempts) - 1), "trained"]
+    assert [attempt.cause for attempt in attempts] == [*["time_limit"] * (len(attempts) - 1), "trained"]
     for before, after in itertools.pairwise(attempts):
-        assert after["begins_after"] == before["ends_after"] >= before["begins_after"]
+        assert after.begins_after == before.ends_after >= before.begins_after
     (user.folder / "profile.toml").write_text(PROFILE)
     user.cluster.drained(480)
     user.submits(*whole)
@@ -212,11 +212,11 @@ def test_a_run_that_somebody_requeues_continues_from_what_it_saved(user: User, u
     (cell,) = cells_of("table7/c@0")
     user.submits("table7/c@0", *QUICK)
     user.saved(cell, 100)
-    user.cluster.call("scontrol", "requeue", user.workspace(cell).submission.read()["job"])
+    user.cluster.call("scontrol", "requeue", user.workspace(cell).submission.read().job)
     user.waits_for(cell)
     first, last = user.workspace(cell).attempts()
-    assert (first["cause"], last["cause"]) in (("stopped", "done"), ("killed", "done"))  # SIGTERM, or no word at all
-    assert last["begins_after"] == first["ends_after"] >= 100
+    assert (first.cause, last.cause) in (("stopped", "done"), ("killed", "done"))  # SIGTERM, or no word at all
+    assert last.begins_after == first.ends_after >= 100
     assert user.table() == undisturbed("table7/c@0", *QUICK)
 
 
@@ -225,7 +225,7 @@ def test_cancelled_elements_running_or_pending_are_told_apart_and_alone_submitte
     first, second, third = cells_of(*selectors)
     user.submits(*selectors, *QUICK, "--max-parallel", "1")
     user.trains(first)
-    job = user.workspace(first).submission.read()["job"].split("_")[0]
+    job = user.workspace(first).submission.read().job.split("_")[0]
     user.cluster.call("scancel", f"{job}_2")  # accounting keeps no trace of it
     user.cluster.call("scancel", f"{job}_0")
     user.waits_for(second)
@@ -259,7 +259,7 @@ def test_a_lost_node_costs_the_time_since_the_last_checkpoint_and_nothing_else(u
     (cell,) = cells_of("table7/c@0")
     user.submits("table7/c@0", *QUICK)
     user.saved(cell, 100)
-    node = user.workspace(cell).attempts()[0]["node"]
+    node = user.workspace(cell).attempts()[0].node
     user.cluster.kill_node(node)
     try:
         user.waits_for(cell)
@@ -267,9 +267,9 @@ def test_a_lost_node_costs_the_time_since_the_last_checkpoint_and_nothing_else(u
         user.cluster.start_node(node)
     wait_until(lambda: user.cluster.node(node) in ("idle", "mixed"), 90)
     first, last = user.workspace(cell).attempts()
-    assert (first["cause"], last["cause"]) == ("killed", "done")
-    assert last["begins_after"] >= 100
-    assert last["job"] == first["job"]
+    assert (first.cause, last.cause) == ("killed", "done")
+    assert last.begins_after >= 100
+    assert last.job == first.job
     assert user.table() == undisturbed("table7/c@0", *QUICK)
 
 
@@ -277,7 +277,7 @@ def test_a_run_does_not_notice_that_slurmd_was_killed(user: User, undisturbed):
     (cell,) = cells_of("table7/c@0")
     user.submits("table7/c@0", *QUICK)
     user.trains(cell, 10)
-    node = user.workspace(cell).attempts()[0]["node"]
+    node = user.workspace(cell).attempts()[0].node
     user.cluster.kill_slurmd(node)
     user.cluster.start_node(node)
     user.waits_for(cell)
@@ -356,7 +356,7 @@ def test_a_job_runs_the_code_that_was_submitted_whatever_was_edited_since(
     user.submits("table7/c@0", *QUICK)
     model, good = copy / "segnext" / "mscan.py", (copy / "segnext" / "mscan.py").read_text()
     model.write_text("raise RuntimeError('in the middle of an edit')\n")
-    cluster.call("scontrol", "release", user.workspace(cell).submission.read()["job"])
+    cluster.call("scontrol", "release", user.workspace(cell).submission.read().job)
     user.waits_for(cell)
     model.write_text(good)
     assert user.causes(cell) == ["done"]
@@ -479,7 +479,7 @@ def test_a_full_or_read_only_results_folder_costs_no_training(undisturbed, troub
             user.submits("table7/c@0", *QUICK)
             user.waits_for(cell)
             _, last = user.workspace(cell).attempts()
-            assert last["begins_after"] == 200
+            assert last.begins_after == 200
             cluster.drained()
             assert user.table() == undisturbed("table7/c@0", *QUICK)
     finally:
@@ -494,7 +494,7 @@ def test_without_accounting_runs_finish_and_lost_ones_are_found_and_submitted_ag
     first, second = cells_of(*selectors)
     user.submits(*selectors, *QUICK, "--max-parallel", "1")
     user.trains(first)
-    job = user.workspace(second).submission.read()["job"]
+    job = user.workspace(second).submission.read().job
     user.cluster.call("scancel", job)
     user.waits_for(first)
     user.cluster.drained()
@@ -519,7 +519,7 @@ def test_two_nodes_with_two_tasks_each_train_what_one_process_does(user: User, t
         for someone in (user, alone)
     )
     assert (shared["provenance"]["processes"], own["provenance"]["processes"]) == (4, 1)
-    assert user.workspace(cell).attempts()[0]["nodes"] == "n[1-2]"
+    assert user.workspace(cell).attempts()[0].nodes == "n[1-2]"
     assert shared["training"]["final_loss"] == pytest.approx(own["training"]["final_loss"], rel=1e-4)
     assert shared["metrics"]["pixel_accuracy"] == pytest.approx(own["metrics"]["pixel_accuracy"], abs=0.1)
 

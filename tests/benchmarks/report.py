@@ -22,8 +22,9 @@ sys.path.insert(0, str(REPOSITORY))
 
 from segnext.config import canonical  # noqa: E402
 from studies.protocols import PROTOCOLS  # noqa: E402
-from studies.store import Store, to_json  # noqa: E402
+from studies.store import Store  # noqa: E402
 from studies.study import studies  # noqa: E402
+from studies.typed import to_json  # noqa: E402
 
 
 def lab(folder: Path, wanted: int) -> int:
@@ -74,7 +75,7 @@ def main() -> None:
             if what == "every table and page is new":
                 shutil.rmtree(folder / "out" / "runs")
                 for path in (folder / "out").iterdir():
-                    if path.suffix not in (".svg", ".png", ".pdf") and path.name != "figures.json":
+                    if path.is_file() and path.suffix not in (".svg", ".png", ".pdf") and path.name != "figures.json":
                         path.unlink()
             if what == "one record more":
                 newest.write_text(content)

@@ -23,8 +23,10 @@ from studies.plan import plan, select  # noqa: E402
 from studies.profile import Profile  # noqa: E402
 from studies.protocols import protocol  # noqa: E402
 from studies.specification import specification  # noqa: E402
-from studies.store import Store, to_json  # noqa: E402
+from studies.state import Process, Submission  # noqa: E402
+from studies.store import Store  # noqa: E402
 from studies.submit import execution  # noqa: E402
+from studies.typed import to_json  # noqa: E402
 from studies.workspace import Workspace  # noqa: E402
 
 SQUEUE = """#!/bin/sh
@@ -55,14 +57,14 @@ def lab(folder: Path, runs: int) -> dict[str, str]:
         workspace.folder.mkdir(parents=True)
         workspace.write_spec(specification(cell, None, None, None, settings, "python -m studies.run table7"))
         token = f"segnext-{number // 1000:010d}"
-        content = {"token": token, "index": number % 1000, "job": f"{number // 1000}_{number % 1000}"}
-        mine = {"submitted": time.time(), "user": "lab", "host": "login", "pid": 1, "born": "1", "snapshot": "x"}
-        workspace.submission.create({**content, **mine})
+        job = f"{number // 1000 + 1}_{number % 1000}"
+        process = Process("login", 100, "1")
+        workspace.submission.create(Submission(token, number % 1000, time.time(), "lab", process, "x", job))
         if number % 2:
             record = {**example, "id": cell.id, "config": canonical(cell.run)}
             (records / f"{cell.id}.json").write_text(to_json(record))
         else:
-            queue.append(f"{token}|{content['job']}|PENDING||Priority\n")
+            queue.append(f"{token}|{job}|PENDING||Priority\n")
     (folder / "queue").write_text("".join(queue))
     programs = folder / "bin"
     programs.mkdir()
