@@ -14,7 +14,7 @@ from studies.known import add_selectors, known, one
 from studies.options import positive
 from studies.standing import printed, submitted
 from studies.store import Store
-from studies.typed import tell
+from studies.typed import Damaged, content_of, tell
 from studies.workspace import Workspace
 
 
@@ -39,8 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if said := path.read_text(errors="replace").strip():
             print(f"--- {path.name}\n{said}")
     log, position = workspace.log, 0
-    if log.exists():
-        content = log.read_bytes()
+    try:
+        content = content_of(log, "delete it")
+    except Damaged as damaged:
+        parse.exit(1, f"{parse.prog}: {damaged}\n")
+    if content is not None:
         position = len(content)
         print("--- log.txt")
         print("\n".join(content.decode(errors="replace").splitlines()[-options.n :]), flush=True)

@@ -25,7 +25,7 @@ from studies.options import positive, print_json
 from studies.plan import Cell, settled
 from studies.scheduler import Queue
 from studies.store import Store, precision
-from studies.typed import tell
+from studies.typed import Damaged, content_of, tell
 from studies.workspace import Workspace
 
 STYLES = {"done": "green", "running": "cyan", "failed": "bold red", "stopped": "yellow", "unknown": "magenta"}
@@ -66,10 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for cell in cells:
             if command := remedy(cell):
                 console.print(f"{cell.label}: {command}", markup=False, soft_wrap=True)
+    damaged = tell(store.damage)
     if queue.silence:
         print(f"{parse.prog}: the scheduler does not answer: {queue.silence}", file=sys.stderr)
         return 4
-    return max(tell(store.damage), int(any(cell.state == "failed" for cell in cells)))
+    return max(damaged, int(any(cell.state == "failed" for cell in cells)))
 
 
 def _look(options: argparse.Namespace) -> tuple[list[Cell], Queue, Store]:
@@ -159,10 +160,11 @@ def _score(cell: Cell, workspace: Workspace, store: Store) -> float | None:
     if not workspace.curve.exists():
         return None
     try:
-        lines = workspace.curve.read_text(errors="replace").splitlines()
-    except OSError:
+        content = content_of(workspace.curve, "delete it")
+    except Damaged as damaged:
+        store.damage.append(damaged)
         return None
-    for line in reversed(lines):
+    for line in reversed((content or b"").decode(errors="replace").splitlines()):
         if '"miou_ss"' in line or '"top1"' in line:
             with suppress(msgspec.DecodeError):  # it is being written, or torn
                 test = msgspec.json.decode(line, type=dict[str, float | None])

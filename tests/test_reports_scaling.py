@@ -54,7 +54,7 @@ def add_costs(store: Store, laws: dict[str, float], rows: tuple[str, ...] = ("t"
         row = STUDY.row(slug)
         for cost in {row_cost(STUDY.panel(), row), *(square_cost(STUDY, row, side) for side in STUDY.squares)}:
             n = (cost.height / 256) ** 2
-            counted = {"params": 4e6, "gmacs": n + laws[slug] * n**2 * 100, "gmacs_fvcore": n}
+            counted = {"params": 4_000_000, "gmacs": n + laws[slug] * n**2 * 100, "gmacs_fvcore": n}
             store.add({"id": cost.id, "kind": "cost", "config": canonical(cost), **counted, "provenance": PROVENANCE})
 
 
