@@ -23,9 +23,10 @@ from segnext.data.convert_isaid import isaid
 from segnext.data.convert_labels import cityscapes, coco_stuff164k, pascal_context, voc2012
 from segnext.data.convert_plan import Job, Plan
 from segnext.data.datasets import ISAID_800_200
+from segnext.data.listing import listed
 from segnext.data.processes import in_processes
 from segnext.data.progress import Progress
-from segnext.data.source import DataError, DataNotFoundError, Pixels
+from segnext.data.source import DataError, DataNotFoundError, Pixels, some
 from segnext.files import write_atomically
 
 _BESIDE: Mapping[str, Callable[[Path], Plan]] = {
@@ -160,11 +161,11 @@ def _remove_dead(path: Path) -> None:
 
 
 def _write_list(path: Path, names: Sequence[str]) -> str:
-    """Writes the names, one a line; a list that is there stays, and is a problem where it names others."""
+    """Writes the names, one a line; a list that is there stays, and is a problem where it names others than these."""
     if not path.exists():
         write_atomically(path, "".join(f"{name}\n" for name in names))
-    elif set(path.read_text(encoding="utf-8", errors="replace").split()) != set(names):
-        return f"{path} is there but does not name the {len(names):,} frames that it should; move it away"
+    elif others := listed(path) - set(names):
+        return f"{path} is there but names {some(sorted(others))}, which it should not; take them out, or move it away"
     return ""
 
 
