@@ -6,6 +6,8 @@ import codecs
 import shutil
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from layouts import NAMES, listing, paths, write
 
 from segnext.data import DataError, open_dataset
@@ -125,3 +127,25 @@ def test_deeplabs_augmented_set_is_read_without_aug_txt(tmp_path):
     (base / "ImageSets/Segmentation/aug.txt").unlink()
     (base / "ImageSets/Segmentation/trainaug.txt").write_text("\n".join(names), encoding="utf-8")
     assert [open_dataset("voc2012", s, tmp_path).fingerprint() for s in ("train", "aug", "trainaug")] == known
+
+
+WORDS = ("a", "b", "a 1", ".jpg", ".JPG", " ", "/", "\r\n", "\n", "\ufeff", "\0", "é", "_x")
+
+
+@given(st.lists(st.sampled_from(WORDS)), st.binary())
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_whatever_a_list_holds_a_split_opens_with_what_it_names_or_is_refused(tmp_path_factory, words, tail):
+    base = tmp_path_factory.mktemp("ade")
+    for name in ("a", "b", "a 1"):
+        for path in (f"images/validation/{name}.jpg", f"annotations/validation/{name}.png"):
+            (base / path).parent.mkdir(parents=True, exist_ok=True)
+            (base / path).touch()
+    (base / "val.txt").write_bytes("".join(words).encode() + tail)
+    try:
+        source = open_dataset("ade20k", "val", base)
+    except DataError as error:
+        assert str(base) in str(error)  # noqa: PT017 both outcomes are judged
+        assert "val.txt" in str(error)  # noqa: PT017
+        str(error).encode()
+    else:
+        assert {source.name(index) for index in range(len(source))} == listed(base / "val.txt", ".jpg")

@@ -80,8 +80,8 @@ def _parser() -> argparse.ArgumentParser:
         "check",
         help="count and validate the files of a dataset",
         description="Counts and reads every file, and keeps a digest of a split's bytes, for records, in "
-        ".segnext-contents/ beside the data or else in ~/.cache/segnext. Exit status: 0 fine (remarks are no problems), "
-        "1 problems, 2 usage, 3 not found.",
+        ".segnext-contents/ beside the data or else in ~/.cache/segnext. Exit status: 0 fine (there may be remarks), 1 "
+        "problems, 2 usage, 3 not found.",
     )
     count.add_argument("--split", action="append", default=[], help="this split alone; may be given more than once")
     count.add_argument("--names-only", action="store_true", help="count and pair files without reading them")

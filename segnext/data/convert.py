@@ -28,6 +28,7 @@ from segnext.data.processes import in_processes
 from segnext.data.progress import Progress
 from segnext.data.source import DataError, DataNotFoundError, Pixels, some
 from segnext.files import write_atomically
+from segnext.text import printable
 
 _BESIDE: Mapping[str, Callable[[Path], Plan]] = {
     "cityscapes": cityscapes,
@@ -72,8 +73,8 @@ def convert(plan: Plan, processes: int = 1, dry_run: bool = False) -> int:
     Files that cannot be made are problems, and the others are made all the same. Raises `OSError` where none can be.
     """
     started = time.monotonic()
-    if plan.origin and plan.origin[0].exists() and plan.origin[0].read_text(encoding="utf-8") != plan.origin[1]:
-        folder, other = plan.origin[0].parent, plan.origin[0].read_text(encoding="utf-8").strip()
+    if plan.origin and plan.origin[0].exists() and (other := _note(plan.origin[0])) != plan.origin[1]:
+        folder, other = plan.origin[0].parent, other.strip()
         _complain(f"error: {folder} holds labels made from {other}, not {plan.origin[1].strip()}; move it away")
         return 1
     for remark in plan.remarks:
@@ -98,10 +99,10 @@ def convert(plan: Plan, processes: int = 1, dry_run: bool = False) -> int:
         for outcome in in_processes(_attempt, [job for job, _ in missing], processes):
             written += outcome.written
             if outcome.remark:
-                progress.say(f"remark: {outcome.remark}")
+                progress.say(f"remark: {printable(outcome.remark, 2000)}")
             if outcome.problem:
                 problems += 1
-                progress.say(f"problem: {outcome.problem}")
+                progress.say(f"problem: {printable(outcome.problem, 2000)}")
             progress.advance()
     if not problems:
         for path, names in plan.lists.items():
@@ -127,8 +128,12 @@ def convert(plan: Plan, processes: int = 1, dry_run: bool = False) -> int:
     return problems
 
 
+def _note(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
 def _complain(message: str) -> None:
-    print(message, file=sys.stderr)
+    print(printable(message, 2000), file=sys.stderr)
 
 
 def _missing(plan: Plan, sweep: bool) -> list[tuple[Job, list[Path]]]:
