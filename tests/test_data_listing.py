@@ -59,6 +59,8 @@ def test_a_city_is_a_part_of_its_frames_names(line):
 def test_marks_and_ends_of_lines_are_no_part_of_a_name(tmp_path, encoding, end):
     (tmp_path / "list.txt").write_bytes(end.join(["é 1", "", "b.jpg", ""]).encode(encoding))
     assert listed(tmp_path / "list.txt", ".jpg") == {"é 1", "b"}
+    (tmp_path / "list.txt").write_bytes("".encode(encoding))
+    assert listed(tmp_path / "list.txt") == set()
 
 
 @pytest.mark.parametrize(("dataset", "split"), [(name, split) for name in NAMES for split in NAMES[name]])

@@ -26,7 +26,8 @@ def listed(path: Path, ending: str = "", nested: bool = False) -> set[str]:
         text = content.decode("utf-16", errors="replace")
     else:
         text = content.decode("utf-8", errors="surrogateescape")
-    return {frame_of(line, ending, nested) for line in re.split(r"[\r\n]+", text) if line.strip()}
+    lines = (_stripped(line) for line in re.split(r"[\r\n]+", text))
+    return {frame_of(line, ending, nested) for line in lines if line}
 
 
 def frame_of(line: str, ending: str = "", nested: bool = False) -> str:
@@ -35,7 +36,7 @@ def frame_of(line: str, ending: str = "", nested: bool = False) -> str:
     Of two paths the first counts, where the second is of the same frame: its name alone, or followed by `_` and what
     kind of label it is. `nested`: the last folder is a part of the name. `ending`: of the dataset's images.
     """
-    line = line.strip().lstrip("\ufeff").strip()  # a mark stands at every line's beginning where lists were joined
+    line = _stripped(line)
     if pair := _PAIR.fullmatch(line):
         image, label = (_bare(path, ending, nested) for path in pair.groups())
         frame, kind = (name.rpartition("/")[2] for name in (image, label))
@@ -44,6 +45,11 @@ def frame_of(line: str, ending: str = "", nested: bool = False) -> str:
         if "/" in line:
             return line  # no frame's name: two paths that do not belong together
     return _bare(line, ending, nested)
+
+
+def _stripped(line: str) -> str:
+    """Without blanks around it, and without the mark that begins a file, or a line of lists that were joined."""
+    return line.strip().lstrip("\ufeff").strip()
 
 
 def _bare(path: str, ending: str, nested: bool) -> str:
