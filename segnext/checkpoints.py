@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -14,6 +14,12 @@ from torch import Tensor, nn
 
 from segnext.files import write_atomically
 from segnext.model import MSCANClassifier
+from segnext.text import printable
+
+_SHOWN = 5  # keys of a kind of problem that a message names
+_REMEDY = "fetch or write the file again"
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 # Ours -> released (c87bcae). The released names also decide the optimiser's groups (segnext.segmentation).
 _STRIPS = {"7": "0", "11": "1", "21": "2"}
@@ -74,14 +80,23 @@ def released_name(name: str) -> str:
 def load_file(path: Path | str) -> dict[str, Any]:
     """A weights file's content, read without executing anything in it (`weights_only`).
 
-    Raises `OSError` or `ValueError`, naming the file, where it is missing, damaged, or holds more than plain weights.
+    Raises `OSError` where the file is missing or cannot be read, and `ValueError`, naming it, where it is damaged or
+    holds anything but plain weights.
     """
+    file = Path(path)
+    if file.exists() and not file.is_file():  # a folder, or a pipe, which would wait for ever
+        raise ValueError(f"{printable(file)} is not a readable file of plain weights: it is no regular file; {_REMEDY}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(f"{path} is not a readable file of plain weights: {error}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch about what a stranger's file holds: it is judged below
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # damage leads the unpickler and torch to nearly all that there are
+        why = printable(str(error).partition("\n")[0] or type(error).__name__)
+        raise ValueError(f"{printable(file)} is not a readable file of plain weights: {why}; {_REMEDY}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, not a dict of weights")
+        raise ValueError(f"{printable(file)} holds a {type(content).__name__}, not a dict of weights; {_REMEDY}")
     return content
 
 
@@ -90,8 +105,9 @@ def load_released(model: nn.Module, content: Mapping[str, Any], source: Path | s
 
     For `SegNeXt` the segmentor's, for `MSCANClassifier` the ImageNet file's (no `backbone.`, with `head.*`). Accepts a
     state dict or a file's dict with `state_dict` beside `meta`, `module.` in front, and mmsegmentation 1.x's spelling
-    of the depth-wise convolution. Raises `ValueError` naming `source` and every missing, unknown or mis-shaped key:
-    silently unloaded weights are the commonest failed reproduction.
+    of the depth-wise convolution. Raises `ValueError` naming `source` and the keys that are missing, unknown, of
+    another shape, or of values that no network has (NaN, infinity, negative variances, another kind of number), five of
+    each and how many more: silently unloaded weights are the commonest failed reproduction.
     """
     _load(model, _released_names(model), _given(content, source), source)
 
@@ -151,24 +167,75 @@ def _released_names(model: nn.Module) -> dict[str, str]:
 
 
 def _given(content: Mapping[str, Any], source: Path | str) -> dict[str, Tensor]:
-    given = {}
-    for key, value in content.get("state_dict", content).items():
+    """The plain tensors of a file by released key, whatever the file wraps them in."""
+    source = printable(source)
+    state = content.get("state_dict", content)
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{source}: 'state_dict' is a {type(state).__name__}, not a dict of weights; {_REMEDY}")
+    given: dict[str, Tensor] = {}
+    spelt: dict[str, str] = {}  # released key -> as the file has it
+    for name, value in state.items():
+        shown = printable(repr(name))
+        if not isinstance(name, str):
+            raise ValueError(f"{source}: a key {shown} is a {type(name).__name__}, not text; {_REMEDY}")
         if not isinstance(value, Tensor):
-            raise ValueError(f"{source}: {key!r} is a {type(value).__name__}, not a tensor; this is no state dict")
-        key = key.removeprefix("module.")
+            kind = type(value).__name__
+            raise ValueError(f"{source}: {shown} is a {kind}, not a tensor; this is no state dict; {_REMEDY}")
+        if fault := _unusable(value):
+            raise ValueError(f"{source}: {shown} is {fault}, not a plain tensor of numbers; {_REMEDY}")
+        key = name.removeprefix("module.")
         key = re.sub(r"\.mlp\.dwconv\.(weight|bias)$", r".mlp.dwconv.dwconv.\1", key)
-        given[key] = value
+        if key in given:
+            both = f"{printable(repr(spelt[key]))} and {shown}"
+            raise ValueError(f"{source}: {both} are the same weight twice; take one out")
+        given[key], spelt[key] = value, name
     return given
+
+
+def _unusable(value: Tensor) -> str:
+    """What a tensor is whose numbers cannot be looked at and copied like any other's; "" where they can."""
+    if type(value) not in (Tensor, nn.Parameter):
+        return f"a {type(value).__name__}"
+    if value.is_nested:
+        return "a nested tensor"
+    if value.layout is not torch.strided:
+        return f"a sparse tensor ({value.layout})"
+    if value.is_quantized:
+        return f"a quantised tensor ({value.dtype})"
+    return "a tensor without data (device meta)" if value.is_meta else ""
 
 
 def _load(model: nn.Module, names: Mapping[str, str], given: Mapping[str, Tensor], source: Path | str) -> None:
     own = model.state_dict()
-    problems = [f"missing: {key}" for key in names if key not in given]
-    problems += [f"unknown: {key}" for key in given if key not in names]
+    wrong = {"missing": [key for key in names if key not in given]}
+    wrong["unknown"] = [printable(key) for key in given if key not in names]
+    shapes, values = wrong.setdefault("shape of", []), wrong.setdefault("values of", [])
     for key in names.keys() & given.keys():
         theirs, ours = tuple(given[key].shape), tuple(own[names[key]].shape)
         if theirs != ours:
-            problems.append(f"shape of {key}: {theirs}, expected {ours}")
-    if problems:
-        raise ValueError(f"{source}: these keys do not fit the model:\n  " + "\n  ".join(sorted(problems)))
+            shapes.append(f"{key}: {theirs}, expected {ours}")
+        elif fault := _wrong_values(key, given[key], own[names[key]].dtype):
+            values.append(f"{key}: {fault}")
+    if any(wrong.values()):
+        lines = []
+        for kind, keys in wrong.items():
+            between = " " if kind.endswith(" of") else ": "
+            lines += [f"{kind}{between}{key}" for key in sorted(keys)[:_SHOWN]]
+            lines += [f"{kind}{between}{len(keys) - _SHOWN} more"] * (len(keys) > _SHOWN)
+        raise ValueError(
+            f"{printable(source)}: these keys do not fit the model; take weights of this model, or {_REMEDY}:\n  "
+            + "\n  ".join(lines)
+        )
     model.load_state_dict({**own, **{name: given[key] for key, name in names.items()}})
+
+
+def _wrong_values(key: str, value: Tensor, wanted: torch.dtype) -> str:
+    """What keeps a tensor of the right shape from being this weight, in the numbers that the model computes with."""
+    if not wanted.is_floating_point:
+        return "" if value.dtype in _INTEGERS else f"{value.dtype}, where integers belong"
+    if value.dtype not in _FLOATS:
+        return f"{value.dtype}, where floating-point numbers belong"
+    held = value.to(wanted)
+    if not held.isfinite().all():
+        return f"{int((~held.isfinite()).sum())} of {held.numel()} are NaN or infinite"
+    return "negative, but these are variances" if key.endswith(".running_var") and bool((held < 0).any()) else ""

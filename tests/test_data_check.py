@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from conftest import REPOSITORY, SHARED, interruptible
 from layouts import NAMES, listing, picture, save, write
 from PIL import Image
 
-from segnext.data import open_dataset
+from segnext.data import cached, open_dataset
 from segnext.data.__main__ import main
 from segnext.data.check import check
 from segnext.data.datasets import ADE20K, DATASETS, VOC2012
@@ -26,7 +27,7 @@ from segnext.data.folders import Split
 CAMVID = SHARED / "data" / "camvid"
 needs_camvid = pytest.mark.skipif(not CAMVID.is_dir(), reason=f"the CamVid copy is not at {CAMVID}")
 
-LABEL = np.arange(96, dtype=np.uint8).reshape(8, 12)  # of ADE20K: 0 is ignored, the others are classes 0 to 94
+LABEL = (np.arange(160) % 151).astype(np.uint8).reshape(8, 20)  # of ADE20K: 0 is ignored, the others are all classes
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def spoil(tmp_path):
     for path in (images / f"{names[1]}.jpg", labels / f"{names[2]}.png"):
         path.write_bytes(path.read_bytes()[:-30])
     save(labels / f"{names[3]}.png", picture(3))
-    save(labels / f"{names[4]}.png", np.full((8, 12), 151, np.uint8))
+    save(labels / f"{names[4]}.png", np.full((8, 20), 151, np.uint8))
     save(labels / f"{names[5]}.png", LABEL[:, :7])
     (images / f"{names[6]}.jpg").unlink()
     (labels / f"{names[7]}.png").unlink()
@@ -95,7 +96,9 @@ def test_every_fault_is_found_and_named_at_once(tmp_path, capsys):
         f"  {images}/ADE_val_00000008.jpg: cannot be read as an image",
         f"val: 1 labels with values that no class has\n  {labels}/ADE_val_00000004.png: no class has the label value",
         f"val: 1 labels of another size than their image\n  {labels}/ADE_val_00000005.png: the label is 7x8, but its",
-        "val: 1 another number of images than the split has\n  9 images, expected are 2000\n",
+        f"val: 1 another number of images than the split has\n  9 images, "
+        "expected are 2000 (a list val.txt that names its frames makes a part "
+        f"welcome: {base}/val.txt)\n",
         "\n10 problems",
         "none: it cannot be opened as it is",
     ):
@@ -145,8 +148,9 @@ def test_pixels_are_counted_by_class(tmp_path, whole, capsys):
     assert not absent
     counts = reports[0].findings.pixels
     assert {label: int(count) for label, count in enumerate(counts) if count} == {0: 6, 149: 3, 255: 3}
-    assert main(["check", "tiny", "--split", "train", "--data-root", str(tmp_path), "--processes", "1"]) == 0
+    assert main(["check", "tiny", "--split", "train", "--data-root", str(tmp_path), "--processes", "1"]) == 1
     out = capsys.readouterr().out
+    assert "train: 148 classes without a pixel in any label\n  1 building\n" in out  # the whole of it: a problem
     assert re.search(r"^ +0  wall +66\.6667 % +6$", out, re.MULTILINE)
     assert re.search(r"^ +149  flag +33\.3333 % +3$", out, re.MULTILINE)
     assert re.search(r"^ +255  ignored, % of all +25\.0000 % +3$", out, re.MULTILINE)
@@ -170,7 +174,7 @@ def test_a_union_is_read_once_and_reported_whole(tmp_path, capsys):
     assert by_split["trainaug"].images == 4
     assert by_split["trainaug"].findings.pixels[:4].tolist() == [0, 192, 192, 0]
     assert by_split["trainaug"].fingerprint == open_dataset("voc2012", "trainaug", tmp_path).fingerprint()
-    assert main(["check", "voc", "--data-root", str(tmp_path), "--processes", "1"]) == 1
+    assert main(["check", "voc", "--data-root", str(tmp_path), "--processes", "1"]) == 0
     captured = capsys.readouterr()
     assert "test is not there (only its test server needs it)" in captured.out
     assert "voc2012 frames read 6/6" in captured.err
@@ -188,7 +192,7 @@ def test_a_frame_of_val_in_the_augmented_set_is_found(tmp_path):
 
 
 def test_a_split_that_should_be_there_is_a_problem(tmp_path, whole, capsys):
-    write(tmp_path, "ade20k", "val", listed=False)
+    write(tmp_path, "ade20k", "val", LABEL, listed=False)
     assert main(["check", "tiny", "--data-root", str(tmp_path), "--processes", "1"]) == 1
     out = capsys.readouterr().out
     assert "train is not there: tiny train: not found under" in out
@@ -209,7 +213,7 @@ def test_the_papers_count_is_told_where_it_differs(tmp_path, capsys):
     [
         (["ade2k"], 2, "error: 'ade2k' is not a dataset (did you mean ade20k?)"),
         (["ade20k", "--split", "trian"], 2, "error: ade20k: 'trian' is not one of its splits train, val"),
-        (["ade20k", "--processes", "0"], 2, "error: --processes: 0 is not positive"),
+        (["ade20k", "--processes", "0"], 2, "error: --processes: 0 is not between 1 and 1024"),
         (["diagnostic/scene"], 2, "error: diagnostic/scene is generated: there are no files to check"),
         (["ade20k"], 3, "error: ade20k train: no folder is given"),
         (["ade20k", "--data-root", "nowhere"], 3, "error: ade20k train: not found under nowhere"),
@@ -221,7 +225,7 @@ def test_mistakes_are_explained_with_their_exit_status(words, code, message, cap
 
 
 def test_the_environment_names_the_data_root(tmp_path, whole, monkeypatch):
-    write(tmp_path, "ade20k", "val", listed=False)
+    write(tmp_path, "ade20k", "val", LABEL, listed=False)
     monkeypatch.setenv("SEGNEXT_DATA", str(tmp_path))
     assert main(["check", "tiny", "--split", "val", "--processes", "1"]) == 0
 
@@ -311,7 +315,7 @@ def test_camvid_itself_is_as_it_is_known(capsys):
 
 
 def test_links_to_nowhere_are_problems_of_their_own(tmp_path, whole):
-    base = write(tmp_path, "ade20k", "val", listed=False)
+    base = write(tmp_path, "ade20k", "val", LABEL, listed=False)
     for path in (base / "images/validation").iterdir():
         path.unlink()
         path.symlink_to(tmp_path / "nowhere")
@@ -327,4 +331,155 @@ def test_a_list_that_disagrees_is_told_as_such(tmp_path):
     (base / listing("ade20k", "val")).write_text("ADE_val_00000001\nADE_val_00000009\n")
     (report,), _ = check(ADE20K, tmp_path, ["val"])
     assert report.findings.problems["names in val.txt without files"] == ["ADE_val_00000009"]
-    assert report.findings.problems["frames that val.txt does not name"] == ["ADE_val_00000002"]
+    assert report.findings.remarks["list val.txt that leaves images out"] == ["1 of 2 are not read"]
+
+
+def test_a_part_that_a_list_names_is_no_problem(tmp_path, capsys):
+    """And what it leaves out is said: half a list would otherwise be half a split without a word."""
+    base = write(tmp_path, "camvid", "train", (np.arange(172800) % 12).astype(np.uint8).reshape(360, 480))
+    (base / "train.txt").write_text("0006R0_f00930.jpg\n")
+    words = ["check", "camvid", "--split", "train", "--data-root", str(tmp_path), "--processes", "1"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "train: remark: 1 list train.txt that leaves images out\n  1 of 2 are not read\n" in out
+    assert "train: remark: 1 list of a part of the split\n  1 images, expected are 367\n" in out
+    assert "\nno problems, 2 remarks\n" in out
+    (base / "train.txt").unlink()
+    assert main(words) == 1
+    hint = f"2 images, expected are 367 (a list train.txt that names its frames makes a part welcome: {base}/train.txt)"
+    assert hint in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("dataset", [name for name in NAMES if name != "isaid_800_200"])
+def test_labels_without_any_class_are_a_problem(tmp_path, dataset):
+    values = DATASETS[dataset].values
+    void = max(value for value, label in values.items() if label == 255)
+    write(tmp_path, dataset, "train", np.full((8, 12), void, np.uint8))
+    (report,), _ = check(DATASETS[dataset], tmp_path, ["train"])
+    assert "split of labels without any class" in report.findings.problems
+
+
+@pytest.mark.parametrize("dataset", ["ade20k", "pascal_context"])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_labels_that_are_shifted_already_are_a_problem(tmp_path, dataset, split):
+    """0 has become 255 and k has become k - 1, as reduce_zero_label leaves them."""
+    last = {"ade20k": 150, "pascal_context": 59}[dataset]
+    label = np.arange(160, dtype=np.uint8).reshape(8, 20) % (last + 1)
+    write(tmp_path, dataset, split, label)
+    kind = "split of labels that are shifted already"
+    (report,), _ = check(DATASETS[dataset], tmp_path, [split])
+    assert kind not in report.findings.problems
+    write(tmp_path, dataset, split, label - np.uint8(1))
+    (report,), _ = check(DATASETS[dataset], tmp_path, [split])
+    (message,) = report.findings.problems[kind]
+    assert f"none is {last}, its last class" in message
+
+
+def test_classes_that_no_label_shows_prove_a_whole_split_wrong_and_are_a_remark_on_a_part(tmp_path, monkeypatch):
+    """iSAID's labels of 0 and 1 alone: objects, but not which."""
+    write(tmp_path, "isaid", "train", (np.arange(896 * 896) % 2).astype(np.uint8).reshape(896, 896))
+    write(tmp_path, "isaid", "val", np.zeros((896, 896), np.uint8))
+    kind = "classes without a pixel in any label"
+    (train, val), _ = check(DATASETS["isaid"], tmp_path)
+    assert kind not in train.findings.problems
+    assert len(train.findings.remarks[kind]) == 14
+    assert kind not in val.findings.remarks  # nothing is trained on it
+    whole = {**DATASETS["isaid"].splits, "train": Split(3, DATASETS["isaid"].splits["train"].layouts)}
+    (train,), _ = check(dataclasses.replace(DATASETS["isaid"], splits=whole), tmp_path, ["train"])
+    assert train.findings.problems[kind][0] == f"2 {DATASETS['isaid'].classes[2]}"
+
+
+@pytest.mark.skipif(not (SHARED / "cases").is_dir(), reason="the cases are not here")
+def test_photographs_on_their_side_are_a_remark(tmp_path, whole, capsys):
+    """They are read as they are stored, like their labels."""
+    base = write(tmp_path, "ade20k", "val", (np.arange(512) % 151).astype(np.uint8).reshape(8, 64), listed=False)
+    path = base / "images/validation/ADE_val_00000001.jpg"
+    path.write_bytes((SHARED / "cases/exif6.jpg").read_bytes())
+    assert main(["check", "tiny", "--split", "val", "--data-root", str(tmp_path), "--processes", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "val: remark: 1 images with an EXIF orientation, read as they are stored, like their labels" in out
+    assert f"  {path} (orientation 6)\n" in out
+    assert "\nno problems, 1 remarks\n" in out
+
+
+def contents_after_check(dataset, split, root, capsys):
+    """What `check` prints as the content fingerprint, which is what the opened split then reports, and its file."""
+    main(["check", dataset, "--split", split, "--data-root", str(root), "--processes", "1"])
+    printed = re.search(
+        rf"^contents of {split}, every byte: ([0-9a-f]{{12}}), kept in (.*)$", capsys.readouterr().out, re.M
+    )
+    assert open_dataset(dataset, split, root).contents() == printed[1]
+    return printed[1], Path(printed[2])
+
+
+def test_data_whose_bytes_alone_differ_have_other_contents_once_they_are_checked(tmp_path, whole, capsys):
+    """Names and sizes agree, and so does the fingerprint: what a run can know without reading."""
+    roots = [tmp_path / "a", tmp_path / "b", tmp_path / "c"]
+    for root, label in zip(roots, (LABEL, LABEL, LABEL[::-1].copy()), strict=True):
+        base = write(root, "ade20k", "val", LABEL, listed=False)
+        for path in base.rglob("*.png"):
+            Image.fromarray(label).save(path, compress_level=0)
+    before = [open_dataset("tiny", "val", root).fingerprint() for root in roots]
+    assert len({*before}) == 1
+    assert {open_dataset("tiny", "val", root).contents() for root in roots} == {None}
+    contents = [contents_after_check("tiny", "val", root, capsys)[0] for root in roots]
+    assert contents[0] == contents[1] != contents[2]
+    assert [open_dataset("tiny", "val", root).fingerprint() for root in roots] == before
+    assert cached(open_dataset("tiny", "val", roots[0])).contents() == contents[0]
+
+
+def in_place(path):
+    data, times = path.read_bytes(), path.stat()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a careful copy does
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        in_place,
+        lambda path: path.write_bytes(path.read_bytes() + b"0"),
+        lambda path: path.touch(),
+        lambda path: path.rename(path.with_name("other.jpg")),
+        lambda path: (path.unlink(), path.symlink_to("nowhere")),
+    ],
+)
+def test_contents_are_not_known_any_more_once_a_file_changed(tmp_path, whole, capsys, change):
+    base = write(tmp_path, "ade20k", "val", LABEL, listed=False)
+    _, place = contents_after_check("tiny", "val", tmp_path, capsys)
+    assert place.parent.parent == base
+    path = base / "images/validation/ADE_val_00000001.jpg"
+    change(path)
+    if not path.exists() and not path.is_symlink():
+        (base / "annotations/validation/ADE_val_00000001.png").rename(base / "annotations/validation/other.png")
+    assert open_dataset("tiny", "val", tmp_path).contents() is None
+
+
+def test_contents_are_kept_in_the_users_cache_where_the_data_cannot_be_written(tmp_path, whole, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    base = write(tmp_path / "data", "ade20k", "val", LABEL, listed=False)
+    (base / ".segnext-contents").write_text("no folder")
+    _, place = contents_after_check("tiny", "val", tmp_path / "data", capsys)
+    assert place.is_relative_to(tmp_path / "cache" / "segnext")
+    for damage in (b"", b"[]", b"{}", b"\xff", b'{"contents": 1, "state": 2}', b"[" * 100_000):
+        place.write_bytes(damage)
+        assert open_dataset("tiny", "val", tmp_path / "data").contents() is None
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    main(["check", "tiny", "--split", "val", "--data-root", str(tmp_path / "data"), "--processes", "1"])
+    assert "kept nowhere: neither the data nor the cache can be written" in capsys.readouterr().out
+
+
+def test_contents_of_a_union_and_of_a_part_are_those_of_its_frames(tmp_path, capsys):
+    for split in ("train", "aug"):
+        write(tmp_path, "voc2012", split)
+    found = {split: contents_after_check("voc2012", split, tmp_path, capsys)[0] for split in ("trainaug", "train")}
+    assert len({*found.values()}) == 2
+    (tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt").write_text(NAMES["voc2012"]["train"][0])
+    assert open_dataset("voc2012", "train", tmp_path).contents() is None
+
+
+def test_without_reading_nothing_is_known_of_contents(tmp_path, whole, capsys):
+    base = write(tmp_path, "ade20k", "val", LABEL, listed=False)
+    main(["check", "tiny", "--split", "val", "--data-root", str(tmp_path), "--names-only"])
+    assert "contents of" not in capsys.readouterr().out
+    assert not (base / ".segnext-contents").exists()

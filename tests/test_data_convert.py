@@ -294,10 +294,50 @@ def test_lists_that_are_there_stay(tmp_path, capsys):
     listing.write_text("2008_000008\n2008_000002\n")  # in another order, as the release writes it
     assert run("voc2012", tmp_path) == 0
     assert listing.read_text() == "2008_000008\n2008_000002\n"
-    listing.write_text("2008_000008\n")
+    listing.write_text("2008_000008\n2007_000033\n")
     assert run("voc2012", tmp_path) == 1
-    assert listing.read_text() == "2008_000008\n"
-    assert f"{listing} is there but does not name the 2 frames" in capsys.readouterr().err
+    assert listing.read_text() == "2008_000008\n2007_000033\n"
+    assert f"{listing} is there but names 2007_000033, which it should not" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line", ["\ufeff{}", "{}.jpg", "{}.JPG", "JPEGImages/{0}.jpg SegmentationClass/{0}.png", " {}\r"]
+)
+def test_no_frame_of_val_gets_into_the_augmented_list_however_val_is_written(tmp_path, line):
+    """SBD holds most of VOC's val: a name that is read otherwise than SBD's would be trained on."""
+    base = write_voc(tmp_path)
+    sets, sbd = base / "ImageSets" / "Segmentation", tmp_path / "VOCdevkit/VOCaug/dataset"
+    names = names_in(sbd / "train.txt") | names_in(sbd / "val.txt")
+    assert names & {*VOC_TRAIN}
+    assert names & {*VOC_VAL}
+    for name, frames in (("train", VOC_TRAIN), ("val", VOC_VAL)):
+        (sets / f"{name}.txt").write_text("\n".join(line.format(frame) for frame in frames), encoding="utf-8")
+    assert run("voc2012", tmp_path) == 0
+    assert names_in(sets / "aug.txt") == names - {*VOC_TRAIN, *VOC_VAL}
+    assert names_in(sets / "trainaug.txt") == (names | {*VOC_TRAIN}) - {*VOC_VAL}
+
+
+def test_lists_may_be_shortened_and_what_they_leave_out_is_not_sbds(tmp_path, capsys):
+    base = write_voc(tmp_path)
+    sets = base / "ImageSets" / "Segmentation"
+    assert run("voc2012", tmp_path) == 0
+    whole = names_in(sets / "aug.txt")
+    write_list(sets / "trainval.txt", VOC_TRAIN + VOC_VAL)
+    for name in ("train", "val", "aug"):
+        write_list(sets / f"{name}.txt", sorted(names_in(sets / f"{name}.txt"))[:1] if name != "val" else [])
+    assert run("voc2012", tmp_path) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    (sets / "aug.txt").unlink()
+    assert run("voc2012", tmp_path) == 0
+    assert names_in(sets / "aug.txt") == whole
+    (sets / "aug.txt").unlink()
+    (sets / "trainval.txt").unlink()
+    assert run("voc2012", tmp_path) == 0
+    assert "test on the shortened val.txt alone" in capsys.readouterr().out
+
+
+def names_in(path):
+    return set(path.read_text().split())
 
 
 # Pascal Context.
@@ -395,6 +435,15 @@ def test_context_label_maps_keep_60_of_459_classes(tmp_path, capsys):
     assert (base / "ImageSets" / "SegmentationContext" / "train.txt").read_text() == "2008_000007\n"
     assert (base / "ImageSets" / "SegmentationContext" / "val.txt").read_text() == "2008_000002\n"
     assert "labels of .mat files differ from those of trainval_merged.json" in capsys.readouterr().out
+
+
+def test_context_lists_may_be_shortened(tmp_path):
+    base = write_detail(tmp_path, [(f"2008_00000{n}", "train", (1, 1), []) for n in (2, 3)])
+    listing = base / "ImageSets" / "SegmentationContext" / "train.txt"
+    assert run("pascal_context", tmp_path) == 0
+    listing.write_text("2008_000003\n")
+    assert run("pascal_context", tmp_path) == 0
+    assert listing.read_text() == "2008_000003\n"
 
 
 def test_context_labels_of_two_kinds_are_not_mixed(tmp_path, capsys):
@@ -579,10 +628,12 @@ def test_of_a_whole_isaid_half_a_copy_is_noticed_and_of_a_part_there_is_no_list(
     with pytest.raises(DataError, match=f"1 names in train.txt without files .{tiles[0]}"):
         open_dataset(dataset, "train", tmp_path)
     (base / "train.txt").write_text(f"{tiles[1]}\n")
+    assert run(dataset, tmp_path) == 0  # it may choose
+    (base / "train.txt").write_text(f"{tiles[1]}\nP0009\n")
     capsys.readouterr()
     assert run(dataset, tmp_path) == 1
-    assert (base / "train.txt").read_text() == f"{tiles[1]}\n"
-    assert f"train.txt is there but does not name the {len(tiles)} frames" in capsys.readouterr().err
+    assert (base / "train.txt").read_text() == f"{tiles[1]}\nP0009\n"
+    assert "train.txt is there but names P0009, which it should not" in capsys.readouterr().err
 
 
 def test_isaid_problems_are_named_and_the_rest_is_made(tmp_path, capsys):
@@ -686,7 +737,7 @@ def test_empty_folders_are_no_originals(tmp_path, capsys, folder, dataset, said)
 @pytest.mark.parametrize(
     ("dataset", "arguments", "said"),
     [
-        ("cityscapes", ["--processes", "0"], "--processes: 0 is not positive"),
+        ("cityscapes", ["--processes", "0"], "--processes: 0 is not between 1 and 1024"),
         ("coco_stuff164k", ["--source", "."], "--source: coco_stuff164k's labels are written beside"),
         ("ade20k", [], "ade20k needs no conversion; what does is cityscapes, "),
         ("diagnostic/scene", [], "diagnostic/scene needs no conversion"),

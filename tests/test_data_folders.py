@@ -181,10 +181,15 @@ def test_a_listed_frame_without_files_is_refused(tmp_path, write):
     assert f"1 names in train.txt without files ({NAMES[1]})" in refused(tmp_path)
 
 
-def test_a_frame_that_the_list_leaves_out_is_refused(tmp_path, write):
+def test_a_list_chooses_the_frames(tmp_path, write):
     write(tmp_path)
     (tmp_path / "train.txt").write_text(f"{NAMES[0]}.png\n\n{NAMES[2]}.png\n")
-    assert f"1 frames that train.txt does not name ({NAMES[1]})" in refused(tmp_path)
+    source = open_split(DATA, "train", tmp_path)
+    assert [source.name(index) for index in range(len(source))] == [NAMES[0], NAMES[2]]
+    only(tmp_path, NAMES[1])[1].unlink()  # what is not chosen need not be whole
+    assert len(open_split(DATA, "train", tmp_path)) == 2
+    (tmp_path / "train.txt").write_text("\n")
+    assert "train.txt names no frame" in refused(tmp_path)
 
 
 def test_a_whole_split_needs_no_list_and_half_of_one_does(tmp_path, write):

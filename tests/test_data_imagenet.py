@@ -13,6 +13,8 @@ from torchvision.datasets import ImageFolder
 
 from segnext.config import ClassificationData
 from segnext.data import DataError
+from segnext.data.check import check, imagenet
+from segnext.data.contents import digest_of, keep_contents
 from segnext.data.imagenet import ClassFolderSource
 
 DATA = ClassificationData(classes=3)
@@ -116,6 +118,32 @@ def test_the_fingerprint_tells_parts_and_resized_copies_apart(root: Path):
     for path in root.rglob("train/*/*.JPEG"):
         Image.open(path).resize((24, 18)).save(path, "JPEG")
     assert len({found, other, ClassFolderSource(DATA, "train", root).fingerprint()}) == 3
+
+
+def test_check_counts_and_reads_what_training_reads(root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("segnext.data.check.ClassificationData", lambda: DATA)
+    folder = root / "imagenet/val" / WNIDS[0]
+    for name, kind in (("a.jpg", "JPEG"), ("a.png", "PNG"), ("A.PNG", "PNG")):
+        picture(100).save(folder / name, kind)
+    (folder / "notes.txt").touch()
+    (root / "imagenet/val.txt").write_text("n01440764_11.JPEG 0\n")  # Caffe's list, which nothing reads
+    (report,), _ = check(imagenet(), root, ["val"])
+    source = ClassFolderSource(DATA, "val", root)
+    assert report.images == len(source) == 9 + 3
+    assert sorted(path for _, path in report.files) == sorted(f"val/{source.name(index)}" for index in range(12))
+    assert report.findings.problems.keys() == {"another number of images than the split has"}
+    assert report.findings.digests.keys() == {f"{folder}/{path}" for folder, path in report.files}
+
+
+def test_a_content_fingerprint_is_kept_while_nothing_changes(root: Path):
+    source = ClassFolderSource(DATA, "val", root)
+    assert source.contents() is None
+    digests = {f"{folder}/{path}": digest_of(folder, path) for folder, path in source.files()}
+    contents, place = keep_contents(source.base, "imagenet1k", "val", source.files(), digests)
+    assert place is not None
+    assert ClassFolderSource(DATA, "val", root).contents() == contents
+    (source.base / source.files()[3][1]).touch()
+    assert source.contents() is None
 
 
 def remove(folder: Path) -> None:

@@ -114,3 +114,52 @@ def test_show_shrinks_large_pictures(tmp_path):
 def test_show_explains_what_is_missing(tmp_path, capsys):
     assert command.main(["show", "camvid", "--data-root", str(tmp_path)]) == 3
     assert f"error: camvid train: not found under {tmp_path}" in capsys.readouterr().err
+
+
+def test_a_sheet_is_as_wide_as_its_images_need(tmp_path):
+    write(tmp_path, "camvid", "val")  # one image
+    page = sheet(open_dataset("camvid", "val", tmp_path), columns=6, rows=3)
+    assert page.width == sheet(open_dataset("camvid", "val", tmp_path), columns=1, rows=1).width < 3 * 12 + 40
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--magnify", "0"], "--magnify: 0 is not between 1 and 64"),
+        (["--magnify", "-1"], "--magnify: -1 is not between 1 and 64"),
+        (["--columns", "1000000"], "--columns: 1000000 is not between 1 and 40"),
+        (["--rows", "0"], "--rows: 0 is not between 1 and 40"),
+        (["--out", "sheet.txt"], "--out: sheet.txt ends like no picture; call it .png"),
+    ],
+)
+def test_show_refuses_what_cannot_be_before_it_looks_at_the_data(capsys, words, said):
+    assert command.main(["show", "camvid", "--data-root", "nowhere", *words]) == 2
+    assert f"error: {said}" in capsys.readouterr().err
+
+
+def test_probe_refuses_more_images_than_fit_into_memory(capsys):
+    assert command.main(["probe", "diagnostic/strips", "--images", "1000000000"]) == 2
+    assert "--images: 1000000000 is not between 10 and 20000" in capsys.readouterr().err
+
+
+def test_show_overwrites_only_when_asked(tmp_path, capsys):
+    out = tmp_path / "sheet.png"
+    out.write_text("mine")
+    words = ["show", "diagnostic/scene", "--out", str(out), "--columns", "1", "--rows", "1"]
+    assert command.main(words) == 2
+    assert f"--out: {out} is there already; name another file, or add --overwrite" in capsys.readouterr().err
+    assert out.read_text() == "mine"
+    assert command.main([*words, "--overwrite"]) == 0
+    with Image.open(out) as page:
+        page.load()
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
+
+
+@pytest.mark.parametrize(("error", "said"), [(MemoryError(), "out of memory"), (OSError(), "OSError")])
+def test_no_error_says_nothing(monkeypatch, capsys, error, said):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(command, "sheet", fail)
+    assert command.main(["show", "diagnostic/scene", "--out", "nowhere.png"]) == 1
+    assert capsys.readouterr().err == f"error: {said}\n"

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from PIL import Image
+
 from segnext.data import DataNotFoundError, open_dataset
 from segnext.data.check import Report, check, imagenet
+from segnext.data.contents import keep_contents
 from segnext.data.convert import CONVERTED, convert, planned
 from segnext.data.datasets import DATASETS, IMAGENET, dataset_name, display_colours
 from segnext.data.processes import available_processes
 from segnext.data.show import sheet
 from segnext.data.source import IGNORE
+from segnext.files import write_atomically
+from segnext.text import printable
 
 FINE, PROBLEMS, USAGE, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
 
 _SHOWN = 5  # problems of a kind that are listed without --all
+
+# Arguments and the least and the most that they may be: 40 x 40 pictures take 4 GB, and nobody looks at more.
+_BOUNDS = {"columns": (1, 40), "rows": (1, 40), "magnify": (1, 64), "images": (10, 20_000), "processes": (1, 1024)}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,8 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not options.dataset.startswith("diagnostic/"):
             options.dataset = dataset_name(options.dataset)
-        if options.verb in ("check", "convert") and options.processes < 1:
-            raise ValueError(f"--processes: {options.processes} is not positive")
+        for name, (least, most) in _BOUNDS.items():
+            if (value := getattr(options, name, least)) not in range(least, most + 1):
+                raise ValueError(f"--{name}: {value} is not between {least} and {most}")
         return {"show": _show, "check": _check, "convert": _convert, "probe": _probe}[options.verb](options)
     except KeyboardInterrupt:
         print(f"interrupted{again or '; nothing was written'}", file=sys.stderr)
@@ -42,11 +52,16 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PROBLEMS if again else FINE
     except (OSError, MemoryError) as error:
-        print(f"error: {error or 'out of memory'}{again}", file=sys.stderr)
+        print(f"error: {_said(error)}{again}", file=sys.stderr)
         return PROBLEMS
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_said(error)}", file=sys.stderr)
         return NOT_FOUND if isinstance(error, DataNotFoundError) else USAGE
+
+
+def _said(error: BaseException) -> str:
+    """What an error says, or what it is where it says nothing; with names of files as a terminal can print them."""
+    return printable(str(error) or ("out of memory" if isinstance(error, MemoryError) else type(error).__name__), 2000)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,14 +71,17 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     show = verbs.add_parser("show", help="write a picture of a split: every image above its label")
     show.add_argument("--split", default="train")
-    show.add_argument("--out", type=Path, default=Path("sheet.png"))
+    show.add_argument("--out", type=Path, default=Path("sheet.png"), metavar="FILE")
+    show.add_argument("--overwrite", action="store_true", help="replace FILE where it is there already")
     show.add_argument("--columns", type=int, default=6)
     show.add_argument("--rows", type=int, default=3)
     show.add_argument("--magnify", type=int, default=1, help="screen pixels for each pixel")
     count = verbs.add_parser(
         "check",
         help="count and validate the files of a dataset",
-        description="Counts and reads every file. Exit status: 0 fine, 1 problems, 2 usage, 3 not found.",
+        description="Counts and reads every file, and keeps a digest of a split's bytes, for records, in "
+        ".segnext-contents/ beside the data or else in ~/.cache/segnext. Exit status: 0 fine (there may be remarks), 1 "
+        "problems, 2 usage, 3 not found.",
     )
     count.add_argument("--split", action="append", default=[], help="this split alone; may be given more than once")
     count.add_argument("--names-only", action="store_true", help="count and pair files without reading them")
@@ -102,8 +120,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _show(options: argparse.Namespace) -> int:
+    kind = Image.registered_extensions().get(options.out.suffix.lower())
+    if kind not in ("PNG", "JPEG", "WEBP", "PDF"):
+        raise ValueError(f"--out: {options.out} ends like no picture; call it .png, .jpg, .webp or .pdf")
+    if options.out.exists() and not options.overwrite:
+        raise ValueError(f"--out: {options.out} is there already; name another file, or add --overwrite")
     source = open_dataset(options.dataset, options.split, options.data_root)
-    sheet(source, options.columns, options.rows, options.magnify, display_colours(options.dataset)).save(options.out)
+    page = sheet(source, options.columns, options.rows, options.magnify, display_colours(options.dataset))
+    buffer = io.BytesIO()
+    page.save(buffer, kind)
+    write_atomically(options.out, buffer.getbuffer())
     title = f"{options.out}: {options.dataset} {options.split}"
     print(f"{title}, {len(source)} images, fingerprint {source.fingerprint()}")
     return FINE
@@ -114,8 +140,6 @@ def _probe(options: argparse.Namespace) -> int:
 
     if not options.dataset.startswith("diagnostic/"):
         raise ValueError(f"{options.dataset}: only generated datasets, diagnostic/<task>, know what decides a class")
-    if options.images < 10:
-        raise ValueError(f"--images: {options.images} are too few to fit and to test on")
     source = open_dataset(options.dataset, "train")
     print(f"{options.dataset}: percent told right by k x k patches; chance is {100 / len(source.classes):.0f}")
     print(f"{'k':>4}{'cue within the patch':>24}{'cue beyond it':>24}")
@@ -140,12 +164,16 @@ def _check(options: argparse.Namespace) -> int:
     _print_counts(reports)
     if not options.names_only:
         _print_classes(dataset.classes, reports)
-    count = sum(_print_problems(report, options.all) for report in reports)
+        _keep_contents(dataset.name, reports)
+    problems = sum(_print_found(report, report.findings.problems, "", options.all) for report in reports)
+    remarks = sum(_print_found(report, report.findings.remarks, "remark: ", options.all) for report in reports)
     needed = [split for split in absent if split in options.split or _is_labelled(dataset.name, split)]
     for split, why in absent.items():
-        print(f"\n{split} is not there{'' if split in needed else ' (only its test server needs it)'}: {why}")
-    print(f"\n{count + len(needed)} problems" if count or needed else "\nno problems")
-    return PROBLEMS if count or needed else FINE
+        server = "" if split in needed else " (only its test server needs it)"
+        print(f"\n{split} is not there{server}: {printable(why, 2000)}")
+    problems += len(needed)
+    print(f"\n{problems or 'no'} problems" + (f", {remarks} remarks" if remarks else ""))
+    return PROBLEMS if problems else FINE
 
 
 def _convert(options: argparse.Namespace) -> int:
@@ -183,15 +211,26 @@ def _print_classes(classes: tuple[str, ...], reports: list[Report]) -> None:
         print(line)
 
 
-def _print_problems(report: Report, every: bool) -> int:
-    """Lists what is wrong with a split, and returns how many problems that are."""
-    for kind, messages in report.findings.problems.items():
+def _keep_contents(dataset: str, reports: list[Report]) -> None:
+    """Writes down the content fingerprint of each split whose every byte was read, and says where."""
+    for report in reports:
+        digests = report.findings.digests
+        if not report.files or any(f"{folder}/{path}" not in digests for folder, path in report.files):
+            continue
+        contents, place = keep_contents(report.folder, dataset, report.split, report.files, digests)
+        kept = f"kept in {printable(place)}" if place else "kept nowhere: neither the data nor the cache can be written"
+        print(f"\ncontents of {report.split}, every byte: {contents}, {kept}")
+
+
+def _print_found(report: Report, found: dict[str, list[str]], title: str, every: bool) -> int:
+    """Lists what was found in a split, problems or remarks, and returns how many these are."""
+    for kind, messages in found.items():
         shown = messages if every else messages[:_SHOWN]
-        print(f"\n{report.split}: {len(messages)} {kind}")
-        print("\n".join(f"  {message}" for message in shown))
+        print(f"\n{report.split}: {title}{len(messages)} {kind}")
+        print("\n".join(f"  {printable(message, 2000)}" for message in shown))
         if len(shown) < len(messages):
             print(f"  and {len(messages) - len(shown)} more (--all lists them)")
-    return sum(map(len, report.findings.problems.values()))
+    return sum(map(len, found.values()))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Counting and validating what is on disk of a dataset: `python -m segnext.data check`.
 
-Nothing is written, and nothing stops at the first fault: every file is read, and every problem is reported by kind.
+Nothing stops at the first fault: every file is read, and every problem is reported by kind. What is wrong is a problem;
+what may be meant, as a part of a split that a list names, is a remark.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from segnext.config import ClassificationData
+from segnext.data.contents import Files, digest_of
 from segnext.data.datasets import IMAGENET
 from segnext.data.folders import (
     Classes,
@@ -28,12 +32,15 @@ from segnext.data.folders import (
     check_sizes,
     classes_of,
 )
-from segnext.data.images import read_image, read_label
+from segnext.data.imagenet import FOLDERS, IMAGES, SUFFIXES, ClassFolderSource
+from segnext.data.images import read_label, read_oriented
 from segnext.data.processes import in_processes
 from segnext.data.progress import Progress
 from segnext.data.source import IGNORE, DataError, DataNotFoundError
 
 _CHUNK = 16  # frames that a process takes at a time
+_TESTED = ("val", "test")  # splits that nothing is trained on
+_TURNED = "images with an EXIF orientation, read as they are stored, like their labels (the release turns images alone)"
 
 Counts = npt.NDArray[np.int64]
 _Value = TypeVar("_Value")
@@ -41,20 +48,30 @@ _Value = TypeVar("_Value")
 
 @dataclass
 class Findings:
-    """What reading some frames found: messages by kind of problem, and pixels by label value, int64 (256,)."""
+    """What reading some frames found: messages by kind of problem or remark, and pixels, int64 (256,)."""
 
     problems: dict[str, list[str]] = field(default_factory=dict)
-    pixels: Counts = field(default_factory=lambda: np.zeros(IGNORE + 1, dtype=np.int64))
+    remarks: dict[str, list[str]] = field(default_factory=dict)  # worth knowing, and perhaps meant
+    pixels: Counts = field(default_factory=lambda: np.zeros(IGNORE + 1, dtype=np.int64))  # by class
+    values: Counts = field(default_factory=lambda: np.zeros(IGNORE + 1, dtype=np.int64))  # by value in the files
+    digests: dict[str, bytes] = field(default_factory=dict)  # of every file that was read, by FOLDER/PATH
 
     def add(self, kind: str, message: str) -> None:
         """One more problem."""
         self.problems.setdefault(kind, []).append(message)
 
+    def remark(self, kind: str, message: str) -> None:
+        """One more remark."""
+        self.remarks.setdefault(kind, []).append(message)
+
     def join(self, other: Findings) -> None:
         """Take what another part found."""
         self.pixels += other.pixels
-        for kind, messages in other.problems.items():
-            self.problems.setdefault(kind, []).extend(messages)
+        self.values += other.values
+        self.digests |= other.digests
+        for own, found in ((self.problems, other.problems), (self.remarks, other.remarks)):
+            for kind, messages in found.items():
+                own.setdefault(kind, []).extend(messages)
 
 
 @dataclass
@@ -68,7 +85,8 @@ class Report:
     images: int
     labels: int
     findings: Findings
-    fingerprint: str | None = None  # None: the split cannot be opened as it is
+    fingerprint: str | None = None  # of names and sizes; None: the split cannot be opened as it is
+    files: Files = ()  # of the opened split
 
 
 def check(
@@ -132,8 +150,13 @@ def _inspected(frames: list[Frame], classes_of_values: Classes, size: tuple[int,
         return None
 
     for _, folder, image_path, label_path in frames:
+        for name in filter(None, (image_path, label_path)):
+            with suppress(OSError):  # the readers say so
+                findings.digests[f"{folder}/{name}"] = digest_of(folder, name)
         path = folder / image_path
-        image = attempt("unreadable images", path, partial(read_image, path))
+        image, orientation = attempt("unreadable images", path, partial(read_oriented, path)) or (None, 1)
+        if orientation != 1:
+            findings.remark(_TURNED, f"{path} (orientation {orientation})")
         if image is not None and size is not None and image.shape[:2] != size:
             found = f"{image.shape[1]}x{image.shape[0]}, where all are {size[1]}x{size[0]}"
             findings.add("images of another size than the dataset's", f"{path}: {found}")
@@ -149,15 +172,14 @@ def _inspected(frames: list[Frame], classes_of_values: Classes, size: tuple[int,
         classes = attempt("labels with values that no class has", path, values)
         if classes is not None:
             findings.pixels += np.bincount(classes.ravel(), minlength=IGNORE + 1)
+            findings.values += np.bincount(label.ravel(), minlength=IGNORE + 1)
     return findings
 
 
 def imagenet() -> FolderDataset:
     """ImageNet-1K for counting and reading: images in a folder for each class, no labels of their own."""
-    from segnext.data.imagenet import FOLDERS, IMAGES
-
     splits = {
-        split: Split(frames, (Layout(split, "", ".jpeg", "", f"{split}.txt", nested=True),))
+        split: Split(frames, (Layout(split, "", ", *".join(SUFFIXES), "", "", nested=True, suffixes=SUFFIXES),))
         for split, frames in IMAGES.items()
     }
     return FolderDataset(IMAGENET, colours={}, values={}, splits=splits, folders=FOLDERS)
@@ -173,32 +195,66 @@ def _report(
             joined.problems.setdefault(kind, []).extend(names)
     declared = dataset.splits[split]
     images = sum(len(part.images) for part in parts)
-    if declared.frames is not None and images != declared.frames:
-        joined.add("another number of images than the split has", f"{images} images, expected are {declared.frames}")
-    report = Report(
-        split,
-        declared,
-        parts[0].base,
-        all(part.layout.labels for part in parts),
-        images,
-        sum(len(part.labels) for part in parts),
-        joined,
-    )
+    _add_counts(joined, declared, parts, images)
+    labelled = all(part.layout.labels for part in parts)
+    if labelled:
+        _add_classes(joined, dataset, split, whole=images == declared.frames)
+    labels = sum(len(part.labels) for part in parts)
+    report = Report(split, declared, parts[0].base, labelled, images, labels, joined)
     try:
-        report.fingerprint = _fingerprint(dataset, split, root)
+        source = _opened(dataset, split, root)
+        report.fingerprint, report.files = source.fingerprint(), source.files()
     except (DataError, OSError) as error:
         if not joined.problems or dataset.name == IMAGENET:  # else the same in other words
             joined.add("the split cannot be opened", str(error))
     return report
 
 
-def _fingerprint(dataset: FolderDataset, split: str, root: Path | None) -> str:
-    if dataset.name == IMAGENET:
-        from segnext.config import ClassificationData
-        from segnext.data.imagenet import ClassFolderSource
+def _add_counts(found: Findings, declared: Split, parts: list[Inventory], images: int) -> None:
+    """A part of a split is welcome where lists name its frames; where none does, it is half a copy."""
+    for part in parts:
+        beside = 0 if part.layout.chosen or part.listed is None else part.present - len(part.images)
+        if beside:
+            listing = Path(part.layout.listing).name
+            found.remark(f"list {listing} that leaves images out", f"{beside} of {part.present} are not read")
+    if declared.frames in (None, images):
+        return
+    said = f"{images} images, expected are {declared.frames}"
+    hints = [hint for part in parts if (hint := part.hint())]
+    if all(part.listed is not None for part in parts) and images < declared.frames:
+        found.remark("list of a part of the split", said)
+    else:
+        said += (
+            f" ({hints[0]}: {parts[0].base / parts[0].layout.listing})" if hints and images < declared.frames else ""
+        )
+        found.add("another number of images than the split has", said)
 
-        return ClassFolderSource(ClassificationData(), split, root).fingerprint()
-    return FolderSource(dataset, split, root).fingerprint()
+
+def _add_classes(found: Findings, dataset: FolderDataset, split: str, whole: bool) -> None:
+    """Classes that no label shows: in a whole split to train on they prove the labels wrong, in a part they may not."""
+    if not found.values.any():
+        return
+    if not found.pixels[:IGNORE].any():
+        found.add("split of labels without any class", "every pixel is ignored; put the original labels back")
+        return
+    last = max(value for value, label in dataset.values.items() if label != IGNORE)
+    if dataset.values.get(0) == IGNORE and found.values[IGNORE] and not found.values[last]:
+        said = (
+            f"{found.values[IGNORE]} pixels are 255, which its own labels are not, and none is {last}, its last class: "
+            "read as they are, every class would be the one before it; put the original labels back"
+        )
+        found.add("split of labels that are shifted already", said)
+    empty = [f"{label} {name}" for label, name in enumerate(dataset.classes) if not found.pixels[label]]
+    if empty and split not in _TESTED:
+        add = found.add if whole else found.remark
+        for name in empty:
+            add("classes without a pixel in any label", name)
+
+
+def _opened(dataset: FolderDataset, split: str, root: Path | None) -> FolderSource | ClassFolderSource:
+    if dataset.name == IMAGENET:
+        return ClassFolderSource(ClassificationData(), split, root)
+    return FolderSource(dataset, split, root)
 
 
 def _add_shared_frames(dataset: FolderDataset, reports: list[Report], names: dict[str, set[str]]) -> None:

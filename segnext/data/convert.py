@@ -23,10 +23,12 @@ from segnext.data.convert_isaid import isaid
 from segnext.data.convert_labels import cityscapes, coco_stuff164k, pascal_context, voc2012
 from segnext.data.convert_plan import Job, Plan
 from segnext.data.datasets import ISAID_800_200
+from segnext.data.listing import listed
 from segnext.data.processes import in_processes
 from segnext.data.progress import Progress
-from segnext.data.source import DataError, DataNotFoundError, Pixels
+from segnext.data.source import DataError, DataNotFoundError, Pixels, some
 from segnext.files import write_atomically
+from segnext.text import printable
 
 _BESIDE: Mapping[str, Callable[[Path], Plan]] = {
     "cityscapes": cityscapes,
@@ -71,8 +73,8 @@ def convert(plan: Plan, processes: int = 1, dry_run: bool = False) -> int:
     Files that cannot be made are problems, and the others are made all the same. Raises `OSError` where none can be.
     """
     started = time.monotonic()
-    if plan.origin and plan.origin[0].exists() and plan.origin[0].read_text(encoding="utf-8") != plan.origin[1]:
-        folder, other = plan.origin[0].parent, plan.origin[0].read_text(encoding="utf-8").strip()
+    if plan.origin and plan.origin[0].exists() and (other := _note(plan.origin[0])) != plan.origin[1]:
+        folder, other = plan.origin[0].parent, other.strip()
         _complain(f"error: {folder} holds labels made from {other}, not {plan.origin[1].strip()}; move it away")
         return 1
     for remark in plan.remarks:
@@ -97,10 +99,10 @@ def convert(plan: Plan, processes: int = 1, dry_run: bool = False) -> int:
         for outcome in in_processes(_attempt, [job for job, _ in missing], processes):
             written += outcome.written
             if outcome.remark:
-                progress.say(f"remark: {outcome.remark}")
+                progress.say(f"remark: {printable(outcome.remark, 2000)}")
             if outcome.problem:
                 problems += 1
-                progress.say(f"problem: {outcome.problem}")
+                progress.say(f"problem: {printable(outcome.problem, 2000)}")
             progress.advance()
     if not problems:
         for path, names in plan.lists.items():
@@ -126,8 +128,12 @@ def convert(plan: Plan, processes: int = 1, dry_run: bool = False) -> int:
     return problems
 
 
+def _note(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
 def _complain(message: str) -> None:
-    print(message, file=sys.stderr)
+    print(printable(message, 2000), file=sys.stderr)
 
 
 def _missing(plan: Plan, sweep: bool) -> list[tuple[Job, list[Path]]]:
@@ -160,11 +166,11 @@ def _remove_dead(path: Path) -> None:
 
 
 def _write_list(path: Path, names: Sequence[str]) -> str:
-    """Writes the names, one a line; a list that is there stays, and is a problem where it names others."""
+    """Writes the names, one a line; a list that is there stays, and is a problem where it names others than these."""
     if not path.exists():
         write_atomically(path, "".join(f"{name}\n" for name in names))
-    elif set(path.read_text(encoding="utf-8", errors="replace").split()) != set(names):
-        return f"{path} is there but does not name the {len(names):,} frames that it should; move it away"
+    elif others := listed(path) - set(names):
+        return f"{path} is there but names {some(sorted(others))}, which it should not; take them out, or move it away"
     return ""
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from segnext.data.convert_plan import Plan, files_of, find, frames_of, relabel, relabelled, single
 from segnext.data.datasets import CITYSCAPES, COCO_STUFF164K, PASCAL_CONTEXT, VOC2012
+from segnext.data.listing import frame_of, listed
 from segnext.data.source import IGNORE, DataError, DataNotFoundError, Pixels, some
 
 # Cityscapes: Official code: cityscapesScripts' labels.py, which calls the other labels' trainId 255 (or -1).
@@ -93,7 +94,7 @@ _VOC_AUGMENTED = frames_of(VOC2012, "aug", "trainaug")
 def voc2012(root: Path, source: Path | None = None) -> Plan:
     """SBD's dataset/cls/ID.mat -> SegmentationClassAug/ID.png; ImageSets/Segmentation/{aug,trainaug}.txt.
 
-    trainaug = (VOC train + SBD train + SBD val) - VOC val, aug = trainaug - VOC train. Ours: the lists are sorted,
+    aug = (SBD train + SBD val) - (VOC train + VOC val), trainaug = aug + VOC train. Ours: the lists are sorted,
     where the release leaves them in the order of a Python set. `source` is SBD's folder (benchmark_RELEASE).
     """
     base = find(VOC2012.places(root), "voc2012", "ImageSets/Segmentation/train.txt")
@@ -106,17 +107,29 @@ def voc2012(root: Path, source: Path | None = None) -> Plan:
         target = base / "SegmentationClassAug" / f"{path.stem}.png"
         plan.jobs.append(single(target, functools.partial(sbd_label, path)))
     sets = base / "ImageSets" / "Segmentation"
-    listed = {f"VOC {split}": names_of(sets / f"{split}.txt") for split in ("train", "val")}
-    listed |= {f"SBD {split}": names_of(sbd / f"{split}.txt") for split in ("train", "val")}
-    trainaug = listed["VOC train"].union(listed["SBD train"], listed["SBD val"]) - listed["VOC val"]
-    lists = {"aug": trainaug - listed["VOC train"], "trainaug": trainaug}
+    named = {f"VOC {split}": listed(sets / f"{split}.txt") for split in ("train", "val")}
+    named |= {f"SBD {split}": listed(sbd / f"{split}.txt") for split in ("train", "val")}
+    # What a shortened list leaves out is not SBD's for that: trainval.txt, which comes with VOC, still knows it.
+    both = sets / "trainval.txt"
+    voc = named["VOC train"].union(named["VOC val"], listed(both) if both.exists() else ())
+    aug = named["SBD train"].union(named["SBD val"]) - voc
+    lists = {"aug": aug, "trainaug": aug | (named["VOC train"] - named["VOC val"])}
     plan.lists = {sets / f"{name}.txt": sorted(names) for name, names in lists.items()}
+    if (sets / "trainaug.txt").exists():  # it stays, whole beside a shortened train.txt too: aug.txt is what is read
+        del plan.lists[sets / "trainaug.txt"]
     if missing := lists["aug"] - {path.stem for path in masks}:
         plan.problems.append(
             f"{sbd / 'cls'}: no {some(f'{name}.mat' for name in sorted(missing))}, which SBD's lists name"
         )
-    whole = {name: len(names) for name, names in listed.items()} == _VOC_LISTS
+    if len(voc) < sum(frames_of(VOC2012, "train", "val").values()) and not all(map(Path.exists, plan.lists)):
+        plan.remarks.append(
+            f"{sets}/{{train,val}}.txt are shortened, and there is no whole trainval.txt: aug.txt may hold frames that "
+            "VOC has in train or val; test on the shortened val.txt alone"
+        )
+    whole = {name: len(names) for name, names in named.items()} == _VOC_LISTS
     for name, expected in _VOC_AUGMENTED.items():
+        if (sets / f"{name}.txt").exists():  # it stays, and is compared with what is known
+            continue
         plan.count(f"{name}.txt frames", len(lists[name]), expected)
         if whole and len(lists[name]) < expected:
             plan.problems.append(
@@ -182,7 +195,8 @@ def pascal_context(root: Path, source: Path | None = None) -> Plan:
         for split in _CONTEXT_FRAMES:
             listing = base / "ImageSets" / "Main" / f"{split}.txt"
             if listing.is_file():
-                splits[split] = sorted(names_of(listing) & present)
+                # VOC's lists in Main, and they alone, may have a flag after the name: "2008_000002 -1".
+                splits[split] = sorted({frame_of(line.split()[0]) for line in listed(listing)} & present)
         if len(splits) < 2:
             plan.remarks.append(
                 f"no split lists are written: {base / 'ImageSets' / 'Main'} has no train.txt and val.txt"
@@ -276,11 +290,3 @@ def _matlab(path: Path, variable: str) -> Any:
         raise DataError(f"{path}: there is no {variable} in it; put the original back") from error
     except Exception as error:  # whatever the damage leads scipy to
         raise DataError(f"{path}: cannot be read as a MATLAB file ({error}); put the original back") from error
-
-
-def names_of(listing: Path) -> set[str]:
-    """The names that a list file holds: the first word of each line."""
-    try:
-        return {line.split()[0] for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()}
-    except (OSError, ValueError) as error:
-        raise DataNotFoundError(f"{listing}: the list cannot be read ({error})") from error

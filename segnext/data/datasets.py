@@ -6,6 +6,7 @@ Layouts are those of mmsegmentation's data preparation page, label maps and coun
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 
 from segnext.data import classes
 from segnext.data.classes import Colour
@@ -65,10 +66,16 @@ CITYSCAPES = FolderDataset(
 )
 
 
-def _voc2012(split: str, labels: str, converted: bool = False) -> tuple[Layout, ...]:
-    listing = f"ImageSets/Segmentation/{split}.txt"
-    return (Layout("JPEGImages", labels, ".jpg", ".png", listing, chosen=True, converted=converted),)
+def _voc2012(split: str, labels: str) -> tuple[Layout, ...]:
+    return (Layout("JPEGImages", labels, ".jpg", ".png", f"{_VOC_LISTS}/{split}.txt", chosen=True),)
 
+
+_VOC_LISTS = "ImageSets/Segmentation"
+# As the converter and mmsegmentation have it, and as DeepLab's SegmentationClassAug comes: with trainaug.txt alone.
+_VOC_AUG = Layout(
+    "JPEGImages", "SegmentationClassAug", ".jpg", ".png", f"{_VOC_LISTS}/aug.txt", chosen=True, converted=True
+)
+_VOC_DEEPLAB = replace(_VOC_AUG, listing=f"{_VOC_LISTS}/trainaug.txt", without=f"{_VOC_LISTS}/train.txt")
 
 VOC2012 = FolderDataset(
     name="voc2012",
@@ -79,7 +86,7 @@ VOC2012 = FolderDataset(
         "val": Split(1_449, _voc2012("val", "SegmentationClass")),
         "test": Split(1_456, _voc2012("test", "")),
         # SBD's images but for train and val. Official code: the labels of train are VOC's own, those of aug SBD's.
-        "aug": Split(9_118, _voc2012("aug", "SegmentationClassAug", converted=True)),
+        "aug": Split(9_118, (_VOC_AUG, _VOC_DEEPLAB)),
         "trainaug": Split(10_582, parts=("train", "aug")),
         "trainval": Split(2_913, parts=("train", "val")),
     },

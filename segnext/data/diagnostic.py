@@ -82,3 +82,6 @@ class GeneratedSource:
         The pixels tell of a generator that changed without its version, or of another numpy's random numbers.
         """
         return digest([self._fingerprinted, len(self), *(pixels.tobytes().hex() for pixels in self.load(0))])
+
+    def contents(self) -> None:
+        """Generated images have no bytes on disk: their generator's version is in the fingerprint."""

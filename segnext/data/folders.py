@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from segnext.config import digest
 from segnext.data.classes import Colour
+from segnext.data.contents import known_contents
 from segnext.data.images import read_image, read_label
+from segnext.data.listing import listed
 from segnext.data.source import IGNORE, SHOWN, DataError, DataNotFoundError, Pixels, some
-
-_SUFFIXES = (".png", ".jpg", ".jpeg")  # that a list may leave on its names
 
 Classes = npt.NDArray[np.int16]
 """By value in a label file, (256,): its class, 255 = ignore, or -1 for a value that no label may hold."""
@@ -30,10 +30,10 @@ class Layout:
     labels: str  # "": the split comes without labels, for a test server has them
     image_ending: str
     label_ending: str
-    listing: str  # a file that names one frame a line
-    # Whether the list chooses the split's frames from folders that hold more; else the folders are the split, and the
-    # list may be absent.
-    chosen: bool = False
+    listing: str  # a file that names one frame a line, and so chooses the split's frames; "": there is no list
+    chosen: bool = False  # whether the list must be there; else the folders without one are the split
+    without: str = ""  # another list, whose frames are taken out of this one's
+    suffixes: tuple[str, ...] = ()  # of images where they may have any of these; then a name is that of the whole file
     nested: bool = False  # frames lie a folder deeper, which begins their names: Cityscapes' cities
     converted: bool = False  # whether `python -m segnext.data convert DATASET` makes the labels
 
@@ -106,13 +106,17 @@ class Inventory:
         self.base, self.layout = self._find(dataset, split, root)
         layout = self.layout
         listing = self.base / layout.listing
-        self.listed = _listed(listing, layout) if listing.is_file() else None
-        self.images = _files(self.base, layout.images, layout.image_ending, layout.nested)
+        self.listed = listed(listing, layout.image_ending, layout.nested) if listing.is_file() else None
+        if self.listed is not None and layout.without:
+            self.listed -= listed(self.base / layout.without, layout.image_ending, layout.nested)
+        self.images, self._doubled = self._files(layout.images, layout.image_ending)
         self.labels: dict[str, str] = {}
         if layout.labels:
-            self.labels = _files(self.base, layout.labels, layout.label_ending, layout.nested)
-        if layout.chosen and self.listed is not None:
-            for files in (self.images, self.labels):
+            self.labels, doubled = self._files(layout.labels, layout.label_ending)
+            self._doubled |= doubled
+        self.present = len(self.images)
+        if self.listed is not None:
+            for files in (self.images, self.labels, self._doubled):
                 for name in files.keys() - self.listed:
                     del files[name]
 
@@ -124,10 +128,15 @@ class Inventory:
             problems["images without a label"] = images - labels
             problems["labels without an image"] = labels - images
         if self.listed is not None:
-            listing = Path(self.layout.listing).name
-            problems[f"names in {listing} without files"] = self.listed - images - labels
-            problems[f"frames that {listing} does not name"] = (images | labels) - self.listed
+            problems[f"names in {Path(self.layout.listing).name} without files"] = self.listed - images - labels
+        problems["frames with two files"] = self._doubled.values()
         return {kind: sorted(names) for kind, names in problems.items() if names}
+
+    def hint(self) -> str:
+        """What makes a part of a split welcome that has no list; "": it has one, or cannot have one."""
+        if self.listed is not None or not self.layout.listing:
+            return ""
+        return f"a list {Path(self.layout.listing).name} that names its frames makes a part welcome"
 
     def frames(self) -> list[Frame]:
         """The frames that have all their files, by name."""
@@ -141,9 +150,10 @@ class Inventory:
         layout = self.layout
         found = [f"{len(names)} {kind} ({some(names)})" for kind, names in self.problems().items()]
         if self.listed is None and self.whole not in (None, len(self.images)):
-            listing = Path(layout.listing).name
-            found.append(f"a part of the split only (a list {listing} that names its frames makes a part welcome)")
-        if not self.images and not self.labels:
+            found.append(f"a part of the split only ({self.hint()})")
+        if self.listed is not None and not self.listed:
+            found = [f"{layout.listing} names no frame"]
+        elif not self.present and not self.labels:
             labels = f" and no *{layout.label_ending} labels" if layout.labels else ""
             found = [f"no *{layout.image_ending} images{labels}"]
         if found:
@@ -154,6 +164,19 @@ class Inventory:
                 "complete the copy, or make files and list agree"
                 + (_conversion(self.dataset, layout) if len(self.labels) < len(self.images) else "")
             )
+
+    def _files(self, folder: str, ending: str) -> tuple[dict[str, str], dict[str, str]]:
+        """The files of a folder: name -> path below `base`; and both paths of a name with `.jpg` and `.JPG`."""
+        found: dict[str, str] = {}
+        doubled: dict[str, str] = {}
+        suffixes = self.layout.suffixes or (ending.lower(),)
+        for path in sorted(_visible(self.base, folder, suffixes, self.layout.nested)):
+            name = path.removeprefix(f"{folder}/") if folder else path
+            if not self.layout.suffixes:
+                name = name[: -len(ending)]
+            if found.setdefault(name, path) != path:
+                doubled[name] = f"{found[name]} and {path}"
+        return found, doubled
 
     def _find(self, dataset: FolderDataset, split: str, root: Path | None) -> tuple[Path, Layout]:
         if root is None:
@@ -166,8 +189,8 @@ class Inventory:
             for layout in dataset.splits[split].layouts:
                 folders = [base / folder for folder in (layout.images, layout.labels) if folder]
                 missing = [str(folder) for folder in folders if not folder.is_dir()]
-                if layout.chosen and not (base / layout.listing).is_file():
-                    missing.append(str(base / layout.listing))
+                lists = [base / name for name in (layout.listing, layout.without) if name and layout.chosen]
+                missing += [str(path) for path in lists if not path.is_file()]
                 if not missing:
                     return base, layout
                 if folders[0].is_dir():
@@ -184,9 +207,8 @@ class FolderSource:
     """One split of a dataset of paired folders, sorted by name.
 
     `root` is the dataset's own folder or one that holds it. Opening looks at names alone: every image must have its
-    label, every label its image, and the list file, where there is one, must name exactly these; without a list the
-    split must have all its frames, so that half a copy is noticed. Where the list chooses the frames from folders that
-    hold more, all that it names must be there. Pixels are checked as they are loaded.
+    label, and every label its image. A list file chooses the frames, and all that it names must be there; without one
+    the split must have all its frames, so that half a copy is noticed. Pixels are checked as they are loaded.
 
     Raises `ValueError` for an unknown split and `DataError` for folders that are missing, empty or do not match.
     """
@@ -197,6 +219,8 @@ class FolderSource:
             part.require_agreement()
         self.classes = dataset.classes
         self.labelled = all(part.layout.labels for part in parts)
+        self.base, self.split = parts[0].base, split
+        self._dataset = dataset.name
         self._frames = sorted((frame for part in parts for frame in part.frames()), key=lambda frame: frame.name)
         repeated = {a.name for a, b in zip(self._frames, self._frames[1:], strict=False) if a.name == b.name}
         if repeated:
@@ -229,8 +253,18 @@ class FolderSource:
 
     def fingerprint(self) -> str:
         """Digest of the frames' relative paths and file sizes: fast, and blind to a change that keeps every size."""
-        paths = ((frame.folder, path) for frame in self._frames for path in frame[2:] if path is not None)
-        return digest([[path, os.stat(f"{folder}/{path}").st_size] for folder, path in paths])
+        return digest([[path, os.stat(f"{folder}/{path}").st_size] for folder, path in self.files()])
+
+    def files(self) -> list[tuple[Path, str]]:
+        """Every file of the frames: the dataset's folder and the path below it, in the frames' order."""
+        return [(frame.folder, path) for frame in self._frames for path in frame[2:] if path is not None]
+
+    def contents(self) -> str | None:
+        """Digest of every byte, as `check` computed it; None where it did not, or names, sizes or times changed since.
+
+        Looks at the size and the times of every file, and reads none.
+        """
+        return known_contents(self.base, self._dataset, self.split, self.files())
 
 
 def check_sizes(image: Pixels, label: Pixels, path: Path) -> None:
@@ -249,31 +283,14 @@ def classes_of(label: Pixels, classes_of_values: Classes, path: Path) -> Pixels:
     return classes.astype(np.uint8)
 
 
-def _files(base: Path, folder: str, ending: str, nested: bool) -> dict[str, str]:
-    """The files of a folder that end so, as name -> path below `base`; hidden ones, as desktops leave, do not count."""
+def _visible(base: Path, folder: str, suffixes: tuple[str, ...], nested: bool) -> list[str]:
+    """The files of a folder that end so, as paths below `base`; hidden ones, as desktops leave, do not count."""
     with os.scandir(base / folder) as entries:
         visible = [entry for entry in entries if not entry.name.startswith(".")]
     if nested:
-        below = (entry.name for entry in visible if entry.is_dir())
-        files = ((inner, _files(base, f"{folder}/{inner}", ending, nested=False)) for inner in below)
-        return {f"{inner}/{name}": path for inner, paths in files for name, path in paths.items()}
-    ending = ending.lower()
-    names = [entry.name for entry in visible if entry.name.lower().endswith(ending)]
-    return {name[: -len(ending)]: f"{folder}/{name}" for name in names}
-
-
-def _listed(listing: Path, layout: Layout) -> set[str]:
-    """The frames that a list file names: the first word of each line, whatever folder it is said to lie in."""
-    lines = listing.read_text(encoding="utf-8", errors="replace").splitlines()
-    return {_name(line.split()[0], layout) for line in lines if line.strip()}
-
-
-def _name(word: str, layout: Layout) -> str:
-    name = "/".join(word.split("/")[-2 if layout.nested else -1 :])
-    for ending in (layout.image_ending, *_SUFFIXES):
-        if name.endswith(ending):
-            return name.removesuffix(ending)
-    return name
+        inner = [f"{folder}/{entry.name}" for entry in visible if entry.is_dir()]
+        return [path for below in inner for path in _visible(base, below, suffixes, nested=False)]
+    return [f"{folder}/{entry.name}" for entry in visible if entry.name.lower().endswith(suffixes)]
 
 
 def _conversion(dataset: FolderDataset, layout: Layout) -> str:

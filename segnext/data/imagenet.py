@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from segnext.config import ClassificationData, digest
+from segnext.data.contents import known_contents
 from segnext.data.images import read_image
 from segnext.data.source import DataError, Pixels, some
 
 IMAGES = {"train": 1_281_167, "val": 50_000}  # datasets.md, section 2: how many the whole of ImageNet-1K has
 FOLDERS = ("imagenet", "ImageNet", "imagenet1k", "ILSVRC2012", "ILSVRC/Data/CLS-LOC")  # below a data root
 
-_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
+SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
 _LISTERS = 16  # threads: a shared disk answers many folders at once as fast as one
 
 
@@ -34,6 +35,7 @@ class ClassFolderSource:
 
     def __init__(self, data: ClassificationData, split: str, root: Path | None) -> None:
         self._title = f"{data.dataset} {split}"
+        self._dataset, self._split = data.dataset, split
         self._base = self._find(data, split, root)
         self._folder = self._base / split
         self.classes = self._class_folders(data, split)
@@ -74,6 +76,22 @@ class ClassFolderSource:
         sizes = [(self._folder / self.name(int(index))).stat().st_size for index in first]
         names = hashlib.sha256(self._labels.tobytes() + b"\n".join(self._names.tolist())).hexdigest()
         return digest([list(self.classes), names, sizes])
+
+    def contents(self) -> str | None:
+        """Digest of every byte, as `check` computed it; None where it did not, or names, sizes or times changed since.
+
+        Looks at the size and the times of every file, once it was computed: minutes on a slow disk.
+        """
+        return known_contents(self._base, self._dataset, self._split, self.files())
+
+    def files(self) -> list[tuple[Path, str]]:
+        """Every image: the dataset's folder and the path below it, in their order."""
+        return [(self._base, f"{self._split}/{self.name(index)}") for index in range(len(self))]
+
+    @property
+    def base(self) -> Path:
+        """The dataset's folder."""
+        return self._base
 
     def _find(self, data: ClassificationData, split: str, root: Path | None) -> Path:
         if root is None:
@@ -121,4 +139,4 @@ def _images(folder: Path) -> list[str]:
         names = os.listdir(folder)  # names alone, without the stat that a shared disk would take minutes for
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed ({error.strerror}); make it readable") from error
-    return sorted(name for name in names if name.lower().endswith(_SUFFIXES) and not name.startswith("."))
+    return sorted(name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith("."))

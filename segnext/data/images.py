@@ -9,10 +9,10 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, TypeVar
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from segnext.data.source import DataError, Pixels
 
@@ -26,6 +26,9 @@ UNREADABLE = (
 _IMAGE_FORMATS = ("PNG", "JPEG")
 _LABEL_FORMATS = ("PNG",)
 _CONVERTED = ("1", "L", "LA", "P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr")  # modes that Pillow makes right RGB of
+
+
+_Taken = TypeVar("_Taken")
 
 
 class _UnfitError(Exception):
@@ -66,6 +69,11 @@ def read_image(file: Path | Original) -> Pixels:
     return _decoded(file, _IMAGE_FORMATS, _rgb)
 
 
+def read_oriented(file: Path | Original) -> tuple[Pixels, int]:
+    """An image as `read_image` has it, and its EXIF orientation, which that leaves alone: 1 where there is none."""
+    return _decoded(file, _IMAGE_FORMATS, lambda image: (_rgb(image), _orientation(image)))
+
+
 def read_colours(file: Path | Original) -> Pixels:
     """A label that is drawn in colours, as uint8 RGB (H, W, 3), from a PNG file; raises as `read_image` does."""
     return _decoded(file, _LABEL_FORMATS, _rgb)
@@ -88,10 +96,10 @@ def read_size(file: Path | Original) -> tuple[int, int]:
         raise _damaged(file, error, _IMAGE_FORMATS) from error
 
 
-def _decoded(file: Path | Original, formats: tuple[str, ...], pixels: Callable[[Image.Image], Pixels]) -> Pixels:
+def _decoded(file: Path | Original, formats: tuple[str, ...], take: Callable[[Image.Image], _Taken]) -> _Taken:
     try:
         with file.open("rb") as opened, Image.open(opened, formats=formats) as image:
-            return pixels(image)
+            return take(image)
     except _UnfitError as error:
         raise DataError(f"{file}: {error}; put the original back") from error
     except UNREADABLE as error:
@@ -107,6 +115,15 @@ def _rgb(image: Image.Image) -> Pixels:
     if image.mode not in _CONVERTED:
         raise _UnfitError(f"an image of mode {image.mode}, where 8 or 16 bits a channel are meant")
     return np.asarray(image.convert("RGB"))
+
+
+def _orientation(image: Image.Image) -> int:
+    """Of an image that is loaded."""
+    try:
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except UNREADABLE:  # a damaged EXIF block, which nothing else reads
+        return 1
+    return turned if turned in range(1, 9) else 1
 
 
 def _stored(image: Image.Image) -> Pixels:

@@ -54,10 +54,12 @@ def sheet(
 ) -> Image.Image:
     """The first columns x rows images, each above its coloured label, with a legend of the classes.
 
-    Pictures are magnified by a whole number, and shrunk where an edge is longer than `largest` pixels.
+    Fewer images than columns take as many columns as they need. Pictures are magnified by a whole number, and shrunk
+    where an edge is longer than `largest` pixels.
     """
     table = palette(source.classes, colours)
     pairs = [_fitted(*source.load(index), table, magnify, largest) for index in range(min(columns * rows, len(source)))]
+    columns = min(columns, len(pairs))
     width, height = (max(image.size[axis] for image, _ in pairs) for axis in (0, 1))
     down, across = 2 * height + 2 * _GAP, width + _GAP
     wide = columns * across + _GAP

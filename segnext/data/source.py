@@ -8,6 +8,8 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from segnext.text import printable
+
 IGNORE = 255  # Official code: the label of pixels that neither train nor count, in every dataset
 
 SHOWN = 5  # offenders that a message names
@@ -26,7 +28,7 @@ class DataNotFoundError(DataError):
 def some(names: Iterable[str]) -> str:
     """The first few of many names and how many more there are, for a message."""
     first = list(names)
-    return ", ".join(first[:SHOWN]) + (f" and {len(first) - SHOWN} more" if len(first) > SHOWN else "")
+    return ", ".join(map(printable, first[:SHOWN])) + (f" and {len(first) - SHOWN} more" if len(first) > SHOWN else "")
 
 
 class Source(Protocol):
@@ -50,7 +52,10 @@ class Source(Protocol):
         """Image `index` as uint8 RGB (H, W, 3) and its label as uint8 (H, W), 255 = ignore. Raises `DataError`."""
 
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits that differ when the data differ: provenance of a record."""
+        """Twelve hexadecimal digits, provenance of a record: of files, a digest of their names and sizes alone."""
+
+    def contents(self) -> str | None:
+        """A digest of every byte, which `python -m segnext.data check` computes; None where that is not known."""
 
 
 class _Cached:
@@ -64,6 +69,7 @@ class _Cached:
         self.labelled = source.labelled
         self.name = source.name
         self.fingerprint = source.fingerprint
+        self.contents = source.contents
 
     def __len__(self) -> int:
         return len(self._source)
