@@ -19,6 +19,7 @@ from segnext.classification import Classification
 from segnext.config import Execution, Run, Train
 from segnext.data import Source
 from segnext.data.imagenet import ClassFolderSource
+from segnext.data.source import OtherData
 from segnext.data.stream import Batch, Loading, Share, on_device
 from segnext.distributed import World, synchronise
 from segnext.model import build_network
@@ -114,10 +115,11 @@ def train(
     """Train the run to its end, from its newest state in `folder` if there is one, else from its initial weights.
 
     Returns the model and the seconds spent in steps over all attempts. Raises `Stopped` after saving when `stop()`
-    turns true or at a multiple of `pause_every` iterations, `Diverged` when the loss is not finite, and `OSError` where
-    a state cannot be written; the last good one is kept. In a `world` of several processes all call this with the same
-    arguments and stop together soon after `stop()` turned true in one; the first alone writes states and calls
-    `on_step`. On CUDA a loss is read while the step after it computes, so that the device never waits for the host.
+    turns true or at a multiple of `pause_every` iterations, `Diverged` when the loss is not finite, `OtherData` where
+    the state was trained on other data, and `OSError` where a state cannot be written; the last good one is kept. In a
+    `world` of several processes all call this with the same arguments and stop together soon after `stop()` turned true
+    in one; the first alone writes states and calls `on_step`. On CUDA a loss is read while the step after it computes,
+    so that the device never waits for the host.
     """
     device = torch.device(execution.device)
     set_up(execution)
@@ -127,9 +129,16 @@ def train(
         synchronise(model)
     step = TrainingStep(this, model, execution, world)
     done, seconds = 0, 0.0
-    if (state := load_state(folder)) is not None:
+    fingerprint = world.gather(source.fingerprint() if world.first else "")[0]  # one look at the files for all
+    if (state := load_state(folder, put_aside=world.first)) is not None:
         if state["run"] != run.id:
             raise ValueError(f"{folder} holds the state of run {state['run']}, not of {run.id}; move it away")
+        if (known := state.get("data", fingerprint)) != fingerprint:  # states of earlier versions do not say
+            raise OtherData(
+                f"the state after {state['iteration']} iterations in {folder} was trained on data with fingerprint "
+                f"{known}, and those that are here now have {fingerprint}: continue with the data that it began with, "
+                f"or delete {folder} to begin anew on these"
+            )
         model.load_state_dict(state["model"])
         step.optimiser.load_state_dict(state["optimiser"])
         step.scaler.load_state_dict(state.get("scaler") or step.scaler.state_dict())
@@ -150,6 +159,7 @@ def train(
         if world.first:
             content = {
                 "run": run.id,
+                "data": fingerprint,
                 "iteration": done,  # also the position in the data: the stream is a function of it
                 "seconds": seconds,
                 "model": model.state_dict(),

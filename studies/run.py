@@ -198,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = "python -m studies.run " + shlex.join(_portable(words, options.data_root))
 
         def specify(cell: Cell, execution: Execution) -> dict[str, Any]:
-            if cell.state == "done":  # once more: it begins anew
+            if cell.state == "done" or (options.rerun == "failed" and cell.stands.cause == "other_data"):  # begins anew
                 Workspace(cell.id).forget_training()
             return _specification(cell, options, execution, command, store)
 

@@ -590,7 +590,8 @@ def main(identifiers: Sequence[str]) -> int:
     workspace = Workspace(identifiers[own])
     if job():
         _print_to(workspace.log)
-    with distributed(workspace.read_spec()["execution"]["device"]) as world:
+    execution = workspace.read_spec()["execution"]
+    with distributed(execution["device"], execution["processes"]) as world:
         code = work(workspace.run_id, signals.asked, world, signals.cause)
     if code == 5 and world.first and workspace.attempts()[-1]["cause"] in ("time_limit", "preempted"):
         _go_back_to_the_queue(workspace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Protocol, TypeAlias
 
@@ -21,6 +22,10 @@ class DataError(ValueError):
 
 class DataNotFoundError(DataError):
     """There is no such dataset, or no such split of it, where the data root says."""
+
+
+class OtherData(DataError):
+    """A training would go on with other data than those it began with."""
 
 
 def some(names: Iterable[str]) -> str:
@@ -63,7 +68,7 @@ class _Cached:
         self.classes = source.classes
         self.labelled = source.labelled
         self.name = source.name
-        self.fingerprint = source.fingerprint
+        self.fingerprint = functools.cache(source.fingerprint)  # a look at every file's size
 
     def __len__(self) -> int:
         return len(self._source)
