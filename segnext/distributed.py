@@ -141,8 +141,8 @@ def distributed(device: str = "cpu", processes: int = 1, timeout: timedelta = TI
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     if (started := int(os.environ.get("WORLD_SIZE", "1"))) != processes:
         raise ValueError(
-            f"this is one of {started} processes (WORLD_SIZE), but the run was planned for {processes}: start it again, "
-            "or correct the nodes and GPUs of the job"
+            f"this is one of {started} processes (WORLD_SIZE), but the run was planned for {processes}: start it "
+            "again, or correct the nodes and GPUs of the job"
         )
     own = torch.device(device)
     if own.type == "cuda":

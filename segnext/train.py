@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -129,16 +130,11 @@ def train(
         synchronise(model)
     step = TrainingStep(this, model, execution, world)
     done, seconds = 0, 0.0
-    fingerprint = world.gather(source.fingerprint() if world.first else "")[0]  # one look at the files for all
+    identity = world.gather(identity_of(source) if world.first else {})[0]  # one look at the files for all
     if (state := load_state(folder, put_aside=world.first)) is not None:
         if state["run"] != run.id:
             raise ValueError(f"{folder} holds the state of run {state['run']}, not of {run.id}; move it away")
-        if (known := state.get("data", fingerprint)) != fingerprint:  # states of earlier versions do not say
-            raise OtherData(
-                f"the state after {state['iteration']} iterations in {folder} was trained on data with fingerprint "
-                f"{known}, and those that are here now have {fingerprint}: continue with the data that it began with, "
-                f"or delete {folder} to begin anew on these"
-            )
+        _require_same(state, identity, folder)
         model.load_state_dict(state["model"])
         step.optimiser.load_state_dict(state["optimiser"])
         step.scaler.load_state_dict(state.get("scaler") or step.scaler.state_dict())
@@ -159,7 +155,7 @@ def train(
         if world.first:
             content = {
                 "run": run.id,
-                "data": fingerprint,
+                "data": identity,
                 "iteration": done,  # also the position in the data: the stream is a function of it
                 "seconds": seconds,
                 "model": model.state_dict(),
@@ -215,6 +211,32 @@ def train(
         if stopped:
             raise Stopped(f"stopped after {done} of {settings.iterations} iterations; the same command continues")
     return model, seconds
+
+
+def identity_of(source: Source | ClassFolderSource) -> dict[str, str]:
+    """What tells a split from others: `fingerprint`, of names and sizes, and `contents` where `data check` left it.
+
+    Looked at once for each source, however often its training goes on: it is a look at every file.
+    """
+    if source not in _IDENTITIES:
+        contents = getattr(source, "contents", lambda: None)()
+        _IDENTITIES[source] = {"fingerprint": source.fingerprint(), **({"contents": contents} if contents else {})}
+    return _IDENTITIES[source]
+
+
+_IDENTITIES: WeakKeyDictionary[Any, dict[str, str]] = WeakKeyDictionary()
+
+
+def _require_same(state: Mapping[str, Any], identity: Mapping[str, str], folder: Path) -> None:
+    """Raises `OtherData` where a state was trained on other data, as far as both sides know."""
+    known = state.get("data", {})  # states of earlier versions do not say
+    for what in known.keys() & identity.keys():
+        if known[what] != identity[what]:
+            raise OtherData(
+                f"the state after {state['iteration']} iterations in {folder} was trained on data with the {what} "
+                f"{known[what]}, and the data that are here now have {identity[what]}: continue with those that it "
+                f"began with, or delete {folder} to begin anew on these"
+            )
 
 
 class _OnItsWay:

@@ -70,7 +70,7 @@ def verified(path: Path, recorded: str, whose: str) -> str:
     found = sha256(path)
     if found != recorded:
         raise OtherWeights(
-            f"{whose}: {path} has the digest {found}, and its record names {recorded}: the file was damaged or replaced; "
+            f"{whose}: {path} has the digest {found}, and {recorded} is recorded: the file was damaged or replaced; "
             "bring the recorded one back, or do the run again with --rerun done"
         )
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
 from typing import Protocol, TypeAlias
 
@@ -68,7 +67,7 @@ class _Cached:
         self.classes = source.classes
         self.labelled = source.labelled
         self.name = source.name
-        self.fingerprint = functools.cache(source.fingerprint)  # a look at every file's size
+        self.fingerprint = source.fingerprint
 
     def __len__(self) -> int:
         return len(self._source)
