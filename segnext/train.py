@@ -134,7 +134,7 @@ def train(
     if (state := load_state(folder, put_aside=world.first)) is not None:
         if state["run"] != run.id:
             raise ValueError(f"{folder} holds the state of run {state['run']}, not of {run.id}; move it away")
-        _require_same(state, identity, folder)
+        require_same_data(state, identity, folder)
         model.load_state_dict(state["model"])
         step.optimiser.load_state_dict(state["optimiser"])
         step.scaler.load_state_dict(state.get("scaler") or step.scaler.state_dict())
@@ -227,8 +227,8 @@ def identity_of(source: Source | ClassFolderSource) -> dict[str, str]:
 _IDENTITIES: WeakKeyDictionary[Any, dict[str, str]] = WeakKeyDictionary()
 
 
-def _require_same(state: Mapping[str, Any], identity: Mapping[str, str], folder: Path) -> None:
-    """Raises `OtherData` where a state was trained on other data, as far as both sides know."""
+def require_same_data(state: Mapping[str, Any], identity: Mapping[str, str], folder: Path) -> None:
+    """Raises `OtherData` where a state of `folder` was trained on other data, as far as both sides know."""
     known = state.get("data", {})  # states of earlier versions do not say
     for what in known.keys() & identity.keys():
         if known[what] != identity[what]:

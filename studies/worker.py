@@ -219,7 +219,7 @@ class _Job:
             return leaving
 
         while True:
-            self._test_midway(testing, self._settled())
+            self._test_midway(testing, self._settled(training))
             try:
                 return train(
                     self._run,
@@ -236,14 +236,16 @@ class _Job:
                 if any(self._world.gather(leaving)):
                     raise
 
-    def _settled(self) -> int:
+    def _settled(self, training: Source | ClassFolderSource) -> int:
         """After how many iterations the training goes on; the curve ends there. A state's name alone is no proof."""
         from segnext.resume import load_state
+        from segnext.train import identity_of, require_same_data
 
-        done = 0
+        done, states = 0, self._workspace.states
         if self._world.first:
-            state = load_state(self._workspace.states, put_aside=True)
-            done = state["iteration"] if state else 0
+            if (state := load_state(states, put_aside=True)) is not None:
+                require_same_data(state, identity_of(training), states)
+                done = state["iteration"]
             _forget_after(self._workspace.curve, done)
         return self._world.gather(done)[0]
 
