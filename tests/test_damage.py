@@ -17,6 +17,7 @@ from test_run import camvid, command, eventually, started
 from torch.utils.data import Dataset
 
 from segnext.data.ahead import in_order
+from studies import run
 from studies.plan import metrics_shown, plan, select
 from studies.protocols import protocol
 from studies.store import Store
@@ -129,7 +130,7 @@ def test_trained_weights_that_are_damaged_before_their_test_are_recorded_whole()
     assert Store().records[own.run_id]["weights"]["sha256"] == sha256(own.weights) == before
 
 
-def test_a_run_goes_on_with_its_own_data_alone_and_a_record_of_others_is_stale(tmp_path: Path):
+def test_a_run_goes_on_with_its_own_data_alone_and_a_record_of_others_is_stale(tmp_path: Path, capsys):
     small, large = camvid(tmp_path / "small"), camvid(tmp_path / "large", frames=3)
     words = ("table7/b@0", "--protocol", "camvid-half", "--limit-iterations", "2", "--evaluate-every", "1")
     (workspace,) = workspaces(*words, limit=2)
@@ -145,28 +146,23 @@ def test_a_run_goes_on_with_its_own_data_alone_and_a_record_of_others_is_stale(t
     assert attempt["cause"] == "other_data"
     assert f"the state after 1 iterations in {workspace.states} was trained on data with the fingerprint" in said
     assert "continue with those that it began with" in said
+    apart = {"SEGNEXT_RUNS": str(tmp_path / "anew"), "SEGNEXT_RESULTS": str(tmp_path / "anew-results")}
+    shutil.copytree(tmp_path / "runs", apart["SEGNEXT_RUNS"])
+    shutil.copytree(tmp_path / "results", apart["SEGNEXT_RESULTS"])
+    does(*words, "--rerun", "failed", "--data-root", str(large), **apart)
+    (anew,) = Store(tmp_path / "anew-results").kind("run")
+    assert anew["provenance"]["data"]["train_images"] == 3
+
     does(*again, str(small))
     record = Store().records[workspace.run_id]
     assert record["provenance"]["data"]["train_images"] == 2
     assert workspace.attempts()[-1]["begins_after"] == 1
 
-    dry = (*words, "--rerun", "stale", "--dry-run", "--data-root")
-    assert "made from other data than those at hand" in does(*dry, str(large))
-    assert "1 would start" in does(*dry, str(large))
-    for root in (small, tmp_path / "nowhere"):
-        assert "0 would start" in does(*dry, str(root))
-
-
-def test_a_run_on_other_data_begins_anew_when_it_is_told_to(tmp_path: Path):
-    small, large = camvid(tmp_path / "small"), camvid(tmp_path / "large", frames=3)
-    words = ("table7/b@0", "--protocol", "camvid-half", "--limit-iterations", "2", "--evaluate-every", "1")
-    (workspace,) = workspaces(*words, limit=2)
-    (small / "test" / "test0.png").write_bytes(b"damaged")
-    does(*words, "--data-root", str(small), code=1)
-    does(*words, "--retry", "data", "--data-root", str(large), code=1)
-    does(*words, "--rerun", "failed", "--data-root", str(large))
-    assert Store().records[workspace.run_id]["provenance"]["data"]["train_images"] == 3
-    assert workspace.attempts()[-1]["begins_after"] == 0
+    for root, starts in ((large, 1), (small, 0), (tmp_path / "nowhere", 0)):
+        assert run.main([*words, "--rerun", "stale", "--dry-run", "--data-root", str(root)]) == 0
+        said = capsys.readouterr().out
+        assert f"{starts} would start" in said
+        assert ("made from other data than those at hand" in said) == bool(starts)
 
 
 LOADED = ("table7/b@0", "--protocol", "quick", "--limit-iterations", "40", "--workers", "2")
@@ -252,6 +248,6 @@ def test_a_test_measures_what_tables_show_and_more_on_request():
     does(*words, "--also", "multi-scale", "--rerun", "done")
     record = Store().records[identifier]
     assert np.isfinite(record["metrics"]["miou_ms"])
-    assert len(record["confusion_ms"]) == len(record["classes"])
+    assert len(record["confusion_ms"]) == len(record["confusion"])
     spec = json.loads((Workspace(identifier).folder / "spec.json").read_text())
     assert spec["options"][spec["options"].index("--also") + 1] == "multi-scale"
