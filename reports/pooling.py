@@ -22,8 +22,9 @@ def origin(record: Record) -> Origin:
     if torch := provenance.get("packages", {}).get("torch"):
         found[TORCH] = torch.partition("+")[0]
     for use in ("train", "test"):
-        if fingerprint := (provenance.get("data") or {}).get(f"{use}_fingerprint"):
-            found[f"{data['dataset']} {data[f'{use}_split']} images"] = fingerprint
+        for what, name in (("fingerprint", "images"), ("contents", "contents")):
+            if value := (provenance.get("data") or {}).get(f"{use}_{what}"):
+                found[f"{data['dataset']} {data[f'{use}_split']} {name}"] = value
     return found
 
 

@@ -466,6 +466,7 @@ class Execution:
     checkpoint_interval: int | None = None  # iterations between two checkpoints; None: as `segnext.train` decides
     evaluation_interval: int = 8_000  # Official code: iterations between two single-scale tests; 0: at the end alone
     evaluation_batch: int = 8  # images of one size that are evaluated together
+    multi_scale: bool = False  # tested at several scales, too, where no table shows it
     precision: str = "float32"  # one of PRECISIONS; recorded, for it rounds otherwise
     compile: str = ""  # one of COMPILERS; what cannot be had falls back to eager with a warning in the log
     cudnn_benchmark: bool = True  # cuDNN times its algorithms and takes the fastest: other rounding from start to start

@@ -123,23 +123,27 @@ class GradientAverage:
 
 
 @contextlib.contextmanager
-def distributed(device: str = "cpu", timeout: timedelta = TIMEOUT) -> Iterator[World]:
-    """The world that the environment tells of, for as long as the context lasts: gloo on CPU, NCCL on CUDA.
+def distributed(device: str = "cpu", processes: int = 1, timeout: timedelta = TIMEOUT) -> Iterator[World]:
+    """The world of a job of so many processes, for as long as the context lasts: gloo on CPU, NCCL on CUDA.
 
-    `torchrun` sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT; under submitit they are set here from
-    what SLURM says. Without them, or for one process, nothing is started. On CUDA, "cuda" means this process's own
-    device from here on.
+    One process is alone, whatever another launcher left in the environment. Of several each learns who it is from
+    `torchrun`, which sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, or, under submitit, from what
+    SLURM says. On CUDA, "cuda" means this process's own device from here on. Raises `ValueError` where the launcher
+    started another number of processes.
     """
-    if "WORLD_SIZE" not in os.environ and "SUBMITIT_EXECUTOR" in os.environ:
-        from submitit.helpers import TorchDistributedEnvironment
-
-        environment = TorchDistributedEnvironment()
-        if environment.world_size > 1:
-            environment.export(set_cuda_visible_devices=False, overwrite=True)
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    if processes == 1:
         yield World(device=torch.device(device))
         return
+    if "SUBMITIT_EXECUTOR" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ:
+        from submitit.helpers import TorchDistributedEnvironment
+
+        os.environ.pop("MASTER_PORT", None)  # one that was left there would be that of every job of a node
+        TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+    if (started := int(os.environ.get("WORLD_SIZE", "1"))) != processes:
+        raise ValueError(
+            f"this is one of {started} processes (WORLD_SIZE), but the run was planned for {processes}: start it "
+            "again, or correct the nodes and GPUs of the job"
+        )
     own = torch.device(device)
     if own.type == "cuda":
         # A cluster may show each process its own GPU alone.
@@ -148,7 +152,7 @@ def distributed(device: str = "cpu", timeout: timedelta = TIMEOUT) -> Iterator[W
     dist.init_process_group(
         "nccl" if own.type == "cuda" else "gloo", timeout=timeout, device_id=own if own.type == "cuda" else None
     )
-    yield World(dist.get_rank(), size, own)
+    yield World(dist.get_rank(), processes, own)
     # Not in `finally`: closing waits for the others, and after an error here they wait for this one. They learn of it
     # when this process ends.
     dist.destroy_process_group()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from segnext.classification import Classification
 from segnext.config import Execution, Run, Train
 from segnext.data import Source
 from segnext.data.imagenet import ClassFolderSource
+from segnext.data.source import OtherData
 from segnext.data.stream import Batch, Loading, Share, on_device
 from segnext.distributed import World, synchronise
 from segnext.model import build_network
@@ -114,10 +116,11 @@ def train(
     """Train the run to its end, from its newest state in `folder` if there is one, else from its initial weights.
 
     Returns the model and the seconds spent in steps over all attempts. Raises `Stopped` after saving when `stop()`
-    turns true or at a multiple of `pause_every` iterations, `Diverged` when the loss is not finite, and `OSError` where
-    a state cannot be written; the last good one is kept. In a `world` of several processes all call this with the same
-    arguments and stop together soon after `stop()` turned true in one; the first alone writes states and calls
-    `on_step`. On CUDA a loss is read while the step after it computes, so that the device never waits for the host.
+    turns true or at a multiple of `pause_every` iterations, `Diverged` when the loss is not finite, `OtherData` where
+    the state was trained on other data, and `OSError` where a state cannot be written; the last good one is kept. In a
+    `world` of several processes all call this with the same arguments and stop together soon after `stop()` turned true
+    in one; the first alone writes states and calls `on_step`. On CUDA a loss is read while the step after it computes,
+    so that the device never waits for the host.
     """
     device = torch.device(execution.device)
     set_up(execution)
@@ -127,9 +130,11 @@ def train(
         synchronise(model)
     step = TrainingStep(this, model, execution, world)
     done, seconds = 0, 0.0
-    if (state := load_state(folder)) is not None:
+    identity = world.gather(identity_of(source) if world.first else {})[0]  # one look at the files for all
+    if (state := load_state(folder, put_aside=world.first)) is not None:
         if state["run"] != run.id:
             raise ValueError(f"{folder} holds the state of run {state['run']}, not of {run.id}; move it away")
+        require_same_data(state, identity, folder)
         model.load_state_dict(state["model"])
         step.optimiser.load_state_dict(state["optimiser"])
         step.scaler.load_state_dict(state.get("scaler") or step.scaler.state_dict())
@@ -150,6 +155,7 @@ def train(
         if world.first:
             content = {
                 "run": run.id,
+                "data": identity,
                 "iteration": done,  # also the position in the data: the stream is a function of it
                 "seconds": seconds,
                 "model": model.state_dict(),
@@ -205,6 +211,32 @@ def train(
         if stopped:
             raise Stopped(f"stopped after {done} of {settings.iterations} iterations; the same command continues")
     return model, seconds
+
+
+def identity_of(source: Source | ClassFolderSource) -> dict[str, str]:
+    """What tells a split from others: `fingerprint`, of names and sizes, and `contents` where `data check` left it.
+
+    Looked at once for each source, however often its training goes on: it is a look at every file.
+    """
+    if source not in _IDENTITIES:
+        contents = getattr(source, "contents", lambda: None)()
+        _IDENTITIES[source] = {"fingerprint": source.fingerprint(), **({"contents": contents} if contents else {})}
+    return _IDENTITIES[source]
+
+
+_IDENTITIES: WeakKeyDictionary[Any, dict[str, str]] = WeakKeyDictionary()
+
+
+def require_same_data(state: Mapping[str, Any], identity: Mapping[str, str], folder: Path) -> None:
+    """Raises `OtherData` where a state of `folder` was trained on other data, as far as both sides know."""
+    known = state.get("data", {})  # states of earlier versions do not say
+    for what in known.keys() & identity.keys():
+        if known[what] != identity[what]:
+            raise OtherData(
+                f"the state after {state['iteration']} iterations in {folder} was trained on data with the {what} "
+                f"{known[what]}, and the data that are here now have {identity[what]}: continue with those that it "
+                f"began with, or delete {folder} to begin anew on these"
+            )
 
 
 class _OnItsWay:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from typing import Protocol
 
 from segnext.config import Execution
 from studies import snapshot
-from studies.causes import CAUSES
+from studies.causes import CAUSES, oom_kills
 from studies.plan import Cell, upstream
 from studies.standing import Standing, settle, superseded
 from studies.store import Store, results_folder, runs_folder
@@ -61,7 +60,7 @@ def run_local(
     end. A run that someone else is working on is waited for. When asked to stop, workers save at their next step.
     """
     code = snapshot.take()
-    kills = _kills_for_memory()
+    kills = oom_kills()
     waiting = list(cells)
     working: dict[str, tuple[Cell, subprocess.Popen[bytes] | None]] = {}
     outcomes: dict[str, Outcome] = {}
@@ -90,7 +89,7 @@ def run_local(
                 _tell(cell, watcher)
                 if late and process is not None:
                     process.kill()
-                outcome = _outcome(cell, process, stopped_at is not None, _kills_for_memory() > kills)
+                outcome = _outcome(cell, process, stopped_at is not None, oom_kills() > kills)
                 if outcome is not None and outcome.state == "failed" and Workspace(run_id).owner() is not None:
                     working[run_id] = (cell, None)  # somebody else was quicker: waited for
                 elif outcome is not None:
@@ -225,15 +224,6 @@ def _killed(cell: Cell, number: int, starved: bool) -> Outcome:
     if last is not None and last.finished is None:
         Workspace(cell.id).amend_attempt(cause, message)
     return Outcome("failed", f"{message}; the same command continues" if CAUSES[cause].again else message)
-
-
-def _kills_for_memory() -> int:
-    """How often the kernel of this machine has killed a process for want of memory; 0 where it does not say."""
-    try:
-        found = re.search(r"^oom_kill (\d+)$", Path("/proc/vmstat").read_text(), re.MULTILINE)
-    except OSError:
-        return 0
-    return int(found[1]) if found else 0
 
 
 def _recorded(cell: Cell) -> bool:

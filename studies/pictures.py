@@ -26,7 +26,7 @@ from studies.protocols import PROTOCOLS, protocol
 from studies.records import Record
 from studies.store import Store
 from studies.typed import to_json
-from studies.weights import sha256
+from studies.weights import verified
 from studies.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ def _weights(cell: Cell, store: Store) -> Path:
     record, path = store.records[cell.id], Workspace(cell.run.id).weights
     if not path.exists():
         raise ValueError(f"{cell.label}: its weights are not in runs/{cell.id}; run it again with --rerun done")
-    if sha256(path) != record["weights"]["sha256"]:
-        raise ValueError(f"{cell.label}: {path.name} in runs/{cell.id} is not what its record names; --rerun done")
+    verified(path, record["weights"]["sha256"], cell.label)
     return path
 
 

@@ -6,10 +6,11 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from segnext.config import Cost, Data, Evaluation, Platform, Run, Speed, Weights
-from studies.protocols import Protocol
+from segnext.config import ClassificationData, Cost, Data, Evaluation, Platform, Run, Speed, Weights
+from studies.protocols import Protocol, protocol
 from studies.scheduler import Queue
 from studies.standing import NEW, Standing, settle, standing
 from studies.store import Store, frame_speed, row_cost, square_cost, square_speed
@@ -213,6 +214,43 @@ def imports(
                     cell = Cell(selection.study, panel, row, run, stands, evaluation=evaluation, weights=path)
                     cells.setdefault(cell.id, cell)
     return list(cells.values())
+
+
+def on_other_data(cells: Sequence[Cell], data_root: Path | None, store: Store) -> list[Cell]:
+    """The cells, those that are done from other data than the ones at hand with the words for it.
+
+    A fingerprint looks at the size of every file, so this is for who asks. Data that are not at hand are no others.
+    """
+    from segnext.data import DataError, open_split  # numpy: not for a list or a dry run
+
+    @cache
+    def fingerprint(data: Data | ClassificationData, split: str) -> str | None:
+        try:
+            return open_split(data, split, data_root).fingerprint()
+        except DataError:
+            return None
+
+    def differs(cell: Cell) -> bool:
+        data, known = cell.run.data, store.records[cell.id]["provenance"].get("data") or {}
+        there = ((known.get(f"{use}_fingerprint"), getattr(data, f"{use}_split")) for use in ("train", "test"))
+        return any(told and (fingerprint(data, split) or told) != told for told, split in there)
+
+    other = {cell.id for cell in cells if cell.state == "done" and not cell.stands.detail and differs(cell)}
+    stands = Standing("done", "made from other data than those at hand")
+    return [dataclasses.replace(cell, stands=stands) if cell.id in other else cell for cell in cells]
+
+
+def metrics_shown(run: Run) -> set[str]:
+    """The metrics that tables show of a run: equal runs are one run, whichever of its tables asked for it first."""
+    chosen, limit = protocol(run.protocol), run.train.iterations
+    return {
+        metric
+        for declared in studies().values()
+        for panel in chosen.panels(declared)
+        for row in filter(panel.trains, declared.trained)
+        if chosen.run(panel, row, run.seed, limit) == run
+        for metric in panel.accuracies
+    }
 
 
 def costs(selections: Iterable[Selection], store: Store) -> list[tuple[str, Cost]]:

@@ -38,7 +38,19 @@ from studies.options import (
     shown,
     words_of,
 )
-from studies.plan import Cell, Selection, costs, evaluations, imports, plan, select, settled, speeds, upstream
+from studies.plan import (
+    Cell,
+    Selection,
+    costs,
+    evaluations,
+    imports,
+    on_other_data,
+    plan,
+    select,
+    settled,
+    speeds,
+    upstream,
+)
 from studies.preflight import PreflightError, check, check_device
 from studies.profile import STAGES, Profile, changed, profile
 from studies.protocols import Protocol, protocol
@@ -102,8 +114,9 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument(
         "--rerun",
         choices=("stale", "failed", "done"),
-        help="do again what was made by other code than today's, what failed for whatever cause, or what is done; "
-        "a record is replaced when its successor is whole",
+        help="do again what was made by other code than today's or from other data than those under --data-root (by "
+        "their fingerprints: looked at here alone), what failed for whatever cause, or what is done; a record is "
+        "replaced when its successor is whole",
     )
     parse.add_argument("--dry-run", action="store_true", help="say what exists and what would start; start nothing")
     parse.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
@@ -124,6 +137,11 @@ def parser() -> argparse.ArgumentParser:
         default=Execution.evaluation_interval,
         metavar="N",
         help="iterations between two tests on the way, 0: none (default: %(default)s, as the release)",
+    )
+    where.add_argument(
+        "--also",
+        choices=("multi-scale",),
+        help="test at several scales, too, where no table shows it: most of a test's work (a record keeps what it has)",
     )
     where.add_argument("--tensorboard", action="store_true", help="the curves in runs/ID/tensorboard, too (an extra)")
 
@@ -165,6 +183,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         selections = [dataclasses.replace(selection, datasets=options.datasets) for selection in selections]
         store = Store()
         cells, queue = settled(_cells(options, selections, chosen, store), store)
+        if options.rerun == "stale":
+            cells = on_other_data(cells, options.data_root, store)
         unmeasured = costs(selections, store)
         untimed = _untimed(options, selections, store)
     except (OSError, ValueError) as error:
@@ -202,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = "python -m studies.run " + shlex.join(_portable(words, options.data_root))
 
         def specify(cell: Cell, execution: Execution) -> JobSpec:
-            if cell.state == "done":  # once more: it begins anew
+            if cell.state == "done" or (options.rerun == "failed" and cell.stands.cause == "other_data"):  # begins anew
                 Workspace(cell.id).forget_training()
             return _specification(cell, options, execution, command, store)
 
@@ -358,11 +378,18 @@ def _specification(
     )
 
 
+def _execution(resources: Profile, options: argparse.Namespace) -> Execution:
+    from studies.submit import execution
+
+    settings = execution(resources, options.evaluate_every)
+    return dataclasses.replace(settings, multi_scale=options.also == "multi-scale")
+
+
 def _typed(options: argparse.Namespace) -> list[str]:
     """The words that start a run again as it was started, without what chose it."""
     found = ["--protocol", options.protocol]
     names = ("limit_iterations", "cluster", "data_root", "pretrained", "weights", "max_parallel", "threads", "gpus")
-    for name in (*names, "device", "workers", *COMPUTED, "only", *OF_A_CLUSTER):
+    for name in (*names, "device", "workers", "also", *COMPUTED, "only", *OF_A_CLUSTER):
         value = getattr(options, name)
         if isinstance(value, bool):
             found.append(f"--{'' if value else 'no-'}{name.replace('_', '-')}")
@@ -381,7 +408,7 @@ def _submit(
 ) -> int:
     """Submit and leave, or watch; returns the exit code."""
     from studies import scheduler, snapshot
-    from studies.submit import arrays, execution, submit
+    from studies.submit import arrays, submit
 
     submitted: list[Cell] = []
     code = 0
@@ -389,7 +416,7 @@ def _submit(
         size = resources.max_array_size or scheduler.max_array_size()
         code_snapshot = snapshot.take()
         for array in arrays(todo, resources, size, resources.max_parallel):
-            settings = execution(resources.at(array.stage), options.evaluate_every)
+            settings = _execution(resources.at(array.stage), options)
             left = submit(array, resources, code_snapshot, specify, settings)
             for cell in left:
                 console.print(f"{cell.label} was submitted by somebody else a moment ago", markup=False)
@@ -423,9 +450,8 @@ def _carry_out(
     """Work on the runs on this machine; returns the exit code."""
     from segnext.data.processes import available_processes
     from studies.cluster import run_debug, run_local
-    from studies.submit import execution
 
-    settings = execution(resources, options.evaluate_every)
+    settings = _execution(resources, options)
     for cell in todo:
         Workspace(cell.id).write_spec(specify(cell, settings))
     parallel = options.max_parallel or max(1, available_processes() // (settings.threads * settings.processes))

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from segnext.config import Model, Run
+from studies.causes import OtherWeights
 from studies.protocols import RELEASED
 from studies.study import Panel, Row
 
@@ -59,3 +60,17 @@ def sha256(path: Path) -> str:
     """The digest that records name a file by."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verified(path: Path, recorded: str, whose: str) -> str:
+    """The digest of a file of weights, once it is the one that is recorded. Raises `OtherWeights`, naming both.
+
+    torch looks at no checksum when it reads: of files with a flipped bit every fourth loads, as other weights.
+    """
+    found = sha256(path)
+    if found != recorded:
+        raise OtherWeights(
+            f"{whose}: {path} has the digest {found}, and {recorded} is recorded: the file was damaged or replaced; "
+            "bring the recorded one back, or do the run again with --rerun done"
+        )
+    return found

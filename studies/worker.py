@@ -26,7 +26,8 @@ from segnext.data.imagenet import ClassFolderSource
 from segnext.files import write_atomically
 from segnext.machine import keep_freed
 from studies import scheduler
-from studies.causes import UpstreamMissing, cause_of
+from studies.causes import UpstreamMissing, cause_of, oom_kills
+from studies.plan import metrics_shown
 from studies.provenance import code_fingerprint, provenance
 from studies.specification import specified_evaluation, specified_run
 from studies.standing import superseded
@@ -34,7 +35,7 @@ from studies.state import Progress, job
 from studies.store import Store
 from studies.study import study
 from studies.typed import Damaged
-from studies.weights import pretrained_file, sha256
+from studies.weights import pretrained_file, sha256, verified
 from studies.workspace import SILENT_AFTER, Claimed, Workspace
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def work(
     `why` is the cause that `asked_to_stop` has.
     """
     from segnext.distributed import World
+    from segnext.resume import load_state
     from segnext.train import Stopped
 
     world = world or World()
@@ -74,6 +76,8 @@ def work(
         with workspace.claim(patience=2 * SILENT_AFTER if job() else 0.0):
             if _finished(workspace):
                 return 0
+            load_state(workspace.states, put_aside=True)  # from here on the names say what can be loaded
+            killed_before = oom_kills()
             with workspace.attempt(code=code_fingerprint("run"), **_resources(workspace, world)) as attempt:
                 try:
                     this = _Job(workspace, lambda: asked_to_stop() or workspace.lost, world)
@@ -85,7 +89,8 @@ def work(
                     print(stopped, flush=True)
                     return 5
                 except Exception as error:
-                    attempt.cause, attempt.message = cause_of(error), str(error).strip().split("\n")[0]
+                    attempt.cause = cause_of(error, out_of_memory=oom_kills() > killed_before)
+                    attempt.message = str(error).strip().split("\n")[0]
                     traceback.print_exc()
                     return 1
                 attempt.cause = "trained" if record is None else "done"
@@ -161,12 +166,11 @@ class _Job:
         initial, beginning = self._beginning()
         if first:
             workspace.report(Progress("train", workspace.last_state(), run.train.iterations), force=True)
-            _forget_after(workspace.curve, workspace.last_state())
         testing = open_split(run.data, run.data.test_split, self._root)
         model, seconds = self._fit(training, testing, initial)
         supersedes = self._spec.supersedes
-        if first and (supersedes or not workspace.weights.exists()):
-            save_released(model, workspace.weights)
+        if first:
+            save_released(model, workspace.weights)  # once more if they are there: the record's digest is of these
         if self._spec.train_only:
             return None
         tested = self._tested(model, testing)
@@ -217,7 +221,7 @@ class _Job:
             return leaving
 
         while True:
-            self._test_midway(testing)
+            self._test_midway(testing, self._settled(training))
             try:
                 return train(
                     self._run,
@@ -234,12 +238,25 @@ class _Job:
                 if any(self._world.gather(leaving)):
                     raise
 
-    def _test_midway(self, testing: Source | ClassFolderSource) -> None:
-        """Add a single-scale test of the newest state to the curve, where one is due and not there yet."""
+    def _settled(self, training: Source | ClassFolderSource) -> int:
+        """After how many iterations the training goes on; the curve ends there. A state's name alone is no proof."""
+        from segnext.resume import load_state
+        from segnext.train import identity_of, require_same_data
+
+        done, states = 0, self._workspace.states
+        if self._world.first:
+            if (state := load_state(states, put_aside=True)) is not None:
+                require_same_data(state, identity_of(training), states)
+                done = state["iteration"]
+            _forget_after(self._workspace.curve, done)
+        return self._world.gather(done)[0]
+
+    def _test_midway(self, testing: Source | ClassFolderSource, done: int) -> None:
+        """Add a single-scale test of the state after `done` iterations to the curve, where it is due and not there."""
         from segnext.model import build_network
         from segnext.resume import load_state
 
-        run, done, interval = self._run, self._workspace.last_state(), self._execution.evaluation_interval
+        run, interval = self._run, self._execution.evaluation_interval
         unlabelled = not isinstance(testing, ClassFolderSource) and not testing.labelled
         if unlabelled or not interval or not done or done % interval or done == run.train.iterations:
             return
@@ -266,6 +283,10 @@ class _Job:
 
         run = self._run
         path = Path(self._spec.weights) if self._spec.weights else Workspace(run.id).weights
+        if isinstance(evaluation.weights, Weights):
+            digest = verified(path, evaluation.weights.sha256, path.name)
+        else:
+            digest = verified(path, Store().records[run.id]["weights"]["sha256"], f"run {run.id}")
         model = build_network(run.model, run.data.classes, run.task)
         load_released(model, load_file(path), path.name)
         testing = open_split(run.data, run.data.test_split, self._root)
@@ -275,7 +296,7 @@ class _Job:
             "config": canonical(evaluation),
             **({"stands_for": run.id} if isinstance(evaluation.weights, Weights) else {}),
             **self._tested(model.to(self._device), testing, evaluation.ham_seed),
-            "weights": {"name": path.name, "sha256": sha256(path)},
+            "weights": {"name": path.name, "sha256": digest},
             "provenance": {**self._provenance("evaluation"), "data": _data_facts("test", testing)},
         }
 
@@ -287,14 +308,16 @@ class _Job:
         if init is None:
             return None, None
         if isinstance(init, Run):
-            path = Workspace(init.id).weights
-            if Store().digest(init.id) is None or not path.exists():
+            path, store = Workspace(init.id).weights, Store()
+            if store.digest(init.id) is None or not path.exists():
                 raise UpstreamMissing(
                     f"run {init.id} ({init.data.dataset}), which this one starts from, did not finish"
                 )
+            digest = verified(path, store.records[init.id]["weights"]["sha256"], f"run {init.id}")
         else:
             path = pretrained_file(Path(self._spec.pretrained or "."), init)
-        return load_file(path), {"name": init.id if isinstance(init, Run) else path.name, "sha256": sha256(path)}
+            digest = sha256(path)
+        return load_file(path), {"name": init.id if isinstance(init, Run) else path.name, "sha256": digest}
 
     def _draw(self, step: Step) -> None:
         """Report a step, and every so often add it to the curve."""
@@ -341,27 +364,26 @@ class _Job:
         assert isinstance(data, Data)
         if not testing.labelled:
             return self._predicted(model, testing, data)
-        single, multi = (
-            self._score(model, testing, data, ham_seed, multi_scale=multi_scale) for multi_scale in (False, True)
-        )
-        return {
+        single = self._score(model, testing, data, ham_seed, multi_scale=False)
+        found: dict[str, Any] = {
             "metrics": {
                 "miou_ss": single.miou,
-                "miou_ms": multi.miou,
                 "pixel_accuracy": single.pixel_accuracy,
                 "mean_accuracy": single.mean_accuracy,
                 "boundary_miou": single.boundary_miou,
                 "iou": single.iou,
-                "iou_ms": multi.iou,
                 "accuracy": single.accuracy,
                 "boundary_iou": single.boundary_iou,
             },
             "classes": list(testing.classes),
             # A row a line: as numbers, a line each, 171 classes would take 30,000 lines.
             "confusion": [" ".join(map(str, row)) for row in single.confusion],
-            "confusion_ms": [" ".join(map(str, row)) for row in multi.confusion],
-            **self._by_distance(model, testing, data, ham_seed),
         }
+        if self._execution.multi_scale or "miou_ms" in metrics_shown(self._run):
+            multi = self._score(model, testing, data, ham_seed, multi_scale=True)
+            found["metrics"] |= {"miou_ms": multi.miou, "iou_ms": multi.iou}
+            found["confusion_ms"] = [" ".join(map(str, row)) for row in multi.confusion]
+        return {**found, **self._by_distance(model, testing, data, ham_seed)}
 
     def _by_distance(self, model: nn.Module, testing: Source, data: Data, ham_seed: int) -> dict[str, Any]:
         """Of generated images: pixels, and those predicted right, by whole distance to the cue that decides them."""
@@ -489,7 +511,9 @@ def _csv(columns: Sequence[str], points: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _data_facts(use: str, source: Source | ClassFolderSource) -> dict[str, Any]:
-    return {f"{use}_images": len(source), f"{use}_fingerprint": source.fingerprint()}
+    from segnext.train import identity_of
+
+    return {f"{use}_images": len(source), **{f"{use}_{what}": value for what, value in identity_of(source).items()}}
 
 
 def _timestamp(moment: float) -> str:
@@ -591,11 +615,11 @@ def main(identifiers: Sequence[str]) -> int:
     if job():
         _print_to(workspace.log)
     try:
-        device = workspace.told().execution.device
+        execution = workspace.told().execution
     except Damaged as damaged:
         print(damaged, file=sys.stderr, flush=True)
         return 1
-    with distributed(device) as world:
+    with distributed(execution.device, execution.processes) as world:
         code = work(workspace.run_id, signals.asked, world, signals.cause)
     if code == 5 and world.first and _last_cause(workspace) in ("time_limit", "preempted"):
         _go_back_to_the_queue(workspace)

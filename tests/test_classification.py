@@ -136,7 +136,7 @@ def train_a_share(rank: int, root: Path, folder: Path, port: str) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
     torch.set_num_threads(1)
     losses: list[float] = []
-    with distributed("cpu") as world:
+    with distributed("cpu", 2) as world:
         source = ClassFolderSource(DATA, "train", root)
         train(SHORT, source, folder, Execution(), world=world, on_step=lambda step: losses.append(step.loss))
         if world.first:

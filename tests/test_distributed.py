@@ -21,6 +21,9 @@ from segnext.resume import load_state
 
 TRAINER = str(REPOSITORY / "tests" / "trainer.py")
 
+LEFT = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "192.0.2.1", "MASTER_PORT": "29500"}
+"""What another launcher left in the environment."""
+
 
 def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), **more}
@@ -43,14 +46,15 @@ def by_hand(port: str) -> list[tuple[list[str], dict[str, str]]]:
 
 
 def by_submitit(port: str) -> list[tuple[list[str], dict[str, str]]]:
-    job = {"SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "localhost", "MASTER_PORT": port}
+    job = {"SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": port, "SLURM_JOB_NODELIST": "localhost"}
     common = {**job, "SLURM_NTASKS": "2", "SLURM_JOB_NUM_NODES": "1", "SLURM_NODEID": "0"}
-    return [([sys.executable, TRAINER], environment(**common, SLURM_PROCID=rank, SLURM_LOCALID=rank)) for rank in "01"]
+    own = environment(**LEFT, **common)  # left in the shell that submitted: SLURM knows better
+    return [([sys.executable, TRAINER], {**own, "SLURM_PROCID": rank, "SLURM_LOCALID": rank}) for rank in "01"]
 
 
 def together(started_by: Any, folder: Path, seconds: float = 600, **options: Any) -> tuple[list[int], list[dict], str]:
     """The exit codes by rank, what was said on stdout, and stderr, of a training in several processes."""
-    words = json.dumps({"folder": str(folder), **options})
+    words = json.dumps({"folder": str(folder), "processes": 1 if started_by is alone else 2, **options})
     processes = [
         subprocess.Popen([*command, words], env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for command, own in started_by(free_port())
@@ -65,7 +69,7 @@ def together(started_by: Any, folder: Path, seconds: float = 600, **options: Any
 
 
 def alone(port: str) -> list[tuple[list[str], dict[str, str]]]:
-    return [([sys.executable, TRAINER], environment())]
+    return [([sys.executable, TRAINER], environment(**LEFT))]
 
 
 def losses(said: list[dict]) -> list[float]:
@@ -159,7 +163,7 @@ def test_a_loss_that_is_not_finite_stops_all_processes_at_once(tmp_path: Path):
 @pytest.mark.long
 def test_a_process_that_hangs_does_not_keep_the_others_for_ever(tmp_path: Path):
     port = free_port()
-    options = json.dumps({"folder": str(tmp_path), "timeout": 20, "hang_in_step": {"1": 3}})
+    options = json.dumps({"folder": str(tmp_path), "processes": 2, "timeout": 20, "hang_in_step": {"1": 3}})
     processes = [
         subprocess.Popen([*command, options], env=own, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         for command, own in by_hand(port)
@@ -182,8 +186,12 @@ def test_a_batch_without_equal_shares_is_refused(tmp_path: Path):
     assert "3 samples that are passed together have no 2 equal shares" in errors
 
 
-def test_one_process_starts_no_group(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("WORLD_SIZE", "1")
+@pytest.mark.parametrize("left", [{}, LEFT, {"SUBMITIT_EXECUTOR": "slurm", "SLURM_NTASKS": "2", **LEFT}])
+def test_one_process_starts_no_group_whatever_the_environment_says(
+    left: dict[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
     with distributed("cpu") as world:
         assert (world.rank, world.size, world.first) == (0, 1, True)
         assert not dist.is_initialized()
@@ -191,6 +199,13 @@ def test_one_process_starts_no_group(monkeypatch: pytest.MonkeyPatch):
         assert world.gather("a") == ["a"]
         values = torch.ones(3)
         assert average(values) is values
+
+
+def test_a_launcher_that_started_another_number_of_processes_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    words = r"one of 3 processes \(WORLD_SIZE\), but the run was planned for 2"
+    with pytest.raises(ValueError, match=words), distributed("cpu", 2):
+        pass
 
 
 def _norms(rank: int, port: str) -> None:
@@ -212,7 +227,7 @@ def _norms(rank: int, port: str) -> None:
     images = images.to(memory_format=torch.channels_last)
     weighting = torch.randn(6, 4, 3, 7, dtype=torch.float64)
     part = slice(3 * rank, 3 * rank + 3)
-    with distributed("cpu") as world:
+    with distributed("cpu", 2) as world:
         averaged = GradientAverage(shared, world)
         for _ in range(2):
             all_images, own = images.clone().requires_grad_(), images[part].clone().requires_grad_()

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from PIL import Image
 from reporting import DATA, add_evaluation, add_run, lines_of, render
 
 from reports import pooling
 from segnext.config import Evaluation
+from segnext.data import open_split
 from studies import study as study_module
+from studies import worker
 from studies.protocols import PROTOCOLS
 from studies.store import Store
 from studies.tables.table7 import STUDY
 
 TORCH = {"packages": {"torch": "2.12.0"}}
 IMAGES = {"data": {**DATA, "test_fingerprint": "d00d"}}
+BYTES = [{"data": {**DATA, "test_contents": contents}} for contents in ("abcd", "dcba")]
 MIXTURES = [
     ({"precision": "bfloat16"}, "float32 and bfloat16 together"),
     (TORCH, "torch 2.11.0 and 2.12.0 together"),
@@ -52,6 +58,27 @@ def test_a_mean_over_a_mixture_and_every_claim_on_it_carry_its_mark(store, tmp_p
     assert claim.endswith("✓ supported †1 |")
     assert "quick-note-1" in files["index.html"].decode()
     assert r"\textsuperscript{1}" in files["table7.tex"].decode()
+
+
+def test_seeds_on_camvid_at_two_sizes_carry_the_mark(store, tmp_path):
+    """480x360 and 960x720, as they lie on disk: real folders, and what a worker writes of them."""
+    data = PROTOCOLS["camvid"].run(STUDY.panel(), STUDY.row("c"), 0).data
+    for seed, size in enumerate(((480, 360), (960, 720))):
+        root = tmp_path / str(seed)
+        for split in ("train", "val", "test"):
+            for folder, mode in ((split, "RGB"), (f"{split}annot", "L")):
+                (root / folder).mkdir(parents=True)
+                Image.new(mode, size).save(root / folder / "frame.png")
+            (root / f"{split}.txt").write_text("frame.png\n")
+        facts = (worker._data_facts(use, open_split(data, use, root)) for use in ("train", "test"))
+        run(store, "c", seed, "camvid", data={key: value for each in facts for key, value in each.items()})
+    lines = lines_of(render(tmp_path / "out", "table7"), "table7.csv")
+    (mixed,) = (line["miou_ss_mixed"] for line in lines if (line["row"], line["protocol"]) == ("c", "camvid"))
+    assert re.fullmatch(
+        "camvid train images of fingerprints .{12} and .{12} together; "
+        "camvid test images of fingerprints .{12} and .{12} together",
+        mixed,
+    )
 
 
 def test_rows_that_differ_leave_their_means_alone_and_mark_the_claim_between_them(store, tmp_path):
@@ -139,6 +166,13 @@ def test_run_pages_and_the_reproducibility_page_name_the_precision_and_never_add
     spent = lines_of(files, "reproducibility-compute.csv")
     assert [(line["precision"], line["runs"]) for line in spent] == [("bfloat16", "1"), ("float32", "1")]
     assert "bfloat16; float32" in files["reproducibility.html"].decode()
+
+
+def test_the_same_names_and_sizes_with_other_bytes_are_marked_where_the_bytes_are_known(store, tmp_path):
+    for seed in range(3):
+        run(store, "c", seed, **(BYTES[seed] if seed < 2 else {}))
+    (words,) = {line["miou_ss_mixed"] for line in lines_of(render(tmp_path / "out", "table7"), "table7.csv")} - {""}
+    assert words == "diagnostic/scene val contents of fingerprints abcd and dcba together"
 
 
 def test_what_is_not_known_is_no_difference_and_releases_are_in_their_order():

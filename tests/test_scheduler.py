@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from segnext.config import Execution
 from studies import scheduler
-from studies.causes import AGAIN, CAUSES, UpstreamMissing, cause_of
+from studies.causes import AGAIN, CAUSES, OtherWeights, UpstreamMissing, cause_of, oom_kills
 from studies.doctor import settings
 from studies.plan import Cell, plan, select, upstream
 from studies.profile import PROFILES, Profile, changed, profile
@@ -291,6 +291,7 @@ def test_causes_are_told_by_the_error_and_those_that_would_recur_are_never_tried
     import torch
 
     from segnext.data import DataError
+    from segnext.data.source import OtherData
     from segnext.train import Diverged
 
     assert cause_of(OSError(errno.ENOSPC, "full")) == "disk_full"
@@ -304,7 +305,43 @@ def test_causes_are_told_by_the_error_and_those_that_would_recur_are_never_tried
     assert cause_of(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) == "code"
     assert cause_of(Diverged("nan")) == "diverged"
     assert cause_of(DataError("damaged")) == "data"
+    assert cause_of(OtherData("changed")) == "other_data"
+    assert cause_of(OtherWeights("damaged")) == "other_weights"
+    for ended in ("(pid 7) is killed by signal: Killed. ", "(pid(s) 7, 8) exited unexpectedly"):
+        assert cause_of(RuntimeError(f"DataLoader worker {ended}")) == "killed"
+        assert cause_of(RuntimeError(f"DataLoader worker {ended}"), out_of_memory=True) == "out_of_memory"
+    assert cause_of(RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. ")) == "out_of_memory"
+    assert cause_of(RuntimeError("DataLoader worker (pid 7) is killed by signal: Segmentation fault. ")) == "code"
+    assert cause_of(RuntimeError("DataLoader worker (pid 7) exited unexpectedly with exit code 1. Details")) == "code"
     assert cause_of(UpstreamMissing("no")) == "upstream_failed"
     assert cause_of(KeyError("x")) == "code"
-    assert not {"out_of_memory", "diverged", "data", "code", "no_progress"} & set(AGAIN)
+    assert not {"out_of_memory", "diverged", "data", "other_weights", "code", "no_progress"} & set(AGAIN)
     assert {"preempted", "node_failure", "device", "time_limit", "cancelled", "killed", "stopped"} <= set(AGAIN)
+
+
+@pytest.mark.parametrize(
+    ("controllers", "name", "counts"),
+    [
+        ("", "memory.events", "low 0\noom 3\noom_kill 2\n"),
+        ("memory", "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
+    ],
+)
+def test_what_the_kernel_ended_for_memory_is_counted_where_the_control_group_says_so(
+    controllers: str, name: str, counts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    own = next(
+        (
+            line.split(":", 2)[2]
+            for line in Path("/proc/self/cgroup").read_text().splitlines()
+            if line.split(":", 2)[1] == controllers
+        ),
+        None,
+    )
+    if own is None:
+        pytest.skip(f"this process has no control group of {controllers or 'version 2'}")
+    monkeypatch.setattr("studies.causes._EVENTS", {controllers: (tmp_path, name)})
+    assert oom_kills() == 0
+    folder = tmp_path / own.lstrip("/")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(counts)
+    assert oom_kills() == 2

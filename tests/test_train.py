@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from segnext import Data, Execution, Model, Run, SegNeXt, Train
 from segnext.checkpoints import load_released, to_released
-from segnext.data import cached, open_split
+from segnext.data import DataError, cached, open_split
 from segnext.data.stream import Loading, stream
 from segnext.ham import NMF
 from segnext.model import MSCANClassifier
@@ -178,6 +178,52 @@ def test_a_damaged_state_is_passed_over_in_the_log_and_changes_nothing(
     assert [record.message for record in caplog.records] == told
     again = final_state(RUN, source, tmp_path / "cut")
     assert all(torch.equal(whole[key], again[key]) for key in whole)
+
+
+def test_a_damaged_state_that_is_put_aside_pushes_out_no_good_one(tmp_path: Path):
+    for iteration in (10, 20):
+        save_state(tmp_path, iteration, {"iteration": iteration})
+    for path in tmp_path.glob("*.pt"):
+        path.write_bytes(b"torn")
+    assert load_state(tmp_path, put_aside=True) is None
+    assert [path.suffix for path in tmp_path.iterdir()] == [".damaged", ".damaged"]
+    for iteration in (5, 6, 7):
+        save_state(tmp_path, iteration, {"iteration": iteration})
+    assert [path.name[:8] for path in sorted(tmp_path.iterdir())] == ["00000006", "00000007"]
+
+
+class Renamed:
+    """A source with a fingerprint, and contents if they are known, of one's own choice."""
+
+    def __init__(self, source, fingerprint: str, contents: str | None = None) -> None:
+        self._source, self._fingerprint, self._contents = source, fingerprint, contents
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def load(self, index: int):
+        return self._source.load(index)
+
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    def contents(self) -> str | None:
+        return self._contents
+
+
+def test_a_training_goes_on_with_the_data_that_it_began_with_alone(source, tmp_path: Path):
+    begun = Renamed(source, "aaaa", "bytes")
+    with pytest.raises(Stopped):
+        train(RUN, begun, tmp_path, Execution(), stop=stop_after(2))
+    for other, words in (
+        (Renamed(source, "bbbb"), "fingerprint aaaa"),
+        (Renamed(source, "aaaa", "x"), "contents bytes"),
+    ):
+        with pytest.raises(
+            DataError, match=f"state after 2 iterations in {tmp_path} was trained on data with the {words}"
+        ):
+            train(RUN, other, tmp_path, Execution())
+    train(RUN, Renamed(source, "aaaa"), tmp_path, Execution())  # where nobody read every byte, names and sizes decide
 
 
 def test_two_states_are_kept_and_a_failed_write_harms_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

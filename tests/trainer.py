@@ -42,6 +42,7 @@ class DeadlySource:
 
     def __init__(self, source, after: int) -> None:
         self._source, self._left = source, after
+        self.fingerprint = source.fingerprint
 
     def __len__(self) -> int:
         return len(self._source)
@@ -85,7 +86,7 @@ def main(options: dict) -> int:
             os.kill(os.getpid(), signal.SIGSTOP)
         return bool(asked) or steps == options.get("stop", {}).get(rank)
 
-    with distributed("cpu", timeout) as world:
+    with distributed("cpu", options.get("processes", 1), timeout) as world:
         try:
             trained, _ = train(
                 run,

@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 
 _Item = TypeVar("_Item")
 
+DEAF_TO = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)  # signals that ask to stop
+
 
 def in_order(items: Dataset[_Item], indices: Iterable[Any], workers: int, pinned: bool = False) -> Iterator[_Item]:
     """The items of these indices, one after the other, loaded ahead by `workers` processes; 0: by this one.
@@ -30,7 +32,11 @@ def in_order(items: Dataset[_Item], indices: Iterable[Any], workers: int, pinned
         generator=torch.Generator(),  # the loader draws a seed for its workers, which need none
         worker_init_fn=_deaf,
     )
-    iterator = iter(loader)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, DEAF_TO)  # which a loader inherits: deaf before its first line
+    try:
+        iterator = iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     for process in getattr(iterator, "_workers", ()):
         process._popen.terminate = process._popen.kill  # how torch ends one that does not leave: it is deaf to SIGTERM
     for item in iterator:
@@ -69,6 +75,6 @@ def _as_it_is(item: Any) -> Any:
 
 
 def _deaf(worker: int) -> None:
-    """A signal to the process group is for the process that evaluates: it ends its loaders itself."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+    """A signal to the process group is for the process that trains or evaluates: it ends its loaders itself."""
+    for number in DEAF_TO:
         signal.signal(number, signal.SIG_IGN)

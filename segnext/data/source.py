@@ -25,6 +25,10 @@ class DataNotFoundError(DataError):
     """There is no such dataset, or no such split of it, where the data root says."""
 
 
+class OtherData(DataError):
+    """A training would go on with other data than those it began with."""
+
+
 def some(names: Iterable[str]) -> str:
     """The first few of many names and how many more there are, for a message."""
     first = list(names)
