@@ -6,7 +6,6 @@ Exit codes: 0 fine, 1 some could not be cancelled, 2 usage, 4 scheduler unreacha
 from __future__ import annotations
 
 import argparse
-import getpass
 import os
 import signal
 import socket
@@ -17,6 +16,7 @@ from studies import scheduler
 from studies.known import add_selectors, known
 from studies.plan import Cell, settled
 from studies.store import Store
+from studies.submit import user
 from studies.workspace import Workspace
 
 ASK_ABOVE = 10
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parse.exit(2, f"{parse.prog}: {len(going)} runs would be cancelled; --yes does it\n")
         if input(f"cancel {len(going)} runs? [y/N] ").strip().lower() != "y":
             return 0
-    jobs = {cell.stands.job: cell for cell in going if _submitted(cell)}
+    jobs = {(cell.stands.job, cell.stands.token): cell for cell in going if _submitted(cell)}
     try:
         if jobs:
             scheduler.cancel(jobs)
@@ -69,7 +69,7 @@ def _mark(cell: Cell) -> None:
     """Note it with the run: of an element that is cancelled while it waits, accounting keeps no trace."""
     submission = Workspace(cell.id).submission
     if (content := submission.read()) is not None and content["token"] == cell.stands.token:
-        submission.replace({**content, "cancelled": getpass.getuser()})
+        submission.replace({**content, "cancelled": user()})
 
 
 def _ask(cell: Cell) -> bool:
