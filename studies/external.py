@@ -125,7 +125,7 @@ def slurm(*words: str, cluster: str = "", kept: Iterable[str] = ()) -> str:
     if words[0] == "sacct" and cluster:  # it alone does not read the variable
         words += (f"--clusters={cluster}",)
     try:
-        done = answer(words, environment)
+        done = answer(words, environment, seconds=SECONDS)
     except Absent as error:
         raise Absent(f"{error}: is this a login node of the cluster?") from None
     except Silent as error:

@@ -76,12 +76,8 @@ class Profile:
                 object.__setattr__(self, "setup", tuple(value))
             elif not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or value < 0)):
                 raise ValueError(f"{entry.name}: {value!r} is not {_WORDS[kind]}")
-            texts = {entry.name: value} if isinstance(value, str) else value if entry.name == "options" else {}
-            for name, text in texts.items():
-                if any(unicodedata.category(letter) in _CONTROLS for letter in f"{name}{text}"):
-                    raise ValueError(
-                        f"{name}: {text!r} has a control character, which would be a line of the job script"
-                    )
+            if isinstance(value, str):
+                _one_line(entry.name, value)
         _check(self.options)
         if self.nodes < 1:
             raise ValueError("nodes: at least 1 is needed")
@@ -123,6 +119,11 @@ _CLUSTER = re.compile(r"[\w.-]+")  # the name of one
 _CONTROLS = ("Cc", "Cs", "Zl", "Zp")  # kinds of characters that end a line, or are none
 
 
+def _one_line(name: str, text: str) -> None:
+    if any(unicodedata.category(letter) in _CONTROLS for letter in text):
+        raise ValueError(f"{name}: {text!r} has a character that would end its line in the job script")
+
+
 def _check(options: Mapping[str, Any]) -> None:
     """Whether these options of sbatch leave to the study what it needs. `ValueError` names the one that does not."""
     for name, value in options.items():
@@ -131,6 +132,7 @@ def _check(options: Mapping[str, Any]) -> None:
             raise ValueError(f"options: {name!r} is no long name of an option of sbatch")
         if value is False or not isinstance(value, str | int | float):
             raise ValueError(f"options.{name}: {value!r} is not text, a number or true")
+        _one_line(f"options.{name}", str(value))
         # sbatch takes what begins like one option alone for it: --arr. Not so `gpus`, which is one itself.
         meant = [
             known for known in (*_SETTINGS, *_OURS) if known == word or (known.startswith(word) and word != "gpus")
