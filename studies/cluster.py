@@ -162,6 +162,7 @@ class _Look:
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
+        self._folders: dict[str, Workspace] = {}
         self._progress: dict[str, object] = {}
         self._moved: set[str] = set()  # since the queue was asked
         self._submissions: dict[str, Submission] = {}
@@ -171,25 +172,28 @@ class _Look:
         self._read_again = 0.0  # when the records may be: each is a file
 
     def cost(self, cell: Cell) -> int:
-        """How many looks this one counts as: where a run stands takes about a score of files."""
-        return LOOKS_AT_ONCE if cell.id in self._doubtful else 1
+        """How many looks this one counts as: the first resolves its folder, where a run stands takes a score of files."""
+        return LOOKS_AT_ONCE if cell.id in self._doubtful else 1 if cell.id in self._folders else 2
 
     def at(self, cell: Cell) -> tuple[Outcome | None, bool]:
         """How the run ended, None while it goes on; and whether anything has changed since the last look."""
         if self._recorded(cell):
             return Outcome("done"), True
-        progress = _tell(cell, self._watcher)
+        workspace = self._folders.get(cell.id) or self._folders.setdefault(cell.id, Workspace(cell.id))
+        progress = _tell(cell, self._watcher, workspace)
         moved = progress != self._progress.get(cell.id)
         self._progress[cell.id] = progress
         if moved:
             self._moved.add(cell.id)
-        if cell.id not in self._submissions and (submission := Workspace(cell.id).submission.read()):
-            self._submissions[cell.id] = submission
-        if cell.id not in self._doubtful:
-            return None, moved
+        submission = self._submissions.get(cell.id)
+        doubtful = cell.id in self._doubtful
+        if submission is None or doubtful:
+            there = workspace.submission.read()
+            if there:
+                self._submissions[cell.id] = there
+            doubtful &= there in (None, submission)  # else somebody submitted it anew: the queue is asked about that first
         self._doubtful.discard(cell.id)
-        self._submissions.pop(cell.id, None)  # somebody may have submitted it anew
-        over = _over(standing(cell.wanted, self._store, self._queue))
+        over = _over(standing(cell.wanted, self._store, self._queue)) if doubtful else None
         return over, moved or over is not None
 
     def ask(self, cells: Iterable[Cell]) -> None:
@@ -293,9 +297,9 @@ def _recorded(cell: Cell, store: Store | None = None) -> bool:
     return (store.evaluation(cell.evaluation) if cell.evaluation else store.run(cell.run)) is not None
 
 
-def _tell(cell: Cell, watcher: Watcher) -> object:
+def _tell(cell: Cell, watcher: Watcher, workspace: Workspace | None = None) -> object:
     """Tell how far the run is; returns what it reported, to compare."""
-    progress = Workspace(cell.id).progress()
+    progress = (workspace or Workspace(cell.id)).progress()
     if progress:
         note = f"loss {progress['loss']:.3f}  {progress['rate']:.1f} images/s" if "loss" in progress else ""
         watcher.progressed(cell, progress["phase"], progress["done"], progress["total"], note)
