@@ -172,7 +172,7 @@ class _Look:
         self._read_again = 0.0  # when the records may be: each is a file
 
     def cost(self, cell: Cell) -> int:
-        """How many looks this one counts as: the first resolves its folder, where a run stands takes a score of files."""
+        """How many looks this one counts as: the first finds the folder; where a run stands takes a score of files."""
         return LOOKS_AT_ONCE if cell.id in self._doubtful else 1 if cell.id in self._folders else 2
 
     def at(self, cell: Cell) -> tuple[Outcome | None, bool]:
@@ -191,7 +191,8 @@ class _Look:
             there = workspace.submission.read()
             if there:
                 self._submissions[cell.id] = there
-            doubtful &= there in (None, submission)  # else somebody submitted it anew: the queue is asked about that first
+            # Where somebody submitted it anew, the queue is asked about that first.
+            doubtful &= there in (None, submission)
         self._doubtful.discard(cell.id)
         over = _over(standing(cell.wanted, self._store, self._queue)) if doubtful else None
         return over, moved or over is not None

@@ -7,6 +7,7 @@ Exit codes: 0 fine, 1 something would fail, 2 usage.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import pwd
@@ -116,7 +117,8 @@ def _folders(cluster: str) -> Iterator[Finding]:
             continue
         level = "ok" if free > needed else "fail"
         yield Finding(what, level, f"{folder} can be written, {free / 1e9:,.1f} GB are free")
-    yield from _runs_folder(runs_folder())
+        if what == "runs":
+            yield from _runs_folder(folder)
     if cluster != "slurm":
         return
     places = (runs_folder(), results_folder(), Path(sys.executable))
@@ -139,8 +141,9 @@ def _runs_folder(folder: Path) -> Iterator[Finding]:
     except OSError as error:
         yield Finding("hard links", "fail", f"{folder}: {error.strerror}: runs claim their folders by a hard link")
     finally:
-        probe.unlink(missing_ok=True)
-        probe.with_suffix(".link").unlink(missing_ok=True)
+        for path in (probe, probe.with_suffix(".link")):
+            with contextlib.suppress(OSError):
+                path.unlink()
     try:
         inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError:
