@@ -228,6 +228,7 @@ def _accepted(resources: Profile, stage: str) -> Iterator[Finding]:
     """Whether sbatch would take a job with these resources: asked of the cluster itself, and nothing is queued."""
     from studies.submit import kept_variables, sbatch_options
 
+    yield from _partition(resources)
     words = sbatch_options(resources)
     what = f"{resources.name}, {stage}"
     try:
@@ -245,7 +246,6 @@ def _accepted(resources: Profile, stage: str) -> Iterator[Finding]:
     yield Finding(
         what, "ok", f"sbatch takes {' '.join(words)}" + (f"; it would start at {begins[1]}" if begins else "")
     )
-    yield from _partition(resources)
     yield from _gpus_of_partition(resources)
 
 

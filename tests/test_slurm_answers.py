@@ -44,7 +44,6 @@ def ann(accounted: Cluster, tmp_path: Path) -> Iterator[User]:
         (("--account", "nobody"), "Invalid account or account/partition combination specified"),
         (("--qos", "none"), "Invalid qos specification"),
         (("--constraint", "a100"), "Invalid feature specification"),
-        (("--nodes", "9"), "Requested node configuration is not available"),
     ],
 )
 def test_each_refusal_is_said_in_slurms_words_and_nothing_is_left_of_it(ann: User, option: tuple[str, ...], words: str):
