@@ -201,6 +201,9 @@ def _script(array: Array, profile: Profile, snapshot: Path) -> Path:
 
     own = profile.at(array.stage)
     folder = runs_folder() / "slurm" / array.token
+    for path in (folder, snapshot):
+        if not str(path).isprintable() or "%" in str(path):  # a line of the script ends, or sbatch fills it in: %j
+            raise Refused(f"the folder {str(path)!r}: sbatch needs a name on one line and without % (SEGNEXT_RUNS)")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         executor = submitit.SlurmExecutor(folder)

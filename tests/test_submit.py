@@ -270,6 +270,30 @@ def test_no_setting_becomes_a_line_of_the_job_script(name: str, value: str):
         changed(Profile(), {"evaluate": {name: value}})
 
 
+@pytest.mark.parametrize("name", ["runs\ntouch here", "runs of 100%j"])
+def test_no_folders_name_becomes_a_line_of_the_job_script_or_another_name(
+    fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    monkeypatch.setenv("SEGNEXT_RUNS", str(tmp_path / name))
+    with pytest.raises(Refused, match="sbatch needs a name on one line and without %"):
+        sends()
+    assert not list(runs_folder().glob("*/submission.json"))
+    assert not (fake / "jobs").exists()
+
+
+def test_a_job_is_submitted_from_a_folder_with_spaces_and_letters_of_any_alphabet(
+    fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmp_path / "Läufe $(touch x) 'of' ann"
+    monkeypatch.setenv("SEGNEXT_RUNS", str(folder))
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho "$SEGNEXT_RUNS" > {tmp_path}/seen\n')
+    python.chmod(0o755)
+    sends(changed(Profile(), {"python": str(python)}))
+    assert works(fake).returncode == 0
+    assert (tmp_path / "seen").read_text() == f"{folder}\n"
+
+
 def test_the_command_line_refuses_it_too(capsys: pytest.CaptureFixture[str]):
     for name in ("--constraint", "--partition", "--account", "--qos", "--time"):
         with pytest.raises(SystemExit) as refused:
