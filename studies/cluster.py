@@ -141,16 +141,17 @@ def follow(cells: Sequence[Cell], watcher: Watcher, asked_to_stop: Callable[[], 
                     break
                 looks -= look.cost(cell)
                 over, moved = look.at(cell)
-                turn.rotate(-1)
                 idle = 0 if moved else idle + 1
-                if over is not None:
-                    turn.remove(cell)
+                turn.popleft()
+                if over is None:
+                    turn.append(cell)
+                else:
                     outcomes[cell.id] = over
                     watcher.ended(cell, over)
                     pause = FOLLOW_SECONDS[0]
             rest = POLL_SECONDS if idle < len(turn) else min(1.2 * rest, REST_SECONDS)
             rested = time.monotonic()
-        if time.monotonic() - asked >= pause:
+        if time.monotonic() >= max(asked + pause, look.read_again):
             look.ask(turn)
             pause, asked = min(1.5 * pause, FOLLOW_SECONDS[1]), time.monotonic()
         time.sleep(POLL_SECONDS)
@@ -169,7 +170,7 @@ class _Look:
         self._queue = Queue()
         self._doubtful: set[str] = set()  # neither waiting nor running, as the queue had it
         self._store = Store()
-        self._read_again = 0.0  # when the records may be: each is a file
+        self.read_again = 0.0  # when the records may be: each is a file
 
     def cost(self, cell: Cell) -> int:
         """How many looks this one counts as: the first finds the folder; where a run stands takes a score of files."""
@@ -205,18 +206,23 @@ class _Look:
         if not self._queue.silence:
             found = {key: self._queue.of(submission) for key, submission in known.items()}
             self._doubtful = {key for key, job in found.items() if job is None or job.place in ("over", "vanished")}
-            self._store = Store()  # read after the queue: it has what was recorded before a job left
+            self._doubtful |= {key for key in quiet if key in self._folders and key not in known}  # withdrawn
+        if self._doubtful:
+            self._read()  # after the queue: what was recorded before a job left is there
 
     def _recorded(self, cell: Cell) -> bool:
         """Whether a valid record is there. All records are read to know that, so not at every look."""
         if not self._store.path(cell.id).exists():
             return False
         if cell.id not in self._store.records:
-            if time.monotonic() < self._read_again:
+            if time.monotonic() < self.read_again:
                 return False
-            self._store = Store()
-            self._read_again = time.monotonic() + len(self._store.records) / RECORDS_A_SECOND
+            self._read()
         return _recorded(cell, self._store)
+
+    def _read(self) -> None:
+        self._store = Store()
+        self.read_again = time.monotonic() + len(self._store.records) / RECORDS_A_SECOND
 
 
 def _over(stands: Standing) -> Outcome | None:

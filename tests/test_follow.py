@@ -142,11 +142,12 @@ def test_looks_become_rare_while_nothing_moves(answers, monkeypatch: pytest.Monk
 
 
 def test_every_end_is_seen(answers, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
-    """Recorded before and during, failed by its own word, left the queue without one, and what goes on."""
+    """Recorded before and during, failed by its own word, left the queue without one, withdrawn, and what goes on."""
     monkeypatch.setattr(cluster, "FOLLOW_SECONDS", (0.3, 0.3))
     monkeypatch.setattr(cluster, "POLL_SECONDS", 0.02)
     cells = submitted(2)
-    before, during, failed, lost, *others = cells
+    before, during, failed, lost, withdrawn, *others = cells
+    (Workspace(withdrawn.id).folder / "submission.json").unlink()
     recorded(before)
     alive = [index for index, cell in enumerate(cells) if cell not in (failed, lost)]
     answers("squeue", "".join(f"segnext-1|25_{index}|RUNNING|n1|None\n" for index in alive))
@@ -158,7 +159,7 @@ def test_every_end_is_seen(answers, monkeypatch: pytest.MonkeyPatch):  # noqa: F
     def stop() -> bool:
         if before.id in seen.over and not Store().path(during.id).exists():
             recorded(during)
-        return len(seen.over) == 4 or late()
+        return len(seen.over) == 5 or late()
 
     late = within(20)
     outcomes = follow(cells, seen, stop)
@@ -167,6 +168,7 @@ def test_every_end_is_seen(answers, monkeypatch: pytest.MonkeyPatch):  # noqa: F
         during.id: Outcome("done"),
         failed.id: Outcome("failed", "diverged: the loss is nan"),
         lost.id: seen.over[lost.id],
+        withdrawn.id: Outcome("failed", "left the queue"),
     }
     assert seen.over[lost.id].message.startswith("lost")
     assert {outcomes[cell.id] for cell in others} == {Outcome("stopped", "goes on")}
