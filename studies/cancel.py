@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import getpass
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +15,7 @@ from studies.known import add_selectors, known
 from studies.plan import Cell, settled
 from studies.standing import submitted
 from studies.store import Store
+from studies.submit import user
 from studies.typed import tell
 from studies.workspace import Workspace
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parse.exit(2, f"{parse.prog}: {len(going)} runs would be cancelled; --yes does it\n")
         if input(f"cancel {len(going)} runs? [y/N] ").strip().lower() != "y":
             return 0
-    jobs = {cell.stands.job: cell for cell in going if _submitted(cell)}
+    jobs = {(cell.stands.job, cell.stands.token): cell for cell in going if _submitted(cell)}
     try:
         if jobs:
             scheduler.cancel(jobs)
@@ -69,7 +69,7 @@ def _mark(cell: Cell) -> None:
     """Note it with the run: of an element that is cancelled while it waits, accounting keeps no trace."""
     submission = Workspace(cell.id).submission
     if (content := submitted(cell.id)) is not None and content.token == cell.stands.token:
-        submission.replace(dataclasses.replace(content, cancelled=getpass.getuser()))
+        submission.replace(dataclasses.replace(content, cancelled=user()))
 
 
 def _ask(cell: Cell) -> bool:

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -16,13 +18,18 @@ from segnext.config import Execution
 from studies import snapshot
 from studies.causes import CAUSES, oom_kills
 from studies.plan import Cell, upstream
-from studies.standing import Standing, settle, superseded
+from studies.scheduler import Queue
+from studies.standing import Standing, standing, superseded
+from studies.state import Submission
 from studies.store import Store, results_folder, runs_folder
 from studies.worker import work
 from studies.workspace import Workspace
 
 POLL_SECONDS = 0.2
 FOLLOW_SECONDS = (2.0, 60.0)  # between two questions to the scheduler, at first and at most
+REST_SECONDS = 1.0  # between two looks of a follower while nothing moves
+LOOKS_AT_ONCE = 4  # runs that a follower looks at between two rests
+RECORDS_A_SECOND = 100  # that a follower reads at most
 GRACE_SECONDS = 120.0  # how long a worker may take to save and leave before it is killed
 
 
@@ -119,26 +126,106 @@ def run_debug(cells: Sequence[Cell], watcher: Watcher, asked_to_stop: Callable[[
 
 
 def follow(cells: Sequence[Cell], watcher: Watcher, asked_to_stop: Callable[[], bool]) -> dict[str, Outcome]:
-    """Watch submitted runs until all are over. Heartbeats are looked at often, the queue less and less often."""
+    """Watch submitted runs until all are over.
+
+    runs/ is on a file server that many share: a few runs are looked at at a time, in turn, less often while nothing
+    moves. The queue is asked less and less often, and only about runs that show no progress.
+    """
     outcomes: dict[str, Outcome] = {}
+    look = _Look(watcher)
+    turn = deque(cells)
+    idle, rest, rested = 0, POLL_SECONDS, 0.0
     pause, asked = FOLLOW_SECONDS[0], time.monotonic()
-    while len(outcomes) < len(cells) and not asked_to_stop():
-        open_ = [cell for cell in cells if cell.id not in outcomes]
-        ended = {cell.id: Outcome("done") for cell in open_ if _recorded(cell)}
-        for cell in open_:
-            _tell(cell, watcher)
-        if not ended and time.monotonic() - asked >= pause:
-            stands, _ = settle((cell.wanted for cell in open_), Store())
-            ended = {key: over for key, s in stands.items() if (over := _over(s)) is not None}
+    while turn and not asked_to_stop():
+        if time.monotonic() - rested >= rest:
+            looks = LOOKS_AT_ONCE
+            for cell in list(islice(turn, looks)):
+                if looks <= 0:
+                    break
+                looks -= look.cost(cell)
+                over, moved = look.at(cell)
+                idle = 0 if moved else idle + 1
+                turn.popleft()
+                if over is None:
+                    turn.append(cell)
+                else:
+                    outcomes[cell.id] = over
+                    watcher.ended(cell, over)
+                    pause = FOLLOW_SECONDS[0]
+            rest = POLL_SECONDS if idle < len(turn) else min(1.2 * rest, REST_SECONDS)
+            rested = time.monotonic()
+        if time.monotonic() >= max(asked + pause, look.read_again):
+            look.ask(turn)
             pause, asked = min(1.5 * pause, FOLLOW_SECONDS[1]), time.monotonic()
-        for cell in open_:
-            if cell.id in ended:
-                outcomes[cell.id] = ended[cell.id]
-                watcher.ended(cell, ended[cell.id])
-        if ended:
-            pause = FOLLOW_SECONDS[0]
         time.sleep(POLL_SECONDS)
-    return outcomes | {cell.id: Outcome("stopped", "goes on") for cell in cells if cell.id not in outcomes}
+    return outcomes | {cell.id: Outcome("stopped", "goes on") for cell in turn}
+
+
+class _Look:
+    """What a follower knows of runs, so that few files tell it what has changed."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self._folders: dict[str, Workspace] = {}
+        self._progress: dict[str, object] = {}
+        self._moved: set[str] = set()  # since the queue was asked
+        self._submissions: dict[str, Submission] = {}
+        self._queue = Queue()
+        self._doubtful: set[str] = set()  # neither waiting nor running, as the queue had it
+        self._store = Store()
+        self.read_again = 0.0  # when the records may be: each is a file
+
+    def cost(self, cell: Cell) -> int:
+        """How many looks this one counts as: the first finds the folder; where a run stands takes a score of files."""
+        return LOOKS_AT_ONCE if cell.id in self._doubtful else 1 if cell.id in self._folders else 2
+
+    def at(self, cell: Cell) -> tuple[Outcome | None, bool]:
+        """How the run ended, None while it goes on; and whether anything has changed since the last look."""
+        if self._recorded(cell):
+            return Outcome("done"), True
+        workspace = self._folders.get(cell.id) or self._folders.setdefault(cell.id, Workspace(cell.id))
+        progress = _tell(cell, self._watcher, workspace)
+        moved = progress != self._progress.get(cell.id)
+        self._progress[cell.id] = progress
+        if moved:
+            self._moved.add(cell.id)
+        submission = self._submissions.get(cell.id)
+        doubtful = cell.id in self._doubtful
+        if submission is None or doubtful:
+            there = workspace.submission.read()
+            if there:
+                self._submissions[cell.id] = there
+            # Where somebody submitted it anew, the queue is asked about that first.
+            doubtful &= there in (None, submission)
+        self._doubtful.discard(cell.id)
+        over = _over(standing(cell.wanted, self._store, self._queue)) if doubtful else None
+        return over, moved or over is not None
+
+    def ask(self, cells: Iterable[Cell]) -> None:
+        """Ask the queue about those that have made no progress since it was asked last."""
+        quiet = [cell.id for cell in cells if cell.id not in self._moved]
+        known = {key: self._submissions[key] for key in quiet if key in self._submissions}
+        self._queue, self._moved, self._doubtful = Queue.ask(known.values()), set(), set()
+        if not self._queue.silence:
+            found = {key: self._queue.of(submission) for key, submission in known.items()}
+            self._doubtful = {key for key, job in found.items() if job is None or job.place in ("over", "vanished")}
+            self._doubtful |= {key for key in quiet if key in self._folders and key not in known}  # withdrawn
+        if self._doubtful:
+            self._read()  # after the queue: what was recorded before a job left is there
+
+    def _recorded(self, cell: Cell) -> bool:
+        """Whether a valid record is there. All records are read to know that, so not at every look."""
+        if not self._store.path(cell.id).exists():
+            return False
+        if cell.id not in self._store.records:
+            if time.monotonic() < self.read_again:
+                return False
+            self._read()
+        return _recorded(cell, self._store)
+
+    def _read(self) -> None:
+        self._store = Store()
+        self.read_again = time.monotonic() + len(self._store.records) / RECORDS_A_SECOND
 
 
 def _over(stands: Standing) -> Outcome | None:
@@ -226,16 +313,18 @@ def _killed(cell: Cell, number: int, starved: bool) -> Outcome:
     return Outcome("failed", f"{message}; the same command continues" if CAUSES[cause].again else message)
 
 
-def _recorded(cell: Cell) -> bool:
-    store = Store()
+def _recorded(cell: Cell, store: Store | None = None) -> bool:
+    store = store or Store()
     if not store.path(cell.id).exists() or superseded(Workspace(cell.id), store):
         return False
     return (store.evaluation(cell.evaluation) if cell.evaluation else store.run(cell.run)) is not None
 
 
-def _tell(cell: Cell, watcher: Watcher) -> None:
-    progress = Workspace(cell.id).progress()
+def _tell(cell: Cell, watcher: Watcher, workspace: Workspace | None = None) -> object:
+    """Tell how far the run is; returns what it reported, to compare."""
+    progress = (workspace or Workspace(cell.id)).progress()
     if progress:
         note = "" if progress.loss is None else f"loss {progress.loss:.3f}"
         note += f"  {progress.rate:.1f} images/s" if progress.rate else ""
         watcher.progressed(cell, progress.phase, progress.done, progress.total, note)
+    return progress

@@ -7,16 +7,20 @@ Exit codes: 0 fine, 1 something would fail, 2 usage.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+import platform
+import pwd
 import re
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import uuid
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from studies import scheduler
+from studies import external, scheduler, snapshot
 from studies.options import SELECTOR, add_data_root, add_selection
 from studies.plan import Cell, plan, select
 from studies.preflight import FREE_OF_RESULTS, FREE_OF_RUNS, PreflightError, check, room
@@ -85,11 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _findings(
     cluster: str, resources: Profile, cells: Sequence[Cell], root: Path | None, pretrained: Path | None
 ) -> Iterator[Finding]:
+    todo = [cell for cell in cells if cell.state != "done"]
     yield from _folders(cluster)
+    yield from _checkout()
     if cluster == "slurm":
-        yield from _cluster(resources)
+        yield from _environment(resources)
+        yield from _cluster(resources, [cell for cell in todo if cell.state not in ("queued", "running", "unknown")])
     yield from _gpus(cluster, resources)
-    if todo := [cell for cell in cells if cell.state != "done"]:
+    if todo:
         try:
             check(todo, {cell.id for cell in todo}, root, pretrained, Store())
             yield Finding("data", "ok", f"what {len(todo)} runs read is there")
@@ -110,6 +117,8 @@ def _folders(cluster: str) -> Iterator[Finding]:
             continue
         level = "ok" if free > needed else "fail"
         yield Finding(what, level, f"{folder} can be written, {free / 1e9:,.1f} GB are free")
+        if what == "runs":
+            yield from _runs_folder(folder)
     if cluster != "slurm":
         return
     places = (runs_folder(), results_folder(), Path(sys.executable))
@@ -123,34 +132,89 @@ def _folders(cluster: str) -> Iterator[Finding]:
         )
 
 
+def _runs_folder(folder: Path) -> Iterator[Finding]:
+    """What only shows in use: links, folders of colleagues, files that a scratch system's cleaning took."""
+    probe = folder / f".doctor.{uuid.uuid4().hex}"
+    try:
+        probe.touch()
+        os.link(probe, probe.with_suffix(".link"))
+    except OSError as error:
+        yield Finding("hard links", "fail", f"{folder}: {error.strerror}: runs claim their folders by a hard link")
+    finally:
+        for path in (probe, probe.with_suffix(".link")):
+            with contextlib.suppress(OSError):
+                path.unlink()
+    try:
+        inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError:
+        return  # said above
+    if closed := [path for path in inside if not os.access(path, os.R_OK | os.W_OK | os.X_OK)]:
+        words = ", ".join(path.name for path in closed[:5]) + (f" and {len(closed) - 5} more" if closed[5:] else "")
+        yield Finding(
+            "rights", "warn", f"{folder}: you may not read and write in {words}: chmod -R g+rwX, by their owner"
+        )
+    if damaged := [path for path in snapshot.kept() if not snapshot.whole(path)]:
+        words = ", ".join(path.name for path in damaged)
+        yield Finding(
+            "code of runs",
+            "fail",
+            f"{snapshot.snapshots_folder()}: files of {words} are missing or changed (is it purged by and by?): delete "
+            "these folders; jobs that wait and were to run from them must be cancelled and submitted again",
+        )
+
+
 def _file_system(path: Path) -> str:
     """The kind of file system that a path is on; empty where that is not to be had."""
     try:
-        done = subprocess.run(
-            ["stat", "--file-system", "--format=%T", str(path)], capture_output=True, text=True, check=False
-        )
-    except OSError:
+        return external.answer(["stat", "--file-system", "--format=%T", str(path)]).text.strip()
+    except Unreachable:
         return ""
-    return done.stdout.strip()
 
 
-def _cluster(resources: Profile) -> Iterator[Finding]:
+def _checkout() -> Iterator[Finding]:
+    """Whether records will name their commit."""
+    if refused := snapshot.git_refuses():
+        yield Finding("git", "warn", f"{refused}; until then records have no commit")
+
+
+def _environment(resources: Profile) -> Iterator[Finding]:
+    """What of this shell jobs do not inherit."""
+    from studies.submit import kept_variables
+
+    kept = [name for name in kept_variables(resources) if name in os.environ]
+    if left := [name for name in external.left_out(os.environ) if name not in kept]:
+        job = os.environ.get("SLURM_JOB_ID")
+        inside = f"this shell is inside job {job}; " if job else ""
+        yield Finding("environment", "warn", f"{inside}what jobs and sbatch do not get of it: {', '.join(left)}")
+    if kept:
+        yield Finding("environment", "ok", f"sbatch gets {', '.join(f'{name}={os.environ[name]}' for name in kept)}")
+    if resources.options.get("export") == "NONE":
+        words = 'export = "NONE": jobs inherit nothing of this shell; runs need nothing of it but what setup loads'
+        yield Finding("environment", "ok", words)
+
+
+def _cluster(resources: Profile, todo: Sequence[Cell]) -> Iterator[Finding]:
+    cluster = resources.cluster
     try:
         version = scheduler.call("sinfo", "--version").strip()
-        size = scheduler.max_array_size()
+        configuration = scheduler.call("scontrol", "show", "config", cluster=cluster)
+        size = scheduler.max_array_size(cluster)
     except (Unreachable, Refused) as error:
         yield Finding("scheduler", "fail", f"no answer: {error}" if isinstance(error, Unreachable) else str(error))
         return
-    yield Finding("scheduler", "ok", f"{version}; MaxArraySize {size}: arrays of up to {size} runs")
-    yield _accounting()
+    where = f"cluster {cluster} of several: its jobs are asked for there; " if cluster else ""
+    yield Finding("scheduler", "ok", f"{where}{version}; MaxArraySize {size}: arrays of up to {size} runs")
+    yield _accounting(cluster)
     for stage in ("train", *(stage for stage in STAGES if getattr(resources, stage))):
         yield from _accepted(resources.at(stage), stage)
-    yield from settings(scheduler.call("scontrol", "show", "config"))
+    yield from _limits(resources, len(todo))
+    yield from settings(configuration)
 
 
-def _accounting() -> Finding:
+def _accounting(cluster: str) -> Finding:
+    words = ("--noheader", "--allocations", "--format=JobID", "--name=segnext-doctor")
     try:
-        scheduler.call("sacct", "--noheader", "--allocations", "--format=JobID", "--name=segnext-doctor")
+        scheduler.call("sacct", *words, cluster=cluster)
     except (Unreachable, Refused) as error:
         return Finding(
             "accounting",
@@ -162,23 +226,20 @@ def _accounting() -> Finding:
 
 def _accepted(resources: Profile, stage: str) -> Iterator[Finding]:
     """Whether sbatch would take a job with these resources: asked of the cluster itself, and nothing is queued."""
-    from studies.submit import sbatch_options
+    from studies.submit import kept_variables, sbatch_options
 
+    yield from _partition(resources)
     words = sbatch_options(resources)
     what = f"{resources.name}, {stage}"
     try:
-        done = subprocess.run(
-            ["sbatch", "--test-only", *words, "--wrap=true"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=scheduler.TIMEOUT_SECONDS,
+        done = external.answer(
+            ["sbatch", "--test-only", *words, "--wrap=true"], external.chosen(os.environ, kept_variables(resources))
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except Unreachable as error:
         yield Finding(what, "fail", str(error))
         return
-    said = scheduler.spoken(done.stderr)
-    if done.returncode:
+    said = external.spoken(done.error)
+    if done.code:
         yield Finding(what, "fail", f"{said or 'sbatch refuses'}: sbatch {' '.join(words)}")
         return
     begins = re.search(r"to start at (\S+)", said)
@@ -188,13 +249,118 @@ def _accepted(resources: Profile, stage: str) -> Iterator[Finding]:
     yield from _gpus_of_partition(resources)
 
 
+def _partition(resources: Profile) -> Iterator[Finding]:
+    """SLURM takes jobs for a partition that is down, or whose nodes are: they wait until somebody mends it."""
+    words = [f"--partition={resources.partition}"] if resources.partition else []
+    try:
+        told = scheduler.call("sinfo", "--noheader", "--format=%P|%a|%T|%D", *words, cluster=resources.cluster)
+        nodes = scheduler.call("scontrol", "--oneliner", "show", "nodes", cluster=resources.cluster)
+    except (Unreachable, Refused) as error:
+        yield Finding("partition", "warn", str(error))
+        return
+    rows = [row for line in told.splitlines() if len(row := line.strip().split("|")) == 4]
+    rows = rows if words else [row for row in rows if row[0].endswith("*")]  # sbatch's choice
+    names = {row[0].rstrip("*") for row in rows}
+    where = f"partition {', '.join(sorted(names))}"
+    if rows and all(row[1] != "up" for row in rows):
+        states = ", ".join(sorted({row[1] for row in rows}))
+        yield Finding("partition", "fail", f"{where} is {states}: jobs are taken, and wait until that is changed")
+    elif rows and not any(_usable(row[2]) for row in rows):
+        states = ", ".join(f"{row[3]} {row[2]}" for row in rows)
+        yield Finding("partition", "fail", f"no node of {where} can start a job ({states}): jobs are taken, and wait")
+    yield from _architecture(resources, nodes, names)
+
+
+def _usable(state: str) -> bool:
+    """Whether a node in this state, as sinfo prints it, starts jobs or will: `idle`, `mixed`, `allocated~`, `down*`."""
+    bad = ("down", "drain", "fail", "error", "inval", "unk", "future", "perfctrs")
+    return not state.startswith(bad) and not state.endswith("*")  # `*`: it does not answer
+
+
+def _architecture(resources: Profile, nodes: str, names: set[str]) -> Iterator[Finding]:
+    """The Python of this machine cannot start on nodes with another processor."""
+    if resources.python:  # a command of its own: what that starts is not known here
+        return
+    others: set[str] = set()
+    for line in nodes.splitlines():
+        found = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        if found.get("Arch") and names & set(found.get("Partitions", "").split(",")):
+            others.add(found["Arch"])
+    if others and platform.machine() not in others:
+        yield Finding(
+            "architecture",
+            "fail",
+            f"nodes are {', '.join(sorted(others))}, this machine's Python is {platform.machine()}: the setting python",
+        )
+    elif len(others) > 1:
+        words = (
+            f"nodes are {', '.join(sorted(others))}, and {sys.executable} runs on {platform.machine()}: a constraint"
+        )
+        yield Finding("architecture", "warn", words)
+
+
+def _limits(resources: Profile, runs: int) -> Iterator[Finding]:
+    """How many more jobs may be submitted: an array of more is refused, each of its runs being one."""
+    from studies.submit import user
+
+    words = ("assoc_mgr", f"users={user()}", f"qos={resources.qos or 'normal'}", "flags=assoc,qos")
+    try:
+        said = scheduler.call("scontrol", "show", *words, cluster=resources.cluster)
+    except (Unreachable, Refused):  # without accounting there are none; elsewhere nobody may look
+        return
+    left = {name: most - used for name, most, used in limits(said, user(), resources.account)}
+    name = min(left, key=left.__getitem__, default="")
+    if name and left[name] < max(runs, 1):
+        yield Finding(
+            "limits",
+            "fail",
+            f"{name}: {max(left[name], 0)} more jobs may be submitted, and {max(runs, 1)} would be, each run as one: "
+            "choose fewer (a row, --seeds), and the rest when these are over",
+        )
+
+
+def limits(said: str, name: str, account: str) -> Iterator[tuple[str, int, int]]:
+    """The limits of submission of this user, as `scontrol show assoc_mgr` prints them: name, limit, jobs there are.
+
+    Those of the account (empty: the default one), of the user in it, and of the QOS; not those of anybody else.
+    """
+    records = re.split(r"^(?=ClusterName=|QOS=)", said, flags=re.MULTILINE)
+    chosen = account
+    for record in records:
+        own = re.search(r"Account=(\S*) UserName=([^\s(]+)(?:\((\d+)\))? .*DefAssoc=Yes", record, re.DOTALL)
+        if own and not account and name in own.groups()[1:]:
+            chosen = own[1]
+    for record in records:
+        whose = re.match(r"ClusterName=\S* Account=(\S*) UserName=([^\s(]*)(?:\((\d+)\))?", record)
+        if whose and (whose[1] != chosen or (whose[2] and name not in whose.groups()[1:])):
+            continue
+        section, of = "", ""
+        for line in record.splitlines():
+            if line.endswith(("Account Limits", "User Limits")):
+                section = line.strip().split()[0]
+            elif section and "=" not in line:
+                of = line.strip()
+            ours = {"": "", "Account": chosen, "User": _uid(name)}[section]
+            if section and of != ours and not of.startswith(f"{name}("):
+                continue
+            for limit, most, used in re.findall(r"(\w*Submit\w*)=(\d+)\((\d+)\)", line):
+                yield limit, int(most), int(used)
+
+
+def _uid(name: str) -> str:
+    try:
+        return str(pwd.getpwnam(name).pw_uid)
+    except KeyError:
+        return name
+
+
 def _gpus_of_partition(resources: Profile) -> Iterator[Finding]:
     """SLURM accepts jobs that no node can ever run, unless it is set up to refuse them."""
     if not resources.gpus:
         return
     words = [f"--partition={resources.partition}"] if resources.partition else []
     try:
-        lines = scheduler.call("sinfo", "--noheader", "--format=%G", *words).splitlines()
+        lines = scheduler.call("sinfo", "--noheader", "--format=%G", *words, cluster=resources.cluster).splitlines()
     except (Unreachable, Refused):
         return
     most = max((int(n) for line in lines for n in re.findall(r"gpu(?::[^:,()]+)?:(\d+)", line)), default=0)
@@ -226,21 +392,14 @@ def settings(said: str) -> Iterator[Finding]:
 
 def _gpus(cluster: str, resources: Profile) -> Iterator[Finding]:
     """What PyTorch sees of this machine's GPUs."""
-    probe: Callable[[], str] = lambda: subprocess.run(  # noqa: E731
-        [
-            sys.executable,
-            "-c",
-            "import torch; n = torch.cuda.device_count(); "
-            "print(torch.__version__, n, torch.cuda.get_device_name(0) if n else '', sep='|')",
-        ],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
+    program = (
+        "import torch; n = torch.cuda.device_count(); "
+        "print(torch.__version__, n, torch.cuda.get_device_name(0) if n else '', sep='|')"
+    )
     try:
-        version, count, name = probe().split("|")
-    except (subprocess.CalledProcessError, ValueError):
+        done = external.answer([sys.executable, "-c", program], cwd=REPOSITORY, seconds=300)
+        version, count, name = done.text.strip().split("|")
+    except (Unreachable, ValueError):
         yield Finding("PyTorch", "fail", "it cannot be imported: make .venv/installed")
         return
     needed = resources.where.startswith("cuda")

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
+import re
 import tomllib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +23,16 @@ from studies.store import REPOSITORY
 PROFILES = REPOSITORY / "slurm" / "profiles"
 STAGES = ("pretrain", "evaluate")  # may have resources of their own: ImageNet, and tests of finished weights
 
+# What [options] may not say: what a profile has a setting for, and what the study needs to know or to find its jobs.
+_SETTINGS = {
+    **{name: name for name in ("partition", "account", "qos", "constraint", "time", "nodes")},
+    **dict.fromkeys(("ntasks", "ntasks-per-node"), "processes"),
+    **{"mem": "memory", "gpus-per-node": "gpus", "cpus-per-task": "cpus", "signal": "warning"},  # noqa: PIE800
+}
+_OURS = (
+    *("array", "job-name", "output", "error", "open-mode", "chdir", "dependency", "requeue", "no-requeue", "parsable"),
+    *("wrap", "wait", "test-only", "help", "usage", "version", "export", "export-file"),
+)
 
 _NONE: Mapping[str, Any] = {}
 
@@ -63,6 +76,9 @@ class Profile:
                 object.__setattr__(self, "setup", tuple(value))
             elif not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or value < 0)):
                 raise ValueError(f"{entry.name}: {value!r} is not {_WORDS[kind]}")
+            if isinstance(value, str):
+                _one_line(entry.name, value)
+        _check(self.options)
         if self.nodes < 1:
             raise ValueError("nodes: at least 1 is needed")
         if self.precision not in PRECISIONS:
@@ -70,7 +86,9 @@ class Profile:
         if self.compile not in COMPILERS:
             raise ValueError(f"compile: {self.compile!r} is not one of {', '.join(COMPILERS[1:])}")
         for stage in STAGES:
-            self.at(stage)  # its settings are looked at now, not when the first run needs them
+            own = self.at(stage)  # its settings are looked at now, not when the first run needs them
+            if own.cluster != self.cluster:
+                raise ValueError(f"{stage}.options.clusters: jobs wait for those of their own cluster alone: name one")
 
     def at(self, stage: str) -> Profile:
         """The same with the settings of a stage: `pretrain`, `train` or `evaluate`."""
@@ -83,9 +101,49 @@ class Profile:
         return self.processes or self.gpus or 1
 
     @property
+    def cluster(self) -> str:
+        """The one of several clusters that jobs go to; empty: this machine's own.
+
+        As sbatch reads it: [options] clusters, else $SBATCH_CLUSTERS, else $SLURM_CLUSTERS, where that names one.
+        """
+        told = (str(self.options.get("clusters", "")), *map(os.environ.get, ("SBATCH_CLUSTERS", "SLURM_CLUSTERS")))
+        return next((name for name in told if name and _CLUSTER.fullmatch(name) and name != "all"), "")
+
+    @property
     def where(self) -> str:
         """The device that a process computes on."""
         return self.device or ("cuda" if self.gpus else "cpu")
+
+
+_CLUSTER = re.compile(r"[\w.-]+")  # the name of one
+_CONTROLS = ("Cc", "Cs", "Zl", "Zp")  # kinds of characters that end a line, or are none
+
+
+def _one_line(name: str, text: str) -> None:
+    if any(unicodedata.category(letter) in _CONTROLS for letter in text):
+        raise ValueError(f"{name}: {text!r} has a character that would end its line in the job script")
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    """Whether these options of sbatch leave to the study what it needs. `ValueError` names the one that does not."""
+    for name, value in options.items():
+        word = name.replace("_", "-")
+        if not re.fullmatch(r"[a-z][a-z0-9]+(-[a-z0-9]+)*", word):
+            raise ValueError(f"options: {name!r} is no long name of an option of sbatch")
+        if value is False or not isinstance(value, str | int | float):
+            raise ValueError(f"options.{name}: {value!r} is not text, a number or true")
+        _one_line(f"options.{name}", str(value))
+        # sbatch takes what begins like one option alone for it: --arr. Not so `gpus`, which is one itself.
+        meant = [
+            known for known in (*_SETTINGS, *_OURS) if known == word or (known.startswith(word) and word != "gpus")
+        ]
+        if meant and not (word == "export" and value in ("NONE", "ALL")):
+            first = min(meant, key=len)
+            why = f"there is the setting {_SETTINGS[first]}" if first in _SETTINGS else "the study says it itself"
+            why = 'export is "NONE" or "ALL"; lines of setup set variables' if first.startswith("export") else why
+            raise ValueError(f"options.{name}: not here: {why}")
+        if "clusters".startswith(word) and (word != "clusters" or not _CLUSTER.fullmatch(str(value)) or value == "all"):
+            raise ValueError(f'options.{name}: {value!r}: name one cluster: clusters = "wice"')
 
 
 _KINDS: dict[str, type] = {"str": str, "int": int, "bool": bool, "tuple[str, ...]": tuple}

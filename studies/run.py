@@ -350,7 +350,9 @@ def _tell_left(console: Console, cells: Sequence[Cell], todo: Sequence[Cell]) ->
         console.print(f"{len(failed)} failed runs are left as they are: --retry {causes} starts them again")
     for cell in left:
         if cell.state not in ("done", "failed"):
-            why = f"job {cell.stands.job}" if cell.stands.job else cell.stands.detail or "waits for what it starts from"
+            job = f"job {cell.stands.job}" if cell.stands.job else ""
+            detail = cell.stands.detail if cell.state == "unknown" or not job else ""
+            why = ": ".join(filter(None, (job, detail))) or "waits for what it starts from"
             console.print(f"{cell.label} is {cell.state}: {why}", markup=False)
     return len(failed)
 
@@ -413,7 +415,7 @@ def _submit(
     submitted: list[Cell] = []
     code = 0
     try:
-        size = resources.max_array_size or scheduler.max_array_size()
+        size = resources.max_array_size or scheduler.max_array_size(resources.cluster)
         code_snapshot = snapshot.take()
         for array in arrays(todo, resources, size, resources.max_parallel):
             settings = _execution(resources.at(array.stage), options)
@@ -565,7 +567,7 @@ def _show_arrays(console: Console, starting: list[Cell], resources: Profile) -> 
     from studies.submit import arrays, sbatch_options
 
     try:
-        limit = resources.max_array_size or scheduler.max_array_size()
+        limit = resources.max_array_size or scheduler.max_array_size(resources.cluster)
     except (scheduler.Unreachable, scheduler.Refused) as error:
         console.print(f"the scheduler does not answer, so arrays may be split further: {error}", markup=False)
         limit = len(starting)

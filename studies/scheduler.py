@@ -6,16 +6,17 @@ here: that is a record.
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from studies.external import Refused as Refused
+from studies.external import Unreachable as Unreachable
+from studies.external import slurm
 from studies.state import Submission
 
-TIMEOUT_SECONDS = 60.0
+VANISHED_SECONDS = 600.0  # without a sign of life after which a job that only accounting still has counts as lost
 
 # Every state that SLURM 24 has, as (where the job stands, the cause if it is over): `waiting`, `running` or `over`.
 STATES: dict[str, tuple[str, str]] = {
@@ -51,17 +52,13 @@ STATES: dict[str, tuple[str, str]] = {
 }
 
 
-class Unreachable(Exception):
-    """The scheduler does not answer, or is not installed: nothing is known about any job."""
-
-
-class Refused(Exception):
-    """The scheduler answered, and the answer is no."""
-
-
 @dataclass(frozen=True)
 class Job:
-    """One array element as SLURM has it. `place` is `waiting`, `running`, `over` or `unknown`."""
+    """One array element as SLURM has it. `place` is `waiting`, `running`, `over`, `unknown` or `vanished`.
+
+    `vanished`: accounting says that it waits or runs, but it is not in the queue. Either accounting will hear of its
+    end in a moment, or the controller has lost it (a "runaway job"), and then it says so for ever.
+    """
 
     id: str
     state: str
@@ -78,32 +75,18 @@ class Job:
         return cls(identifier, word, place, cause, nodes, "" if reason == "None" else reason)
 
 
-def call(*words: str) -> str:
-    """What one of SLURM's commands prints. Raises `Unreachable`, or `Refused` with its own words."""
-    # One's own SQUEUE_STATES or SQUEUE_USERS would hide jobs; and SLURM cuts what names many elements to 64 characters.
-    own = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
-    own["SLURM_BITSTR_LEN"] = "0"
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False, env=own)
-    except FileNotFoundError:
-        raise Unreachable(f"{words[0]} is not on this machine: is this a login node of the cluster?") from None
-    except subprocess.TimeoutExpired:
-        raise Unreachable(f"{words[0]} did not answer within {TIMEOUT_SECONDS:.0f} s") from None
-    if done.returncode:
-        said = spoken(done.stderr) or f"{words[0]} exited with {done.returncode}"
-        raise Unreachable(said) if unreachable(said) else Refused(said)
-    return done.stdout
+call = slurm
+"""What one of SLURM's commands prints. Raises `Unreachable`, or `Refused` with its own words."""
 
 
-def spoken(text: str) -> str:
-    """What a command of SLURM prints, on one line and without its own name before every sentence."""
-    lines = (re.sub(r"^s[a-z]+: (error: |fatal: )?", "", line.strip()) for line in text.splitlines())
-    return "; ".join(dict.fromkeys(line for line in lines if line))
+def named(name: str, cluster: str) -> str:
+    """A job's name that also says to which of several clusters it was submitted: there it is asked for."""
+    return f"{name}@{cluster}" if cluster else name
 
 
-def unreachable(said: str) -> bool:
-    """Whether these words of a SLURM command mean that nobody answered it."""
-    return bool(re.search(r"unable to contact|socket timed out|connection refused|configuration source", said, re.I))
+def cluster_of(token: str) -> str:
+    """The cluster that a job's name names; empty: this machine's own."""
+    return token.partition("@")[2]
 
 
 @dataclass
@@ -116,34 +99,40 @@ class Queue:
 
     @classmethod
     def ask(cls, submissions: Iterable[Submission]) -> Queue:
-        """Ask for these. Two queries at most, however many they are; none for none."""
-        wanted = {(s.token, s.index): s for s in submissions}
+        """Ask for these. Two queries at most for each cluster, however many they are; none for none."""
         queue = cls()
-        if not wanted:
-            return queue
-        names = ",".join(sorted({token for token, _ in wanted}))
-        try:
-            queue.queries += 1
-            told = call("squeue", "--noheader", "--array", f"--name={names}", "--format=%j|%i|%T|%N|%r")
-            queue._keep(line.split("|", 4) for line in told.splitlines())
-            if gone := [submission for key, submission in wanted.items() if key not in queue.jobs]:
-                queue._account(names, min(submission.submitted for submission in gone))
-        except (Unreachable, Refused) as error:
-            queue.silence = str(error)
+        clusters: dict[str, dict[tuple[str, int], float]] = {}
+        for submission in submissions:
+            found = clusters.setdefault(cluster_of(submission.token), {})
+            found[submission.token, submission.index] = submission.submitted
+        for cluster, wanted in clusters.items():
+            try:
+                queue._ask(cluster, wanted)
+            except (Unreachable, Refused) as error:
+                queue.silence = str(error)
         return queue
 
-    def _account(self, names: str, since: float) -> None:
+    def _ask(self, cluster: str, wanted: Mapping[tuple[str, int], float]) -> None:
+        names = {token for token, _ in wanted}
+        name = f"--name={','.join(sorted(names))}"
+        self.queries += 1
+        told = call("squeue", "--noheader", "--array", name, "--format=%j|%i|%T|%N|%r", cluster=cluster)
+        self._keep(_rows(told, names, 5))
+        if gone := [since for key, since in wanted.items() if key not in self.jobs]:
+            self._account(cluster, names, name, min(gone))
+
+    def _account(self, cluster: str, names: Iterable[str], name: str, since: float) -> None:
         """What became of those that are no longer in the queue. Clusters without accounting answer nothing."""
         start = datetime.fromtimestamp(since - 60).isoformat(timespec="seconds")
-        words = ("sacct", "--allusers", "--allocations", "--noheader", "--parsable2", f"--name={names}")
+        words = ("--allusers", "--allocations", "--noheader", "--parsable2", name, f"--starttime={start}")
         self.queries += 1
         try:
-            told = call(*words, f"--starttime={start}", "--format=JobName,JobID,State,NodeList")
+            told = call("sacct", *words, "--format=JobName,JobID,State,NodeList", cluster=cluster)
         except (Unreachable, Refused):
             return
-        self._keep(line.split("|", 3) for line in told.splitlines())
+        self._keep(_rows(told, names, 4), queued=False)
 
-    def _keep(self, rows: Iterable[list[str]]) -> None:
+    def _keep(self, rows: Iterable[list[str]], queued: bool = True) -> None:
         """Keep (token, job id, state, ...) under every index it is about.
 
         What names one element counts more than what names a range: accounting has `CANCELLED` for the rest of an array.
@@ -152,12 +141,23 @@ class Queue:
         for token, identifier, *facts in sorted(rows, key=lambda row: "[" not in row[1]):
             array, underscore, _ = identifier.partition("_")
             for index in _indices(identifier):
-                found[token, index] = Job.of(f"{array}_{index}" if underscore else array, *facts)
+                job = Job.of(f"{array}_{index}" if underscore else array, *facts)
+                if not queued and job.place in ("waiting", "running"):
+                    job = replace(job, place="vanished")
+                found[token, index] = job
         self.jobs = found | self.jobs
 
     def of(self, submission: Submission) -> Job | None:
         """The job of a submission; None where SLURM knows nothing of it (any more)."""
         return self.jobs.get((submission.token, submission.index))
+
+
+def _rows(told: str, names: Iterable[str], columns: int) -> Iterator[list[str]]:
+    """The lines about these jobs. Others are between them: `CLUSTER: wice`, what a site's wrapper greets with."""
+    for line in told.splitlines():
+        row = line.strip().split("|", columns - 1)
+        if len(row) == columns and row[0] in names and re.match(r"\d", row[1]):
+            yield row
 
 
 def _indices(identifier: str) -> Iterator[int]:
@@ -174,9 +174,10 @@ def _indices(identifier: str) -> Iterator[int]:
             yield from range(int(named[1]), int(named[2] or named[1]) + 1)
 
 
-def max_array_size() -> int:
-    """How many elements an array may have here. Raises `Unreachable`, and `Refused` where there are no arrays."""
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", call("scontrol", "show", "config"), re.MULTILINE)
+def max_array_size(cluster: str = "") -> int:
+    """How many elements an array may have there. Raises `Unreachable`, and `Refused` where there are no arrays."""
+    said = call("scontrol", "show", "config", cluster=cluster)
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", said, re.MULTILINE)
     size = int(found[1]) if found else 1001  # SLURM's default
     if not size:
         raise Refused("this cluster allows no job arrays (MaxArraySize=0)")
@@ -205,6 +206,13 @@ def seconds(duration: str) -> float:
     return 86400 * int(days if dash else 0) + clock_seconds
 
 
-def cancel(jobs: Iterable[str]) -> None:
-    """Cancel these jobs and array elements, in one call. Raises `Unreachable`, `Refused`."""
-    call("scancel", *jobs)
+def cancel(jobs: Iterable[tuple[str, str]]) -> None:
+    """Cancel these (job or array element, the token it was submitted as), in one call for each cluster.
+
+    Raises `Unreachable`, `Refused`.
+    """
+    clusters: dict[str, list[str]] = {}
+    for job, token in jobs:
+        clusters.setdefault(cluster_of(token), []).append(job)
+    for cluster, own in clusters.items():
+        call("scancel", *own, cluster=cluster)

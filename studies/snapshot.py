@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import uuid
 from collections.abc import Mapping
@@ -23,11 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from segnext.files import write_atomically
+from studies import external
+from studies.external import PATCH, Unreachable
 from studies.store import REPOSITORY, runs_folder
 from studies.typed import to_json
 
 PACKAGES = ("segnext", "studies")
 VERSION = "version.json"
+UNTRACKED_BYTES = 200_000  # of files that git does not know, whose text a record keeps; of more it keeps the digest
 
 
 def snapshots_folder() -> Path:
@@ -58,11 +60,27 @@ def take() -> Path:
     return folder
 
 
+def kept() -> list[Path]:
+    """All snapshots."""
+    return sorted(path for path in snapshots_folder().glob("[!.]*") if path.is_dir())
+
+
+def whole(folder: Path) -> bool:
+    """Whether a snapshot has what it was named after: a scratch folder that is purged loses single files."""
+    try:
+        paths = sorted(path for package in PACKAGES for path in (folder / package).rglob("*.py"))
+        sources = {path.relative_to(folder): path.read_bytes() for path in paths}
+        return _digest(sources, (folder / VERSION).read_text(encoding="utf-8"))[:12] == folder.name
+    except (OSError, ValueError):
+        return False
+
+
 @cache
 def code_version() -> dict[str, Any]:
     """The commit of the code that runs here, and its difference from it (null: none). Both null outside of git.
 
-    Where a version.json names a commit whose sources these are not, there is no commit, and the difference says so.
+    Where a version.json names a commit whose sources these are not, or git refuses the checkout, there is no commit,
+    and the difference says so.
     """
     kept = REPOSITORY / VERSION
     version: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
@@ -71,18 +89,59 @@ def code_version() -> dict[str, Any]:
     commit = _git("rev-parse", "HEAD")
     if commit is None or not _git("ls-files", "--", *PACKAGES):  # a copy of the sources, perhaps in another repository
         if not version:
-            return {"commit": None, "diff": None}
+            return {"commit": None, "diff": f"{refused}\n" if (refused := git_refuses()) else None}
         if version["files"] == _digest(_contents()):
             return {"commit": version["commit"], "diff": None}
         return {"commit": None, "diff": f"not the sources of {version['commit']}, which {VERSION} names\n"}
-    changes = [_git("diff", "HEAD", "--", *PACKAGES) or ""]
-    for name in (_git("ls-files", "--others", "--exclude-standard", "--", *PACKAGES) or "").splitlines():
-        changes.append(_git("diff", "--no-index", "--", os.devnull, name, differs=True) or "")
-    return {"commit": commit.strip(), "diff": "".join(changes) or None}
+    changes = (_git("diff", *PATCH, "HEAD", "--", *PACKAGES) or "") + _untracked()
+    return {"commit": commit.strip(), "diff": changes or None}
+
+
+def git_refuses() -> str:
+    """Why git says nothing of this checkout although it is one; empty where it does, or where there is none."""
+    try:
+        done = external.git("rev-parse", "--git-dir", root=REPOSITORY)
+    except external.Absent:
+        return ""
+    except Unreachable as error:
+        return str(error)
+    if not done.code or "not a git repository" in done.error:
+        return ""
+    said = " ".join(done.error.replace("fatal: ", "").split())
+    return f"git refuses {REPOSITORY}: {said}"
+
+
+def _untracked() -> str:
+    """What git does not know below our packages, as patches; of what is much, its name, size and digest."""
+    try:
+        listed = external.git("ls-files", "-z", "--others", "--exclude-standard", "--", *PACKAGES, root=REPOSITORY)
+    except Unreachable:
+        return ""
+    changes: list[str] = []
+    left = UNTRACKED_BYTES
+    for name in sorted(filter(None, listed.printed.split(b"\0"))):
+        if os.path.basename(name).startswith(b"."):  # an editor's lock, which names a host
+            continue
+        path = REPOSITORY / os.fsdecode(name)
+        try:
+            size = path.lstat().st_size
+            if size > left:
+                with open(path, "rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                changes.append(f"untracked: {name.decode(errors='replace')}, {size} bytes, sha256 {digest}\n")
+                continue
+        except OSError:  # an editor's, and gone
+            continue
+        left -= size
+        changes.append(_git("diff", *PATCH, "--no-index", "--", os.devnull, os.fsdecode(name), differs=True) or "")
+    return "".join(changes)
 
 
 def main() -> int:
     """Write version.json for a copy of this checkout that will have no git; returns the exit code."""
+    if refused := git_refuses():
+        print(f"{VERSION} is not written: {refused}", file=sys.stderr)
+        return 2
     commit, changed = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
     if commit is None or changed is None or not _git("ls-files", "--", *PACKAGES):
         print(f"{REPOSITORY} is no git checkout: {VERSION} is written where the commit is known", file=sys.stderr)
@@ -98,7 +157,13 @@ def main() -> int:
 
 
 def _contents() -> dict[Path, bytes]:
-    return {path.relative_to(REPOSITORY): path.read_bytes() for path in _sources()}
+    found = {}
+    for path in _sources():
+        try:
+            found[path.relative_to(REPOSITORY)] = path.read_bytes()
+        except FileNotFoundError:  # an editor's, and gone
+            continue
+    return found
 
 
 def _digest(sources: Mapping[Path, bytes], version: str = "") -> str:
@@ -109,15 +174,17 @@ def _digest(sources: Mapping[Path, bytes], version: str = "") -> str:
 
 
 def _sources() -> list[Path]:
-    return sorted(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py"))
+    """What can be imported: not an editor's locks (`.#worker.py`, a link to nowhere) and copies."""
+    found = (path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py"))
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
 
 def _git(*words: str, differs: bool = False) -> str | None:
     try:
-        done = subprocess.run(["git", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    except OSError:
+        done = external.git(*words, root=REPOSITORY)
+    except Unreachable:
         return None
-    return done.stdout if done.returncode == 0 or (differs and done.returncode == 1) else None
+    return done.text if done.code == 0 or (differs and done.code == 1) else None
 
 
 if __name__ == "__main__":

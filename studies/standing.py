@@ -12,7 +12,7 @@ from pathlib import Path
 from segnext.config import Evaluation, Run
 from studies.causes import CAUSES
 from studies.provenance import made_by_todays_code
-from studies.scheduler import Job, Queue
+from studies.scheduler import VANISHED_SECONDS, Job, Queue
 from studies.state import Submission
 from studies.store import Store, runs_folder
 from studies.typed import Damaged
@@ -103,6 +103,14 @@ def _by_queue(workspace: Workspace, submission: Submission, queue: Queue) -> Sta
         return Standing("unknown", f"SLURM calls it {job.state}", job=job.id, node=job.nodes)
     if job.place == "over":
         return None
+    if job.place == "vanished":
+        if time.time() - max(submission.submitted, workspace._seen()) > VANISHED_SECONDS:
+            return None
+        words = (
+            f"sacct calls it {job.state}, but it is not in the queue: lost, if nothing is heard of it for "
+            f"{VANISHED_SECONDS / 60:.0f} minutes (sacctmgr show runawayjobs)"
+        )
+        return Standing("unknown", words, job=job.id, node=job.nodes)
     saved = workspace.last_state()
     after = f"continues after {saved}" if saved else ""
     if job.place == "running":

@@ -1,8 +1,9 @@
 """Runs as SLURM jobs: arrays through submitit, dependencies, a throttle, and never the same run twice.
 
-submitit renders the batch script, calls sbatch and reads its answer. The command in the script is ours, and a run's id
-is all it carries. Before sbatch is called every run of the array is reserved by a file with the job's name in it: what
-sbatch answers may be wrong (a time-out after it accepted), the name in the queue is not.
+submitit renders the batch script. The command in the script is ours, and a run's id is all it carries. Before sbatch
+is called every run of the array is reserved by a file with the job's name in it: what sbatch answers may be wrong (a
+time-out after it accepted), the name in the queue is not. What a job inherits from the shell is chosen: nothing of an
+allocation in which somebody types, and no $SBATCH_... that counts more than the profile.
 """
 
 from __future__ import annotations
@@ -10,20 +11,21 @@ from __future__ import annotations
 import dataclasses
 import getpass
 import os
+import re
 import shlex
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from segnext.config import Execution
+from studies.external import Absent, slurm
 from studies.plan import Cell, upstream
 from studies.profile import Profile
-from studies.scheduler import Queue, Refused, Unreachable, unreachable
+from studies.scheduler import Queue, Refused, Unreachable, cluster_of, named
 from studies.standing import submitted
 from studies.state import JobSpec, Process, Submission
 from studies.store import Store, results_folder, runs_folder
@@ -34,6 +36,7 @@ Specify = Callable[[Cell, Execution], JobSpec]
 
 SUBMITTED_WITHIN = 90.0  # seconds that somebody else's sbatch may take
 LOOKS = (1.0, 2.0, 4.0, 8.0)  # seconds before each look for a job whose submission went wrong
+CHOICES = ("account", "partition", "qos", "reservation", "constraint", "wckey")  # of a person, by SBATCH_NAME
 
 
 @dataclass
@@ -71,6 +74,7 @@ def arrays(cells: Sequence[Cell], profile: Profile, max_array_size: int, max_par
     for (_, stage, waits), members in sorted(groups.items(), key=lambda item: item[0][0]):
         for start in range(0, len(members), max_array_size):
             array = Array(stage, members[start : start + max_array_size], waits, throttle=max_parallel)
+            array.token = named(array.token, profile.cluster)
             array.before = found[-1] if found and max_parallel else None
             found.append(array)
     return found
@@ -104,15 +108,23 @@ def submit(array: Array, profile: Profile, snapshot: Path, specify: Specify, set
     """
     kept: list[Cell] = []
     left: list[Cell] = []
-    for cell in array.cells:
-        (kept if _reserve(cell, array, len(kept), snapshot) else left).append(cell)
-    array.cells = kept
-    if not kept:
-        return left
-    for cell in kept:
-        Workspace(cell.id).write_spec(specify(cell, settings))
     try:
-        array.job = _sbatch(array, profile, snapshot)
+        for cell in array.cells:
+            (kept if _reserve(cell, array, len(kept), snapshot) else left).append(cell)
+        array.cells = kept
+        if not kept:
+            return left
+        for cell in kept:
+            Workspace(cell.id).write_spec(specify(cell, settings))
+        script = _script(array, profile, snapshot)
+    except BaseException:  # sbatch was not called
+        _withdraw(array)
+        raise
+    try:
+        array.job = _sbatch(array, profile, script)
+    except Absent:
+        _withdraw(array)
+        raise
     except (Refused, Unreachable) as error:
         array.job = _look_for(array)
         if not array.job:
@@ -122,6 +134,14 @@ def submit(array: Array, profile: Profile, snapshot: Path, specify: Specify, set
     for cell in kept:
         _note(cell, array)
     return left
+
+
+def user() -> str:
+    """Who submits: the login name, or the number of an account that has none here (a container's)."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _reserve(cell: Cell, array: Array, index: int, snapshot: Path) -> bool:
@@ -138,7 +158,7 @@ def _reserve(cell: Cell, array: Array, index: int, snapshot: Path) -> bool:
             token=array.token,
             index=index,
             submitted=time.time(),
-            user=getpass.getuser(),
+            user=user(),
             process=Process.this(),
             snapshot=snapshot.name,
         )
@@ -172,45 +192,51 @@ def _look_for(array: Array) -> str:
     return ""
 
 
-def _sbatch(array: Array, profile: Profile, snapshot: Path) -> str:
-    """Render and submit; returns the job's id."""
+def _script(array: Array, profile: Profile, snapshot: Path) -> Path:
+    """Write the batch script, beside what SLURM will print. Raises `Absent` where there is no SLURM, and `Refused`."""
     import submitit
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     own = profile.at(array.stage)
     folder = runs_folder() / "slurm" / array.token
+    for path in (folder, snapshot):
+        if not str(path).isprintable() or "%" in str(path):  # a line of the script ends, or sbatch fills it in: %j
+            raise Refused(f"the folder {str(path)!r}: sbatch needs a name on one line and without % (SEGNEXT_RUNS)")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         executor = submitit.SlurmExecutor(folder)
-        executor.update_parameters(**_parameters(array, own, snapshot))
-        executor.parameters["map_count"] = len(array.cells)
-        # submitit's own command would load a pickle, that is the state of things at submission; ours reads it at start.
-        with _deaf_to_the_environment(_resources(own)):
-            return executor._submit_command(_command(array, own)).job_id
     except RuntimeError as error:  # submitit's word for a machine without srun
-        raise Unreachable(str(error)) from None
-    except (FailedJobError, FailedSubmissionError, OSError) as error:
-        said = " ".join(str(error).split())
-        missing = isinstance(error, FileNotFoundError) and error.filename == "sbatch"
-        raise (Unreachable if missing or unreachable(said) else Refused)(said) from None
+        raise Absent(str(error)) from None
+    executor.update_parameters(**_parameters(array, own, snapshot))
+    executor.parameters["map_count"] = len(array.cells)
+    script = folder / "submission.sh"
+    # submitit's own command would load a pickle, that is the state of things at submission; ours reads it at start.
+    script.write_text(executor._make_submission_file_text(_command(array, own), ""), encoding="utf-8")
+    return script
 
 
-@contextmanager
-def _deaf_to_the_environment(given: Iterable[str]) -> Iterator[None]:
-    """Without the variables that count more for sbatch than the lines of a script: another account, another name."""
-    names = {"time": "timelimit", "mem": "mem_per_node"}
-    own = ("job_name", "array_inx", "signal", "output", "error", "open_mode", "requeue", "no_requeue")
-    variables = [f"SBATCH_{names.get(name, name).upper()}" for name in (*given, *own)]
-    kept = {name: os.environ.pop(name) for name in variables if name in os.environ}
-    try:
-        yield
-    finally:
-        os.environ.update(kept)
+def _sbatch(array: Array, profile: Profile, script: Path) -> str:
+    """Submit; returns the job's id. Raises `Refused` and `Unreachable`."""
+    said = slurm("sbatch", "--parsable", str(script), kept=kept_variables(profile.at(array.stage)))
+    # `77;wice` by SLURM itself; a site's wrapper may greet first ("Your last job 42 took 3 h"), or drop our option.
+    found = re.findall(r"^(?:Submitted batch job )?(\d+)(?:;\S+| on cluster \S+)?$", said, re.MULTILINE)
+    if len(set(found)) == 1:
+        return str(found[0])
+    words = " ".join(said.split())[:300]
+    raise Unreachable(f"sbatch names no job, and the queue has none called {array.token}; it said: {words}")
+
+
+def kept_variables(profile: Profile) -> list[str]:
+    """The variables with which a person chooses for every sbatch, where the profile leaves the choice.
+
+    For sbatch a variable counts more than a line of the script: where the profile does choose, it is left out.
+    """
+    given = {**_resources(profile), **profile.options}
+    return [f"SBATCH_{name.upper()}" for name in CHOICES if name not in given]
 
 
 def sbatch_options(profile: Profile) -> list[str]:
     """The resources of a run as words for sbatch."""
-    given = {name.replace("_", "-"): value for name, value in _resources(profile).items()} | dict(profile.options)
+    given = {name.replace("_", "-"): value for name, value in {**_resources(profile), **_options(profile)}.items()}
     return [f"--{name}" if value is True else f"--{name}={value}" for name, value in given.items()]
 
 
@@ -227,11 +253,19 @@ def _resources(profile: Profile) -> dict[str, Any]:
     }
 
 
+def _options(profile: Profile) -> dict[str, Any]:
+    """The other options of sbatch. A job inherits the shell's environment, whatever $SBATCH_EXPORT says."""
+    cluster = {"clusters": profile.cluster} if profile.cluster else {}
+    return {"export": "ALL", **profile.options, **cluster}
+
+
 def _parameters(array: Array, profile: Profile, snapshot: Path) -> dict[str, Any]:
     """What submitit renders."""
-    named = {"SEGNEXT_RESULTS": results_folder(), "SEGNEXT_RUNS": runs_folder(), "SEGNEXT_WARNING": profile.warning}
+    variables = {"SEGNEXT_RESULTS": results_folder(), "SEGNEXT_RUNS": runs_folder(), "SEGNEXT_WARNING": profile.warning}
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), profile.cpus)
-    exports = [f"export {name}={shlex.quote(str(value))}" for name, value in {**named, **threads}.items()]
+    # Where sbatch --export=NONE left an empty environment, srun would not hand on what is set here either.
+    exports = {**variables, **threads, "SLURM_EXPORT_ENV": "ALL"}
+    lines = [f"export {name}={shlex.quote(str(value))}" for name, value in exports.items()]
     waits = _dependency(array)
     return {
         **_resources(profile),
@@ -240,9 +274,9 @@ def _parameters(array: Array, profile: Profile, snapshot: Path) -> dict[str, Any
         "signal_delay_s": profile.warning,
         "array_parallelism": array.throttle or len(array.cells),
         "wckey": None,  # submitit's own is refused where wckeys are checked
-        "setup": ["set -e  # a line of the profile that fails, fails the job", *profile.setup, *exports],
+        "setup": ["set -e  # a line of the profile that fails, fails the job", *profile.setup, *lines],
         "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={profile.cpus}"],
-        "additional_parameters": {"chdir": str(snapshot), "requeue": True, **profile.options},
+        "additional_parameters": {"chdir": str(snapshot), "requeue": True, **_options(profile)},
     }
 
 
@@ -256,15 +290,24 @@ def _command(array: Array, profile: Profile) -> str:
 def _dependency(array: Array) -> str:
     """`afterany`: what must be over, well or not. A job that finds nothing to start from says so and leaves."""
     jobs = [array.before.job] if array.before and array.before.job else []
-    jobs += [job for name in array.waits if (job := _job(name))]
+    jobs += [job for name in array.waits if (job := _job(name, cluster_of(array.token)))]
     return "afterany:" + ":".join(jobs) if jobs else ""
 
 
-def _job(run_id: str) -> str | None:
-    """The job that a run was submitted as. Somebody else may be submitting it this moment: then it has none yet."""
+def _job(run_id: str, cluster: str) -> str | None:
+    """The job that a run was submitted as. Somebody else may be submitting it this moment: then it has none yet.
+
+    Raises `Unreachable`, and `Refused` where it waits on another cluster: jobs wait for those of their own alone.
+    """
     until = time.monotonic() + SUBMITTED_WITHIN
     while (submission := submitted(run_id)) is not None and submission.job is None:
         if time.monotonic() > until:
             raise Unreachable(f"the submission of run {run_id}, which this one starts from, does not come to an end")
         time.sleep(0.5)
-    return submission.job if submission else None
+    if submission is None:
+        return None
+    there = cluster_of(submission.token)
+    if there != cluster:
+        words = [f"cluster {name}" if name else "the login node's own cluster" for name in (there, cluster)]
+        raise Refused(f"run {run_id} is queued on {words[0]}; what starts from it cannot wait for it on {words[1]}")
+    return submission.job

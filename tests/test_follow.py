@@ -1,0 +1,200 @@
+"""A follower of many runs sees each end, and leaves the file server in peace."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from test_scheduler import answers  # noqa: F401  # a fixture
+from test_store import run_record
+
+from segnext.config import Execution
+from studies import cluster
+from studies.cluster import Outcome, follow
+from studies.plan import Cell, plan, select
+from studies.protocols import protocol
+from studies.specification import specification
+from studies.store import Store, to_json
+from studies.workspace import Workspace
+
+CALLS_A_SECOND = 200
+SYSTEM = ("stat", "lstat", "open", "scandir", "listdir", "access", "readlink", "unlink", "remove", "rename", "replace")
+
+
+class Seen:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.progress: Counter[str] = Counter()
+        self.over: dict[str, Outcome] = {}
+
+    def progressed(self, cell: Cell, phase: str, done: int, total: int, note: str) -> None:
+        self.progress[cell.id] += 1
+
+    def ended(self, cell: Cell, outcome: Outcome) -> None:
+        self.over[cell.id] = outcome
+
+
+@contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+    """How often each function of the file system is called meanwhile."""
+    calls: Counter[str] = Counter()
+
+    def counting(module: object, name: str) -> None:
+        plain = getattr(module, name)
+
+        def count(*words: object, **named: object) -> object:
+            calls[name] += 1
+            return plain(*words, **named)
+
+        patch.setattr(module, name, count)
+
+    with monkeypatch.context() as patch:
+        for name in SYSTEM:
+            counting(os, name)
+        counting(io, "open")
+        counting(builtins, "open")
+        yield calls
+
+
+def submitted(seeds: int) -> list[Cell]:
+    """Runs of Table 7 as they lie in runs/ once they were submitted, as jobs of one array."""
+    smoke = protocol("smoke")
+    cells = plan(select(["table7"], smoke, None, range(seeds)), smoke, 2, Store())
+    spec = specification(cells[0], 2, None, None, Execution(), "a test")
+    mine = {"token": "segnext-1", "user": "ann", "host": "login", "pid": 1, "born": "1", "snapshot": "x"}
+    for index, cell in enumerate(cells):
+        workspace = Workspace(cell.id)
+        workspace.write_spec(spec)
+        submission = {**mine, "index": index, "job": f"25_{index}", "submitted": time.time()}
+        (workspace.folder / "submission.json").write_text(json.dumps(submission))
+    return cells
+
+
+def recorded(cell: Cell) -> None:
+    record = run_record("c", 0, 1.0, 2, "smoke")
+    path = Store().path(cell.id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(to_json({**record, "id": cell.id, "config": cell_config(cell)}))
+
+
+def cell_config(cell: Cell) -> dict:
+    from segnext.config import canonical
+
+    return canonical(cell.run)
+
+
+def within(seconds: float, true: object = lambda: False):
+    """Asks to stop after a time, or as soon as something is true."""
+    last = time.monotonic() + seconds
+    return lambda: time.monotonic() > last or true()
+
+
+@pytest.mark.parametrize("moving", [False, True], ids=["all wait", "all train"])
+def test_two_hundred_runs_cost_the_file_server_at_most_two_hundred_calls_a_second(
+    answers,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    moving: bool,
+):
+    cells = submitted(50)
+    assert len(cells) == 204
+    answers("squeue", "".join(f"segnext-1|25_{index}|RUNNING|n1|None\n" for index in range(len(cells))))
+    monkeypatch.setattr(cluster, "FOLLOW_SECONDS", (0.5, 60.0))
+    if moving:
+        for cell in cells:
+            Workspace(cell.id).report("train", 1, 2, force=True)
+    seen = Seen()
+    with counted(monkeypatch) as calls:
+        begun = time.monotonic()
+        outcomes = follow(cells, seen, within(2.5))
+        took = time.monotonic() - begun
+    assert {outcome.state for outcome in outcomes.values()} == {"stopped"}
+    assert sum(calls.values()) > 20, "it looked at something"
+    assert sum(calls.values()) < CALLS_A_SECOND * took, calls
+    assert answers.asked() == ["squeue"] * len(answers.asked())
+    assert bool(seen.progress) == moving
+
+
+def test_looks_become_rare_while_nothing_moves(answers, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
+    cells = submitted(1)[:2]
+    answers("squeue", "".join(f"segnext-1|25_{index}|PENDING||Priority\n" for index in range(2)))
+    monkeypatch.setattr(cluster, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(cluster, "REST_SECONDS", 0.5)
+    rates = []
+    with counted(monkeypatch) as calls:
+
+        def look() -> bool:
+            rates.append((time.monotonic(), sum(calls.values())))
+            return time.monotonic() - rates[0][0] > 2
+
+        follow(cells, Seen(), look)
+    half = rates[0][0] + 1
+    early = max(count for at, count in rates if at < half)
+    assert rates[-1][1] - early < early / 2
+
+
+def test_every_end_is_seen(answers, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
+    """Recorded before and during, failed by its own word, left the queue without one, withdrawn, and what goes on."""
+    monkeypatch.setattr(cluster, "FOLLOW_SECONDS", (0.3, 0.3))
+    monkeypatch.setattr(cluster, "POLL_SECONDS", 0.02)
+    cells = submitted(2)
+    before, during, failed, lost, withdrawn, *others = cells
+    (Workspace(withdrawn.id).folder / "submission.json").unlink()
+    recorded(before)
+    alive = [index for index, cell in enumerate(cells) if cell not in (failed, lost)]
+    answers("squeue", "".join(f"segnext-1|25_{index}|RUNNING|n1|None\n" for index in alive))
+    answers("sacct", "")
+    with Workspace(failed.id).attempt() as attempt:
+        attempt.update(cause="diverged", message="the loss is nan", job=f"25_{cells.index(failed)}")
+    seen = Seen()
+
+    def stop() -> bool:
+        if before.id in seen.over and not Store().path(during.id).exists():
+            recorded(during)
+        return len(seen.over) == 5 or late()
+
+    late = within(20)
+    outcomes = follow(cells, seen, stop)
+    assert seen.over == {
+        before.id: Outcome("done"),
+        during.id: Outcome("done"),
+        failed.id: Outcome("failed", "diverged: the loss is nan"),
+        lost.id: seen.over[lost.id],
+        withdrawn.id: Outcome("failed", "left the queue"),
+    }
+    assert seen.over[lost.id].message.startswith("lost")
+    assert {outcomes[cell.id] for cell in others} == {Outcome("stopped", "goes on")}
+
+
+def test_a_run_that_was_submitted_anew_is_followed_under_its_new_name(
+    answers,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(cluster, "FOLLOW_SECONDS", (0.2, 0.2))
+    monkeypatch.setattr(cluster, "POLL_SECONDS", 0.02)
+    (cell,) = submitted(1)[:1]
+    path = Workspace(cell.id).folder / "submission.json"
+    first = json.loads(path.read_text())
+    answers("squeue", "segnext-1|25_0|RUNNING|n1|None\nsegnext-2|26_0|RUNNING|n1|None\n")
+    answers("sacct", "")
+
+    def again() -> bool:
+        asked = (tmp_path / "words").read_text() if (tmp_path / "words").exists() else ""
+        if "segnext-1" in asked and "segnext-2" not in path.read_text():
+            path.write_text(json.dumps({**first, "token": "segnext-2", "job": "26_0"}))
+            (tmp_path / "squeue.txt").write_text("segnext-2|26_0|RUNNING|n1|None\n")
+        return asked.count("segnext-2") >= 2 or late()
+
+    late = within(20)
+    outcomes = follow([cell], Seen(), again)
+    assert outcomes == {cell.id: Outcome("stopped", "goes on")}
+    assert "segnext-2" in (tmp_path / "words").read_text()
