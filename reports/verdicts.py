@@ -16,7 +16,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from scipy.special import nctdtr, stdtrit
+import numpy as np
+from scipy.special import ndtr, stdtrit
 
 from studies import significance
 from studies.significance import Side, Welch, finite, mean, welch
@@ -312,7 +313,7 @@ def equivalence_seeds(first: Side, second: Side, level: float, margin: float) ->
 
 
 def _ordering_power(level: float, difference: float, error: float, freedom: float) -> float:
-    return 1 - float(nctdtr(freedom, abs(difference) / error, _t(level, freedom)))
+    return 1 - noncentral_t(freedom, abs(difference) / error, _t(level, freedom))
 
 
 def _equivalence_power(margin: float, level: float, difference: float, error: float, freedom: float) -> float:
@@ -320,8 +321,20 @@ def _equivalence_power(margin: float, level: float, difference: float, error: fl
         return _ordering_power(level, abs(difference) - margin, error, freedom)
     critical = _t(2 * level - 1, freedom)
     # The chance to miss on either side, added up (Boole's inequality): errs towards more seeds.
-    missed = sum(float(nctdtr(freedom, (margin + side) / error, critical)) for side in (difference, -difference))
+    missed = sum(noncentral_t(freedom, (margin + side) / error, critical) for side in (difference, -difference))
     return 1 - missed
+
+
+def noncentral_t(freedom: float, shift: float, value: float) -> float:
+    """The chance that a noncentral t, (normal + shift) / s, lies below `value`, for 3 or more degrees of freedom.
+
+    The mean of the normal's over x = log s, by the trapezoidal rule: to 1e-12. Not scipy.special.nctdtr, which is NaN
+    far out in the tails before SciPy 1.18, and so an answer of 550 seeds where 167 are enough.
+    """
+    wide = 10 / math.sqrt(2 * freedom)
+    x = np.linspace(-max(wide, 36 / freedom), wide, 1000)
+    density = np.exp(freedom * (x - np.expm1(2 * x) / 2))
+    return float(density @ ndtr(value * np.exp(x) - shift) / density.sum())
 
 
 def _pooled(samples: Sequence[Sequence[float]]) -> float:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from triton.runtime.interpreter import InterpretedFunction, _patch_lang
+from triton.runtime import interpreter
+from triton.runtime.interpreter import InterpretedFunction
 
 from segnext import Model, context, convolutions, mscan, segmentation, upsampling
 from segnext.fast import group_norm as normalisation
@@ -31,11 +32,21 @@ def call(function: InterpretedFunction, *arguments: object, **named: object) -> 
     """Puts the interpreter in the language's place once a module, not at each call: nine tenths of the time."""
     if function.fn.__module__ not in PATCHED:
         PATCHED.add(function.fn.__module__)
-        _patch_lang(function.fn)
+        interpreter._patch_lang(function.fn)
     return function.rewrite()(*arguments, **named)
 
 
 InterpretedFunction.__call__ = call
+patched = interpreter._patch_lang_tensor
+
+
+def patch(tensor: type, scope: interpreter._LangPatchScope) -> None:
+    """Torch 2.11's Triton, 3.6, takes int() of an array of one number, which NumPy 2.5 refuses."""
+    patched(tensor, scope)
+    scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
+
+
+interpreter._patch_lang_tensor = patch
 
 ROUNDING = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 dtypes = st.sampled_from(list(ROUNDING))
@@ -326,7 +337,7 @@ def test_the_training_loss_compiles_without_a_break():
     expected = F.cross_entropy(
         F.interpolate(scores.double(), (11, 13), mode="bilinear", align_corners=False), labels.long()
     )
-    torch.testing.assert_close(found.double(), expected)
+    torch.testing.assert_close(found.double(), expected, rtol=2e-6, atol=0)
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, scores)[0])
 
 
@@ -372,6 +383,7 @@ def test_the_operators_take_tensors_of_any_strides_as_inductor_lays_them_out():
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5, msg=str(operator))
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # of Inductor's import in torch 2.11
 def test_compiled_by_inductor_they_give_the_eager_values():
     x, direction = image(2, 4, 3, 5), random(2, 4, 3, 5)
     weight, rows = random(4, 1, 3, 3).requires_grad_(), random(4, 1, 1, 3).requires_grad_()

@@ -1,12 +1,14 @@
 """The rules of the verdicts: as a table, and as properties."""
 
+import itertools
+import math
 import random
 import statistics
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import integrate, stats
 
 from reports import verdicts
 from reports.style import GLYPHS
@@ -243,6 +245,28 @@ def test_what_is_no_number_is_never_judged(bad):
     for judge in judging:
         with pytest.raises(ValueError, match="not finite"):
             judge()
+
+
+@pytest.mark.parametrize("freedom", [3, 4.5, 40, 1998])
+@pytest.mark.parametrize("shift", [0, 2.0, 15.0, 40.0])
+@pytest.mark.parametrize("value", [0.5, 4.0, 20.0])
+def test_the_noncentral_t_is_the_integral_over_the_spread(freedom: float, shift: float, value: float):
+    def weighed(squares: float) -> float:
+        return stats.norm.cdf(value * math.sqrt(squares / freedom) - shift) * stats.chi2.pdf(squares, freedom)
+
+    end = freedom + 20 * math.sqrt(2 * freedom) + 40
+    expected, _ = integrate.quad(weighed, 0, end, limit=500, points=[min((shift / value) ** 2, 1) * freedom, freedom])
+    assert verdicts.noncentral_t(freedom, shift, value) == pytest.approx(expected, abs=1e-8)
+
+
+@given(st.floats(0.01, 30), st.floats(0.1, 10), st.floats(0.9, 0.99999), st.sampled_from([1, 2]))
+@settings(max_examples=30)
+def test_more_seeds_never_have_less_power(difference: float, spread: float, level: float, rows: int):
+    powers = [
+        verdicts._ordering_power(level, difference, spread * math.sqrt(rows / count), rows * (count - 1))
+        for count in (4, 5, 7, 10, 21, 41, 100, 300, 550, 1000)
+    ]
+    assert all(less <= more + 1e-9 for less, more in itertools.pairwise(powers))
 
 
 def test_rows_that_never_differ_are_not_told_how_many_seeds_would_do():
