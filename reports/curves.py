@@ -173,7 +173,7 @@ def _losses(rows: Sequence[Row], data: Sequence[Mapping[str, Value]]) -> Figure:
 def read_curve(path: Path) -> list[tuple[float, float]]:
     """(iteration, finite loss), averaged over windows to at most MOST_POINTS. `ValueError` names a damaged file."""
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             points = [(float(line["iteration"]), float(line["loss"])) for line in csv.DictReader(file, strict=True)]
     except (ValueError, TypeError, KeyError, csv.Error) as error:
         raise ValueError(f"{path}: not a readable training curve ({error}); restore it from git or delete it") from None

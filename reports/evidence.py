@@ -437,7 +437,7 @@ def heat_inside(store: Store, record: Record) -> float | None:
     path = store.folder / "cam" / f"{record['id']}.json"
     if not path.exists():
         return None
-    facts = json.loads(path.read_text())
+    facts = json.loads(path.read_bytes())
     shares = [float(inside) for _, inside, _ in map(str.split, facts["shares"]) if inside != "-"]
     same = facts["weights"] == record.get("weights", {}).get("sha256")
     return 100 * statistics.fmean(shares) if shares and same else None

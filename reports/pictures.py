@@ -83,7 +83,7 @@ def pictures(variant: Variant, store: Store) -> list[Picture]:
 def _read(row: Row, seed: int, path: Path) -> Picture:
     packed = path.with_suffix(".npz")
     try:
-        facts = json.loads(path.read_text())
+        facts = json.loads(path.read_bytes())
         content = packed.read_bytes()
         with np.load(packed, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

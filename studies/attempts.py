@@ -59,7 +59,7 @@ def write(store: Store) -> list[Path]:
     """Bring the file up to date; its path, if there is one."""
     files = derived(store)
     for path, content in files.items():
-        if not path.exists() or path.read_text() != content:
+        if not path.exists() or path.read_text(encoding="utf-8") != content:
             write_atomically(path, content)
     return list(files)
 
@@ -72,7 +72,7 @@ def _written(path: Path) -> Iterator[Attempt]:
     if not path.exists():
         return
     try:
-        for line in csv.DictReader(path.read_text().splitlines(), strict=True):
+        for line in csv.DictReader(path.read_text(encoding="utf-8").splitlines(), strict=True):
             numbers = (float(line["started"]), float(line["seconds"]), int(line["processes"]), int(line["gpus"]))
             yield Attempt(line["run_id"], *numbers, line["cause"])
     except (ValueError, TypeError, KeyError, csv.Error) as error:

@@ -122,7 +122,7 @@ def step_times(store: Store) -> dict[str, list[StepTime]]:
 def _add(found: dict[str, list[StepTime]], path: Path, committed: bool) -> None:
     """What `keep` wrote. `ValueError` names a file that is damaged."""
     try:
-        probe = json.loads(path.read_text())
+        probe = json.loads(path.read_bytes())
         compiled = compiler(probe.get("compiled", ""))
         time = StepTime(probe["images_per_second"], probe["device"], 1, probe["precision"], compiled, committed)
         found.setdefault(probe["key"], []).append(time)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -15,16 +16,18 @@ from segnext.data.datasets import DATASETS, IMAGENET, dataset_name, display_colo
 from segnext.data.processes import available_processes
 from segnext.data.show import sheet
 from segnext.data.source import IGNORE
+from segnext.door import Parser, command, folder_of, say, typed_path
 
 FINE, PROBLEMS, USAGE, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
 
 _SHOWN = 5  # problems of a kind that are listed without --all
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command("python -m segnext.data")
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    options.data_root = options.data_root or (Path(root) if (root := os.environ.get("SEGNEXT_DATA")) else None)
+    options.data_root = options.data_root or folder_of("SEGNEXT_DATA")
     again = "; the same command continues" if options.verb == "convert" else ""
     try:
         if not options.dataset.startswith("diagnostic/"):
@@ -33,30 +36,28 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"--processes: {options.processes} is not positive")
         return {"show": _show, "check": _check, "convert": _convert, "probe": _probe}[options.verb](options)
     except KeyboardInterrupt:
-        print(f"interrupted{again or '; nothing was written'}", file=sys.stderr)
+        say(f"interrupted{again or '; nothing was written'}", error=True)
         return INTERRUPTED
     except BrokenProcessPool:
-        print(f"error: a process was killed, for want of memory perhaps; try fewer --processes{again}", file=sys.stderr)
+        say(f"error: a process was killed, for want of memory perhaps; try fewer --processes{again}", error=True)
         return PROBLEMS
     except BrokenPipeError:  # who reads has seen enough, `| head` say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PROBLEMS if again else FINE
     except (OSError, MemoryError) as error:
-        print(f"error: {error or 'out of memory'}{again}", file=sys.stderr)
+        say(f"error: {error or 'out of memory'}{again}", error=True)
         return PROBLEMS
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", error=True)
         return NOT_FOUND if isinstance(error, DataNotFoundError) else USAGE
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m segnext.data", description="Look at a dataset, validate it, or prepare its labels."
-    )
+    parser = Parser(prog="python -m segnext.data", description="Look at a dataset, validate it, or prepare its labels.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     show = verbs.add_parser("show", help="write a picture of a split: every image above its label")
     show.add_argument("--split", default="train")
-    show.add_argument("--out", type=Path, default=Path("sheet.png"))
+    show.add_argument("--out", type=typed_path, default=Path("sheet.png"))
     show.add_argument("--columns", type=int, default=6)
     show.add_argument("--rows", type=int, default=3)
     show.add_argument("--magnify", type=int, default=1, help="screen pixels for each pixel")
@@ -77,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     prepare.add_argument(
         "--source",
-        type=Path,
+        type=typed_path,
         metavar="PATH",
         help="where originals are that do not lie below the data root: SBD's folder (voc2012), trainval_merged.json or "
         "the folder of .mat files (pascal_context), the folder with train/ and val/ (isaid)",
@@ -97,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     named[shortcuts] = ["diagnostic/<task>"]
     for verb, names in named.items():
         verb.add_argument("dataset", help=", ".join(names))
-        verb.add_argument("--data-root", type=Path, metavar="DIR", help="the dataset's folder, or one that holds it")
+        verb.add_argument(
+            "--data-root", type=typed_path, metavar="DIR", help="the dataset's folder, or one that holds it"
+        )
     return parser
 
 
@@ -105,7 +108,7 @@ def _show(options: argparse.Namespace) -> int:
     source = open_dataset(options.dataset, options.split, options.data_root)
     sheet(source, options.columns, options.rows, options.magnify, display_colours(options.dataset)).save(options.out)
     title = f"{options.out}: {options.dataset} {options.split}"
-    print(f"{title}, {len(source)} images, fingerprint {source.fingerprint()}")
+    say(f"{title}, {len(source)} images, fingerprint {source.fingerprint()}")
     return FINE
 
 
@@ -117,12 +120,12 @@ def _probe(options: argparse.Namespace) -> int:
     if options.images < 10:
         raise ValueError(f"--images: {options.images} are too few to fit and to test on")
     source = open_dataset(options.dataset, "train")
-    print(f"{options.dataset}: percent told right by k x k patches; chance is {100 / len(source.classes):.0f}")
-    print(f"{'k':>4}{'cue within the patch':>24}{'cue beyond it':>24}")
+    say(f"{options.dataset}: percent told right by k x k patches; chance is {100 / len(source.classes):.0f}")
+    say(f"{'k':>4}{'cue within the patch':>24}{'cue beyond it':>24}")
     task = options.dataset.removeprefix("diagnostic/")
     for side in SIDES:
         cells = (probe(task, side, at, options.images) for at in distances(side))
-        print(f"{side:>4}" + "".join(f"{'-' if cell is None else f'{cell:.1f}':>24}" for cell in cells))
+        say(f"{side:>4}" + "".join(f"{'-' if cell is None else f'{cell:.1f}':>24}" for cell in cells))
     return FINE
 
 
@@ -134,17 +137,17 @@ def _check(options: argparse.Namespace) -> int:
         dataset, options.data_root, options.split, processes=options.processes, names_only=options.names_only
     )
     if not reports:
-        print(f"error: {next(iter(absent.values()))}", file=sys.stderr)
+        say(f"error: {next(iter(absent.values()))}", error=True)
         return NOT_FOUND
-    print(f"{dataset.name} in {reports[0].folder}\n")
+    say(f"{dataset.name} in {reports[0].folder}\n")
     _print_counts(reports)
     if not options.names_only:
         _print_classes(dataset.classes, reports)
     count = sum(_print_problems(report, options.all) for report in reports)
     needed = [split for split in absent if split in options.split or _is_labelled(dataset.name, split)]
     for split, why in absent.items():
-        print(f"\n{split} is not there{'' if split in needed else ' (only its test server needs it)'}: {why}")
-    print(f"\n{count + len(needed)} problems" if count or needed else "\nno problems")
+        say(f"\n{split} is not there{'' if split in needed else ' (only its test server needs it)'}: {why}")
+    say(f"\n{count + len(needed)} problems" if count or needed else "\nno problems")
     return PROBLEMS if count or needed else FINE
 
 
@@ -159,13 +162,13 @@ def _is_labelled(name: str, split: str) -> bool:
 
 
 def _print_counts(reports: list[Report]) -> None:
-    print(f"{'split':<10}{'images':>10}{'labels':>10}{'expected':>10}  fingerprint")
+    say(f"{'split':<10}{'images':>10}{'labels':>10}{'expected':>10}  fingerprint")
     for report in reports:
         expected = report.declared.frames or "-"
         labels = report.labels if report.labelled else "-"
         paper = f" (the paper says {report.declared.paper})" if report.declared.paper else ""
         fingerprint = report.fingerprint or "none: it cannot be opened as it is"
-        print(f"{report.split:<10}{report.images:>10}{labels:>10}{expected:>10}  {fingerprint}{paper}")
+        say(f"{report.split:<10}{report.images:>10}{labels:>10}{expected:>10}  {fingerprint}{paper}")
 
 
 def _print_classes(classes: tuple[str, ...], reports: list[Report]) -> None:
@@ -173,24 +176,24 @@ def _print_classes(classes: tuple[str, ...], reports: list[Report]) -> None:
     shown = [report for report in reports if report.findings.pixels.any()]
     if not shown:
         return
-    print(f"\n{'pixels of each class, % of those not ignored':<44}" + "".join(f"{r.split:>28}" for r in shown))
+    say(f"\n{'pixels of each class, % of those not ignored':<44}" + "".join(f"{r.split:>28}" for r in shown))
     for label, name in [*enumerate(classes), (IGNORE, "ignored, % of all")]:
         line = f"{label:>4}  {name:<38}"
         for report in shown:
             pixels = report.findings.pixels
             of = pixels.sum() if label == IGNORE else pixels[:IGNORE].sum()
             line += f"{100 * pixels[label] / max(of, 1):>11.4f} %{pixels[label]:>15}"
-        print(line)
+        say(line)
 
 
 def _print_problems(report: Report, every: bool) -> int:
     """Lists what is wrong with a split, and returns how many problems that are."""
     for kind, messages in report.findings.problems.items():
         shown = messages if every else messages[:_SHOWN]
-        print(f"\n{report.split}: {len(messages)} {kind}")
-        print("\n".join(f"  {message}" for message in shown))
+        say(f"\n{report.split}: {len(messages)} {kind}")
+        say("\n".join(f"  {message}" for message in shown))
         if len(shown) < len(messages):
-            print(f"  and {len(messages) - len(shown)} more (--all lists them)")
+            say(f"  and {len(messages) - len(shown)} more (--all lists them)")
     return sum(map(len, report.findings.problems.values()))
 
 
