@@ -1,5 +1,3 @@
 """Declarations and records in, pages out: draws what was measured, measures nothing, imports no torch."""
 
-from segnext.door import watch_over_imports
-
-watch_over_imports()
+import studies  # noqa: F401  (before all else: Ctrl-C while a command is imported)

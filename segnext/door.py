@@ -18,7 +18,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TextIO
 
 if TYPE_CHECKING:
@@ -36,7 +35,8 @@ Words = ParamSpec("Words")
 def command(prog: str) -> Callable[[Callable[Words, int]], Callable[Words, int]]:
     """Makes a function that returns an exit code the command `prog`.
 
-    `ValueError` and `OSError` are a user's mistakes: their words and exit code 2. Ctrl-C: a line and exit code 5.
+    `ValueError` and `OSError` are a user's mistakes: it says their words and leaves with 2, as argparse does with words
+    that it does not know. Ctrl-C: a line, and exit code 5.
     """
 
     def made(main: Callable[Words, int]) -> Callable[Words, int]:
@@ -51,7 +51,7 @@ def command(prog: str) -> Callable[[Callable[Words, int]], Callable[Words, int]]
                 return STOPPED
             except (ValueError, OSError) as error:
                 say(f"{prog}: {error}", error=True)
-                return USAGE
+                raise SystemExit(USAGE) from None  # as argparse leaves
             finally:
                 _flush(sys.stdout)
                 _flush(sys.stderr)
@@ -59,20 +59,6 @@ def command(prog: str) -> Callable[[Callable[Words, int]], Callable[Words, int]]
         return entered
 
     return made
-
-
-def watch_over_imports() -> None:
-    """Ctrl-C while `python -m` still imports a command ends as it does later. Does nothing anywhere else."""
-
-    def told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not issubclass(kind, KeyboardInterrupt):
-            sys.__excepthook__(kind, error, trace)
-            return
-        say(CONTINUES, error=True)
-        os._exit(STOPPED)
-
-    if sys.argv[:1] == ["-m"]:
-        sys.excepthook = told
 
 
 class Parser(argparse.ArgumentParser):
