@@ -30,20 +30,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in printed(workspace.submission.read() or {"job": None}):
         if said := path.read_text(encoding="utf-8", errors="replace").strip():
             say(f"--- {path.name}\n{said}")
-    log, position = workspace.log, 0
+    log, position, heard = workspace.log, 0, True
     if log.exists():
         content = log.read_bytes()
         position = len(content)
-        say("--- log.txt")
-        say("\n".join(content.decode(errors="replace").splitlines()[-options.n :]))
+        heard = say("\n".join(["--- log.txt", *content.decode(errors="replace").splitlines()[-options.n :]]))
     try:
-        while options.follow:
+        while options.follow and heard:
             time.sleep(0.5)
             if log.exists() and log.stat().st_size > position:
                 with open(log, encoding="utf-8", errors="replace") as file:
                     file.seek(position)
-                    if not say(file.read(), end=""):
-                        break
+                    heard = say(file.read(), end="")
                     position = file.tell()
     except KeyboardInterrupt:
         pass

@@ -191,7 +191,7 @@ class Store:
         """Derive and replace the CSV of every study; returns their paths."""
         derived = self.derived()
         for path, content in derived.items():
-            if not path.exists() or path.read_text() != content:
+            if not path.exists() or path.read_text(encoding="utf-8") != content:
                 write_atomically(path, content)
         return list(derived)
 

@@ -99,7 +99,7 @@ class Workspace:
 
     def read_spec(self) -> dict[str, Any]:
         """What `write_spec` recorded."""
-        spec: dict[str, Any] = json.loads(self._spec.read_text())
+        spec: dict[str, Any] = json.loads(self._spec.read_bytes())
         return spec
 
     def planned(self) -> dict[str, Any] | None:
@@ -255,7 +255,7 @@ class Workspace:
     def amend_attempt(self, **facts: Any) -> None:
         """Say better how the last attempt ended."""
         path = max((self.folder / "attempts").glob("*.json"))
-        write_atomically(path, to_json({**json.loads(path.read_text()), **facts}))
+        write_atomically(path, to_json({**json.loads(path.read_bytes()), **facts}))
 
     def last_attempt(self) -> dict[str, Any] | None:
         """The newest attempt, or None."""
@@ -264,7 +264,7 @@ class Workspace:
 
     def attempts(self) -> list[dict[str, Any]]:
         """All attempts, oldest first."""
-        return [json.loads(path.read_text()) for path in sorted((self.folder / "attempts").glob("*.json"))]
+        return [json.loads(path.read_bytes()) for path in sorted((self.folder / "attempts").glob("*.json"))]
 
 
 def _started_again(owner: dict[str, Any], mine: dict[str, Any]) -> bool:
@@ -298,7 +298,7 @@ def born(pid: int) -> str | None:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
     return content
