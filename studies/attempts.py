@@ -84,6 +84,8 @@ def _left() -> Iterator[Attempt]:
     for folder in sorted(runs_folder().glob("*/attempts")):
         for entry in Workspace(folder.parent.name).attempts():
             if "finished" in entry:
+                if not str(entry["cause"]).isidentifier():  # a spreadsheet would compute `=...`
+                    raise ValueError(f"{folder}: {entry['cause']!r} is no cause of an end; mend that file or delete it")
                 took = round(entry["finished"] - entry["started"], 3)
                 of = (entry.get("processes", 1), entry.get("gpus", 0))
                 yield Attempt(folder.parent.name, round(entry["started"], 3), took, *of, entry["cause"])

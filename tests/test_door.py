@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import csv
 import ctypes
 import importlib
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -19,8 +21,10 @@ from conftest import REPOSITORY, interruptible
 from reporting import add_run
 from test_run import LONGER, eventually, measured, results, run_id, runs, started  # noqa: F401  # some are fixtures
 
+from reports.formats import to_csv
 from segnext import door
 from segnext.config import Execution
+from studies import attempts
 from studies.options import number, numbers
 from studies.plan import Cell, plan, select
 from studies.protocols import protocol
@@ -33,7 +37,7 @@ CONTINUES = "stopped: the same command continues"
 PACKAGES = ("segnext", "studies", "reports")
 NOT_AT_THE_DOOR = {"studies.worker": "started by other programs, prints to its run's log"}
 OBEYED = "\x1b[31mred\x07\x9b2J"
-FOREIGN = f"a[b] [h, w] /data/[/old]/x.jpg \N{CHECK MARK} {OBEYED}"
+FOREIGN = f"a[b] [h, w] <i>&</i> /data/[/old]/x.jpg \N{CHECK MARK} {OBEYED}"
 SHOWN = r"\u001b[31mred\u0007\u009b2J"
 SMOKE = ("--protocol", "smoke", "--limit-iterations", "2")
 
@@ -365,3 +369,33 @@ def test_a_tilde_is_a_home_where_no_shell_has_looked(tmp_path: Path, lab, monkey
     unknown = ended(lab("studies.status"), SEGNEXT_RUNS="~nobody-has-this-name/runs")
     assert unknown.returncode == 2
     assert b"$SEGNEXT_RUNS: ~nobody-has-this-name/runs: there is no such home" in unknown.stderr
+
+
+# Files for other programs
+
+
+def test_the_pages_show_a_files_brackets_and_tags_as_text(lab, tmp_path: Path):
+    out = tmp_path / "pages"
+    done = ended([*lab("reports.build")[:4], "--logs", "--out", str(out)])
+    assert done.returncode == 0, done.stderr
+    written = [path.read_text(encoding="utf-8") for path in out.rglob("*") if path.suffix in {".html", ".md"}]
+    assert not any("<i>&</i>" in text for text in written)
+    assert any("a[b] [h, w] &lt;i&gt;&amp;&lt;/i&gt; /data/[/old]/x.jpg" in text for text in written)
+
+
+def test_no_cell_of_a_csv_is_a_formula(lab, tmp_path: Path):
+    rows = [{"name": "=1+1", "value": -0.5, "text": "a=b"}, {"name": "@SUM(A1)", "value": None, "text": "-x"}]
+    assert to_csv(rows) == "name,value,text\n'=1+1,-0.5,a=b\n'@SUM(A1),,'-x\n"
+    for content in Store().derived().values():
+        for line in csv.DictReader(content.splitlines()):
+            assert all(re.match("[a-z0-9]|[A-Z]", cell) for cell in line.values() if cell)
+    Workspace(a_cell("c", 0).id).amend_attempt(cause="=HYPERLINK(A1)")
+    done = ended(lab("reports.build"))
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"'=HYPERLINK(A1)' is no cause of an end" in done.stderr
+
+
+def test_the_committed_tables_are_built_again_to_the_same_bytes():
+    store = Store(REPOSITORY / "results")
+    for path, content in {**store.derived(), **attempts.derived(store)}.items():
+        assert path.read_bytes() == content.encode(), path
