@@ -26,7 +26,12 @@ def spread(make: Callable[[int], Made], count: int, at_least: int) -> list[Made]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: those of numpy are idle
         with ProcessPoolExecutor(cores, multiprocessing.get_context("fork"), initializer=_deaf) as pool:
-            return list(pool.map(_made, range(count), chunksize=max(1, count // (50 * cores))))
+            try:
+                return list(pool.map(_made, range(count), chunksize=max(1, count // (50 * cores))))
+            except KeyboardInterrupt:
+                for process in multiprocessing.active_children():
+                    process.terminate()  # else the pool waits for what nobody wants any more
+                raise
 
 
 def _deaf() -> None:
