@@ -196,8 +196,11 @@ def test_a_log_that_is_followed_ends_with_its_reader(lab):
             file.write("more\n")
         return following.poll() is not None
 
-    eventually(over, 30)
-    assert following.returncode == 0
+    try:
+        eventually(over, 30)
+    finally:
+        following.kill()
+    assert following.wait() == 0
 
 
 def test_a_terminal_shows_colours_of_ours_and_none_of_a_files(lab):
