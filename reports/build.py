@@ -1,11 +1,11 @@
 """`python -m reports.build [STUDY...]`: from declarations and records to tables, figures, a page and its summary.
 
-Exit codes: 0 fine, 1 a record is damaged and nothing was written, or --check found something out of date, 2 usage.
+Exit codes: 0 fine, 1 a record is damaged and nothing was written, or --check found something out of date, 2 usage,
+5 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import os
 import sys
@@ -13,14 +13,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
+from segnext.door import Parser, command, console, say, typed_path
 from studies import attempts
 from studies.store import REPOSITORY, Store
 from studies.study import studies, study
 from studies.typed import tell
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from reports.compose import Report
     from reports.page import StudyPart
 
@@ -29,16 +30,18 @@ MOST_LISTED = 50  # names of files in a line
 OUT = REPOSITORY / "reports" / "out"
 
 
+@command("python -m reports.build")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m reports.build",
         description="Render what is declared and measured, partial or not: a page, LaTeX, CSV, figures, and "
         "the summary in Markdown, which is committed.",
         epilog="Reads results/ (or $SEGNEXT_RESULTS) and first rebuilds the CSV tables there. The summary of the "
         "repository's own results lies in reports/summary/, every other one in DIR/summary/. With --out nothing of the "
         "repository is touched. "
-        "Exit codes: 0 fine, 1 a damaged record (nothing is written) or an output out of date (--check), 2 usage.",
+        "Exit codes: 0 fine, 1 a damaged record (nothing is written) or an output out of date (--check), 2 usage, "
+        "5 stopped by Ctrl-C.",
     )
     parser.add_argument(
         "study",
@@ -46,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="STUDY",
         help=f"a study, such as table7, or {RECIPES}, the recipes, which every report has (default: every study)",
     )
-    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="where to write (default: reports/out)")
+    parser.add_argument(
+        "--out", type=typed_path, default=OUT, metavar="DIR", help="where to write (default: reports/out)"
+    )
     parser.add_argument(
         "--check",
         action="store_true",
@@ -59,12 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "from runs/: for oneself, so the repository's summary stays as it is",
     )
     options = parser.parse_args(arguments)
-    try:
-        chosen = [study(name) for name in dict.fromkeys(options.study) if name != RECIPES]
-        chosen = chosen if options.study else list(studies().values())
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
+    chosen = [study(name) for name in dict.fromkeys(options.study) if name != RECIPES]
+    chosen = chosen if options.study else list(studies().values())
     from reports import compose, summary  # take seconds to import: after the arguments are known to be right
 
     store = Store()
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not _holds(path, content):
                 _write(path, content)
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        say(error, error=True)
         return 1
     _tell(report, derived, written)
     return tell(store.damage)
@@ -127,7 +128,7 @@ def _check(report: Report, store: Store, folder: Path, pages: Mapping[str, str |
     left = {path for path in folder.rglob("*") if path.is_file()} - {*expected, *pictures} if whole else set()
     told += [f"{os.path.relpath(path)}: no part of the summary; delete it" for path in sorted(left)]
     files = len(expected) + len(drawings)
-    print("\n".join(told) or f"{files} files are up to date", file=sys.stderr if told else sys.stdout)
+    say("\n".join(told) or f"{files} files are up to date", error=bool(told))
     return 1 if told else 0
 
 
@@ -140,31 +141,29 @@ def _tell(report: Report, derived: Iterable[Path], written: Iterable[Path]) -> N
     from reports.formats import terminal
     from reports.overview import in_short
 
-    parts, console = report.parts, Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160
+    parts, out = report.parts, console(width=160, soft_wrap=False)
     if len(parts) > 1:
-        console.print(terminal(in_short(report.summary.overview)))
+        out.print(terminal(in_short(report.summary.overview)))
     for part in parts if len(parts) == 1 else ():
-        _tell_study(console, part)
+        _tell_study(out, part)
     for table in () if parts else report.recipes:
-        console.print(terminal(table))
-    _list(console, "derived", derived)
-    _list(console, "wrote", written)
+        out.print(terminal(table))
+    _list(out, "derived", derived)
+    _list(out, "wrote", written)
 
 
-def _tell_study(console: Console, part: StudyPart) -> None:
+def _tell_study(out: Console, part: StudyPart) -> None:
     from reports.formats import terminal
 
-    console.rule(part.evidence.study.number, align="left")
+    out.rule(part.evidence.study.number, align="left")
     for table in part.tables_of([p for p in part.variants if p.variant.finished or p.variant.imported]):
-        console.print(terminal(table))
+        out.print(terminal(table))
     for shown in part.variants:
         variant = shown.variant
-        console.print(f"protocol {variant.name}: {variant.progress}")
+        out.print(f"protocol {variant.name}: {variant.progress}")
 
 
-def _list(console: Console, verb: str, paths: Iterable[Path]) -> None:
+def _list(out: Console, verb: str, paths: Iterable[Path]) -> None:
     """One line per set of endings: `wrote reports/out/{table7,table8}.{csv,tex}`."""
     stems: dict[Path, list[str]] = {}
     for path in paths:
@@ -174,7 +173,7 @@ def _list(console: Console, verb: str, paths: Iterable[Path]) -> None:
         names.setdefault((stem.parent, _joined(sorted(endings))), []).append(stem.name)
     for (folder, ending), found in names.items():
         listed = f"{_joined(found)}.{ending}" if len(found) <= MOST_LISTED else f"*.{ending} ({len(found)} files)"
-        console.print(f"{verb} {os.path.relpath(folder)}/{listed}", markup=False, soft_wrap=True)
+        out.print(f"{verb} {os.path.relpath(folder)}/{listed}", soft_wrap=True)
 
 
 def _joined(words: Sequence[str]) -> str:

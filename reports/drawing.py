@@ -62,7 +62,7 @@ def keep(drawings: Iterable[Drawing], folder: Path) -> None:
     """Take the pictures of unchanged figures from a folder where they were written, if they are as they were then."""
     path = folder / MANIFEST
     try:
-        known = json.loads(path.read_text()) if path.exists() else {}
+        known = json.loads(path.read_bytes()) if path.exists() else {}
     except ValueError:
         return
     for drawing in drawings:

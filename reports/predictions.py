@@ -462,7 +462,7 @@ def fallen(path: Path) -> int | None:
     """The iteration at which a training loss has fallen below half of what it began with; None where it has not."""
     if not path.exists():
         return None
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         points = [(int(line["iteration"]), float(line["loss"])) for line in csv.DictReader(file)]
     means = [
         (points[end - 1][0], statistics.fmean(loss for _, loss in points[end - WINDOW : end]))

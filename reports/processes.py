@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -24,8 +25,18 @@ def spread(make: Callable[[int], Made], count: int, at_least: int) -> list[Made]
     _make, cores = make, available_processes()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: those of numpy are idle
-        with ProcessPoolExecutor(cores, multiprocessing.get_context("fork")) as pool:
-            return list(pool.map(_made, range(count), chunksize=max(1, count // (50 * cores))))
+        with ProcessPoolExecutor(cores, multiprocessing.get_context("fork"), initializer=_deaf) as pool:
+            try:
+                return list(pool.map(_made, range(count), chunksize=max(1, count // (50 * cores))))
+            except KeyboardInterrupt:
+                for process in multiprocessing.active_children():
+                    process.terminate()  # else the pool waits for what nobody wants any more
+                raise
+
+
+def _deaf() -> None:
+    """Ctrl-C, which reaches every process of a terminal, is left to the one that waits for the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _made(place: int) -> Any:

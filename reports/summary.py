@@ -103,7 +103,7 @@ def _as_listed(drawing: Drawing, folder: Path) -> bool:
     if not (path.is_file() and known.is_file()):
         return False
     try:
-        listed = json.loads(known.read_text())
+        listed = json.loads(known.read_bytes())
     except ValueError:
         return False
     return bool(listed.get(path.name) == {"data": _data(drawing), "file": digest(path.read_bytes())})

@@ -219,7 +219,7 @@ def identity_of(source: Source | ClassFolderSource) -> dict[str, str]:
     Looked at once for each source, however often its training goes on: it is a look at every file.
     """
     if source not in _IDENTITIES:
-        contents = getattr(source, "contents", lambda: None)()
+        contents = source.contents()
         _IDENTITIES[source] = {"fingerprint": source.fingerprint(), **({"contents": contents} if contents else {})}
     return _IDENTITIES[source]
 

@@ -68,9 +68,9 @@ class Evidence:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
-        self._results: Path = options.folder.resolve() / "results"
-        self._runs: Path = options.folder.resolve() / "runs"
-        self._out: Path = options.out or Path(os.environ.get("OUT") or options.folder)
+        self._results: Path = options.folder.expanduser().resolve() / "results"
+        self._runs: Path = options.folder.expanduser().resolve() / "runs"
+        self._out: Path = (options.out or Path(os.environ.get("OUT") or options.folder)).expanduser()
         site = REPOSITORY / ".gpu-site"  # wheels that this machine lacks, unpacked by make
         paths = [str(site)] * site.is_dir() + [os.environ.get("PYTHONPATH", "")]
         self._environment = {
@@ -193,7 +193,7 @@ class Evidence:
     def _shared(self) -> list[str]:
         options = self._options
         words = ["--protocol", options.protocol]
-        words += ["--data-root", str(options.data.resolve())] if options.data else []
+        words += ["--data-root", str(options.data.expanduser().resolve())] if options.data else []
         return words + (["--limit-iterations", options.limit_iterations] if options.limit_iterations else [])
 
     def _picture(self, one: Planned) -> subprocess.Popen[bytes]:

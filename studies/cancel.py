@@ -5,11 +5,11 @@ Exit codes: 0 fine, 1 some could not be cancelled, 2 usage, 4 scheduler unreacha
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
 
+from segnext.door import Parser, command, say
 from studies import scheduler
 from studies.known import add_selectors, known
 from studies.plan import Cell, settled
@@ -22,9 +22,10 @@ from studies.workspace import Workspace
 ASK_ABOVE = 10
 
 
+@command("python -m studies.cancel")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parse = argparse.ArgumentParser(
+    parse = Parser(
         prog="python -m studies.cancel", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
     )
     add_selectors(parse)
@@ -32,17 +33,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse.parse_args(arguments)
     if not options.selectors:
         parse.exit(2, f"{parse.prog}: say which, or: all\n")
-    try:
-        cells, queue = settled(known(options, store := Store()), store)
-    except (OSError, ValueError) as error:
-        parse.exit(2, f"{parse.prog}: {error}\n")
+    cells, queue = settled(known(options, store := Store()), store)
     if queue.silence:
         parse.exit(4, f"{parse.prog}: the scheduler does not answer: {queue.silence}\n")
     going = [cell for cell in cells if cell.state in ("running", "queued")]
     if len(going) > ASK_ABOVE and not options.yes:
         if not sys.stdin.isatty():
             parse.exit(2, f"{parse.prog}: {len(going)} runs would be cancelled; --yes does it\n")
-        if input(f"cancel {len(going)} runs? [y/N] ").strip().lower() != "y":
+        say(f"cancel {len(going)} runs? [y/N] ", end="")
+        if sys.stdin.readline().strip().lower() != "y":
             return 0
     jobs = {(cell.stands.job, cell.stands.token): cell for cell in going if _submitted(cell)}
     try:
@@ -55,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for cell in jobs.values():
         _mark(cell)
     asked = [cell for cell in going if cell not in jobs.values() and _ask(cell)]
-    print(f"{len(jobs)} jobs cancelled, {len(asked)} processes asked to save and leave")
+    say(f"{len(jobs)} jobs cancelled, {len(asked)} processes asked to save and leave")
     return max(tell(store.damage), int(len(jobs) + len(asked) != len(going)))
 
 
@@ -76,12 +75,12 @@ def _ask(cell: Cell) -> bool:
     owner = Workspace(cell.id).owner()
     if owner is None or not owner.process.here:
         where = f"runs on {cell.stands.node}: stop it there" if cell.stands.node else f"is {cell.stands.detail}"
-        print(f"{cell.label} {where}", file=sys.stderr)
+        say(f"{cell.label} {where}", error=True)
         return False
     try:
         owner.process.ask_to_leave()
     except OSError as error:  # somebody else's, or over
-        print(f"{cell.label}, process {owner.process.pid}: {error.strerror}", file=sys.stderr)
+        say(f"{cell.label}, process {owner.process.pid}: {error.strerror}", error=True)
         return False
     return True
 

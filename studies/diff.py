@@ -5,17 +5,15 @@ Configuration; and, of recorded ones, code, data, versions, machine. Exit codes:
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from segnext.config import canonical
+from segnext.door import Parser, command, console, print_json
 from studies.declared import add_declared, declared, record_of
-from studies.options import print_json
 from studies.plan import Cell
 from studies.show import flat
 from studies.store import Store
@@ -29,26 +27,22 @@ PARTS = {
 }
 
 
+@command("python -m studies.diff")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parse = argparse.ArgumentParser(
-        prog="python -m studies.diff", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
-    )
+    parse = Parser(prog="python -m studies.diff", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1])
     parse.add_argument("runs", nargs=2, metavar="RUN", help="STUDY/ROW[@seed], or an id")
     add_declared(parse)
     parse.add_argument("--json", action="store_true", help="as JSON")
     options = parse.parse_args(arguments)
     store = Store()
-    try:
-        cells = [declared(text, options, store) for text in options.runs]
-        one, other = (_facts(cell, store) for cell in cells)
-    except ValueError as error:
-        parse.exit(2, f"{parse.prog}: {error}\n")
+    cells = [declared(text, options, store) for text in options.runs]
+    one, other = (_facts(cell, store) for cell in cells)
     found = {part: between(one.get(part), other.get(part)) for part in ("configuration", *PARTS)}
     if options.json:
         print_json(found)
     else:
-        _show(Console(highlight=False, soft_wrap=True), cells, found, [bool(one.get("code")), bool(other.get("code"))])
+        _show(cells, found, [bool(one.get("code")), bool(other.get("code"))])
     return 1 if any(found.values()) else 0
 
 
@@ -68,25 +62,24 @@ def _facts(cell: Cell, store: Store) -> dict[str, Mapping[str, Any]]:
     return facts
 
 
-def _show(
-    console: Console, cells: Sequence[Cell], found: Mapping[str, Mapping[str, Any]], recorded: Sequence[bool]
-) -> None:
+def _show(cells: Sequence[Cell], found: Mapping[str, Mapping[str, Any]], recorded: Sequence[bool]) -> None:
+    out = console()
     names = [f"{cell.label} ({cell.id})" for cell in cells]
     for name, there in zip(names, recorded, strict=True):
         if not there:
-            console.print(f"{name} has no record: its configuration alone is compared", markup=False)
+            out.print(f"{name} has no record: its configuration alone is compared")
     for part, fields in found.items():
         if part != "configuration" and not all(recorded):
             continue
         if not fields:
-            console.print(f"{part}: equal")
+            out.print(f"{part}: equal")
             continue
         table = Table(title=part, title_justify="left", box=None, padding=(0, 2))
         for heading in ("", *names):
             table.add_column(heading, overflow="fold")
         for key, values in fields.items():
             table.add_row(key, *("-" if value is None else value for value in values))
-        console.print(table)
+        out.print(table)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Exit codes: 0 fine, 1 something would fail, 2 usage.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import platform
@@ -18,8 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
+from segnext.door import Parser, command, console, typed_path
 from studies import external, scheduler, snapshot
 from studies.options import SELECTOR, add_data_root, add_selection
 from studies.plan import Cell, plan, select
@@ -45,7 +43,7 @@ SHARED = (
     "pvfs",
     "9p",
 )
-SIGNS = {"ok": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[bold red]✗[/]"}
+SIGNS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "bold red")}
 
 
 @dataclass(frozen=True)
@@ -57,32 +55,37 @@ class Finding:
     words: str
 
 
+@command("python -m studies.doctor")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parse = argparse.ArgumentParser(
+    parse = Parser(
         prog="python -m studies.doctor", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
     )
     parse.add_argument("selectors", nargs="*", metavar=SELECTOR, help="whose data and beginnings to look at, too")
     add_selection(parse)
     parse.add_argument("--cluster", default="slurm", choices=("local", "slurm"), help="default: slurm")
-    parse.add_argument("--profile", default="default", metavar="FILE", help="slurm/profiles/NAME.toml, or its NAME")
+    parse.add_argument(
+        "--profile",
+        type=os.path.expanduser,
+        default="default",
+        metavar="FILE",
+        help="slurm/profiles/NAME.toml, or its NAME",
+    )
     add_data_root(parse)
-    parse.add_argument("--pretrained", type=Path, metavar="DIR", help="released ImageNet weights")
+    parse.add_argument("--pretrained", type=typed_path, metavar="DIR", help="released ImageNet weights")
     options = parse.parse_args(arguments)
-    try:
-        resources = profile(options.profile) if options.cluster == "slurm" else Profile(name="local")
-        chosen = protocol("paper-pretrained" if options.pretrained else options.protocol)
-        selections = select(options.selectors, chosen, options.rows, options.seeds) if options.selectors else []
-        cells = plan(selections, chosen, options.limit_iterations, Store())
-    except ValueError as error:
-        parse.exit(2, f"{parse.prog}: {error}\n")
-    console = Console(highlight=False, soft_wrap=True)
+    resources = profile(options.profile) if options.cluster == "slurm" else Profile(name="local")
+    chosen = protocol("paper-pretrained" if options.pretrained else options.protocol)
+    selections = select(options.selectors, chosen, options.rows, options.seeds) if options.selectors else []
+    cells = plan(selections, chosen, options.limit_iterations, Store())
+    out = console()
     worst = 0
     for finding in _findings(options.cluster, resources, cells, options.data_root, options.pretrained):
-        console.print(f"{SIGNS[finding.level]} {finding.what}: ", end="")
-        console.print(finding.words, markup=False)
+        sign, style = SIGNS[finding.level]
+        out.print(sign, style=style, end=" ")
+        out.print(f"{finding.what}: {finding.words}")
         worst = max(worst, finding.level == "fail")
-    console.print("this would fail: see ✗" if worst else "nothing stands in the way of a run")
+    out.print("this would fail: see ✗" if worst else "nothing stands in the way of a run")
     return worst
 
 

@@ -7,36 +7,35 @@ Exit codes: 0 entered, 2 usage.
 
 from __future__ import annotations
 
-import argparse
+import sys
 import time
 from collections.abc import Sequence
 
 from segnext.config import digest
+from segnext.door import Parser, command, say
 from studies.plan import Cell, plan, select
 from studies.protocols import PROTOCOLS, protocol
 from studies.records import Record
 from studies.store import Store
 
 
+@command("python -m studies.evidence")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     purpose, rest = (__doc__ or "").split("\n\n")
-    parse = argparse.ArgumentParser(prog="python -m studies.evidence", description=purpose, epilog=rest)
+    parse = Parser(prog="python -m studies.evidence", description=purpose, epilog=rest)
     parse.add_argument("selector", metavar="STUDY/ROW[@seed]", help="the run that was submitted")
     parse.add_argument("--miou", type=float, required=True, metavar="PERCENT", help="what the server returned")
     parse.add_argument("--source", required=True, help="the result's address, or who saw it, and the date")
     parse.add_argument("--protocol", default="paper", help=f"one of {', '.join(PROTOCOLS)} (default: paper)")
     options = parse.parse_args(arguments)
-    try:
-        if not 0 <= options.miou <= 100:
-            raise ValueError(f"--miou {options.miou}: not a percentage")
-        store = Store()
-        cell = _submitted(options.selector, options.protocol, store)
-        path = store.add(server_record(cell, options.miou, options.source, store))
-    except ValueError as error:
-        parse.exit(2, f"{parse.prog}: {error}\n")
+    if not 0 <= options.miou <= 100:
+        raise ValueError(f"--miou {options.miou}: not a percentage")
+    store = Store()
+    cell = _submitted(options.selector, options.protocol, store)
+    path = store.add(server_record(cell, options.miou, options.source, store))
     store.build_tables()
-    print(f"entered {options.miou} for {cell.label} in {path.name}")
+    say(f"entered {options.miou} for {cell.label} in {path.name}")
     return 0
 
 
@@ -74,6 +73,4 @@ def server_record(cell: Cell, value: float, source: str, store: Store) -> Record
 
 
 if __name__ == "__main__":
-    import sys
-
     sys.exit(main())

@@ -1,22 +1,23 @@
 """Delete what finished runs no longer need under runs/: `python -m studies.gc [STUDY[/ROW][@seed] ...] [--delete]`.
 
-Without --delete it says what would go. Never anything of a run that is not recorded. Exit codes: 0 fine, 2 usage.
+Without --delete it says what would go. Never anything of a run that is not recorded.
+Exit codes: 0 fine, 1 something could not be deleted (it is named, the rest is gone), 2 usage.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import itertools
-import shutil
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from segnext.config import Run
+from segnext.door import Parser, command, console, say
 from studies.known import add_selectors, known
 from studies.options import shown
 from studies.plan import Cell
@@ -31,21 +32,17 @@ from studies.workspace import Workspace
 YOUNG = 86400.0  # seconds: a folder that nobody refers to may be one that somebody is about to
 
 
+@command("python -m studies.gc")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parse = argparse.ArgumentParser(
-        prog="python -m studies.gc", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
-    )
+    parse = Parser(prog="python -m studies.gc", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1])
     add_selectors(parse)
     parse.add_argument("--weights", action="store_true", help="also the weights of runs that nothing starts from")
     parse.add_argument("--delete", action="store_true", help="do it")
     options = parse.parse_args(arguments)
-    console = Console(highlight=False, soft_wrap=True)
-    try:
-        everything = not any((options.selectors, options.protocol, options.rows, options.seeds))
-        cells = known(options, store := Store())
-    except (OSError, ValueError) as error:
-        parse.exit(2, f"{parse.prog}: {error}\n")
+    out = console()
+    everything = not any((options.selectors, options.protocol, options.rows, options.seeds))
+    cells = known(options, store := Store())
     needed = _beginnings({cell.run.protocol for cell in cells}) if options.weights else set()
     found = [(what, path) for cell in cells for what, path in _of_run(cell, options.weights and cell.id not in needed)]
     if everything:
@@ -53,17 +50,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table = Table(box=None, padding=(0, 2))
     for heading in ("what", "where", "MB"):
         table.add_column(heading, justify="right" if heading == "MB" else "left")
-    total = 0
+    total, kept = 0, list[OSError]()
     for what, path in found:
         size = _size(path)
+        if options.delete:
+            kept += _remove(path)
+            size -= _size(path)
         total += size
         table.add_row(what, shown(path), f"{size / 1e6:,.1f}")
-        if options.delete:
-            _remove(path)
     if found:
-        console.print(table)
-    console.print(f"{total / 1e6:,.1f} MB {'deleted' if options.delete else 'would be deleted; --delete does it'}")
-    return tell(store.damage)
+        out.print(table)
+    out.print(f"{total / 1e6:,.1f} MB {'deleted' if options.delete else 'would be deleted; --delete does it'}")
+    for error in kept:
+        say(f"{parse.prog}: {error.filename} could not be deleted: {error.strerror}", error=True)
+    return max(tell(store.damage), int(bool(kept)))
 
 
 def _beginnings(names: Iterable[str]) -> set[str]:
@@ -106,16 +106,38 @@ def _unreferenced() -> Iterator[tuple[str, Path]]:
                 yield what, path
 
 
+def _files(path: Path) -> Iterator[tuple[str, bool]]:
+    """All in a folder and itself, what lies deeper first, and whether it is a folder; no link is followed."""
+    if path.is_symlink() or not path.is_dir():
+        yield str(path), False
+        return
+    for folder, folders, files in os.walk(path, topdown=False):
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        yield from ((os.path.join(folder, name), False) for name in (*files, *links))
+        yield folder, True
+
+
 def _size(path: Path) -> int:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.lstat().st_size for file in files)
+    """The bytes of the files in a folder, or of a file; what goes while we look has none."""
+    total = 0
+    for name, is_folder in _files(path):
+        with contextlib.suppress(OSError):
+            total += 0 if is_folder else os.lstat(name).st_size
+    return total
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _remove(path: Path) -> list[OSError]:
+    """Delete all of it that can be deleted; returns what stood in the way, a folder's contents alone and not itself."""
+    kept: list[OSError] = []
+    for name, is_folder in _files(path):
+        try:
+            (os.rmdir if is_folder else os.unlink)(name)
+        except FileNotFoundError:  # somebody else's gc was quicker
+            pass
+        except OSError as error:
+            if not (is_folder and any(str(other.filename).startswith(f"{name}{os.sep}") for other in kept)):
+                kept.append(error)
+    return kept
 
 
 if __name__ == "__main__":

@@ -2,49 +2,46 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
-from studies.options import print_json
+from segnext.door import Parser, command, console, print_json
 from studies.protocols import PROTOCOLS
 from studies.study import Row, Study, studies, study
 
 
+@command("python -m studies.list")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the studies and every protocol."""
-    parser = argparse.ArgumentParser(prog="python -m studies.list", description=__doc__)
+    parser = Parser(prog="python -m studies.list", description=__doc__)
     parser.add_argument("study", nargs="*", metavar="STUDY", help="a study, such as table7 (default: every study)")
     parser.add_argument("--json", action="store_true", help="as JSON, with what the paper printed")
     options = parser.parse_args(arguments)
-    try:
-        shown = [study(name) for name in options.study] or list(studies().values())
-    except ValueError as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
+    shown = [study(name) for name in options.study] or list(studies().values())
     if options.json:
         print_json([_as_json(declared) for declared in shown])
         return 0
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    out = console(width=120, soft_wrap=False)
     for declared in shown:
         datasets = ", ".join(panel.title for panel in declared.panels) or "generated images"
-        console.print(f"[bold]{declared.slug}[/]  {declared.number}, on {datasets}")
-        console.print(Padding(declared.caption, (0, 2)))
+        out.print(declared.slug, style="bold", end="")
+        out.print(f"  {declared.number}, on {datasets}")
+        out.print(Padding(declared.caption, (0, 2)))
         rows = Table(box=None, padding=(0, 2), show_header=False)
         for row in declared.trained:
             rows.add_row(f"{declared.slug}/{row.slug}", row.label)
-        console.print(rows)
-        console.print()
+        out.print(rows)
+        out.print()
     protocols = Table(box=None, padding=(0, 2), title="protocols", title_justify="left", title_style="bold")
     for heading in ("--protocol", "needs", "what it is for"):
         protocols.add_column(heading)
     for protocol in PROTOCOLS.values():
         protocols.add_row(protocol.name, protocol.needs, protocol.purpose)
-    console.print(protocols)
+    out.print(protocols)
     return 0
 
 

@@ -5,11 +5,11 @@ Exit codes: 0 fine, 2 usage, or none or several runs fit.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
 
+from segnext.door import Parser, command, say
 from studies.known import add_selectors, known, one
 from studies.options import positive
 from studies.standing import printed, submitted
@@ -18,42 +18,37 @@ from studies.typed import Damaged, content_of, tell
 from studies.workspace import Workspace
 
 
+@command("python -m studies.logs")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parse = argparse.ArgumentParser(
-        prog="python -m studies.logs", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
-    )
+    parse = Parser(prog="python -m studies.logs", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1])
     add_selectors(parse)
     parse.add_argument("-n", type=positive, default=100, metavar="LINES", help="the last ones (default: 100)")
     parse.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
     options = parse.parse_args(arguments)
     store = Store()
-    try:
-        cells = known(options, store)
-        cell = one([cell for cell in cells if not cell.upstream or len(options.selectors) == 0])
-    except (OSError, ValueError) as error:
-        parse.exit(2, f"{parse.prog}: {error}\n")
-    workspace = Workspace(cell.id)
+    cells = known(options, store)
+    cell = one([cell for cell in cells if not cell.upstream or len(options.selectors) == 0])
     submission = submitted(cell.id)
     for path in printed(submission) if submission else []:
-        if said := path.read_text(errors="replace").strip():
-            print(f"--- {path.name}\n{said}")
-    log, position = workspace.log, 0
+        if said := path.read_text(encoding="utf-8", errors="replace").strip():
+            say(f"--- {path.name}\n{said}")
+    log, position, heard = Workspace(cell.id).log, 0, True
     try:
         content = content_of(log, "delete it")
     except Damaged as damaged:
-        parse.exit(1, f"{parse.prog}: {damaged}\n")
+        store.damage.append(damaged)
+        return tell(store.damage)
     if content is not None:
         position = len(content)
-        print("--- log.txt")
-        print("\n".join(content.decode(errors="replace").splitlines()[-options.n :]), flush=True)
+        heard = say("\n".join(["--- log.txt", *content.decode(errors="replace").splitlines()[-options.n :]]))
     try:
-        while options.follow:
+        while options.follow and heard:
             time.sleep(0.5)
             if log.exists() and log.stat().st_size > position:
-                with open(log, errors="replace") as file:
+                with open(log, encoding="utf-8", errors="replace") as file:
                     file.seek(position)
-                    print(file.read(), end="", flush=True)
+                    heard = say(file.read(), end="")
                     position = file.tell()
     except KeyboardInterrupt:
         pass

@@ -39,7 +39,7 @@ def measure_costs(console: Console, unmeasured: list[tuple[str, Cost]], store: S
                 f"{measured['gmacs']:.4f} G at {cost.height}x{cost.width}"
             )
         for reason, count in missing.items():
-            console.print(f"{count} of {len(unmeasured)} costs are not measured: {reason}", markup=False)
+            console.print(f"{count} of {len(unmeasured)} costs are not measured: {reason}")
 
 
 def measure_speeds(console: Console, untimed: list[tuple[str, Speed]], device: str, store: Store) -> int:
@@ -64,12 +64,12 @@ def measure_speeds(console: Console, untimed: list[tuple[str, Speed]], device: s
                 missing[str(error)] += 1
             except (MemoryError, ChildProcessError, _Disturbed) as error:  # of this moment: the next attempt may differ
                 failed += 1
-                console.print(f"speed {number}/{len(untimed)} {label}: failed, not recorded: {error}", markup=False)
+                console.print(f"speed {number}/{len(untimed)} {label}: failed, not recorded: {error}")
             else:
                 facts = {**dataclasses.asdict(measured), "provenance": origin}
                 store.add({"id": speed.id, "kind": "speed", "config": canonical(speed), **facts})
-                console.print(f"speed {number}/{len(untimed)} {label}: {measured}", markup=False)
+                console.print(f"speed {number}/{len(untimed)} {label}: {measured}")
             advance(speed.height * speed.width)
     for reason, count in missing.items():
-        console.print(f"{count} of {len(untimed)} speeds are not measured: {reason}", markup=False)
+        console.print(f"{count} of {len(untimed)} speeds are not measured: {reason}")
     return 1 if failed else 0

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 from segnext.config import COMPILERS, PRECISIONS
+from segnext.door import typed_path
 from studies.protocols import PROTOCOLS
+
+MOST_NUMBERS = 1000
+"""Of a list or a range: more are a slip of the finger, and a plan of them would fill the memory."""
+
+MOST = 999_999_999
+"""The largest of them, and of any count."""
 
 COMPUTED = ("precision", "compile", "cudnn_benchmark", "deterministic")
 SELECTOR = "STUDY[/ROW][@seed]"
@@ -34,7 +39,7 @@ def add_data_root(parse: argparse.ArgumentParser) -> None:
     """Where the data is."""
     parse.add_argument(
         "--data-root",
-        type=Path,
+        type=typed_path,
         default=os.environ.get("SEGNEXT_DATA") or None,
         metavar="DIR",
         help="the dataset's folder (default: $SEGNEXT_DATA)",
@@ -71,37 +76,37 @@ def words_of(text: str) -> list[str]:
 
 def numbers(text: str) -> tuple[int, ...]:
     """`0,1,2` and `0-9`: whole numbers and ranges of them."""
-    found: list[int] = []
+    found: dict[int, None] = {}
     for word in text.split(","):
-        matched = re.fullmatch(r"(\d+)(?:-(\d+))?", word)
-        if matched is None or (matched[2] and int(matched[2]) < int(matched[1])):
+        first, dash, last = word.partition("-")
+        try:
+            ends = number(first), number(last if dash else first)
+        except argparse.ArgumentTypeError:
+            ends = 1, 0
+        if ends[1] < ends[0]:
             raise argparse.ArgumentTypeError(f"{text!r} is not a list of seeds such as 0,1,2 or 0-9")
-        found += range(int(matched[1]), int(matched[2] or matched[1]) + 1)
-    return tuple(dict.fromkeys(found))
+        if ends[1] - ends[0] >= MOST_NUMBERS:
+            raise argparse.ArgumentTypeError(f"{word} are more than {MOST_NUMBERS:,} seeds")
+        found.update(dict.fromkeys(range(ends[0], ends[1] + 1)))
+        if len(found) > MOST_NUMBERS:
+            raise argparse.ArgumentTypeError(f"more than {MOST_NUMBERS:,} seeds")
+    return tuple(found)
 
 
 def number(text: str) -> int:
     """A whole number."""
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    if re.fullmatch("[0-9]{1,9}", text.lstrip("0") or "0") is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number up to {MOST:,}")
     return int(text)
 
 
 def positive(text: str) -> int:
     """A positive whole number."""
-    if not text.isdigit() or int(text) == 0:
+    if (found := number(text)) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
+    return found
 
 
 def shown(path: Path) -> str:
     """A path as a person here would type it."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def print_json(data: Any) -> None:
-    """Print it for another program, which may have heard enough (`| head`)."""
-    try:
-        print(json.dumps(data, indent=1, ensure_ascii=False), flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does the interpreter complain at its end

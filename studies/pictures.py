@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
 
 from segnext.config import Data
+from segnext.door import Parser, command, console
 from segnext.files import write_atomically
 from studies.options import add_data_root, numbers, positive, words_of
 from studies.plan import Cell, plan, select
@@ -38,11 +38,12 @@ FIELD_SIDE = 257  # pixels of the noise whose middle an effective receptive fiel
 LONGEST = 320  # pixels of the longer side of a kept image
 
 
+@command("python -m studies.run figures")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     purpose, what, rest = (__doc__ or "").split("\n\n")[0], (__doc__ or "").split("\n\n")[1], ""
     what, _, rest = what.rpartition("Exit codes")
-    parse = argparse.ArgumentParser(prog="python -m studies.run figures", description=what, epilog="Exit codes" + rest)
+    parse = Parser(prog="python -m studies.run figures", description=what, epilog="Exit codes" + rest)
     parse.usage = purpose.split("`")[1]
     parse.add_argument("--rows", type=words_of, required=True, metavar="STUDY/ROW[@seed],...", help="finished runs")
     parse.add_argument("--protocol", default="paper", help=f"one of {', '.join(PROTOCOLS)} (default: paper)")
@@ -54,25 +55,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parse.add_argument("--stage", type=int, choices=(1, 2, 3, 4), default=4, help="Grad-CAM's, of the encoder (4)")
     add_data_root(parse)
     options = parse.parse_args(arguments)
-    console = Console(highlight=False, soft_wrap=True)
-    try:
-        chosen, store = protocol(options.protocol), Store()
-        cells = plan(select(options.rows, chosen, None, options.seeds), chosen, options.limit_iterations, store)
-        cells = _finished(cell for cell in cells if not cell.upstream and isinstance(cell.run.data, Data))
-    except ValueError as error:
-        parse.exit(2, f"{parse.prog}: {error}\n")
+    out = console()
+    chosen, store = protocol(options.protocol), Store()
+    cells = plan(select(options.rows, chosen, None, options.seeds), chosen, options.limit_iterations, store)
+    cells = _finished(cell for cell in cells if not cell.upstream and isinstance(cell.run.data, Data))
     try:
         weights = {cell.id: _weights(cell, store) for cell in cells}
         made: dict[str, tuple[dict[str, Any], dict[str, np.ndarray]]] = {}
         for number, cell in enumerate(cells, start=1):
-            console.print(f"{number}/{len(cells)} {cell.label}")
+            out.print(f"{number}/{len(cells)} {cell.label}")
             made[cell.id] = _pictures(cell, store.records[cell.id], weights[cell.id], options)
     except (ValueError, OSError) as error:  # segnext.data.DataError is a ValueError
         parse.exit(3, f"{parse.prog}: nothing was written: {error}\n")
     for identifier, (facts, arrays) in made.items():
         for ending, content in ((".npz", _packed(arrays)), (".json", to_json(facts))):
             write_atomically(store.folder / "cam" / f"{identifier}{ending}", content)
-        console.print(f"wrote {store.folder.name}/cam/{identifier}.npz and .json")
+        out.print(f"wrote {store.folder.name}/cam/{identifier}.npz and .json")
     return 0
 
 

@@ -18,7 +18,7 @@ from studies.study import Panel, Reported, Row, Study, studies, study, unknown
 from studies.weights import sha256, weights_file
 from studies.workspace import Workspace
 
-_SELECTOR = re.compile(r"^(?P<study>[^/@]+)(/(?P<row>[^/@]+))?(@(?P<seed>\d+))?$")
+_SELECTOR = re.compile(r"^(?P<study>[^/@]+)(/(?P<row>[^/@]+))?(@(?P<seed>[0-9]{1,9}))?$")
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,13 @@ Exit codes: 0 fine, 1 some rows were not measured, 2 usage, 3 there is no such d
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from segnext.config import Execution, Run
+from segnext.door import Parser, command, console
 from studies.estimate import keep, step_key
 from studies.options import SELECTOR, add_execution, add_selection, computed, positive
 from studies.plan import plan, select
@@ -27,9 +25,10 @@ if TYPE_CHECKING:
     from segnext.steps import Steps
 
 
+@command("python -m studies.probe")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parse = argparse.ArgumentParser(
+    parse = Parser(
         prog="python -m studies.probe", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
     )
     parse.add_argument("selectors", nargs="+", metavar=SELECTOR, help="whose rows to measure, or: all")
@@ -39,13 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_execution(parse)
     parse.add_argument("--steps", type=positive, default=10, metavar="N", help="timed steps (default: 10)")
     options = parse.parse_args(arguments)
-    console = Console(highlight=False, soft_wrap=True)
-    try:
-        chosen = protocol(options.protocol)
-        selections = select(options.selectors, chosen, options.rows, options.seeds)
-        cells = plan(selections, chosen, options.limit_iterations, Store())
-    except ValueError as error:
-        parse.exit(2, f"{parse.prog}: {error}\n")
+    out = console()
+    chosen = protocol(options.protocol)
+    selections = select(options.selectors, chosen, options.rows, options.seeds)
+    cells = plan(selections, chosen, options.limit_iterations, Store())
     distinct = {step_key(cell.run): cell for cell in reversed(cells)}
     wanted = list(reversed(distinct.values()))
 
@@ -67,15 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             steps = measure(cell.run, execution, options.steps)
         except (torch.OutOfMemoryError, MemoryError) as error:
             failed += 1
-            console.print(f"{head}: out of memory: {str(error).splitlines()[0]}", markup=False)
+            out.print(f"{head}: out of memory: {str(error).splitlines()[0]}")
             continue
         batch = cell.run.train.batch
         keep(cell.run, facts(cell.run, execution, steps, name))
         memory = "" if steps.memory is None else f", peak memory {steps.memory / 1e9:.1f} GB"
-        console.print(
+        out.print(
             f"{head}: {steps.seconds:.3f} s a step of {batch} images "
             f"(quartiles {steps.lower_quartile:.3f} to {steps.upper_quartile:.3f}){memory}",
-            markup=False,
         )
     return 1 if failed else 0
 

@@ -30,7 +30,12 @@ STYLES = {"done": "green", "failed": "bold red", "stopped": "yellow"}
 @contextmanager
 def measuring(console: Console, title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar with the time left for measurements of unequal length; gives what moves it. Nothing in a log."""
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=28), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=28),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=total)
         yield lambda done: bar.advance(task, done)
@@ -43,11 +48,11 @@ class Bars:
         self._console = console
         self._plain = not console.is_terminal
         self._bars = Progress(
-            TextColumn("{task.description:<24}"),
+            TextColumn("{task.description:<24}", markup=False),
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=console,
             disable=self._plain,
         )
@@ -95,6 +100,4 @@ class Bars:
         last_phase, last_time = self._printed.get(cell.id, ("", 0.0))
         if phase != last_phase or now - last_time >= PLAIN_SECONDS:
             self._printed[cell.id] = (phase, now)
-            self._console.print(
-                f"{cell.label} {phase} {done}/{total} {note}", highlight=False, markup=False, soft_wrap=True
-            )
+            self._console.print(f"{cell.label} {phase} {done}/{total} {note}", soft_wrap=True)

@@ -112,7 +112,7 @@ def _imports(name: str) -> list[str]:
 def _parsed(name: str) -> ast.Module:
     path = _file(name)
     assert path is not None, name
-    return ast.parse(path.read_text())
+    return ast.parse(path.read_bytes())
 
 
 def _file(name: str) -> Path | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import shlex
 import shutil
 import signal
@@ -23,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segnext.config import Cost, Execution, Speed
+from segnext.door import Parser, command, console, print_json, typed_path
 from studies.causes import AGAIN, CAUSES
 from studies.measure import measure_costs, measure_speeds
 from studies.options import (
@@ -34,7 +36,6 @@ from studies.options import (
     number,
     numbers,
     positive,
-    print_json,
     shown,
     words_of,
 )
@@ -66,9 +67,7 @@ OF_A_CLUSTER = ("profile", "partition", "account", "qos", "time", "nodes", "cons
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parse = argparse.ArgumentParser(
-        prog="python -m studies.run", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
-    )
+    parse = Parser(prog="python -m studies.run", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1])
     parse.add_argument("selectors", nargs="+", metavar=SELECTOR, help="what to run, or: all")
     add_selection(parse)
     parse.add_argument(
@@ -81,13 +80,13 @@ def parser() -> argparse.ArgumentParser:
     add_data_root(parse)
     parse.add_argument(
         "--pretrained",
-        type=Path,
+        type=typed_path,
         metavar="DIR",
         help="start from released ImageNet weights (mscan_t.pth, ...) instead: protocol paper-pretrained",
     )
     parse.add_argument(
         "--weights",
-        type=Path,
+        type=typed_path,
         metavar="DIR",
         help="with --only evaluate: test released checkpoints; recorded as imported, never as reproduced",
     )
@@ -146,7 +145,12 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--tensorboard", action="store_true", help="the curves in runs/ID/tensorboard, too (an extra)")
 
     slurm = parse.add_argument_group("with --cluster slurm")
-    slurm.add_argument("--profile", metavar="FILE", help="slurm/profiles/NAME.toml, or its NAME (default: default)")
+    slurm.add_argument(
+        "--profile",
+        type=os.path.expanduser,
+        metavar="FILE",
+        help="slurm/profiles/NAME.toml, or its NAME (default: default)",
+    )
     for name, metavar in (
         ("partition", "P"),
         ("account", "A"),
@@ -162,6 +166,7 @@ def parser() -> argparse.ArgumentParser:
     return parse
 
 
+@command("python -m studies.run")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -175,20 +180,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return shortcuts(words[1:])
     parse = parser()
     options = parse.parse_args(words)
-    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-    try:
-        chosen = protocol(_protocol_name(options))
-        resources = _resources(options)
-        selections = select(options.selectors, chosen, options.rows, options.seeds)
-        selections = [dataclasses.replace(selection, datasets=options.datasets) for selection in selections]
-        store = Store()
-        cells, queue = settled(_cells(options, selections, chosen, store), store)
-        if options.rerun == "stale":
-            cells = on_other_data(cells, options.data_root, store)
-        unmeasured = costs(selections, store)
-        untimed = _untimed(options, selections, store)
-    except (OSError, ValueError) as error:
-        parse.exit(2, f"{parse.prog}: {error}\n")
+    out = console(width=160)
+    chosen = protocol(_protocol_name(options))
+    resources = _resources(options)
+    selections = select(options.selectors, chosen, options.rows, options.seeds)
+    selections = [dataclasses.replace(selection, datasets=options.datasets) for selection in selections]
+    store = Store()
+    cells, queue = settled(_cells(options, selections, chosen, store), store)
+    if options.rerun == "stale":
+        cells = on_other_data(cells, options.data_root, store)
+    unmeasured = costs(selections, store)
+    untimed = _untimed(options, selections, store)
 
     todo = _todo(cells, options)
     store.damage += [damaged for cell in cells for damaged in Workspace(cell.id).damage()]
@@ -197,13 +199,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_json([_as_json(cell, cell in todo) for cell in cells])
         return damaged
     if options.dry_run:
-        _show_plan(console, selections, chosen, cells, todo, unmeasured, untimed)
-        _show_needs(console, todo, resources, options, store)
-        console.print("nothing started (--dry-run)")
+        _show_plan(out, selections, chosen, cells, todo, unmeasured, untimed)
+        _show_needs(out, todo, resources, options, store)
+        out.print("nothing started (--dry-run)")
         return damaged
     if options.only in (None, "pretrain"):
-        _tell_left_out(console, selections, chosen)
-    left_failed = _tell_left(console, cells, todo)
+        _tell_left_out(out, selections, chosen)
+    left_failed = _tell_left(out, cells, todo)
     if queue.silence and options.cluster == "slurm":
         parse.exit(4, f"{parse.prog}: nothing was started: the scheduler does not answer: {queue.silence}\n")
     try:
@@ -216,24 +218,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (PreflightError, ValueError) as error:  # segnext.data.DataError is a ValueError
         parse.exit(3, f"{parse.prog}: nothing was started: {error}\n")
 
-    measure_costs(console, unmeasured, store)
-    code = measure_speeds(console, untimed, options.device or "cpu", store)
+    measure_costs(out, unmeasured, store)
+    code = measure_speeds(out, untimed, options.device or "cpu", store)
     if todo and code != 5:
-        command = "python -m studies.run " + shlex.join(_portable(words, options.data_root))
+        typed = "python -m studies.run " + shlex.join(_portable(words, options.data_root))
 
         def specify(cell: Cell, execution: Execution) -> JobSpec:
             if cell.state == "done" or (options.rerun == "failed" and cell.stands.cause == "other_data"):  # begins anew
                 Workspace(cell.id).forget_training()
-            return _specification(cell, options, execution, command, store)
+            return _specification(cell, options, execution, typed, store)
 
         carry_out = _submit if options.cluster == "slurm" else _carry_out
         try:
-            code = max(code, carry_out(console, todo, resources, options, specify))
+            code = max(code, carry_out(out, todo, resources, options, specify))
         except OSError as error:  # the folder of a colleague's run, a full disk
             parse.exit(1, f"{parse.prog}: {error}; the same command starts what is missing once that is mended\n")
     for path in Store().build_tables():
         if path.stem in {selection.study.slug for selection in selections}:
-            console.print(f"wrote {shown(path)}")
+            out.print(f"wrote {shown(path)}")
     return max(code, 1) if left_failed or damaged else code
 
 
@@ -344,7 +346,7 @@ def _tell_left(console: Console, cells: Sequence[Cell], todo: Sequence[Cell]) ->
         console.print(f"{done} of {len(cells)} runs are done already: nothing of them is started again")
     failed = [cell for cell in left if cell.state == "failed"]
     for cell in failed:
-        console.print(f"{cell.label} failed ({cell.stands.cause}: {cell.stands.detail})", markup=False)
+        console.print(f"{cell.label} failed ({cell.stands.cause}: {cell.stands.detail})")
     if failed:
         causes = ",".join(dict.fromkeys(cell.stands.cause for cell in failed))
         console.print(f"{len(failed)} failed runs are left as they are: --retry {causes} starts them again")
@@ -353,7 +355,7 @@ def _tell_left(console: Console, cells: Sequence[Cell], todo: Sequence[Cell]) ->
             job = f"job {cell.stands.job}" if cell.stands.job else ""
             detail = cell.stands.detail if cell.state == "unknown" or not job else ""
             why = ": ".join(filter(None, (job, detail))) or "waits for what it starts from"
-            console.print(f"{cell.label} is {cell.state}: {why}", markup=False)
+            console.print(f"{cell.label} is {cell.state}: {why}")
     return len(failed)
 
 
@@ -421,17 +423,17 @@ def _submit(
             settings = _execution(resources.at(array.stage), options)
             left = submit(array, resources, code_snapshot, specify, settings)
             for cell in left:
-                console.print(f"{cell.label} was submitted by somebody else a moment ago", markup=False)
+                console.print(f"{cell.label} was submitted by somebody else a moment ago")
             if array.job:
                 waits = f", after {', '.join(array.waits)}" if array.waits else ""
                 limit = f", {array.throttle} at a time" if array.throttle else ""
                 console.print(f"job {array.job} ({array.token}): {len(array.cells)} {array.stage} runs{limit}{waits}")
             submitted += array.cells
     except scheduler.Unreachable as error:
-        console.print(f"the scheduler does not answer: {error}", markup=False)
+        console.print(f"the scheduler does not answer: {error}")
         code = 4
     except scheduler.Refused as error:
-        console.print(f"sbatch refuses: {error}", markup=False)
+        console.print(f"sbatch refuses: {error}")
         code = 1 if submitted else 3
     console.print(
         f"{len(submitted)} of {len(todo)} runs submitted" + ("; the same command submits the rest" if code else "")
@@ -472,19 +474,24 @@ def _watched(
     """Do the work under bars, and let Ctrl-C end it in good order; returns the exit code."""
     from studies.progress import Bars
 
-    stopping = False
+    signals: list[int] = []
+    told = False
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        if not stopping:
+        signals.append(number)  # no word from here: the signal may have come amid a word
+
+    def asked() -> bool:
+        nonlocal told
+        if signals and not told:
+            told = True
             console.print(f"stopping: {leaving}")
-        stopping = True
+        return bool(signals)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         title = ", ".join(dict.fromkeys(cell.study.slug for cell in cells))
         with Bars(console, title, len(cells)) as bars:
-            outcomes = work(bars, lambda: stopping)
+            outcomes = work(bars, asked)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -551,7 +558,7 @@ def _show_needs(
     dependants = Counter(before.id for cell in starting if (before := upstream(cell)) is not None)
     for cell in starting:
         if dependants[cell.id] > 1:
-            console.print(f"{cell.id} ({cell.label}) is shared by {dependants[cell.id]} runs", markup=False)
+            console.print(f"{cell.id} ({cell.label}) is shared by {dependants[cell.id]} runs")
     if options.cluster == "slurm":
         _show_arrays(console, starting, resources)
     needs = estimate(starting, resources, store)
@@ -569,7 +576,7 @@ def _show_arrays(console: Console, starting: list[Cell], resources: Profile) -> 
     try:
         limit = resources.max_array_size or scheduler.max_array_size(resources.cluster)
     except (scheduler.Unreachable, scheduler.Refused) as error:
-        console.print(f"the scheduler does not answer, so arrays may be split further: {error}", markup=False)
+        console.print(f"the scheduler does not answer, so arrays may be split further: {error}")
         limit = len(starting)
     found = arrays(starting, resources, limit, resources.max_parallel)
     where = {cell.id: place for place, array in enumerate(found, start=1) for cell in array.cells}
@@ -579,7 +586,7 @@ def _show_arrays(console: Console, starting: list[Cell], resources: Profile) -> 
         throttle = f", {array.throttle} at a time" if array.throttle else ""
         console.print(f"array {place}: {len(array.cells)} {array.stage} runs{throttle}{waits}")
     for stage in dict.fromkeys(array.stage for array in found):
-        console.print(f"sbatch {' '.join(sbatch_options(resources.at(stage)))}  ({stage})", markup=False)
+        console.print(f"sbatch {' '.join(sbatch_options(resources.at(stage)))}  ({stage})")
 
 
 def _plan_table(title: str, cells: list[Cell]) -> Table:

@@ -8,14 +8,12 @@ Exit codes: 0 fine, 2 usage.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from rich.console import Console
-
 from segnext.config import digest
+from segnext.door import Parser, command, console
 from studies.options import positive, words_of
 from studies.records import Record
 from studies.store import Store
@@ -63,13 +61,12 @@ def records(store: Store) -> list[Record]:
     return [store.records[shortcut.id] for shortcut in probed() if shortcut.id in store.records]
 
 
+@command("python -m studies.run shortcuts")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     purpose, what = (__doc__ or "").split("\n\n")
     what, _, codes = what.rpartition("Exit codes")
-    parse = argparse.ArgumentParser(
-        prog="python -m studies.run shortcuts", description=what, epilog="Exit codes" + codes
-    )
+    parse = Parser(prog="python -m studies.run shortcuts", description=what, epilog="Exit codes" + codes)
     parse.usage = purpose.split("`")[1]
     parse.add_argument("--datasets", type=words_of, metavar="A,B", help="only these sub-tasks (default: all)")
     parse.add_argument(
@@ -77,16 +74,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parse.parse_args(arguments)
     if options.images < FEWEST:
-        parse.exit(2, f"{parse.prog}: --images: {options.images} are too few to fit and to test on\n")
+        raise ValueError(f"--images: {options.images} are too few to fit and to test on")
     tasks = {shortcut.task: replace(shortcut, images=options.images) for shortcut in probed()}
     for name in options.datasets or ():
         if name not in tasks:
-            parse.exit(2, f"{parse.prog}: {unknown('sub-task', name, tasks)}\n")
-    console, store = Console(highlight=False, soft_wrap=True), Store()
+            raise ValueError(unknown("sub-task", name, tasks))
+    out, store = console(), Store()
     for number, name in enumerate(options.datasets or tasks, start=1):
         shortcut = tasks[name]
         if store.path(shortcut.id).exists():
-            console.print(f"{name}: done already", markup=False)
+            out.print(f"{name}: done already")
             continue
         record = _measured(shortcut)
         store.add(record)
@@ -94,11 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{k}: {_percent(a)} {_percent(b)}"
             for k, a, b in zip(shortcut.sides, record["within"], record["beyond"], strict=True)
         )
-        console.print(f"{number} {name}, chance {record['chance']:.0f}, by side (within, beyond): {told}", markup=False)
+        out.print(f"{number} {name}, chance {record['chance']:.0f}, by side (within, beyond): {told}")
         if counted := [
             f"{k}: {value:.1f}" for k, value in zip(shortcut.reaches, record["counted"], strict=True) if value
         ]:
-            console.print(f"  by counting the marks in sight, by reach: {'; '.join(counted)}", markup=False)
+            out.print(f"  by counting the marks in sight, by reach: {'; '.join(counted)}")
     return 0
 
 

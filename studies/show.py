@@ -6,7 +6,6 @@ Exit codes: 0 fine, 2 usage.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -16,49 +15,47 @@ from rich.console import Console
 from rich.table import Table
 
 from segnext.config import canonical
+from segnext.door import Parser, command, console, print_json
 from studies.causes import CAUSES
 from studies.declared import add_declared, declared, record_of
 from studies.known import words
-from studies.options import print_json, shown
+from studies.options import shown
 from studies.plan import Cell, settled, upstream
 from studies.store import Store, precision
 from studies.typed import tell
 from studies.workspace import Workspace
 
 
+@command("python -m studies.show")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parse = argparse.ArgumentParser(
-        prog="python -m studies.show", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
-    )
+    parse = Parser(prog="python -m studies.show", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1])
     parse.add_argument("run", metavar="STUDY/ROW[@seed]", help="a run, or its id")
     add_declared(parse)
     parse.add_argument("--json", action="store_true", help="as JSON, the record whole")
     options = parse.parse_args(arguments)
     store = Store()
-    try:
-        (cell,), _ = settled([declared(options.run, options, store)], store)
-        record = record_of(cell, store)
-    except (OSError, ValueError) as error:
-        parse.exit(2, f"{parse.prog}: {error}\n")
+    (cell,), _ = settled([declared(options.run, options, store)], store)
+    record = record_of(cell, store)
     store.damage += Workspace(cell.id).damage()
     facts = _facts(cell, record, store)
     if options.json:
         print_json(facts)
         return tell(store.damage)
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold]{cell.label}[/] under {cell.run.protocol}: {cell.row.label}, run {cell.id}")
+    out = console()
+    out.print(cell.label, style="bold", end="")
+    out.print(f" under {cell.run.protocol}: {cell.row.label}, run {cell.id}")
     state = ": ".join(filter(None, (cell.state, cell.stands.cause, cell.stands.detail)))
-    console.print(state, markup=False)
+    out.print(state)
     if record is not None:
-        console.print(f"computed in {facts['precision']}")
+        out.print(f"computed in {facts['precision']}")
     if cell.stands.cause and cell.state != "done":
-        console.print(CAUSES[cell.stands.cause].words, markup=False)
+        out.print(CAUSES[cell.stands.cause].words)
     if record is not None and "classes" in record:
         facts["metrics"] = _by_class(record["metrics"], record["classes"])
     for title in ("configuration", "attempts", "metrics", "trained", "training", "provenance", "files"):
         if facts.get(title):
-            _section(console, title, facts[title])
+            _section(out, title, facts[title])
     return tell(store.damage)
 
 
@@ -99,11 +96,11 @@ def _by_class(metrics: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]
     return {name: readable(value) for name, value in metrics.items()}
 
 
-def _section(console: Console, title: str, facts: Any) -> None:
+def _section(out: Console, title: str, facts: Any) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2), title=title, title_justify="left", title_style="bold")
     for key, value in flat(facts):
         table.add_row(key, value)
-    console.print(table)
+    out.print(table)
 
 
 def flat(facts: Any, path: str = "") -> list[tuple[str, str]]:

@@ -16,11 +16,12 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from segnext.door import Parser, command, say
 from segnext.files import write_atomically
 from studies import external
 from studies.external import PATCH, Unreachable
@@ -83,7 +84,7 @@ def code_version() -> dict[str, Any]:
     and the difference says so.
     """
     kept = REPOSITORY / VERSION
-    version: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    version: dict[str, Any] = json.loads(kept.read_bytes()) if kept.exists() else {}
     if "diff" in version:  # a snapshot
         return version
     commit = _git("rev-parse", "HEAD")
@@ -137,22 +138,21 @@ def _untracked() -> str:
     return "".join(changes)
 
 
-def main() -> int:
+@command("python -m studies.snapshot")
+def main(arguments: Sequence[str] | None = None) -> int:
     """Write version.json for a copy of this checkout that will have no git; returns the exit code."""
+    Parser(prog="python -m studies.snapshot", description=main.__doc__).parse_args(arguments)
     if refused := git_refuses():
-        print(f"{VERSION} is not written: {refused}", file=sys.stderr)
-        return 2
+        raise ValueError(f"{VERSION} is not written: {refused}")
     commit, changed = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
     if commit is None or changed is None or not _git("ls-files", "--", *PACKAGES):
-        print(f"{REPOSITORY} is no git checkout: {VERSION} is written where the commit is known", file=sys.stderr)
-        return 2
+        raise ValueError(f"{REPOSITORY} is no git checkout: {VERSION} is written where the commit is known")
     if changed or code_version()["diff"]:
         what = changed.splitlines() or ["files of segnext/ or studies/ that git does not know"]
-        print(f"{VERSION} is not written: commit or undo first:", *what, sep="\n  ", file=sys.stderr)
-        return 2
+        raise ValueError("\n  ".join([f"{VERSION} is not written: commit or undo first:", *what]))
     version = {"commit": commit.strip(), "files": _digest(_contents())}
     write_atomically(REPOSITORY / VERSION, to_json(version))
-    print(f"{VERSION}: {version['commit']}, sources {version['files'][:12]}")
+    say(f"{VERSION}: {version['commit']}, sources {version['files'][:12]}")
     return 0
 
 

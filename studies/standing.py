@@ -104,7 +104,7 @@ def _by_queue(workspace: Workspace, submission: Submission, queue: Queue) -> Sta
     if job.place == "over":
         return None
     if job.place == "vanished":
-        if time.time() - max(submission.submitted, workspace._seen()) > VANISHED_SECONDS:
+        if time.time() - max(submission.submitted, workspace.seen()) > VANISHED_SECONDS:
             return None
         words = (
             f"sacct calls it {job.state}, but it is not in the queue: lost, if nothing is heard of it for "

@@ -22,7 +22,8 @@ from studies.typed import Natural
 ProcessId = Annotated[int, Meta(gt=1, lt=2**31)]  # 0, -1 and less mean groups of processes to `kill`, and 1 is init
 Moment = Annotated[float, Meta(ge=0, lt=1e11)]  # seconds since 1970, UTC
 JobId = Annotated[str, Meta(pattern=r"^([1-9][0-9]*(_[0-9]+)?)?\Z")]  # as squeue writes it; empty outside of SLURM
-Token = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\Z")]  # names a folder, and a job
+Cause = Annotated[str, Meta(pattern=r"^[a-z_]+\Z")]  # a word of `studies.causes`, or `done`, `trained`
+Token = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]*\Z")]  # names a folder, and a job
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Attempt:
     host: str
     pid: ProcessId
     started: Moment
-    cause: str = "killed"
+    cause: Cause = "killed"
     message: str = ""
     job: JobId = ""
     restart: Natural = 0

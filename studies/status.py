@@ -15,13 +15,14 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
+from segnext.door import Parser, command, console, print_json, say
 from studies.causes import CAUSES
 from studies.known import add_selectors, known, words
-from studies.options import positive, print_json
+from studies.options import positive
 from studies.plan import Cell, settled
 from studies.scheduler import Queue
 from studies.store import Store, precision
@@ -32,27 +33,25 @@ STYLES = {"done": "green", "running": "cyan", "failed": "bold red", "stopped": "
 WATCH_SECONDS = 30
 
 
+@command("python -m studies.status")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parse = argparse.ArgumentParser(
+    parse = Parser(
         prog="python -m studies.status", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
     )
     add_selectors(parse)
     parse.add_argument("--watch", nargs="?", type=positive, const=WATCH_SECONDS, metavar="SECONDS", help="look again")
     parse.add_argument("--json", action="store_true", help="as JSON")
     options = parse.parse_args(arguments)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    try:
-        cells, queue, store = _look(options)
-    except (OSError, ValueError) as error:
-        parse.exit(2, f"{parse.prog}: {error}\n")
+    out = console(width=200, soft_wrap=False)
+    cells, queue, store = _look(options)
     if options.json:
         print_json([_facts(cell, store) for cell in cells])
     elif not cells:
-        console.print("nothing of it was started here; python -m studies.run STUDY --dry-run shows what would be")
-    elif options.watch and console.is_terminal:
+        out.print("nothing of it was started here; python -m studies.run STUDY --dry-run shows what would be")
+    elif options.watch and out.is_terminal:
         try:
-            with Live(_table(cells, store), console=console, auto_refresh=False, vertical_overflow="visible") as live:
+            with Live(_table(cells, store), console=out, auto_refresh=False, vertical_overflow="visible") as live:
                 while True:
                     time.sleep(options.watch)
                     cells, queue, store = _look(options)
@@ -60,15 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             pass
     else:
-        console.print(_table(cells, store))
+        out.print(_table(cells, store))
         counts = Counter(cell.state for cell in cells)
-        console.print(", ".join(f"{number} {state}" for state, number in counts.most_common()))
+        out.print(", ".join(f"{number} {state}" for state, number in counts.most_common()))
         for cell in cells:
             if command := remedy(cell):
-                console.print(f"{cell.label}: {command}", markup=False, soft_wrap=True)
+                out.print(f"{cell.label}: {command}", soft_wrap=True)
     damaged = tell(store.damage)
     if queue.silence:
-        print(f"{parse.prog}: the scheduler does not answer: {queue.silence}", file=sys.stderr)
+        say(f"{parse.prog}: the scheduler does not answer: {queue.silence}", error=True)
         return 4
     return max(damaged, int(any(cell.state == "failed" for cell in cells)))
 
@@ -98,7 +97,7 @@ def _table(cells: Sequence[Cell], store: Store) -> Table:
         seed = f"{cell.run.seed}"
         why = ": ".join(filter(None, (cell.stands.cause, cell.stands.detail)))
         label = cell.label.partition("@")[0] + (" before it" if cell.upstream else "")
-        state = f"[{STYLES.get(cell.state, 'default')}]{cell.state}[/]"
+        state = Text(cell.state, STYLES.get(cell.state, ""))
         table.add_row(
             label,
             seed,

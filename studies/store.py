@@ -10,7 +10,6 @@ import csv
 import dataclasses
 import hashlib
 import io
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from segnext.config import Cost, Evaluation, Platform, Run, Speed, canonical, digest
+from segnext.door import folder_of
 from segnext.files import write_atomically
 from studies.protocols import PROTOCOLS, Protocol
 from studies.records import Pictures, Record, check
@@ -69,12 +69,12 @@ class View:
 
 def results_folder() -> Path:
     """results/, or $SEGNEXT_RESULTS."""
-    return Path(os.environ.get("SEGNEXT_RESULTS") or REPOSITORY / "results").resolve()
+    return (folder_of("SEGNEXT_RESULTS") or REPOSITORY / "results").resolve()
 
 
 def runs_folder() -> Path:
     """runs/, or $SEGNEXT_RUNS: checkpoints, logs, attempts; nothing that a result depends on once recorded."""
-    return Path(os.environ.get("SEGNEXT_RUNS") or REPOSITORY / "runs").resolve()
+    return (folder_of("SEGNEXT_RUNS") or REPOSITORY / "runs").resolve()
 
 
 class Store:

@@ -10,13 +10,13 @@ import dataclasses
 import json
 import os
 import stat
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from segnext.door import say
 from segnext.files import write_atomically
 
 T = TypeVar("T")
@@ -93,5 +93,5 @@ def tell(damage: Iterable[Damaged]) -> int:
     """Name what is damaged, each once; returns 1 if anything is, else 0: what a command exits with at least."""
     lines = dict.fromkeys(map(str, damage))
     for line in lines:
-        print(line.encode("unicode_escape").decode() if not line.isprintable() else line, file=sys.stderr)
+        say(line, error=True)
     return int(bool(lines))

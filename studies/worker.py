@@ -23,6 +23,7 @@ from segnext.config import ClassificationData, Cost, Data, Evaluation, Run, Weig
 from segnext.data import Source, cached, open_split
 from segnext.data.diagnostic import GeneratedSource
 from segnext.data.imagenet import ClassFolderSource
+from segnext.door import forgiving
 from segnext.files import write_atomically
 from segnext.machine import keep_freed
 from studies import scheduler
@@ -608,6 +609,7 @@ def main(identifiers: Sequence[str]) -> int:
     """Work until it is done, a signal asks to stop, or the process that started this one is gone."""
     from segnext.distributed import distributed
 
+    forgiving()
     signals = _Signals()
     keep_freed()
     own = int(os.environ["SLURM_ARRAY_TASK_ID"]) if len(identifiers) > 1 else 0

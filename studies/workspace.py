@@ -172,7 +172,7 @@ class Workspace:
             if state == "alive" and owner is not None and _started_again(owner, mine):
                 state = "dead"
             if state == "dead":
-                self._bury(self._seen())
+                self._bury(self.seen())
                 self._claim.remove(owner)
             elif state == "torn" and time.monotonic() > until + 2 * TORN_AFTER:
                 raise Claimed(f"run {self.run_id} may be being worked on: {self._claim.path} cannot be read")
@@ -210,7 +210,7 @@ class Workspace:
             return None, "none"
         if claim.process.here:
             return claim, "alive" if claim.process.alive else "dead"
-        return claim, "alive" if self._now() - self._seen() < SILENT_AFTER else "dead"
+        return claim, "alive" if self._now() - self.seen() < SILENT_AFTER else "dead"
 
     def _now(self) -> float:
         """The time by the clock that stamps the heartbeats, the file server's: that of a node may be minutes off."""
@@ -223,7 +223,7 @@ class Workspace:
         finally:
             probe.unlink(missing_ok=True)
 
-    def _seen(self) -> float:
+    def seen(self) -> float:
         """When the owner was last seen alive."""
         return max(_modified(path) for path in (self._claim.path, self._progress))
 

@@ -51,7 +51,9 @@ def test_imports_no_torch():
 
 
 def test_unknown_study_exits_2_with_the_nearest_name(results, out, capsys):
-    assert build.main(["tabel7", "--out", str(out)]) == 2
+    with pytest.raises(SystemExit) as left:
+        build.main(["tabel7", "--out", str(out)])
+    assert left.value.code == 2
     assert "did you mean table7?" in capsys.readouterr().err
     assert not out.exists()
 

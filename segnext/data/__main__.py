@@ -6,6 +6,7 @@ import argparse
 import io
 import os
 import sys
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from segnext.data.datasets import DATASETS, IMAGENET, dataset_name, display_colo
 from segnext.data.processes import available_processes
 from segnext.data.show import sheet
 from segnext.data.source import IGNORE
+from segnext.door import Parser, command, folder_of, say, typed_path
 from segnext.files import write_atomically
 from segnext.text import printable
 
@@ -30,10 +32,11 @@ _SHOWN = 5  # problems of a kind that are listed without --all
 _BOUNDS = {"columns": (1, 40), "rows": (1, 40), "magnify": (1, 64), "images": (10, 20_000), "processes": (1, 1024)}
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command("python -m segnext.data")
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    options.data_root = options.data_root or (Path(root) if (root := os.environ.get("SEGNEXT_DATA")) else None)
+    options.data_root = options.data_root or folder_of("SEGNEXT_DATA")
     again = "; the same command continues" if options.verb == "convert" else ""
     try:
         if not options.dataset.startswith("diagnostic/"):
@@ -43,19 +46,19 @@ def main(arguments: list[str] | None = None) -> int:
                 raise ValueError(f"--{name}: {value} is not between {least} and {most}")
         return {"show": _show, "check": _check, "convert": _convert, "probe": _probe}[options.verb](options)
     except KeyboardInterrupt:
-        print(f"interrupted{again or '; nothing was written'}", file=sys.stderr)
+        say(f"interrupted{again or '; nothing was written'}", error=True)
         return INTERRUPTED
     except BrokenProcessPool:
-        print(f"error: a process was killed, for want of memory perhaps; try fewer --processes{again}", file=sys.stderr)
+        say(f"error: a process was killed, for want of memory perhaps; try fewer --processes{again}", error=True)
         return PROBLEMS
     except BrokenPipeError:  # who reads has seen enough, `| head` say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PROBLEMS if again else FINE
     except (OSError, MemoryError) as error:
-        print(f"error: {_said(error)}{again}", file=sys.stderr)
+        say(f"error: {_said(error)}{again}", error=True)
         return PROBLEMS
     except ValueError as error:
-        print(f"error: {_said(error)}", file=sys.stderr)
+        say(f"error: {_said(error)}", error=True)
         return NOT_FOUND if isinstance(error, DataNotFoundError) else USAGE
 
 
@@ -65,13 +68,11 @@ def _said(error: BaseException) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m segnext.data", description="Look at a dataset, validate it, or prepare its labels."
-    )
+    parser = Parser(prog="python -m segnext.data", description="Look at a dataset, validate it, or prepare its labels.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     show = verbs.add_parser("show", help="write a picture of a split: every image above its label")
     show.add_argument("--split", default="train")
-    show.add_argument("--out", type=Path, default=Path("sheet.png"), metavar="FILE")
+    show.add_argument("--out", type=typed_path, default=Path("sheet.png"), metavar="FILE")
     show.add_argument("--overwrite", action="store_true", help="replace FILE where it is there already")
     show.add_argument("--columns", type=int, default=6)
     show.add_argument("--rows", type=int, default=3)
@@ -95,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     prepare.add_argument(
         "--source",
-        type=Path,
+        type=typed_path,
         metavar="PATH",
         help="where originals are that do not lie below the data root: SBD's folder (voc2012), trainval_merged.json or "
         "the folder of .mat files (pascal_context), the folder with train/ and val/ (isaid)",
@@ -115,7 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     named[shortcuts] = ["diagnostic/<task>"]
     for verb, names in named.items():
         verb.add_argument("dataset", help=", ".join(names))
-        verb.add_argument("--data-root", type=Path, metavar="DIR", help="the dataset's folder, or one that holds it")
+        verb.add_argument(
+            "--data-root", type=typed_path, metavar="DIR", help="the dataset's folder, or one that holds it"
+        )
     return parser
 
 
@@ -131,7 +134,7 @@ def _show(options: argparse.Namespace) -> int:
     page.save(buffer, kind)
     write_atomically(options.out, buffer.getbuffer())
     title = f"{options.out}: {options.dataset} {options.split}"
-    print(f"{title}, {len(source)} images, fingerprint {source.fingerprint()}")
+    say(f"{title}, {len(source)} images, fingerprint {source.fingerprint()}")
     return FINE
 
 
@@ -141,12 +144,12 @@ def _probe(options: argparse.Namespace) -> int:
     if not options.dataset.startswith("diagnostic/"):
         raise ValueError(f"{options.dataset}: only generated datasets, diagnostic/<task>, know what decides a class")
     source = open_dataset(options.dataset, "train")
-    print(f"{options.dataset}: percent told right by k x k patches; chance is {100 / len(source.classes):.0f}")
-    print(f"{'k':>4}{'cue within the patch':>24}{'cue beyond it':>24}")
+    say(f"{options.dataset}: percent told right by k x k patches; chance is {100 / len(source.classes):.0f}")
+    say(f"{'k':>4}{'cue within the patch':>24}{'cue beyond it':>24}")
     task = options.dataset.removeprefix("diagnostic/")
     for side in SIDES:
         cells = (probe(task, side, at, options.images) for at in distances(side))
-        print(f"{side:>4}" + "".join(f"{'-' if cell is None else f'{cell:.1f}':>24}" for cell in cells))
+        say(f"{side:>4}" + "".join(f"{'-' if cell is None else f'{cell:.1f}':>24}" for cell in cells))
     return FINE
 
 
@@ -158,9 +161,9 @@ def _check(options: argparse.Namespace) -> int:
         dataset, options.data_root, options.split, processes=options.processes, names_only=options.names_only
     )
     if not reports:
-        print(f"error: {next(iter(absent.values()))}", file=sys.stderr)
+        say(f"error: {next(iter(absent.values()))}", error=True)
         return NOT_FOUND
-    print(f"{dataset.name} in {reports[0].folder}\n")
+    say(f"{dataset.name} in {reports[0].folder}\n")
     _print_counts(reports)
     if not options.names_only:
         _print_classes(dataset.classes, reports)
@@ -170,9 +173,9 @@ def _check(options: argparse.Namespace) -> int:
     needed = [split for split in absent if split in options.split or _is_labelled(dataset.name, split)]
     for split, why in absent.items():
         server = "" if split in needed else " (only its test server needs it)"
-        print(f"\n{split} is not there{server}: {printable(why, 2000)}")
+        say(f"\n{split} is not there{server}: {printable(why, 2000)}")
     problems += len(needed)
-    print(f"\n{problems or 'no'} problems" + (f", {remarks} remarks" if remarks else ""))
+    say(f"\n{problems or 'no'} problems" + (f", {remarks} remarks" if remarks else ""))
     return PROBLEMS if problems else FINE
 
 
@@ -187,13 +190,13 @@ def _is_labelled(name: str, split: str) -> bool:
 
 
 def _print_counts(reports: list[Report]) -> None:
-    print(f"{'split':<10}{'images':>10}{'labels':>10}{'expected':>10}  fingerprint")
+    say(f"{'split':<10}{'images':>10}{'labels':>10}{'expected':>10}  fingerprint")
     for report in reports:
         expected = report.declared.frames or "-"
         labels = report.labels if report.labelled else "-"
         paper = f" (the paper says {report.declared.paper})" if report.declared.paper else ""
         fingerprint = report.fingerprint or "none: it cannot be opened as it is"
-        print(f"{report.split:<10}{report.images:>10}{labels:>10}{expected:>10}  {fingerprint}{paper}")
+        say(f"{report.split:<10}{report.images:>10}{labels:>10}{expected:>10}  {fingerprint}{paper}")
 
 
 def _print_classes(classes: tuple[str, ...], reports: list[Report]) -> None:
@@ -201,14 +204,14 @@ def _print_classes(classes: tuple[str, ...], reports: list[Report]) -> None:
     shown = [report for report in reports if report.findings.pixels.any()]
     if not shown:
         return
-    print(f"\n{'pixels of each class, % of those not ignored':<44}" + "".join(f"{r.split:>28}" for r in shown))
+    say(f"\n{'pixels of each class, % of those not ignored':<44}" + "".join(f"{r.split:>28}" for r in shown))
     for label, name in [*enumerate(classes), (IGNORE, "ignored, % of all")]:
         line = f"{label:>4}  {name:<38}"
         for report in shown:
             pixels = report.findings.pixels
             of = pixels.sum() if label == IGNORE else pixels[:IGNORE].sum()
             line += f"{100 * pixels[label] / max(of, 1):>11.4f} %{pixels[label]:>15}"
-        print(line)
+        say(line)
 
 
 def _keep_contents(dataset: str, reports: list[Report]) -> None:
@@ -226,10 +229,10 @@ def _print_found(report: Report, found: dict[str, list[str]], title: str, every:
     """Lists what was found in a split, problems or remarks, and returns how many these are."""
     for kind, messages in found.items():
         shown = messages if every else messages[:_SHOWN]
-        print(f"\n{report.split}: {title}{len(messages)} {kind}")
-        print("\n".join(f"  {printable(message, 2000)}" for message in shown))
+        say(f"\n{report.split}: {title}{len(messages)} {kind}")
+        say("\n".join(f"  {printable(message, 2000)}" for message in shown))
         if len(shown) < len(messages):
-            print(f"  and {len(messages) - len(shown)} more (--all lists them)")
+            say(f"  and {len(messages) - len(shown)} more (--all lists them)")
     return sum(map(len, found.values()))
 
 

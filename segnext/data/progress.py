@@ -6,10 +6,11 @@ import time
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
+
+from segnext.door import console
 
 PLAIN_SECONDS = 15.0  # between two lines in a log
 
@@ -27,10 +28,10 @@ class Progress:
     """Counts what is done of `total`, on standard error."""
 
     def __init__(self, title: str, total: int) -> None:
-        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._console = console(error=True)
         self._plain = not self._console.is_terminal
         self._bars = Bars(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             _Rate(),
