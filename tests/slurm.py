@@ -14,6 +14,12 @@ from pathlib import Path
 
 SCRIPT = Path(__file__).resolve().parent.parent / "slurm" / "dev-cluster"
 NO_SLURM = 77
+RELEASE = os.environ.get("DEV_CLUSTER_RELEASE", "")  # of Debian, whose SLURM this is; empty: the machine's own
+
+if RELEASE:  # as a shell that evals `dev-cluster env`: every command of every test is that release's
+    os.environ["PATH"] = subprocess.check_output(
+        ["bash", "-c", 'eval "$("$0" env)"; printf %s "$PATH"', str(SCRIPT)], text=True
+    )
 
 
 class NoSlurm(Exception):
