@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from pathlib import Path
 
 SCRIPT = Path(__file__).resolve().parent.parent / "slurm" / "dev-cluster"
 NO_SLURM = 77
+Done = subprocess.CompletedProcess[str]
 RELEASE = os.environ.get("DEV_CLUSTER_RELEASE", "")  # of Debian, whose SLURM this is; empty: the machine's own
 
 if RELEASE:  # as a shell that evals `dev-cluster env`: every command of every test is that release's
@@ -112,6 +115,49 @@ class Cluster:
 
     def _script(self, *words: str) -> str:
         return _run([str(SCRIPT), *words], self.settings)
+
+
+@dataclass
+class People:
+    """Unix users of the group `lab`, whom only dev-cluster knows, and a folder that everybody can reach.
+
+    A cluster that is started with `**with_users(...)` has them, too. Raises `NoSlurm` where they cannot be had.
+    """
+
+    folder: Path
+    settings: dict[str, str]
+
+    @classmethod
+    def of(cls, *names: str) -> People:
+        """Users of these names, without a cluster."""
+        folder = Path(tempfile.mkdtemp(prefix="people-", dir="/tmp"))
+        folder.chmod(0o755)
+        people = cls(folder, {f"DEV_CLUSTER_{name.upper()}": value for name, value in with_users(*names).items()})
+        people.settings["DEV_CLUSTER_DIR"] = str(folder)
+        try:
+            _run([str(SCRIPT), "as", names[0], "true"], people.settings)
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+        return people
+
+    def does(self, name: str, *words: object, umask: str = "022", **environment: object) -> Done:
+        """What came of a command that this user ran."""
+        return subprocess.run(
+            [str(SCRIPT), "as", name, "sh", "-c", f'umask {umask}; exec "$@"', "-", *map(str, words)],
+            env={**os.environ, **self.settings, **{key: str(value) for key, value in environment.items()}},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=500,
+        )
+
+
+def with_users(*names: str) -> dict[str, str]:
+    """The settings of a cluster with users of its own, who can reach this Python and this repository."""
+    needed = {os.path.realpath(folder) for folder in (sys.base_prefix, sys.prefix, SCRIPT.parent.parent)}
+    return {"users": " ".join(names), "show": " ".join(sorted(needed))}
 
 
 def _run(words: list[str], variables: dict[str, str]) -> str:
