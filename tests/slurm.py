@@ -16,7 +16,7 @@ from pathlib import Path
 
 SCRIPT = Path(__file__).resolve().parent.parent / "slurm" / "dev-cluster"
 NO_SLURM = 77
-Done = subprocess.CompletedProcess[str]
+Process = subprocess.Popen[str]
 RELEASE = os.environ.get("DEV_CLUSTER_RELEASE", "")  # of Debian, whose SLURM this is; empty: the machine's own
 
 if RELEASE:  # as a shell that evals `dev-cluster env`: every command of every test is that release's
@@ -113,6 +113,15 @@ class Cluster:
     def start_controller(self) -> None:
         self._script("start-controller")
 
+    def stop_accounting(self) -> None:
+        self._script("stop-accounting")
+
+    def freeze_accounting(self) -> None:
+        self._script("freeze-accounting")
+
+    def start_accounting(self) -> None:
+        self._script("start-accounting")
+
     def _script(self, *words: str) -> str:
         return _run([str(SCRIPT), *words], self.settings)
 
@@ -141,17 +150,22 @@ class People:
             raise
         return people
 
-    def does(self, name: str, *words: object, umask: str = "022", **environment: object) -> Done:
-        """What came of a command that this user ran."""
-        return subprocess.run(
+    def starts(self, name: str, *words: object, umask: str = "022", **environment: object) -> Process:
+        """A command of this user, under way."""
+        return subprocess.Popen(
             [str(SCRIPT), "as", name, "sh", "-c", f'umask {umask}; exec "$@"', "-", *map(str, words)],
             env={**os.environ, **self.settings, **{key: str(value) for key, value in environment.items()}},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            check=False,
-            timeout=500,
         )
+
+    def does(self, name: str, *words: object, umask: str = "022", codes: tuple[int, ...] = (), **more: object) -> str:
+        """A command of this user, done; what it printed. `codes`: what its exit code may be; empty: whatever it is."""
+        process = self.starts(name, *words, umask=umask, **more)
+        told, _ = process.communicate(timeout=500)
+        assert process.returncode in (codes or (process.returncode,)), told
+        return told
 
 
 def with_users(*names: str) -> dict[str, str]:
