@@ -101,13 +101,23 @@ def closed() -> Iterator[tuple[Lab, Path]]:
         yield lab, did(lab, "--only", "train", umask="077")
 
 
-@pytest.mark.xfail(reason="studies/workspace.py and known.py take what they may not read for what is not there")
-@pytest.mark.parametrize("everything", [False, True], ids=["a run", "all runs"])
-@pytest.mark.parametrize("verb", ["status", "run", "show", "logs", "cancel", "gc", "doctor"])
-def test_what_a_colleague_closed_is_named_by_every_verb(closed: tuple[Lab, Path], verb: str, everything: bool):
+UNSEEN = pytest.mark.xfail(reason="studies/workspace.py and known.py take what they may not read for what is not there")
+VERBS = ("status", "run", "show", "logs", "cancel", "gc", "doctor")
+NAMED = {("run", "a run"), ("run", "all runs"), ("show", "all runs")}
+
+
+@pytest.mark.parametrize(
+    ("verb", "what"),
+    [
+        pytest.param(verb, what, marks=() if (verb, what) in NAMED else UNSEEN)
+        for verb in VERBS
+        for what in ("a run", "all runs")
+    ],
+)
+def test_what_a_colleague_closed_is_named_by_every_verb(closed: tuple[Lab, Path], verb: str, what: str):
     lab, run = closed
-    folder = run.parent if everything else run
-    run.parent.chmod(0o2700 if everything else 0o2775)
+    folder = run if what == "a run" else run.parent
+    run.parent.chmod(0o2775 if what == "a run" else 0o2700)
     words = {"run": STARTED, "doctor": (*STARTED, "--cluster", "local"), "show": (CELL,), "logs": (CELL,)}.get(verb, ())
     told = lab.python("bob", "-m", f"studies.{verb}", *words, codes=(1, 2))
     assert "Traceback" not in told
@@ -117,6 +127,8 @@ def test_what_a_colleague_closed_is_named_by_every_verb(closed: tuple[Lab, Path]
 @pytest.mark.xfail(reason="studies/store.py and measure.py let the PermissionError through")
 def test_a_folder_that_a_colleague_lets_us_only_read_is_named_before_a_run_starts(lab: Lab):
     did(lab, "--only", "train")
+    for path in (lab.folder / "results" / "records").glob("cost-*.json"):
+        path.unlink()  # it is measured before the first run, and belongs there
     told = lab.python("bob", "-m", "studies.run", *STARTED)
     assert "Traceback" not in told
     assert str(lab.folder / "results" / "records") in told or str(lab.folder / "runs") in told
