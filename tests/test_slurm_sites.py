@@ -108,7 +108,7 @@ def test_where_accounting_does_not_answer_runs_go_on_and_what_left_the_queue_is_
     user.waits_for(second)
 
 
-def test_a_job_whose_code_was_purged_from_the_scratch_is_done_by_the_same_command(site: Cluster, folder: Path):
+def test_a_job_whose_code_was_purged_from_the_scratch_is_done_when_it_is_tried_again(site: Cluster, folder: Path):
     (cell,) = cells_of("table7/c@0")
     user = User(site, folder, profile=PROFILE + "[options]\nhold = true\n")
     user.submits("table7/c@0", *QUICK)
@@ -121,6 +121,6 @@ def test_a_job_whose_code_was_purged_from_the_scratch_is_done_by_the_same_comman
     site.drained()
     assert not user.recorded(cell)
     (folder / "profile.toml").write_text(PROFILE)
-    wait_until(lambda: user.states()["c@0"]["state"] == "stopped", 60, user.states)
-    assert "1 of 1 runs submitted" in user.submits("table7/c@0", *QUICK)
+    wait_until(lambda: user.states()["c@0"]["cause"] == "not_started", 60, user.states)
+    assert "1 of 1 runs submitted" in user.submits("table7/c@0", *QUICK, "--retry", "not_started")
     user.waits_for(cell)
