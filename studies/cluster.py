@@ -257,7 +257,7 @@ def _upstream_failure(cell: Cell, outcomes: Mapping[str, Outcome]) -> Outcome | 
 def _start(cell: Cell, execution: Execution, code: Path) -> subprocess.Popen[bytes]:
     workspace = Workspace(cell.id)
     workspace.forget_progress()
-    os.utime(code)  # `studies.gc` leaves what is young
+    snapshot.renew(code)
     threads = str(execution.threads)
     folders = {"SEGNEXT_RESULTS": str(results_folder()), "SEGNEXT_RUNS": str(runs_folder())}
     environment = {**os.environ, **folders, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}

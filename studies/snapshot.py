@@ -10,6 +10,7 @@ Exit codes of that command: 0 written, 2 this is no clean checkout.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -38,27 +39,69 @@ def snapshots_folder() -> Path:
     return runs_folder() / "snapshots"
 
 
+_taken: dict[Path, dict[Path, bytes]] = {}
+"""What this process keeps in which folder: the sources may be edited while its runs start."""
+
+
 def take() -> Path:
-    """Keep the code and its version; returns the folder. The same code at the same commit is kept once."""
+    """Keep the code and its version; returns the folder. The same code at the same commit is kept once.
+
+    Where a colleague's folder of the same code is damaged or closed to us, we keep one of our own. Raises `OSError`.
+    """
     sources = _contents()
     version = to_json(code_version())
-    digest = _digest(sources, version)
-    folder = snapshots_folder() / digest[:12]
+    name = _digest(sources, version)[:12]
+    files = {**sources, Path(VERSION): version.encode()}
+    folder = snapshots_folder() / name
+    try:
+        _keep(folder, files)
+    except PermissionError:
+        folder = snapshots_folder() / f"{name}-{os.getuid()}"
+        _keep(folder, files)
+    _taken[folder] = files
+    return folder
+
+
+def renew(folder: Path) -> None:
+    """Before another start from what `take` returned: files that were deleted since (a scratch is purged) come back."""
+    _keep(folder, _taken[folder])
+
+
+def _keep(folder: Path, files: Mapping[Path, bytes]) -> None:
+    """Let the folder hold these files, and look young. `PermissionError` where it does not and we may not write it."""
     if folder.exists():
-        os.utime(folder)  # `studies.gc` leaves what is young
-        return folder
+        for name, content in files.items():
+            if not _holds(folder / name, content):
+                write_atomically(folder / name, content)
+        with contextlib.suppress(PermissionError):  # a colleague's: `studies.gc` sees our submission name it
+            os.utime(folder)  # `studies.gc` leaves what is young
+        return
+    _make_snapshots_folder()
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    for name, content in sources.items():
+    for name, content in files.items():
         (temporary / name).parent.mkdir(parents=True, exist_ok=True)
         (temporary / name).write_bytes(content)
-    write_atomically(temporary / VERSION, version)
     try:
         os.rename(temporary, folder)
     except OSError:  # someone else's of the same code was quicker
         shutil.rmtree(temporary)
         if not folder.exists():
             raise
-    return folder
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _make_snapshots_folder() -> None:
+    """Whoever may write into runs/ may keep code there, whatever the umask of the first who did."""
+    runs_folder().mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        snapshots_folder().mkdir()
+        snapshots_folder().chmod(runs_folder().stat().st_mode & 0o7777)
 
 
 def kept() -> list[Path]:

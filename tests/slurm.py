@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,6 +16,13 @@ from pathlib import Path
 
 SCRIPT = Path(__file__).resolve().parent.parent / "slurm" / "dev-cluster"
 NO_SLURM = 77
+Process = subprocess.Popen[str]
+RELEASE = os.environ.get("DEV_CLUSTER_RELEASE", "")  # of Debian, whose SLURM this is; empty: the machine's own
+
+if RELEASE:  # as a shell that evals `dev-cluster env`: every command of every test is that release's
+    os.environ["PATH"] = subprocess.check_output(
+        ["bash", "-c", 'eval "$("$0" env)"; printf %s "$PATH"', str(SCRIPT)], text=True
+    )
 
 
 class NoSlurm(Exception):
@@ -104,8 +113,65 @@ class Cluster:
     def start_controller(self) -> None:
         self._script("start-controller")
 
+    def stop_accounting(self) -> None:
+        self._script("stop-accounting")
+
+    def freeze_accounting(self) -> None:
+        self._script("freeze-accounting")
+
+    def start_accounting(self) -> None:
+        self._script("start-accounting")
+
     def _script(self, *words: str) -> str:
         return _run([str(SCRIPT), *words], self.settings)
+
+
+@dataclass
+class People:
+    """Unix users of the group `lab`, whom only dev-cluster knows, and a folder that everybody can reach.
+
+    A cluster that is started with `**with_users(...)` has them, too. Raises `NoSlurm` where they cannot be had.
+    """
+
+    folder: Path
+    settings: dict[str, str]
+
+    @classmethod
+    def of(cls, *names: str) -> People:
+        """Users of these names, without a cluster."""
+        folder = Path(tempfile.mkdtemp(prefix="people-", dir="/tmp"))
+        folder.chmod(0o755)
+        people = cls(folder, {f"DEV_CLUSTER_{name.upper()}": value for name, value in with_users(*names).items()})
+        people.settings["DEV_CLUSTER_DIR"] = str(folder)
+        try:
+            _run([str(SCRIPT), "as", names[0], "true"], people.settings)
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+        return people
+
+    def starts(self, name: str, *words: object, umask: str = "022", **environment: object) -> Process:
+        """A command of this user, under way."""
+        return subprocess.Popen(
+            [str(SCRIPT), "as", name, "sh", "-c", f'umask {umask}; exec "$@"', "-", *map(str, words)],
+            env={**os.environ, **self.settings, **{key: str(value) for key, value in environment.items()}},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def does(self, name: str, *words: object, umask: str = "022", codes: tuple[int, ...] = (), **more: object) -> str:
+        """A command of this user, done; what it printed. `codes`: what its exit code may be; empty: whatever it is."""
+        process = self.starts(name, *words, umask=umask, **more)
+        told, _ = process.communicate(timeout=500)
+        assert process.returncode in (codes or (process.returncode,)), told
+        return told
+
+
+def with_users(*names: str) -> dict[str, str]:
+    """The settings of a cluster with users of its own, who can reach this Python and this repository."""
+    needed = {os.path.realpath(folder) for folder in (sys.base_prefix, sys.prefix, SCRIPT.parent.parent)}
+    return {"users": " ".join(names), "show": " ".join(sorted(needed))}
 
 
 def _run(words: list[str], variables: dict[str, str]) -> str:

@@ -7,8 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import started
 
-from slurm import SCRIPT, Cluster, wait_until
+from slurm import SCRIPT, Cluster, People, wait_until, with_users
 
 pytestmark = pytest.mark.slurm
 
@@ -53,6 +54,52 @@ def test_up_again_changes_nothing(cluster: Cluster):
     assert done.returncode == 0
     assert "already up" in done.stderr
     assert cluster.call("scontrol", "show", "config").count("\n") == before
+
+
+def test_users_that_only_the_cluster_knows_submit_see_each_other_and_cancel_their_own():
+    with started(nodes=1, **with_users("ada", "bob")) as cluster:
+        people = People(cluster.folder, cluster.settings | cluster.environment)
+        job = people.does("ada", "sbatch", "--parsable", "--output=/dev/null", "--wrap=sleep 600").strip()
+        wait_until(lambda: cluster.queue().get(job) == "RUNNING", 30, cluster.queue)
+        assert people.does("bob", "squeue", "--noheader", "--format=%i %u").split() == [job, "ada"]
+        assert "denied" in people.does("bob", "scancel", job)
+        assert cluster.queue() == {job: "RUNNING"}
+        people.does("ada", "scancel", job, codes=(0,))
+        cluster.drained()
+    assert "ada" not in Path("/etc/passwd").read_text()
+
+
+def test_accounting_that_is_down_or_hangs_stops_no_job_and_comes_back():
+    with started(nodes=1) as cluster:
+        jobs = []
+        for trouble in (cluster.stop_accounting, cluster.freeze_accounting):
+            trouble()
+            asked = subprocess.Popen(
+                ["sacct"], env={**os.environ, **cluster.environment}, stderr=subprocess.PIPE, text=True
+            )
+            jobs.append(cluster.sbatch("exit 0"))
+            cluster.drained()
+            if trouble == cluster.stop_accounting:
+                assert "Connection refused" in asked.communicate(timeout=60)[1]
+            else:
+                assert asked.poll() is None, "it got an answer"
+                asked.kill()
+                asked.communicate()
+            cluster.start_accounting()
+        for job in jobs:
+            wait_until(lambda job=job: cluster.accounted(job) == "COMPLETED", 60)
+
+
+def test_a_release_that_cannot_be_had_is_skipped_with_the_reason(tmp_path: Path):
+    nowhere = {
+        "dir": str(tmp_path / "cluster"),
+        "cache": str(tmp_path / "cache"),
+        "mirror": "http://127.0.0.1:9/debian",
+    }
+    done = script("up", release="trixie", **nowhere)
+    assert done.returncode == 77, done.stderr
+    assert "SLURM of Debian trixie cannot be had" in done.stderr or "missing: debootstrap" in done.stderr
+    assert not (tmp_path / "cache" / "trixie").exists()
 
 
 def test_down_ends_every_process_with_running_jobs_and_a_node_that_was_killed():
