@@ -18,7 +18,7 @@ STUDIES ?= table7,table6
 SEEDS ?= 0,1,2
 RESULTS := $(or $(OUT),$(if $(filter cpu,$(DEVICE)),.gpu-site/rehearsal,tests/benchmarks/results))
 
-.PHONY: help demo demo-slurm bench test lint format types tests tests-long tests-slurm tests-slurm-next oracle lock
+.PHONY: help demo demo-slurm bench test lint format types tests tests-long fuzz tests-slurm tests-slurm-next oracle lock
 .PHONY: clean gpu gpu-wheels gpu-evidence gpu-data version
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make demo-slurm  the same study as jobs of a real SLURM on this machine (slurm/dev-cluster), taken down at the end"
 	@echo "make test        set up, then lint, types and tests (each a target of its own)"
 	@echo "make tests-long  the tests that take minutes: kill loops over real processes"
+	@echo "make fuzz        a thousand damaged files, command lines, weights, images and lists"
 	@echo "make tests-slurm the tests on a real one-machine SLURM (slurm/dev-cluster), with every fault that we know of"
 	@echo "make tests-slurm-next  the same on the SLURM of a newer Debian (RELEASE=trixie, sid), which it installs by debootstrap"
 	@echo "make oracle      the tests that need the extras: the published wheel as an oracle, SegFormer (into .venv-oracle)"
@@ -81,7 +82,11 @@ tests: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not long and not slurm"
 
 tests-long: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "long and not slurm"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "long and not slurm"
+
+# A thousand damaged files, command lines, weights files, images and lists; tests-long tries a hundred of each.
+fuzz: .venv/installed
+	OMP_NUM_THREADS=1 SEGNEXT_FUZZ=1000 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -m fuzz
 
 # Two at a time, each with a cluster of its own: most of their time they wait for SLURM.
 tests-slurm: .venv/installed

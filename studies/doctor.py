@@ -122,6 +122,7 @@ def _folders(cluster: str) -> Iterator[Finding]:
         yield Finding(what, level, f"{folder} can be written, {free / 1e9:,.1f} GB are free")
         if what == "runs":
             yield from _runs_folder(folder)
+            yield from _closed(folder)
     if cluster != "slurm":
         return
     places = (runs_folder(), results_folder(), Path(sys.executable))
@@ -164,6 +165,19 @@ def _runs_folder(folder: Path) -> Iterator[Finding]:
             f"{snapshot.snapshots_folder()}: files of {words} are missing or changed (is it purged by and by?): delete "
             "these folders; jobs that wait and were to run from them must be cancelled and submitted again",
         )
+
+
+def _closed(folder: Path) -> Iterator[Finding]:
+    """Runs that a colleague started and keeps to himself: where they stand cannot be told from here."""
+    try:
+        closed = [entry.path for entry in os.scandir(folder) if not os.access(entry.path, os.R_OK)]
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        closed = [error.filename]
+    if closed:
+        more = f" and {len(closed) - 1} more" if len(closed) > 1 else ""
+        yield Finding("runs", "fail", f"{closed[0]}{more} cannot be read; ask its owner for the right to")
 
 
 def _file_system(path: Path) -> str:

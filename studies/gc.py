@@ -23,10 +23,10 @@ from studies.options import shown
 from studies.plan import Cell
 from studies.protocols import protocol
 from studies.snapshot import snapshots_folder
-from studies.standing import submitted
+from studies.state import Submission
 from studies.store import Store, runs_folder
 from studies.study import studies
-from studies.typed import tell
+from studies.typed import Damaged, tell
 from studies.workspace import Workspace
 
 YOUNG = 86400.0  # seconds: a folder that nobody refers to may be one that somebody is about to
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     needed = _beginnings({cell.run.protocol for cell in cells}) if options.weights else set()
     found = [(what, path) for cell in cells for what, path in _of_run(cell, options.weights and cell.id not in needed)]
     if everything:
-        found += _unreferenced()
+        found += _unreferenced(store)
     table = Table(box=None, padding=(0, 2))
     for heading in ("what", "where", "MB"):
         table.add_column(heading, justify="right" if heading == "MB" else "left")
@@ -90,9 +90,16 @@ def _of_run(cell: Cell, weights: bool) -> Iterator[tuple[str, Path]]:
         yield f"weights of {cell.label}", workspace.weights
 
 
-def _unreferenced() -> Iterator[tuple[str, Path]]:
-    """Snapshots and submissions of no run that may still start or be looked at."""
-    submissions = [submitted(path.parent.name) for path in runs_folder().glob("*/submission.json")]
+def _unreferenced(store: Store) -> Iterator[tuple[str, Path]]:
+    """Snapshots and submissions of no run that may still start or be looked at; none where some cannot be read."""
+    submissions: list[Submission | None] = []
+    for path in runs_folder().glob("*/submission.json"):
+        try:
+            submissions.append(Workspace(path.parent.name).submission.read())
+        except Damaged as damaged:
+            store.damage.append(damaged)
+    if store.damage:
+        return
     owners = [Workspace(path.parent.name).owner() for path in runs_folder().glob("*/claim.json")]
     snapshots = {submission.snapshot for submission in submissions if submission}
     snapshots |= {owner.code for owner in owners if owner}

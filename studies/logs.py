@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse.parse_args(arguments)
     store = Store()
     cells = known(options, store)
+    if not cells and store.damage:
+        return tell(store.damage)
     cell = one([cell for cell in cells if not cell.upstream or len(options.selectors) == 0])
     submission = submitted(cell.id)
     for path in printed(submission) if submission else []:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from studies.external import Absent, slurm
 from studies.external import Refused as Refused
 from studies.external import Unreachable as Unreachable
-from studies.external import slurm
 from studies.state import Submission
 
 VANISHED_SECONDS = 600.0  # without a sign of life after which a job that only accounting still has counts as lost
@@ -95,6 +95,7 @@ class Queue:
 
     jobs: dict[tuple[str, int], Job] = field(default_factory=dict)  # by token and index
     silence: str = ""  # why it could not be asked
+    mute: str = ""  # why accounting, which there is, does not answer
     queries: int = 0
 
     @classmethod
@@ -128,7 +129,10 @@ class Queue:
         self.queries += 1
         try:
             told = call("sacct", *words, "--format=JobName,JobID,State,NodeList", cluster=cluster)
-        except (Unreachable, Refused):
+        except (Absent, Refused):
+            return
+        except Unreachable as error:
+            self.mute = str(error)
             return
         self._keep(_rows(told, names, 4), queued=False)
 

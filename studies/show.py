@@ -7,6 +7,7 @@ Exit codes: 0 fine, 2 usage.
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -81,7 +82,7 @@ def _facts(cell: Cell, record: dict[str, Any] | None, store: Store) -> dict[str,
         "configuration": canonical(cell.wanted),
         "attempts": list(map(dataclasses.asdict, workspace.attempts())),
         **{key: value for key, value in (record or {}).items() if key not in ("config", "id", "kind")},
-        "files": {name: shown(path) for name, path in files.items() if path.exists()},
+        "files": {name: shown(path) for name, path in files.items() if os.path.exists(path)},
     }
 
 

@@ -143,6 +143,8 @@ def _left(
                 cause, message = "cancelled", f"by {submission.cancelled}"
             elif cause in ("", "killed", "stopped"):
                 cause = _refined(cause, known, submission)
+                if cause == "lost" and queue is not None and queue.mute:
+                    return Standing("unknown", f"left the queue; accounting does not answer: {queue.mute}", job=job)
     if cause not in CAUSES:  # `done`, `trained`: what it made is told by what is there
         return Standing("trained", "to be evaluated") if trained else _new(wanted)
     saved = workspace.last_state()

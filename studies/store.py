@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import hashlib
 import io
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -106,7 +107,7 @@ class Store:
     @cached_property
     def _read(self) -> dict[str, tuple[Record, str]]:
         found = {}
-        for path in sorted((self.folder / "records").glob("*.json")):
+        for path in self._files():
             try:
                 content = content_of(path, RESTORE)
                 if content is None:
@@ -118,6 +119,18 @@ class Store:
             except ValueError as error:
                 self.damage.append(Damaged(path, str(error), RESTORE))
         return found
+
+    def _files(self) -> list[Path]:
+        folder = self.folder / "records"
+        try:
+            return sorted(folder / name for name in os.listdir(folder) if name.endswith(".json") and name[0] != ".")
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            self.damage.append(
+                Damaged(folder, f"it cannot be read: {error.strerror}", "ask its owner for the right to")
+            )
+            return []
 
     def pictures(self, identifier: str) -> dict[str, Any] | None:
         """The facts of a run's pictures (`studies.records.Pictures`); None without, and where they are damaged."""

@@ -21,6 +21,9 @@ SHARED = REPOSITORY.parent / "shared"
 settings.register_profile("noisy machines", deadline=None)
 settings.load_profile("noisy machines")
 
+FUZZ = int(os.environ.get("SEGNEXT_FUZZ", "100"))
+"""How many inputs each fuzzer tries; `make fuzz`: a thousand."""
+
 FIXTURES = Path(__file__).parent / "fixtures"
 
 

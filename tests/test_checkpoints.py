@@ -13,7 +13,7 @@ from typing import Any
 import golden
 import pytest
 import torch
-from conftest import FIXTURES, named
+from conftest import FIXTURES, FUZZ, named
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -351,9 +351,10 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
     return bytes(data[: chance.choice([len(data)] * 4 + [chance.randrange(len(data) + 1)])])
 
 
+@pytest.mark.fuzz
 @given(seed=st.integers(0, 1 << 32), old=st.booleans(), bytewise=st.booleans())
 @settings(
-    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=FUZZ, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_no_weights_file_raises_anything_but_value_errors(network, tmp_path, seed: int, old: bool, bytewise: bool):
     """Damaged bytes in both of torch's formats, and contents that are no weights; damage may also go unseen."""

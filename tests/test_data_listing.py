@@ -6,6 +6,7 @@ import codecs
 import shutil
 
 import pytest
+from conftest import FUZZ
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import NAMES, listing, paths, write
@@ -134,8 +135,9 @@ def test_deeplabs_augmented_set_is_read_without_aug_txt(tmp_path):
 WORDS = ("a", "b", "a 1", ".jpg", ".JPG", " ", "/", "\r\n", "\n", "\ufeff", "\0", "é", "_x")
 
 
+@pytest.mark.fuzz
 @given(st.lists(st.sampled_from(WORDS)), st.binary())
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=FUZZ, deadline=None, derandomize=True)
 def test_whatever_a_list_holds_a_split_opens_with_what_it_names_or_is_refused(tmp_path_factory, words, tail):
     base = tmp_path_factory.mktemp("ade")
     for name in ("a", "b", "a 1"):

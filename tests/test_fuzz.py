@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -13,10 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import FUZZ
+from PIL import Image
 from reporting import add_cost, add_curve, add_run
 
 from reports import build
 from segnext.config import Execution
+from segnext.data import DataError
+from segnext.data.images import read_colours, read_image, read_label, read_size
 from studies import cancel, diff, doctor, evidence, gc, logs, pictures, run, shortcuts, show, status
 from studies import list as listing
 from studies.estimate import keep
@@ -29,9 +34,8 @@ from studies.tables.table7 import STUDY
 from studies.typed import to_json
 from studies.workspace import Workspace
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.fuzz]
 
-INPUTS = int(os.environ.get("SEGNEXT_FUZZ", "100"))
 CODES = range(6)  # as every command documents
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "status": status.main,
@@ -181,7 +185,7 @@ def test_a_damaged_file_is_named_and_hides_no_other_run(
         if path.is_file()
     ]
     out = str(tmp_path / "out")
-    for number in range(part, INPUTS, 4):
+    for number in range(part, FUZZ, 4):
         draw = random.Random(number)
         name = draw.choice(files)
         how = damaged(draw, tmp_path / name)
@@ -271,7 +275,7 @@ def test_whatever_is_typed_has_a_documented_answer(
     for name in ("measure_costs", "measure_speeds", "_carry_out", "_submit"):  # what would take minutes
         monkeypatch.setattr(f"studies.run.{name}", lambda *_, **__: 0)
     before = {path for path in tmp_path.rglob("*") if "out" not in path.parts}
-    for number in range(INPUTS // len(VERBS) + 1):
+    for number in range(FUZZ // len(VERBS) + 1):
         draw = random.Random(f"{verb} {number}")
         words = [draw.choice(WORDS) for _ in range(draw.randint(0, 7))]
         if verb == "build":
@@ -284,3 +288,20 @@ def test_whatever_is_typed_has_a_documented_answer(
         assert code != 2 or told.err.strip(), f"{verb} {words}: it does not say what is wrong"
     new = {path for path in tmp_path.rglob("*") if "out" not in path.parts} - before
     assert not [path for path in new if path.suffix != ".csv"], "nothing that was not asked for is written"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_whatever_an_image_holds_it_is_read_or_refused_by_name(kind: str, tmp_path: Path):
+    path = tmp_path / "a.png"
+    for number in range(FUZZ):
+        draw = random.Random(number)
+        size = draw.randint(1, 40), draw.randint(1, 40)
+        mode = draw.choice(["1", "L", "P", "RGB", "RGBA", "I;16"] if kind == "PNG" else ["L", "RGB", "CMYK"])
+        buffer = io.BytesIO()
+        Image.new(mode, size).save(buffer, kind)
+        path.write_bytes(mutated(draw, buffer.getvalue()))
+        for read in (read_image, read_colours, read_label, read_size):
+            try:
+                read(path)
+            except DataError as error:
+                assert str(path) in str(error), f"input {number}"  # noqa: PT017  both outcomes are judged
