@@ -1,6 +1,6 @@
 """`python -m reports.build [STUDY...]`: from declarations and records to tables, figures, a page and its summary.
 
-Exit codes: 0 fine, 1 a record is damaged and nothing was written, or --check found something out of date, 2 usage,
+Exit codes: 0 fine, 1 a file is damaged (all others are in the report), or --check found something out of date, 2 usage,
 5 stopped by Ctrl-C.
 """
 
@@ -40,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="Reads results/ (or $SEGNEXT_RESULTS) and first rebuilds the CSV tables there. The summary of the "
         "repository's own results lies in reports/summary/, every other one in DIR/summary/. With --out nothing of the "
         "repository is touched. "
-        "Exit codes: 0 fine, 1 a damaged record (nothing is written) or an output out of date (--check), 2 usage, "
-        "5 stopped by Ctrl-C.",
+        "Exit codes: 0 fine, 1 a damaged file (all others are in the report) or an output out of date (--check), "
+        "2 usage, 5 stopped by Ctrl-C.",
     )
     parser.add_argument(
         "study",

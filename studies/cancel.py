@@ -1,6 +1,6 @@
 """Cancel started runs: `python -m studies.cancel STUDY[/ROW][@seed] ... [--yes]`. What they have saved stays.
 
-Exit codes: 0 fine, 1 some could not be cancelled, 2 usage, 4 scheduler unreachable.
+Exit codes: 0 fine, 1 some could not be cancelled or a file is damaged, 2 usage, 4 scheduler unreachable.
 """
 
 from __future__ import annotations

@@ -37,7 +37,9 @@ CAUSES = {
     "no_progress": Cause(
         "twice nothing was saved before the time limit", False, "{run} --retry no_progress --time D-HH"
     ),
-    "not_started": Cause("the job ended before the run began", False, "python -m studies.logs {selector}"),
+    "not_started": Cause(
+        "the job ended before the run began", False, "python -m studies.logs {selector}; {run} --retry not_started"
+    ),
     "out_of_memory": Cause(
         "out of memory",
         False,

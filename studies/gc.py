@@ -1,7 +1,7 @@
 """Delete what finished runs no longer need under runs/: `python -m studies.gc [STUDY[/ROW][@seed] ...] [--delete]`.
 
 Without --delete it says what would go. Never anything of a run that is not recorded.
-Exit codes: 0 fine, 1 something could not be deleted (it is named, the rest is gone), 2 usage.
+Exit codes: 0 fine, 1 something could not be deleted or is damaged (it is named, the rest is gone), 2 usage.
 """
 
 from __future__ import annotations

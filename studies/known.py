@@ -59,11 +59,16 @@ def known(options: argparse.Namespace, store: Store) -> list[Cell]:
 
 def words(cell: Cell) -> str:
     """The words that start a run again: its selector, and how it was started."""
+    return shlex.join([f"{cell.study.slug}/{cell.row.slug}@{cell.run.seed}", *options_of(cell)])
+
+
+def options_of(cell: Cell) -> tuple[str, ...]:
+    """How a run was started: the words after its selector; none where it was not, or that cannot be read."""
     try:
         spec = Workspace(cell.id).spec()
     except Damaged:
-        spec = None
-    return shlex.join([f"{cell.study.slug}/{cell.row.slug}@{cell.run.seed}", *(spec.options if spec else ())])
+        return ()
+    return spec.options if spec else ()
 
 
 def _fits(spec: JobSpec, options: argparse.Namespace) -> bool:

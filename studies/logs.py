@@ -1,6 +1,6 @@
 """What a run printed: `python -m studies.logs STUDY/ROW@seed [-f] [-n LINES]`: before it SLURM's own words, if any.
 
-Exit codes: 0 fine, 2 usage, or none or several runs fit.
+Exit codes: 0 fine, 1 a file is damaged, 2 usage, or none or several runs fit.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 from segnext.door import Parser, command, say
 from studies.known import add_selectors, known, one
-from studies.options import positive
+from studies.options import positive, shown
 from studies.standing import printed, submitted
-from studies.store import Store
+from studies.state import Submission
+from studies.store import Store, runs_folder
 from studies.typed import Damaged, content_of, tell
 from studies.workspace import Workspace
 
@@ -32,15 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return tell(store.damage)
     cell = one([cell for cell in cells if not cell.upstream or len(options.selectors) == 0])
     submission = submitted(cell.id)
+    told = False
     for path in printed(submission) if submission else []:
         if said := path.read_text(encoding="utf-8", errors="replace").strip():
-            say(f"--- {path.name}\n{said}")
+            told = say(f"--- {path.name}\n{said}")
     log, position, heard = Workspace(cell.id).log, 0, True
     try:
         content = content_of(log, "delete it")
     except Damaged as damaged:
         store.damage.append(damaged)
         return tell(store.damage)
+    if content is None and not told:
+        say(_silent(submission))
     if content is not None:
         position = len(content)
         heard = say("\n".join(["--- log.txt", *content.decode(errors="replace").splitlines()[-options.n :]]))
@@ -55,6 +59,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         pass
     return tell(store.damage)
+
+
+def _silent(submission: Submission | None) -> str:
+    """Why there is nothing to show, and who knows more."""
+    if submission is None or not submission.job:
+        return "it has printed nothing yet"
+    folder = shown(runs_folder() / "slurm" / submission.token)
+    return (
+        f"job {submission.job} has printed nothing: it has not begun, or its node could not write to {folder} "
+        f"(python -m studies.doctor, scontrol show job {submission.job}; a node's own log: slurmd)"
+    )
 
 
 if __name__ == "__main__":

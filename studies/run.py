@@ -1,7 +1,8 @@
 """Run a study: `python -m studies.run STUDY[/ROW][@seed] ... [--protocol quick] [--cluster local] [--dry-run]`.
 
-Exit codes: 0 fine, 1 some runs failed, 2 usage, 3 pre-flight failed and nothing started, 4 scheduler unreachable,
-5 stopped by a signal and resumable. Running the same command again starts nothing that is done.
+Exit codes: 0 fine, 1 some runs failed or a file is damaged, 2 usage, 3 pre-flight failed and nothing started,
+4 scheduler unreachable, 5 stopped by a signal and resumable. Running the same command again starts nothing
+that is done.
 """
 
 from __future__ import annotations

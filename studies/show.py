@@ -1,7 +1,7 @@
 """All that is known of a row's run: `python -m studies.show STUDY/ROW[@seed]`, or of the run with this id.
 
 Its resolved configuration, what it starts from, where it stands, its result and where that comes from.
-Exit codes: 0 fine, 2 usage.
+Exit codes: 0 fine, 1 a file is damaged, 2 usage.
 """
 
 from __future__ import annotations

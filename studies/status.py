@@ -1,16 +1,17 @@
 """Where every started run stands: `python -m studies.status [STUDY[/ROW][@seed] ...] [--watch]`.
 
-Exit codes: 0 fine, 1 some runs failed, 2 usage, 4 scheduler unreachable.
+Exit codes: 0 fine, 1 some runs failed or a file is damaged, 2 usage, 4 scheduler unreachable.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,7 +22,7 @@ from rich.text import Text
 
 from segnext.door import Parser, command, console, print_json, say
 from studies.causes import CAUSES
-from studies.known import add_selectors, known, words
+from studies.known import add_selectors, known, options_of, words
 from studies.options import positive
 from studies.plan import Cell, settled
 from studies.scheduler import Queue
@@ -31,6 +32,7 @@ from studies.workspace import Workspace
 
 STYLES = {"done": "green", "running": "cyan", "failed": "bold red", "stopped": "yellow", "unknown": "magenta"}
 WATCH_SECONDS = 30
+MOST_ALIKE = 5  # runs with the same remedy that have a line each
 
 
 @command("python -m studies.status")
@@ -62,9 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out.print(_table(cells, store))
         counts = Counter(cell.state for cell in cells)
         out.print(", ".join(f"{number} {state}" for state, number in counts.most_common()))
-        for cell in cells:
-            if command := remedy(cell):
-                out.print(f"{cell.label}: {command}", soft_wrap=True)
+        for line in remedies(cells):
+            out.print(line, soft_wrap=True)
     damaged = tell(store.damage)
     if queue.silence:
         say(f"{parse.prog}: the scheduler does not answer: {queue.silence}", error=True)
@@ -75,6 +76,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _look(options: argparse.Namespace) -> tuple[list[Cell], Queue, Store]:
     store = Store()
     return *settled(known(options, store), store), store
+
+
+def remedies(cells: Sequence[Cell]) -> Iterator[str]:
+    """What mends the stopped and failed runs: a line each or, of many that one command mends, a line for all."""
+    alike: dict[tuple[str, str, tuple[str, ...]], list[Cell]] = {}
+    for cell in cells:
+        if cell.state in ("stopped", "failed"):
+            alike.setdefault((cell.study.slug, cell.stands.cause, options_of(cell)), []).append(cell)
+    for (study, cause, options), members in alike.items():
+        if len(members) <= MOST_ALIKE or "{run}" not in CAUSES[cause].remedy:
+            yield from (f"{cell.label}: {remedy(cell)}" for cell in members)
+            continue
+        rows = ",".join(dict.fromkeys(cell.row.slug for cell in members))
+        seeds = ",".join(str(seed) for seed in sorted({cell.run.seed for cell in members}))
+        run = f"python -m studies.run {shlex.join([study, '--rows', rows, '--seeds', seeds, *options])}"
+        words = CAUSES[cause].remedy.format(run=run, selector=f"{study}/ROW@SEED", dataset=members[0].run.data.dataset)
+        yield f"{len(members)} runs of {study}, {cause}: {words}"
 
 
 def remedy(cell: Cell) -> str:

@@ -18,14 +18,14 @@ from test_scheduler import answers  # noqa: F401  # a fixture
 from test_store import run_record
 
 from segnext.config import Execution
-from studies import cancel, gc, run, show, snapshot, status
+from studies import cancel, gc, logs, run, show, snapshot, status
 from studies.estimate import estimate, keep
 from studies.plan import Cell, plan, select, settled
 from studies.profile import Profile, changed
 from studies.protocols import protocol
 from studies.scheduler import Job, Queue
 from studies.specification import specification
-from studies.standing import standing
+from studies.standing import Standing, standing
 from studies.state import Process, Submission
 from studies.store import Store, runs_folder
 from studies.study import study
@@ -317,3 +317,20 @@ def test_a_damaged_step_time_is_named(cell: Cell, tmp_path: Path, monkeypatch: p
     path.write_text(path.read_text()[:20])
     estimate([cell], Profile(), store := Store())
     assert [damaged.path for damaged in store.damage] == [path]
+
+
+def test_many_runs_that_one_command_mends_have_one_line():
+    quick = protocol("quick")
+    cells = plan(select(["table7"], quick, None, range(6)), quick, None, Store())
+    stopped = [dataclasses.replace(cell, stands=Standing("stopped", "", "cancelled")) for cell in cells]
+    (line,) = status.remedies(stopped)
+    assert (
+        line == "24 runs of table7, cancelled: python -m studies.run table7 --rows a,b,c,c-stage1 --seeds 0,1,2,3,4,5"
+    )
+    assert len(list(status.remedies(stopped[:3]))) == 3
+
+
+def test_a_job_that_printed_nothing_is_told_from_silence(cell: Cell, capsys: pytest.CaptureFixture[str]):
+    submitted(cell.id)
+    assert logs.main(["table7/c@0"]) == 0
+    assert "job 25_0 has printed nothing" in capsys.readouterr().out
