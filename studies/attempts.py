@@ -45,7 +45,7 @@ def lost(store: Store) -> list[LostAttempt]:
     except Damaged as damaged:
         store.damage.append(damaged)
         written = []
-    known = {(attempt.run_id, attempt.started): attempt for attempt in (*written, *_left())}
+    known = {(attempt.run_id, attempt.started): attempt for attempt in (*written, *_left(store))}
     return sorted(attempt for attempt in known.values() if attempt.run_id not in store.records)
 
 
@@ -87,10 +87,12 @@ def _written(path: Path) -> Iterator[LostAttempt]:
         raise Damaged(path, f"not a readable list of attempts ({error})", remedy) from None
 
 
-def _left() -> Iterator[LostAttempt]:
+def _left(store: Store) -> Iterator[LostAttempt]:
     """The attempts under runs/ that are over; of one that was killed, from when its run's folder was taken over."""
     for folder in sorted(runs_folder().glob("*/attempts")):
-        for entry in Workspace(folder.parent.name).attempts():
+        workspace = Workspace(folder.parent.name)
+        store.damage += workspace.damage()
+        for entry in workspace.attempts():
             if entry.finished is not None:
                 of = (entry.processes, entry.gpus)
                 yield LostAttempt(

@@ -72,7 +72,7 @@ def killed_after(iteration: int, words: tuple[str, ...], workspace: Workspace) -
     eventually(lambda: workspace.last_state() >= iteration)
     owner = workspace.owner()
     assert owner is not None
-    os.kill(owner["pid"], signal.SIGKILL)
+    os.kill(owner.process.pid, signal.SIGKILL)
     assert process.wait(timeout=120) == 1
 
 
@@ -88,8 +88,8 @@ def test_a_damaged_newest_state_doubles_nothing(both: bool, tmp_path: Path):
         path.write_bytes(path.read_bytes()[:1000])
     does(*words)
     first, second = workspace.attempts()
-    assert first["cause"] == "killed"
-    assert second["begins_after"] == (0 if both else older)
+    assert first.cause == "killed"
+    assert second.begins_after == (0 if both else older)
     for ending, iterations in (("", range(10, 51, 10)), ("-tests", range(10, 41, 10))):
         lines = (tmp_path / "results" / "curves" / f"{workspace.run_id}{ending}.csv").read_text().splitlines()[1:]
         assert [int(line.split(",")[0]) for line in lines] == list(iterations)
@@ -97,6 +97,7 @@ def test_a_damaged_newest_state_doubles_nothing(both: bool, tmp_path: Path):
     assert [name[:8] for name in kept] == ["00000040", "00000050"], "a damaged one pushed out a good one"
 
 
+@pytest.mark.long
 def test_weights_with_a_flipped_bit_are_no_test_and_no_beginning_and_both_digests_are_named():
     words = (*SMOKE, "--limit-iterations", "2")
     first, own = workspaces(*words, limit=2)
@@ -117,9 +118,10 @@ def test_weights_with_a_flipped_bit_are_no_test_and_no_beginning_and_both_digest
     said = does(*words, "--rerun", "done", code=1)
     for word in ("other_weights", recorded[first.run_id], sha256(first.weights)):
         assert word in said
-    assert own.attempts()[-1]["cause"] == "other_weights"
+    assert own.attempts()[-1].cause == "other_weights"
 
 
+@pytest.mark.long
 def test_trained_weights_that_are_damaged_before_their_test_are_recorded_whole():
     words = (*SMOKE, "--limit-iterations", "2")
     _, own = workspaces(*words, limit=2)
@@ -138,12 +140,12 @@ def test_a_run_goes_on_with_its_own_data_alone_and_a_record_of_others_is_stale(t
     whole, damaged = test.read_bytes(), test.read_bytes()[:200]
     test.write_bytes(damaged)  # the test on the way fails: one iteration is done
     does(*words, "--data-root", str(small), code=1)
-    assert [workspace.last_state(), workspace.attempts()[-1]["cause"]] == [1, "data"]
+    assert [workspace.last_state(), workspace.attempts()[-1].cause] == [1, "data"]
     test.write_bytes(whole)
     again = (*words, "--retry", "data", "--data-root")
     said = does(*again, str(large), code=1)
     attempt = workspace.attempts()[-1]
-    assert attempt["cause"] == "other_data"
+    assert attempt.cause == "other_data"
     assert f"the state after 1 iterations in {workspace.states} was trained on data with the fingerprint" in said
     assert "continue with those that it began with" in said
     apart = {"SEGNEXT_RUNS": str(tmp_path / "anew"), "SEGNEXT_RESULTS": str(tmp_path / "anew-results")}
@@ -156,7 +158,7 @@ def test_a_run_goes_on_with_its_own_data_alone_and_a_record_of_others_is_stale(t
     does(*again, str(small))
     record = Store().records[workspace.run_id]
     assert record["provenance"]["data"]["train_images"] == 2
-    assert workspace.attempts()[-1]["begins_after"] == 1
+    assert workspace.attempts()[-1].begins_after == 1
 
     for root, starts in ((large, 1), (small, 0), (tmp_path / "nowhere", 0)):
         assert run.main([*words, "--rerun", "stale", "--dry-run", "--data-root", str(root)]) == 0
@@ -177,7 +179,7 @@ def loading(runs: Path, act: Callable[[int], None]) -> tuple[Workspace, str, int
     eventually(started(runs, workspace.run_id, 3))
     owner = workspace.owner()
     assert owner is not None
-    act(owner["pid"])
+    act(owner.process.pid)
     said, _ = process.communicate(timeout=120)
     return workspace, said, process.returncode
 
@@ -185,11 +187,11 @@ def loading(runs: Path, act: Callable[[int], None]) -> tuple[Workspace, str, int
 def test_sigterm_to_the_process_group_of_a_run_with_loaders_saves_and_continues(tmp_path: Path):
     workspace, said, code = loading(tmp_path / "runs", lambda pid: os.killpg(pid, signal.SIGTERM))
     assert code == 5, said
-    assert workspace.attempts()[-1]["cause"] == "stopped"
+    assert workspace.attempts()[-1].cause == "stopped"
     assert workspace.last_state() >= 3
-    assert not list(Path(f"/proc/{workspace.attempts()[-1]['pid']}").glob("task"))
+    assert not list(Path(f"/proc/{workspace.attempts()[-1].pid}").glob("task"))
     does(*LOADED)
-    assert workspace.attempts()[-1]["begins_after"] >= 3
+    assert workspace.attempts()[-1].begins_after >= 3
 
 
 def test_a_killed_loader_ends_its_run_as_killed_and_the_same_command_continues(tmp_path: Path):
@@ -199,7 +201,7 @@ def test_a_killed_loader_ends_its_run_as_killed_and_the_same_command_continues(t
 
     workspace, said, code = loading(tmp_path / "runs", kill_a_loader)
     assert code == 1, said
-    assert workspace.attempts()[-1]["cause"] == "killed"
+    assert workspace.attempts()[-1].cause == "killed"
     does(*LOADED)
     assert Store().path(workspace.run_id).exists()
 
@@ -226,6 +228,7 @@ def test_what_another_launcher_left_in_the_environment_changes_nothing(processes
     assert Store().records[workspace.run_id]["provenance"]["processes"] == processes
 
 
+@pytest.mark.long
 def test_a_test_measures_what_tables_show_and_more_on_request():
     paper, quick = protocol("paper"), protocol("quick")
 

@@ -22,7 +22,9 @@ from studies.cluster import Outcome, follow
 from studies.plan import Cell, plan, select
 from studies.protocols import protocol
 from studies.specification import specification
-from studies.store import Store, to_json
+from studies.state import Process, Progress, Submission
+from studies.store import Store
+from studies.typed import to_json
 from studies.workspace import Workspace
 
 CALLS_A_SECOND = 200
@@ -70,12 +72,11 @@ def submitted(seeds: int) -> list[Cell]:
     smoke = protocol("smoke")
     cells = plan(select(["table7"], smoke, None, range(seeds)), smoke, 2, Store())
     spec = specification(cells[0], 2, None, None, Execution(), "a test")
-    mine = {"token": "segnext-1", "user": "ann", "host": "login", "pid": 1, "born": "1", "snapshot": "x"}
+    login = Process("login", 100, "1")
     for index, cell in enumerate(cells):
         workspace = Workspace(cell.id)
         workspace.write_spec(spec)
-        submission = {**mine, "index": index, "job": f"25_{index}", "submitted": time.time()}
-        (workspace.folder / "submission.json").write_text(json.dumps(submission))
+        workspace.submission.create(Submission("segnext-1", index, time.time(), "ann", login, "x", f"25_{index}"))
     return cells
 
 
@@ -110,7 +111,7 @@ def test_two_hundred_runs_cost_the_file_server_at_most_two_hundred_calls_a_secon
     monkeypatch.setattr(cluster, "FOLLOW_SECONDS", (0.5, 60.0))
     if moving:
         for cell in cells:
-            Workspace(cell.id).report("train", 1, 2, force=True)
+            Workspace(cell.id).report(Progress("train", 1, 2), force=True)
     seen = Seen()
     with counted(monkeypatch) as calls:
         begun = time.monotonic()
@@ -153,7 +154,7 @@ def test_every_end_is_seen(answers, monkeypatch: pytest.MonkeyPatch):  # noqa: F
     answers("squeue", "".join(f"segnext-1|25_{index}|RUNNING|n1|None\n" for index in alive))
     answers("sacct", "")
     with Workspace(failed.id).attempt() as attempt:
-        attempt.update(cause="diverged", message="the loss is nan", job=f"25_{cells.index(failed)}")
+        attempt.cause, attempt.message, attempt.job = "diverged", "the loss is nan", f"25_{cells.index(failed)}"
     seen = Seen()
 
     def stop() -> bool:

@@ -97,7 +97,7 @@ def test_a_wrapper_that_talks_first_and_a_named_cluster_lose_no_job(ann: User, t
     ann.submits(*SMOKE)
     submission = ann.workspace(cell).submission.read()
     assert submission.job in ann.cluster.queue()
-    assert submission["token"].endswith("@dev")
+    assert submission.token.endswith("@dev")
     assert ann.states()["c@0"]["state"] == "queued"
     assert "1 jobs cancelled" in ann.does("table7", verb="cancel")
     ann.cluster.drained()

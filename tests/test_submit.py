@@ -20,6 +20,7 @@ from studies.profile import Profile, changed
 from studies.protocols import protocol
 from studies.scheduler import VANISHED_SECONDS, Refused, Unreachable
 from studies.specification import specification
+from studies.state import Progress
 from studies.store import Store, runs_folder
 from studies.submit import Array, arrays, kept_variables, sbatch_options
 from studies.workspace import Workspace
@@ -252,7 +253,7 @@ def test_a_job_that_only_accounting_still_has_is_unknown_and_then_lost(
         path.write_text(json.dumps({**json.loads(path.read_text()), "submitted": time.time() - VANISHED_SECONDS - 1}))
     assert states() == [("stopped", "lost")]
     cell = planned()[0]
-    Workspace(cell.id).report("train", 1, 2, force=True)
+    Workspace(cell.id).report(Progress("train", 1, 2), force=True)
     assert states() == [("unknown", "")], "somebody still heard of it a moment ago"
 
 

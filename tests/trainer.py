@@ -42,7 +42,7 @@ class DeadlySource:
 
     def __init__(self, source, after: int) -> None:
         self._source, self._left = source, after
-        self.fingerprint = source.fingerprint
+        self.fingerprint, self.contents = source.fingerprint, source.contents
 
     def __len__(self) -> int:
         return len(self._source)
