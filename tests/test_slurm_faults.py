@@ -119,11 +119,11 @@ class User:
         """Until it is known to have trained so many iterations."""
 
         def far() -> bool:
-            progress = self.workspace(cell).progress() or {"phase": "", "done": 0}
-            return progress.phase.startswith("evaluate") or progress.done >= least
+            progress = self.workspace(cell).progress()
+            return progress is not None and (progress.phase.startswith("evaluate") or progress.done >= least)
 
         wait_until(far, seconds, lambda: (self.cluster.queue(), self.log(cell)))
-        assert self.workspace(cell).progress()["phase"] == "train", "too late: the training is over"
+        assert self.workspace(cell).progress().phase == "train", "too late: the training is over"
 
     def saved(self, cell: Cell, least: int = 100, seconds: float = 480) -> None:
         """Until a state after so many iterations is on disk."""
