@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print_json([_facts(cell, store) for cell in cells])
     elif not cells:
-        out.print("nothing of it was started here; python -m studies.run STUDY --dry-run shows what would be")
+        if not store.damage:
+            out.print("nothing of it was started here; python -m studies.run STUDY --dry-run shows what would be")
     elif options.watch and out.is_terminal:
         try:
             with Live(_table(cells, store), console=out, auto_refresh=False, vertical_overflow="visible") as live:
