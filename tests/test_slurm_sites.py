@@ -79,7 +79,7 @@ def test_a_colleague_sees_a_run_does_not_double_it_may_not_cancel_it_and_continu
     bob.waits_for(cell)
     first, last = bob.workspace(cell).attempts()
     assert last.cause == "done"
-    assert last["begins_after"] == first["ends_after"] >= 20
+    assert last.begins_after == first.ends_after >= 20
 
 
 @pytest.mark.parametrize("trouble", ["down", "frozen"])
