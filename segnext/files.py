@@ -17,7 +17,7 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
     Raises `OSError` (a full disk, say) and then leaves what was there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = temporary_beside(path)
     data = content.encode() if isinstance(content, str) else content
     try:
         with open(temporary, "wb") as file:
@@ -29,6 +29,11 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     _sweep(path.parent, written - LEFT_AFTER)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name that nobody else has, and that is swept where a kill leaves it."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 
 def _sweep(folder: Path, before: float) -> None:

@@ -19,7 +19,7 @@ from studies import snapshot
 from studies.causes import CAUSES, oom_kills
 from studies.plan import Cell, upstream
 from studies.scheduler import Queue
-from studies.standing import Standing, standing, superseded
+from studies.standing import Standing, standing, submitted, superseded
 from studies.state import Submission
 from studies.store import Store, results_folder, runs_folder
 from studies.worker import work
@@ -96,7 +96,7 @@ def run_local(
                 _tell(cell, watcher)
                 if late and process is not None:
                     process.kill()
-                outcome = _outcome(cell, process, stopped_at is not None, oom_kills() > kills)
+                outcome = _outcome(cell, process, stopped_at is not None, kills)
                 if outcome is not None and outcome.state == "failed" and Workspace(run_id).owner() is not None:
                     working[run_id] = (cell, None)  # somebody else was quicker: waited for
                 elif outcome is not None:
@@ -192,7 +192,7 @@ class _Look:
         submission = self._submissions.get(cell.id)
         doubtful = cell.id in self._doubtful
         if submission is None or doubtful:
-            there = workspace.submission.read()
+            there = submitted(cell.id)  # one that is damaged ends nobody's watching
             if there:
                 self._submissions[cell.id] = there
             # Where somebody submitted it anew, the queue is asked about that first.
@@ -274,13 +274,13 @@ def _start(cell: Cell, execution: Execution, code: Path) -> subprocess.Popen[byt
         )
 
 
-def _outcome(cell: Cell, process: subprocess.Popen[bytes] | None, stopping: bool, starved: bool) -> Outcome | None:
+def _outcome(cell: Cell, process: subprocess.Popen[bytes] | None, stopping: bool, kills: int) -> Outcome | None:
     if process is None:
         if _recorded(cell):
             return Outcome("done", "by another process")
         return Outcome("stopped", "another process is working on it") if stopping else None
     code = process.poll()
-    return None if code is None else _judge(cell, code, starved)
+    return None if code is None else _judge(cell, code, starved=code < 0 and oom_kills() > kills)
 
 
 def _judge(cell: Cell, code: int, starved: bool = False) -> Outcome:

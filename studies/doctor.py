@@ -122,7 +122,6 @@ def _folders(cluster: str) -> Iterator[Finding]:
         yield Finding(what, level, f"{folder} can be written, {free / 1e9:,.1f} GB are free")
         if what == "runs":
             yield from _runs_folder(folder)
-            yield from _closed(folder)
     if cluster != "slurm":
         return
     places = (runs_folder(), results_folder(), Path(sys.executable))
@@ -150,13 +149,13 @@ def _runs_folder(folder: Path) -> Iterator[Finding]:
                 path.unlink()
     try:
         inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    except OSError:
-        return  # said above
+    except OSError as error:
+        yield Finding("rights", "fail", f"{folder} cannot be read: {error.strerror}; ask its owner for the right to")
+        return
     if closed := [path for path in inside if not os.access(path, os.R_OK | os.W_OK | os.X_OK)]:
-        words = ", ".join(path.name for path in closed[:5]) + (f" and {len(closed) - 5} more" if closed[5:] else "")
-        yield Finding(
-            "rights", "warn", f"{folder}: you may not read and write in {words}: chmod -R g+rwX, by their owner"
-        )
+        words = ", ".join(map(str, closed[:5])) + (f" and {len(closed) - 5} more" if closed[5:] else "")
+        level = "warn" if all(os.access(path, os.R_OK) for path in closed) else "fail"  # unread, it cannot be judged
+        yield Finding("rights", level, f"you may not read and write in {words}: chmod -R g+rwX, by their owner")
     if damaged := [path for path in snapshot.kept() if not snapshot.whole(path)]:
         words = ", ".join(path.name for path in damaged)
         yield Finding(
@@ -165,19 +164,6 @@ def _runs_folder(folder: Path) -> Iterator[Finding]:
             f"{snapshot.snapshots_folder()}: files of {words} are missing or changed (is it purged by and by?): delete "
             "these folders; jobs that wait and were to run from them must be cancelled and submitted again",
         )
-
-
-def _closed(folder: Path) -> Iterator[Finding]:
-    """Runs that a colleague started and keeps to himself: where they stand cannot be told from here."""
-    try:
-        closed = [entry.path for entry in os.scandir(folder) if not os.access(entry.path, os.R_OK)]
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        closed = [error.filename]
-    if closed:
-        more = f" and {len(closed) - 1} more" if len(closed) > 1 else ""
-        yield Finding("runs", "fail", f"{closed[0]}{more} cannot be read; ask its owner for the right to")
 
 
 def _file_system(path: Path) -> str:

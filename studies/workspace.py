@@ -12,7 +12,6 @@ runs/<run id>/spec.json        what to do; written before a worker starts
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import socket
 import threading
@@ -23,7 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from segnext.files import write_atomically
+from segnext.files import temporary_beside, write_atomically
 from studies.state import Attempt, Claim, JobSpec, Process, Progress, Submission, job, restarts
 from studies.store import REPOSITORY, runs_folder
 from studies.typed import Damaged, read, to_json, write
@@ -33,7 +32,6 @@ T = TypeVar("T")
 BEAT_SECONDS = 10.0  # between two heartbeats of an owner
 SILENT_AFTER = 120.0  # seconds without one after which an owner that cannot be looked at counts as dead
 TORN_AFTER = 10.0  # seconds after which a file that cannot be read is not one that is being written this moment
-LEFT_AFTER = 600.0  # seconds after which a temporary file is one that a kill left
 ROOM = 4096  # bytes of an attempt's file: it can be closed in place on a full disk
 
 
@@ -53,7 +51,7 @@ class Ticket(Generic[T]):
 
     def create(self, content: T) -> bool:
         """Make it appear; False where one exists. A hard link fails there, on network file systems too."""
-        temporary = self.path.with_suffix(f".{uuid.uuid4().hex}.tmp")
+        temporary = temporary_beside(self.path)
         temporary.write_text(to_json(content))
         try:
             os.link(temporary, self.path)
@@ -82,7 +80,7 @@ class Ticket(Generic[T]):
 
     def remove(self, content: T | None) -> bool:
         """Take it away while its content (None: unreadable) is still this; of several who try, one succeeds."""
-        aside = self.path.with_suffix(f".dead.{uuid.uuid4().hex}")
+        aside = temporary_beside(self.path)
         try:
             os.rename(self.path, aside)
         except FileNotFoundError:
@@ -157,7 +155,6 @@ class Workspace:
         `patience`: seconds to wait for an owner of whom it cannot be told yet whether it is dead.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._sweep()
         mine = Claim(
             Process.this(),
             token=uuid.uuid4().hex,
@@ -214,7 +211,7 @@ class Workspace:
 
     def _now(self) -> float:
         """The time by the clock that stamps the heartbeats, the file server's: that of a node may be minutes off."""
-        probe = self.folder / f".now.{uuid.uuid4().hex}"
+        probe = temporary_beside(self.folder / "now")
         try:
             probe.touch()
             return _modified(probe)
@@ -239,14 +236,6 @@ class Workspace:
                 entry.finished = max(entry.started, seen, *wrote)
                 entry.ends_after = self.last_state()
                 self._close(path, entry)
-
-    def _sweep(self) -> None:
-        """Delete what kills have left: temporary files that nobody is writing any more."""
-        now = self._now()
-        for path in self.folder.iterdir():
-            temporary = path.suffix == ".tmp" or re.search(r"^\.now\.|\.dead\.[0-9a-f]{32}$", path.name)
-            if temporary and now - _modified(path) > LEFT_AFTER:
-                path.unlink(missing_ok=True)
 
     def _beat(self, mine: Claim, left: threading.Event) -> None:
         """Say that the owner lives, also while it computes for minutes without a word."""

@@ -15,6 +15,7 @@ from conftest import REPOSITORY
 from studies.estimate import step_times
 from studies.plan import plan, select
 from studies.protocols import protocol
+from studies.state import Attempt
 from studies.store import Store
 from studies.workspace import Workspace
 
@@ -45,7 +46,7 @@ def lab(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def attempts(row: str = "c", seed: int = 0) -> list[dict]:
+def attempts(row: str = "c", seed: int = 0) -> list[Attempt]:
     chosen = protocol("smoke")
     *_, cell = plan(select([f"table7/{row}@{seed}"], chosen, None, None), chosen, 2, Store())
     return Workspace(cell.id).attempts()

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 from test_run import camvid, command, eventually, started
+from test_run import run as runs_command
 from torch.utils.data import Dataset
 
 from segnext.data.ahead import in_order
@@ -38,15 +39,7 @@ def lab(tmp_path: Path) -> None:
 
 
 def does(*words: str, code: int = 0, **environment: str) -> str:
-    done = subprocess.run(
-        command(*words),
-        cwd=REPOSITORY,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    done = runs_command(*words, **environment)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
