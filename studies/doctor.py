@@ -219,11 +219,9 @@ def _accounting(cluster: str) -> Finding:
     try:
         scheduler.call("sacct", *words, cluster=cluster)
     except (Unreachable, Refused) as error:
-        return Finding(
-            "accounting",
-            "warn",
-            f"sacct does not answer ({error}): of jobs that left the queue without a word, the cause will be `lost`",
-        )
+        known = "the cause will be `lost`" if scheduler.keeps_no_accounts(error) else "nothing is known until it does"
+        left = "of jobs that left the queue without a word,"
+        return Finding("accounting", "warn", f"sacct does not answer ({error}): {left} {known}")
     return Finding("accounting", "ok", "sacct answers")
 
 

@@ -16,6 +16,7 @@ from studies.external import Refused as Refused
 from studies.external import Unreachable as Unreachable
 from studies.state import Submission
 
+_NO_ACCOUNTING = re.compile(r"accounting.storage (is disabled|plugin)", re.IGNORECASE)
 VANISHED_SECONDS = 600.0  # without a sign of life after which a job that only accounting still has counts as lost
 
 # Every state that SLURM 24 has, as (where the job stands, the cause if it is over): `waiting`, `running` or `over`.
@@ -129,10 +130,9 @@ class Queue:
         self.queries += 1
         try:
             told = call("sacct", *words, "--format=JobName,JobID,State,NodeList", cluster=cluster)
-        except (Absent, Refused):
-            return
-        except Unreachable as error:
-            self.mute = str(error)
+        except (Unreachable, Refused) as error:
+            if not keeps_no_accounts(error):
+                self.mute = str(error)
             return
         self._keep(_rows(told, names, 4), queued=False)
 
@@ -154,6 +154,11 @@ class Queue:
     def of(self, submission: Submission) -> Job | None:
         """The job of a submission; None where SLURM knows nothing of it (any more)."""
         return self.jobs.get((submission.token, submission.index))
+
+
+def keeps_no_accounts(error: Unreachable | Refused) -> bool:
+    """Whether a refused `sacct` means that this cluster has no accounting, rather than one that does not answer."""
+    return isinstance(error, Absent) or bool(_NO_ACCOUNTING.search(str(error)))
 
 
 def _rows(told: str, names: Iterable[str], columns: int) -> Iterator[list[str]]:

@@ -156,7 +156,24 @@ def test_without_accounting_the_queue_alone_decides(answers):
     answers("sacct", "", code=1, error="Slurm accounting storage is disabled\n")
     queue = Queue.ask([submission(0)])
     assert not queue.silence
+    assert not queue.mute
     assert not queue.jobs
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "sacct: error: Problem talking to the database: Connection refused\n",
+        "sacct: error: slurm_persist_conn_open: No response to persist_init\n"
+        "sacct: error: Problem talking to the database: Resource temporarily unavailable\n",
+        "sacct: error: something that no version has said yet\n",
+    ],
+)
+def test_accounting_that_refuses_in_whatever_words_is_not_taken_for_none(error, answers):
+    answers("squeue", "")
+    answers("sacct", "", code=1, error=error)
+    queue = Queue.ask([submission(0)])
+    assert queue.mute == "; ".join(line.removeprefix("sacct: error: ") for line in error.splitlines())
 
 
 def test_a_cluster_without_arrays_is_told_as_one(answers):
