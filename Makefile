@@ -135,7 +135,8 @@ gpu-wheels:
 # Needs no .venv. The benchmark is run even where a test fails, for a card is not there every day; either one's failure counts.
 gpu: .gpu-site/unpacked
 	@mkdir -p $(RESULTS); export PYTHONPATH=$(CURDIR)/.gpu-site:$$PYTHONPATH PYTHONUNBUFFERED=1; set -o pipefail; \
-	  { SEGNEXT_GPU_TESTS_ON=$(DEVICE) $(PYTHON) -m pytest tests/gpu -q -p no:cacheprovider; tests=$$?; \
+	  { SEGNEXT_GPU_TESTS_ON=$(DEVICE) $(if $(filter cpu,$(DEVICE)),OMP_NUM_THREADS=1) $(PYTHON) -m pytest tests/gpu -q \
+	      -p no:cacheprovider $(if $(filter cpu,$(DEVICE)),--numprocesses 2 --dist worksteal); tests=$$?; \
 	    $(PYTHON) -W ignore tests/benchmarks/gpu.py --device $(DEVICE) $(if $(filter cpu,$(DEVICE)),--tiny) \
 	      --minutes $(or $(MINUTES),$(if $(filter cpu,$(DEVICE)),10,5)) --out $(RESULTS) && exit $$tests; } 2>&1 | tee $(RESULTS)/gpu.log
 

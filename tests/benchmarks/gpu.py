@@ -599,9 +599,10 @@ class Benchmark:
         environment = {**os.environ, "SEGNEXT_RESULTS": str(results), "SEGNEXT_RUNS": str(runs)}
 
         def run() -> float:
-            limit = 20.0 if self.tiny else min(120.0, self.left())
+            limit = min(120.0, self.left())
             if limit < 15:
                 raise LeftOut("no time left")
+            limit = 17.0 if self.tiny else limit
             process = subprocess.Popen(
                 command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
             )
