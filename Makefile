@@ -162,7 +162,7 @@ gpu-data:
 	@mkdir -p .camvid && cp -r ../shared/data/camvid/. .camvid/ && du -sh .camvid
 
 version:
-	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m studies.snapshot
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m studies.records.snapshot
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

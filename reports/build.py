@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segnext.door import Parser, command, console, say, typed_path
-from studies import attempts
-from studies.store import REPOSITORY, Store
-from studies.study import studies, study
-from studies.typed import tell
+from studies.records import attempts
+from studies.records.store import REPOSITORY, Store
+from studies.records.typed import tell
+from studies.tables import studies, study
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from reports.compose import Report
-    from reports.page import StudyPart
+    from reports.sections.parts import Report, StudyPart
 
 RECIPES = "appendix_table1"  # the paper's table that is no study: it prints recipes
 MOST_LISTED = 50  # names of files in a line
@@ -66,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     chosen = [study(name) for name in dict.fromkeys(options.study) if name != RECIPES]
     chosen = chosen if options.study else list(studies().values())
-    from reports import compose, summary  # take seconds to import: after the arguments are known to be right
+    from reports import compose
+    from reports.write import summary  # take seconds to import: after the arguments are known to be right
 
     store = Store()
     committed = store.folder == REPOSITORY / "results"
@@ -113,7 +113,7 @@ def _write(path: Path, content: str | bytes) -> None:
 
 def _check(report: Report, store: Store, folder: Path, pages: Mapping[str, str | bytes], whole: bool) -> int:
     """Say what of the summary and of results/ is not what the records give; the exit code."""
-    from reports import summary
+    from reports.write import summary
 
     expected = {
         **store.derived(),
@@ -138,8 +138,8 @@ def _holds(path: Path, content: str | bytes) -> bool:
 
 def _tell(report: Report, derived: Iterable[Path], written: Iterable[Path]) -> None:
     """One study in full, several in a line each; the recipes where they alone were asked for."""
-    from reports.formats import terminal
-    from reports.overview import in_short
+    from reports.sections.overview import in_short
+    from reports.write.formats import terminal
 
     parts, out = report.parts, console(width=160, soft_wrap=False)
     if len(parts) > 1:
@@ -153,7 +153,7 @@ def _tell(report: Report, derived: Iterable[Path], written: Iterable[Path]) -> N
 
 
 def _tell_study(out: Console, part: StudyPart) -> None:
-    from reports.formats import terminal
+    from reports.write.formats import terminal
 
     out.rule(part.evidence.study.number, align="left")
     for table in part.tables_of([p for p in part.variants if p.variant.finished or p.variant.imported]):

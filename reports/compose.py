@@ -5,58 +5,38 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from reports import (
+from reports.blocks.csv import to_csv
+from reports.blocks.figure import MANIFEST, Drawing, draw, keep, manifest
+from reports.blocks.table import Table
+from reports.evidence.gather import Evidence, common, gather
+from reports.sections import (
     claims,
     curves,
     discrepancies,
-    formats,
+    figure1,
     frames,
     ham,
     overview,
-    page,
     photographs,
     pictures,
     predictions,
     recipes,
     reproducibility,
-    runs,
     scaling,
     shortcuts,
     tables,
-    tradeoff,
 )
-from reports.drawing import MANIFEST, Drawing, draw, keep, manifest
-from reports.evidence import Evidence, common, gather
-from reports.latex import latex
-from reports.page import StudyPart, VariantPart
-from reports.table import Table
+from reports.sections.parts import Report, StudyPart, Summary, VariantPart
+from reports.write import formats, page, run_pages
+from reports.write.latex import latex
 from studies import shortcuts as probed
-from studies.attempts import lost
-from studies.records import Record
-from studies.store import Store
-from studies.study import Study
-from studies.subtasks import Subtask
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything that is shown, judged and arranged in tables; nothing of it is drawn or written yet."""
-
-    parts: Sequence[StudyPart]
-    summary: page.Summary
-    predictions: Sequence[Table]  # all of them with their outcomes, and the shortcut probes; none without a sub-task
-    photographs: Sequence[Table]  # what was expected of them, and what came out; none where no study is about them
-    recipes: Sequence[Table]
-    probes: Sequence[Record]
-
-    @property
-    def drawings(self) -> list[Drawing]:
-        """Every figure."""
-        figure1 = self.summary.figure1
-        return [drawing for part in self.parts for drawing in part.drawings] + ([figure1] if figure1 else [])
+from studies.declare.study import Study
+from studies.declare.subtasks import Subtask
+from studies.records.attempts import lost
+from studies.records.schema import Record
+from studies.records.store import Store
 
 
 def read(chosen: Sequence[Study], store: Store, *, logs: bool = False) -> Report:
@@ -68,11 +48,11 @@ def read(chosen: Sequence[Study], store: Store, *, logs: bool = False) -> Report
     parts = [_study_part(gather(study, store, logs, shared), store, probes) for study in chosen]
     probes = probes if any(shown.predicted for part in parts for shown in part.variants) else []
     everything = [part.evidence for part in parts]
-    summary = page.Summary(
+    summary = Summary(
         overview.overview_table(parts),
         claims.summary_table(everything),
         discrepancies.discrepancies_table(everything),
-        tradeoff.figure1(everything),
+        figure1.figure1(everything),
         shortcuts.shortcuts_table(probes),
     )
     shown = [(v.variant, v.predicted[0]) for part in parts for v in part.variants if v.predicted]
@@ -105,8 +85,8 @@ def pages(report: Report, store: Store, out: Path, markdown: Path, *, logs: bool
     files["index.html"] = page.render(summary, parts, report.recipes, _way(out, markdown))
     files[MANIFEST] = manifest(report.drawings)
     files["page.css"] = page.text("page.css")
-    results = _way(out / runs.FOLDER, store.folder)
-    files.update(runs.pages(everything, report.probes, store, out, page.template("run.html.j2"), results, logs))
+    results = _way(out / run_pages.FOLDER, store.folder)
+    files.update(run_pages.pages(everything, report.probes, store, out, page.template("run.html.j2"), results, logs))
     return files
 
 
@@ -141,7 +121,7 @@ def _study_part(evidence: Evidence, store: Store, probes: Sequence[Record]) -> S
             )
         )
     costs = tuple(tables.cost_table(evidence, panel) for panel in evidence.study.panels)
-    bars = (tradeoff.cost_bars(evidence, panel) for panel in evidence.study.panels)
+    bars = (figure1.cost_bars(evidence, panel) for panel in evidence.study.panels)
     return StudyPart(
         evidence,
         costs,
@@ -206,7 +186,7 @@ def _recipe_files(details: Sequence[Table]) -> Mapping[str, str]:
     return {
         f"{recipes.SLUG}.tex": latex(f"{recipes.SLUG}.tex", details),
         f"{recipes.SLUG}.csv": formats.values_csv(details[0]),
-        "recipes.csv": formats.to_csv(recipes.values()),
+        "recipes.csv": to_csv(recipes.values()),
     }
 
 

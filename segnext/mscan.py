@@ -112,7 +112,7 @@ class Stage(nn.Module):
         super().__init__()
         if entering == 3 and model.encoder == "van":
             convolution = nn.Conv2d(entering, channels, 7, stride=4, padding=3)
-            # Named, because `0` and `1` of a first stage are those of MSCAN's stem in segnext.checkpoints.
+            # Named, because `0` and `1` of a first stage are those of MSCAN's stem in segnext.released_weights.
             self.downsample = nn.Sequential(OrderedDict(proj=convolution, norm=nn.BatchNorm2d(channels)))
         elif entering == 3:
             half = channels // 2

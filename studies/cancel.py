@@ -10,14 +10,14 @@ import sys
 from collections.abc import Sequence
 
 from segnext.door import Parser, command, say
-from studies import scheduler
-from studies.known import add_selectors, known
-from studies.plan import Cell, settled
-from studies.standing import submitted
-from studies.store import Store
-from studies.submit import user
-from studies.typed import tell
-from studies.workspace import Workspace
+from studies.launch.submit import user
+from studies.plan.known import add_selectors, known
+from studies.plan.runs import Cell, settled
+from studies.plan.state import submitted
+from studies.records.store import Store
+from studies.records.typed import tell
+from studies.records.workspace import Workspace
+from studies.slurm import scheduler
 
 ASK_ABOVE = 10
 

@@ -13,10 +13,10 @@ from rich.table import Table
 
 from segnext.config import canonical
 from segnext.door import Parser, command, console, print_json
-from studies.declared import add_declared, declared, record_of
-from studies.plan import Cell
+from studies.plan.declared import add_declared, declared, record_of
+from studies.plan.runs import Cell
+from studies.records.store import Store
 from studies.show import flat
-from studies.store import Store
 
 # Parts of a record's provenance, by what they are about.
 PARTS = {

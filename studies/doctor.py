@@ -18,14 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segnext.door import Parser, command, console, typed_path
-from studies import external, scheduler, snapshot
-from studies.options import SELECTOR, add_data_root, add_selection
-from studies.plan import Cell, plan, select
-from studies.preflight import FREE_OF_RESULTS, FREE_OF_RUNS, PreflightError, check, room
-from studies.profile import STAGES, Profile, profile
-from studies.protocols import protocol
-from studies.scheduler import Refused, Unreachable
-from studies.store import REPOSITORY, Store, results_folder, runs_folder
+from studies.declare.protocols import protocol
+from studies.plan.options import SELECTOR, add_data_root, add_selection
+from studies.plan.preflight import FREE_OF_RESULTS, FREE_OF_RUNS, PreflightError, check, room
+from studies.plan.runs import Cell, plan, select
+from studies.records import external, snapshot
+from studies.records.store import REPOSITORY, Store, results_folder, runs_folder
+from studies.slurm import scheduler
+from studies.slurm.profile import STAGES, Profile, profile
+from studies.slurm.scheduler import Refused, Unreachable
 
 SHARED = (
     "nfs",
@@ -182,7 +183,7 @@ def _checkout() -> Iterator[Finding]:
 
 def _environment(resources: Profile) -> Iterator[Finding]:
     """What of this shell jobs do not inherit."""
-    from studies.submit import kept_variables
+    from studies.launch.submit import kept_variables
 
     kept = [name for name in kept_variables(resources) if name in os.environ]
     if left := [name for name in external.left_out(os.environ) if name not in kept]:
@@ -227,7 +228,7 @@ def _accounting(cluster: str) -> Finding:
 
 def _accepted(resources: Profile, stage: str) -> Iterator[Finding]:
     """Whether sbatch would take a job with these resources: asked of the cluster itself, and nothing is queued."""
-    from studies.submit import kept_variables, sbatch_options
+    from studies.launch.submit import kept_variables, sbatch_options
 
     yield from _partition(resources)
     words = sbatch_options(resources)
@@ -302,7 +303,7 @@ def _architecture(resources: Profile, nodes: str, names: set[str]) -> Iterator[F
 
 def _limits(resources: Profile, runs: int) -> Iterator[Finding]:
     """How many more jobs may be submitted: an array of more is refused, each of its runs being one."""
-    from studies.submit import user
+    from studies.launch.submit import user
 
     words = ("assoc_mgr", f"users={user()}", f"qos={resources.qos or 'normal'}", "flags=assoc,qos")
     try:

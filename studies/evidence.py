@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 from segnext.config import digest
 from segnext.door import Parser, command, say
-from studies.plan import Cell, plan, select
-from studies.protocols import PROTOCOLS, protocol
-from studies.records import Record
-from studies.store import Store
+from studies.declare.protocols import PROTOCOLS, protocol
+from studies.plan.runs import Cell, plan, select
+from studies.records.schema import Record
+from studies.records.store import Store
 
 
 @command("python -m studies.evidence")

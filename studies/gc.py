@@ -18,16 +18,16 @@ from rich.table import Table
 
 from segnext.config import Run
 from segnext.door import Parser, command, console, say
-from studies.known import add_selectors, known
-from studies.options import shown
-from studies.plan import Cell
-from studies.protocols import protocol
-from studies.snapshot import snapshots_folder
-from studies.state import Submission
-from studies.store import Store, runs_folder
-from studies.study import studies
-from studies.typed import Damaged, tell
-from studies.workspace import Workspace
+from studies.declare.protocols import protocol
+from studies.plan.known import add_selectors, known
+from studies.plan.options import shown
+from studies.plan.runs import Cell
+from studies.records.snapshot import snapshots_folder
+from studies.records.store import Store, runs_folder
+from studies.records.typed import Damaged, tell
+from studies.records.working_state import Submission
+from studies.records.workspace import Workspace
+from studies.tables import studies
 
 YOUNG = 86400.0  # seconds: a folder that nobody refers to may be one that somebody is about to
 

@@ -10,8 +10,9 @@ from rich.padding import Padding
 from rich.table import Table
 
 from segnext.door import Parser, command, console, print_json
-from studies.protocols import PROTOCOLS
-from studies.study import Row, Study, studies, study
+from studies.declare.protocols import PROTOCOLS
+from studies.declare.study import Row, Study
+from studies.tables import studies, study
 
 
 @command("python -m studies.list")

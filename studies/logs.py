@@ -10,13 +10,13 @@ import time
 from collections.abc import Sequence
 
 from segnext.door import Parser, command, say
-from studies.known import add_selectors, known, one
-from studies.options import positive, shown
-from studies.standing import printed, submitted
-from studies.state import Submission
-from studies.store import Store, runs_folder
-from studies.typed import Damaged, content_of, tell
-from studies.workspace import Workspace
+from studies.plan.known import add_selectors, known, one
+from studies.plan.options import positive, shown
+from studies.plan.state import printed, submitted
+from studies.records.store import Store, runs_folder
+from studies.records.typed import Damaged, content_of, tell
+from studies.records.working_state import Submission
+from studies.records.workspace import Workspace
 
 
 @command("python -m studies.logs")

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from segnext.config import Execution, Run
 from segnext.door import Parser, command, console
-from studies.estimate import keep, step_key
-from studies.options import SELECTOR, add_execution, add_selection, computed, positive
-from studies.plan import plan, select
-from studies.preflight import PreflightError, check_device
-from studies.protocols import protocol
-from studies.store import Store
+from studies.declare.protocols import protocol
+from studies.plan.estimate import keep, step_key
+from studies.plan.options import SELECTOR, add_execution, add_selection, computed, positive
+from studies.plan.preflight import PreflightError, check_device
+from studies.plan.runs import plan, select
+from studies.records.store import Store
 
 if TYPE_CHECKING:
-    from segnext.steps import Steps
+    from segnext.measure.step_time import Steps
 
 
 @command("python -m studies.probe")
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import torch
 
-    from segnext.steps import measure
+    from segnext.measure.step_time import measure
 
     try:
         check_device(options.device)
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def facts(run: Run, execution: Execution, steps: Steps, device: str) -> dict[str, Any]:
-    """What is kept of a measured step (`studies.estimate.keep`); `device` is the GPU's name, or cpu."""
+    """What is kept of a measured step (`studies.plan.estimate.keep`); `device` is the GPU's name, or cpu."""
     import torch
 
     return {

@@ -26,9 +26,10 @@ from rich.table import Table
 
 from segnext.config import Cost, Execution, Speed
 from segnext.door import Parser, command, console, print_json, typed_path
-from studies.causes import AGAIN, CAUSES
-from studies.measure import measure_costs, measure_speeds
-from studies.options import (
+from studies.declare.protocols import Protocol, protocol
+from studies.launch.measure import measure_costs, measure_speeds
+from studies.launch.submit import Specify
+from studies.plan.options import (
     COMPUTED,
     SELECTOR,
     add_data_root,
@@ -40,7 +41,8 @@ from studies.options import (
     shown,
     words_of,
 )
-from studies.plan import (
+from studies.plan.preflight import PreflightError, check, check_device
+from studies.plan.runs import (
     Cell,
     Selection,
     costs,
@@ -53,15 +55,13 @@ from studies.plan import (
     speeds,
     upstream,
 )
-from studies.preflight import PreflightError, check, check_device
-from studies.profile import STAGES, Profile, changed, profile
-from studies.protocols import Protocol, protocol
-from studies.provenance import code_fingerprint
-from studies.state import JobSpec
-from studies.store import REPOSITORY, Store, runs_folder
-from studies.submit import Specify
-from studies.typed import tell
-from studies.workspace import Workspace
+from studies.records.causes import AGAIN, CAUSES
+from studies.records.provenance import code_fingerprint
+from studies.records.store import REPOSITORY, Store, runs_folder
+from studies.records.typed import tell
+from studies.records.working_state import JobSpec
+from studies.records.workspace import Workspace
+from studies.slurm.profile import STAGES, Profile, changed, profile
 
 OF_A_CLUSTER = ("profile", "partition", "account", "qos", "time", "nodes", "constraint")
 
@@ -172,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["figures"]:
-        from studies.pictures import main as pictures
+        from studies.figures import main as pictures
 
         return pictures(words[1:])
     if words[:1] == ["shortcuts"]:
@@ -367,7 +367,7 @@ def _specification(
     command: str,
     store: Store,
 ) -> JobSpec:
-    from studies.specification import specification
+    from studies.plan.jobspec import specification
 
     return specification(
         cell,
@@ -384,7 +384,7 @@ def _specification(
 
 
 def _execution(resources: Profile, options: argparse.Namespace) -> Execution:
-    from studies.submit import execution
+    from studies.launch.submit import execution
 
     settings = execution(resources, options.evaluate_every)
     return dataclasses.replace(settings, multi_scale=options.also == "multi-scale")
@@ -412,8 +412,9 @@ def _submit(
     console: Console, todo: list[Cell], resources: Profile, options: argparse.Namespace, specify: Specify
 ) -> int:
     """Submit and leave, or watch; returns the exit code."""
-    from studies import scheduler, snapshot
-    from studies.submit import arrays, submit
+    from studies.launch.submit import arrays, submit
+    from studies.records import snapshot
+    from studies.slurm import scheduler
 
     submitted: list[Cell] = []
     code = 0
@@ -440,7 +441,7 @@ def _submit(
         f"{len(submitted)} of {len(todo)} runs submitted" + ("; the same command submits the rest" if code else "")
     )
     if options.follow and submitted:
-        from studies.cluster import follow
+        from studies.launch.local import follow
 
         def watch(bars: Any, asked: Callable[[], bool]) -> Any:
             return follow(submitted, bars, asked)
@@ -454,7 +455,7 @@ def _carry_out(
 ) -> int:
     """Work on the runs on this machine; returns the exit code."""
     from segnext.data.processes import available_processes
-    from studies.cluster import run_debug, run_local
+    from studies.launch.local import run_debug, run_local
 
     settings = _execution(resources, options)
     for cell in todo:
@@ -473,7 +474,7 @@ def _watched(
     console: Console, cells: Sequence[Cell], work: Callable[[Any, Callable[[], bool]], Any], leaving: str
 ) -> int:
     """Do the work under bars, and let Ctrl-C end it in good order; returns the exit code."""
-    from studies.progress import Bars
+    from studies.launch.progress import Bars
 
     signals: list[int] = []
     told = False
@@ -511,7 +512,7 @@ def _untimed(options: argparse.Namespace, selections: list[Selection], store: St
     asked = [s for s in selections if s.study.squares or (s.study.timed and options.only == "speed")]
     if options.only not in (None, "speed") or not asked:
         return []
-    from studies.provenance import platform_of
+    from studies.records.provenance import platform_of
 
     return speeds(
         asked, platform_of(options.device or "cpu", options.threads or 1, options.precision or "float32"), store
@@ -551,7 +552,7 @@ def _show_needs(
     console: Console, todo: list[Cell], resources: Profile, options: argparse.Namespace, store: Store
 ) -> None:
     """The arrays, what is shared, the hours and the disk."""
-    from studies.estimate import estimate, size
+    from studies.plan.estimate import estimate, size
 
     starting = [cell for cell in todo if cell.state != "running"]
     if not starting:
@@ -571,8 +572,8 @@ def _show_needs(
 
 
 def _show_arrays(console: Console, starting: list[Cell], resources: Profile) -> None:
-    from studies import scheduler
-    from studies.submit import arrays, sbatch_options
+    from studies.launch.submit import arrays, sbatch_options
+    from studies.slurm import scheduler
 
     try:
         limit = resources.max_array_size or scheduler.max_array_size(resources.cluster)

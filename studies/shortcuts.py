@@ -2,7 +2,7 @@
 
 For every sub-task of the generated data that a study trains on: what a linear classifier of k x k patches tells of a
 class where the deciding cue lies within the patch, and where it lies beyond it; and what who counts the marks in sight
-tells of strips whose own is beyond (`segnext.data.probe`).
+tells of strips whose own is beyond (`segnext.data.tools.probe`).
 Exit codes: 0 fine, 2 usage.
 """
 
@@ -14,11 +14,12 @@ from typing import Any
 
 from segnext.config import digest
 from segnext.door import Parser, command, console
-from studies.options import positive, words_of
-from studies.records import Record
-from studies.store import Store
-from studies.study import studies, unknown
-from studies.subtasks import Subtask
+from studies.declare.study import unknown
+from studies.declare.subtasks import Subtask
+from studies.plan.options import positive, words_of
+from studies.records.schema import Record
+from studies.records.store import Store
+from studies.tables import studies
 
 IMAGES = 400  # of the training split: 3/5 to fit on, the others to test on
 
@@ -48,8 +49,8 @@ class Shortcut:
 
 def probed() -> list[Shortcut]:
     """Every sub-task that a study trains on, but those whose pixels tell the class by design."""
-    from segnext.data.diagnostic import tasks
-    from segnext.data.probe import REACHES, SIDES
+    from segnext.data.generated.diagnostic import tasks
+    from segnext.data.tools.probe import REACHES, SIDES
 
     named = {panel.task_name for study in studies().values() for panel in study.subtasks if isinstance(panel, Subtask)}
     wanted = [task for task in tasks() if task in named and not task.endswith("-local") and task != "fine"]
@@ -100,9 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measured(shortcut: Shortcut) -> Record:
-    from segnext.data.diagnostic import GeneratedSource
-    from segnext.data.probe import counted, distances, probe
-    from studies.provenance import provenance
+    from segnext.data.generated.diagnostic import GeneratedSource
+    from segnext.data.tools.probe import counted, distances, probe
+    from studies.records.provenance import provenance
 
     origin, source = provenance("shortcut"), GeneratedSource(shortcut.task, "train", shortcut.generator)
     found = [[probe(shortcut.task, side, at, shortcut.images) for at in distances(side)] for side in shortcut.sides]

@@ -17,14 +17,14 @@ from rich.table import Table
 
 from segnext.config import canonical
 from segnext.door import Parser, command, console, print_json
-from studies.causes import CAUSES
-from studies.declared import add_declared, declared, record_of
-from studies.known import words
-from studies.options import shown
-from studies.plan import Cell, settled, upstream
-from studies.store import Store, precision
-from studies.typed import tell
-from studies.workspace import Workspace
+from studies.plan.declared import add_declared, declared, record_of
+from studies.plan.known import words
+from studies.plan.options import shown
+from studies.plan.runs import Cell, settled, upstream
+from studies.records.causes import CAUSES
+from studies.records.store import Store, precision
+from studies.records.typed import tell
+from studies.records.workspace import Workspace
 
 
 @command("python -m studies.show")

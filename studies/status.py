@@ -21,14 +21,14 @@ from rich.table import Table
 from rich.text import Text
 
 from segnext.door import Parser, command, console, print_json, say
-from studies.causes import CAUSES
-from studies.known import add_selectors, known, options_of, words
-from studies.options import positive
-from studies.plan import Cell, settled
-from studies.scheduler import Queue
-from studies.store import Store, precision
-from studies.typed import Damaged, content_of, tell
-from studies.workspace import Workspace
+from studies.plan.known import add_selectors, known, options_of, words
+from studies.plan.options import positive
+from studies.plan.runs import Cell, settled
+from studies.records.causes import CAUSES
+from studies.records.store import Store, precision
+from studies.records.typed import Damaged, content_of, tell
+from studies.records.workspace import Workspace
+from studies.slurm.scheduler import Queue
 
 STYLES = {"done": "green", "running": "cyan", "failed": "bold red", "stopped": "yellow", "unknown": "magenta"}
 WATCH_SECONDS = 30

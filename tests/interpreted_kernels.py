@@ -13,17 +13,18 @@ from torch import Tensor, nn
 from triton.runtime import interpreter
 from triton.runtime.interpreter import InterpretedFunction
 
-from segnext import Model, context, convolutions, mscan, segmentation, upsampling
+from segnext import Model, context, convolutions, mscan
 from segnext.fast import group_norm as normalisation
 from segnext.fast import pointwise as kernels
-from segnext.fast import residual
+from segnext.fast import residual, upsampling
 from segnext.fast.cross_entropy import cross_entropy
 from segnext.fast.depthwise import depthwise, strips
 from segnext.fast.group_norm import group_norm
 from segnext.fast.pointwise import pointwise
 from segnext.fast.residual import scaled_residual
-from segnext.folded import FoldedMSCA
 from segnext.msca import LKA, MSCA
+from segnext.testing.fusing import FoldedMSCA
+from segnext.training import segmentation
 
 PATCHED = {"segnext.fast.depthwise", "segnext.fast.cross_entropy"}  # the kernels do it themselves
 

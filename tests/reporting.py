@@ -8,12 +8,13 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from unittest import mock
 
-from reports import build, drawing
+from reports import build
+from reports.blocks import figure
 from segnext.config import Evaluation, canonical
 from segnext.files import write_atomically
-from studies.protocols import PROTOCOLS
-from studies.store import Store, row_cost
-from studies.study import Row, Study
+from studies.declare.protocols import PROTOCOLS
+from studies.declare.study import Row, Study
+from studies.records.store import Store, row_cost
 from studies.tables.table7 import STUDY
 
 PROVENANCE = {
@@ -120,7 +121,7 @@ def add_evaluation(
 def undrawn() -> AbstractContextManager[object]:
     """In it figures are blank."""
     blank = {"svg": b"<svg xmlns='http://www.w3.org/2000/svg'></svg>", "png": b"", "pdf": b""}
-    return mock.patch.object(drawing.Drawing, "pictures", blank)
+    return mock.patch.object(figure.Drawing, "pictures", blank)
 
 
 def render(out: Path, *studies: str, drawn: bool = False) -> dict[str, bytes]:

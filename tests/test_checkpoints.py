@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from segnext import Model, MSCANClassifier, SegNeXt, Train
-from segnext.checkpoints import load_encoder, load_file, load_initial, load_released, released_name, to_released
-from segnext.segmentation import parameter_groups
+from segnext.released_weights import load_encoder, load_file, load_initial, load_released, released_name, to_released
+from segnext.training.segmentation import parameter_groups
 
 VARIANTS = [
     Model("micro"),

@@ -15,14 +15,20 @@ import torch
 from PIL import Image, ImageDraw
 
 from segnext import Execution, Model, Run, SegNeXt
-from segnext.checkpoints import load_encoder, to_released
-from segnext.classification import Classification, Top1, evaluate_classification, learning_rate, parameter_groups
 from segnext.config import ClassificationData, ClassificationTrain
 from segnext.data.imagenet import ClassFolderSource
 from segnext.data.stream import Loading, Share
 from segnext.distributed import distributed
 from segnext.model import MSCANClassifier
-from segnext.train import Stopped, build, task, train
+from segnext.released_weights import load_encoder, to_released
+from segnext.training.classification import (
+    Classification,
+    Top1,
+    evaluate_classification,
+    learning_rate,
+    parameter_groups,
+)
+from segnext.training.train import Stopped, build, task, train
 
 DATA = ClassificationData(dataset="shapes", classes=3, crop=(32, 32), area=(0.5, 1.0), test_resize=36)
 TRAIN = ClassificationTrain(

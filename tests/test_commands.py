@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from studies.estimate import step_times
-from studies.plan import plan, select
-from studies.protocols import protocol
-from studies.state import Attempt
-from studies.store import Store
-from studies.workspace import Workspace
+from studies.declare.protocols import protocol
+from studies.plan.estimate import step_times
+from studies.plan.runs import plan, select
+from studies.records.store import Store
+from studies.records.working_state import Attempt
+from studies.records.workspace import Workspace
 
 SMOKE = ("--protocol", "smoke", "--limit-iterations", "2")
 

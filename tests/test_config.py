@@ -26,7 +26,7 @@ from segnext.config import (
     Weights,
     canonical,
 )
-from studies.protocols import protocol
+from studies.declare.protocols import protocol
 from studies.tables import table7
 
 RUN = Run(

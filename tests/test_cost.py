@@ -10,7 +10,7 @@ import torch
 from conftest import FIXTURES, named
 
 from segnext import Cost, Model
-from segnext.cost import measure, multiply_adds
+from segnext.measure.cost import measure, multiply_adds
 from segnext.model import build_network
 
 

@@ -19,12 +19,12 @@ from torch.utils.data import Dataset
 
 from segnext.data.ahead import in_order
 from studies import run
-from studies.plan import metrics_shown, plan, select
-from studies.protocols import protocol
-from studies.store import Store
-from studies.study import study
-from studies.weights import sha256
-from studies.workspace import Workspace
+from studies.declare.protocols import protocol
+from studies.plan.runs import metrics_shown, plan, select
+from studies.plan.weights import sha256
+from studies.records.store import Store
+from studies.records.workspace import Workspace
+from studies.tables import study
 
 SMOKE = ("table7/c@0", "--protocol", "smoke")
 LEFT = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "1", "MASTER_ADDR": "192.0.2.1", "MASTER_PORT": "29500"}

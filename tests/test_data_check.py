@@ -20,9 +20,9 @@ from PIL import Image
 
 from segnext.data import cached, open_dataset
 from segnext.data.__main__ import main
-from segnext.data.check import check
 from segnext.data.datasets import ADE20K, DATASETS, VOC2012
 from segnext.data.folders import Split
+from segnext.data.tools.check import check
 
 CAMVID = SHARED / "data" / "camvid"
 needs_camvid = pytest.mark.skipif(not CAMVID.is_dir(), reason=f"the CamVid copy is not at {CAMVID}")

@@ -20,13 +20,14 @@ from PIL import Image
 from scipy.io import savemat
 from scipy.sparse import csc_array
 
-from segnext.data import convert_isaid, convert_labels, open_dataset, progress
+from segnext.data import open_dataset
 from segnext.data.__main__ import main
-from segnext.data.convert_isaid import isaid_files, isaid_label, isaid_released, isaid_tiles, starts
-from segnext.data.convert_labels import detail_label, run_lengths_decoded
-from segnext.data.convert_plan import relabelled
 from segnext.data.images import Original
 from segnext.data.source import DataError
+from segnext.data.tools import convert_isaid, convert_labels, progress
+from segnext.data.tools.convert_isaid import isaid_files, isaid_label, isaid_released, isaid_tiles, starts
+from segnext.data.tools.convert_labels import detail_label, run_lengths_decoded
+from segnext.data.tools.convert_plan import relabelled
 
 MAPS = json.loads((FIXTURES / "label_maps.json").read_text())  # copied from datasets.yaml
 CITYSCAPES = {int(label): train for label, train in MAPS["cityscapes"].items()}

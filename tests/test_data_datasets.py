@@ -18,10 +18,10 @@ from PIL import Image
 from segnext.config import Data
 from segnext.data import DataError, DataNotFoundError, open_dataset, open_split
 from segnext.data.__main__ import main
-from segnext.data.check import check
 from segnext.data.datasets import DATASETS, dataset_name, display_colours
 from segnext.data.folders import FolderSource
-from studies.protocols import PAPER
+from segnext.data.tools.check import check
+from studies.declare.protocols import PAPER
 
 SPLITS = [(dataset, split) for dataset, splits in NAMES.items() for split in splits]
 

@@ -10,12 +10,13 @@ import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segnext.data import diagnostic_tasks, open_dataset
+from segnext.data import open_dataset
 from segnext.data.__main__ import main
-from segnext.data.diagnostic import FRAMES, GeneratedSource, tasks
-from segnext.data.diagnostic_tasks import NOTHING, TASKS, Chance
-from segnext.data.probe import REACHES, counted, probe
+from segnext.data.generated import tasks as declared
+from segnext.data.generated.diagnostic import FRAMES, GeneratedSource, tasks
+from segnext.data.generated.tasks import NOTHING, TASKS, Chance
 from segnext.data.source import IGNORE
+from segnext.data.tools.probe import REACHES, counted, probe
 
 MARKED = (
     "strips",
@@ -25,7 +26,7 @@ MARKED = (
     "key",
 )  # tasks whose cue is a mark in a colour of its own
 HALVES = ("strips", "strips-diagonal", "strips-blobs", "gate", "gate-additive", "mix", "mix-single")
-RED, GREEN = diagnostic_tasks._CUE
+RED, GREEN = declared._CUE
 
 DIGESTS = {
     "strips": "096ae9a6",

@@ -13,9 +13,9 @@ from torchvision.datasets import ImageFolder
 
 from segnext.config import ClassificationData
 from segnext.data import DataError
-from segnext.data.check import check, imagenet
 from segnext.data.contents import digest_of, keep_contents
 from segnext.data.imagenet import ClassFolderSource
+from segnext.data.tools.check import check, imagenet
 
 DATA = ClassificationData(classes=3)
 WNIDS = ("n01440764", "n01443537", "n02105855")
@@ -121,7 +121,7 @@ def test_the_fingerprint_tells_parts_and_resized_copies_apart(root: Path):
 
 
 def test_check_counts_and_reads_what_training_reads(root: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("segnext.data.check.ClassificationData", lambda: DATA)
+    monkeypatch.setattr("segnext.data.tools.check.ClassificationData", lambda: DATA)
     folder = root / "imagenet/val" / WNIDS[0]
     for name, kind in (("a.jpg", "JPEG"), ("a.png", "PNG"), ("A.PNG", "PNG")):
         picture(100).save(folder / name, kind)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from segnext.data import diagnostic_scene as diagnostic
 from segnext.data import open_dataset
+from segnext.data.generated import scene as diagnostic
 
 TRAIN, VAL = (open_dataset("diagnostic/scene", split) for split in ("train", "val"))
 SHAPES = [diagnostic.arrange(np.random.default_rng(seed)) for seed in range(150)]

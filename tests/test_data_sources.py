@@ -13,9 +13,9 @@ from segnext.config import Data
 from segnext.data import __main__ as command
 from segnext.data import cached, open_dataset, open_split
 from segnext.data.datasets import display_colours
-from segnext.data.diagnostic import GeneratedSource, tasks
-from segnext.data.diagnostic_drawing import SIDE
-from segnext.data.show import palette, sheet
+from segnext.data.generated.diagnostic import GeneratedSource, tasks
+from segnext.data.generated.drawing import SIDE
+from segnext.data.tools.show import palette, sheet
 
 SCENE = Data("diagnostic/scene", 7, (96, 96), (96, 96), generator="1")
 
@@ -62,7 +62,7 @@ def test_a_cache_keeps_no_more_than_its_limit():
 
 
 def test_the_protocols_name_datasets_that_can_be_opened():
-    protocols = pytest.importorskip("studies.protocols")
+    protocols = pytest.importorskip("studies.declare.protocols")
     data = protocols.PROTOCOLS["quick"].recipes["*"].data
     assert len(open_split(data, data.train_split, None)) == 2000
     assert len(open_split(data, data.test_split, None)) == 200

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
-from segnext import Data, Model, evaluate, upsampling
-from segnext.folded import folded
-from segnext.gradcam import _Watched
-from segnext.metrics import Boundary, Confusion
+from segnext import Data, Model
+from segnext.fast import upsampling
+from segnext.look.gradcam import _Watched
 from segnext.model import build_network
-from segnext.segmentation import segmentation_loss
+from segnext.testing import evaluate
+from segnext.testing.fusing import folded
+from segnext.testing.metrics import Boundary, Confusion
+from segnext.training.segmentation import segmentation_loss
 
 CARD = torch.device("cuda", 0)
 MODELS = [

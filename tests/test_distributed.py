@@ -17,7 +17,7 @@ from conftest import REPOSITORY
 from torch import nn
 
 from segnext.distributed import GlobalBatchNorm2d, GradientAverage, average, distributed, synchronise
-from segnext.resume import load_state
+from segnext.training.state import load_state
 
 TRAINER = str(REPOSITORY / "tests" / "trainer.py")
 

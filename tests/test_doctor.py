@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from test_scheduler import answers  # noqa: F401  # a fixture
 
-from studies import doctor, snapshot
+from studies import doctor
 from studies.doctor import Finding, limits
-from studies.profile import Profile, changed
-from studies.store import runs_folder
+from studies.records import snapshot
+from studies.records.store import runs_folder
+from studies.slurm.profile import Profile, changed
 
 MACHINE = platform.machine()
 
@@ -110,7 +111,7 @@ def test_limits_of_submission_are_ones_own_and_not_those_of_others():
 
 
 def test_more_runs_than_may_be_submitted_are_found(answers, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
-    monkeypatch.setattr("studies.submit.user", lambda: "ann")
+    monkeypatch.setattr("studies.launch.submit.user", lambda: "ann")
     answers("scontrol", ASSOCIATIONS)
     assert not list(doctor._limits(Profile(), 9))
     (found,) = doctor._limits(Profile(), 10)

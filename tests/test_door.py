@@ -21,17 +21,17 @@ from conftest import REPOSITORY, interruptible
 from reporting import add_run
 from test_run import LONGER, eventually, measured, results, run_id, runs, started  # noqa: F401  # some are fixtures
 
-from reports.formats import to_csv
+from reports.write.formats import to_csv
 from segnext import door
 from segnext.config import Execution
-from studies import attempts
-from studies.options import number, numbers
-from studies.plan import Cell, plan, select
-from studies.protocols import protocol
-from studies.specification import specification
-from studies.store import Store
-from studies.study import study
-from studies.workspace import Workspace
+from studies.declare.protocols import protocol
+from studies.plan.jobspec import specification
+from studies.plan.options import number, numbers
+from studies.plan.runs import Cell, plan, select
+from studies.records import attempts
+from studies.records.store import Store
+from studies.records.workspace import Workspace
+from studies.tables import study
 
 CONTINUES = "stopped: the same command continues"
 PACKAGES = ("segnext", "studies", "reports")
@@ -55,12 +55,12 @@ COMMANDS: dict[str, tuple[tuple[str, ...], int]] = {
     "studies.evidence": (("table7/c@0", "--miou", "1", "--source", FOREIGN, "--protocol", f"[/old]{OBEYED}"), 2),
     "studies.probe": (("table7/c", *SMOKE, "--device", f"[/old]{OBEYED}"), 3),
     "studies.gc": ((), 0),
-    "studies.pictures": (("--rows", f"table7/c[old]{OBEYED}"), 2),
+    "studies.figures": (("--rows", f"table7/c[old]{OBEYED}"), 2),
     "studies.shortcuts": (("--datasets", f"[/old]{OBEYED}"), 2),
-    "studies.snapshot": ((f"[/old]{OBEYED}",), 2),
+    "studies.records.snapshot": ((f"[/old]{OBEYED}",), 2),
     "reports.build": (("table7", "--logs", "--out", f"OUT/[/old]{OBEYED}"), 0),
 }
-VERBS = {"studies.pictures": ["studies.run", "figures"], "studies.shortcuts": ["studies.run", "shortcuts"]}
+VERBS = {"studies.figures": ["studies.run", "figures"], "studies.shortcuts": ["studies.run", "shortcuts"]}
 
 
 def modules() -> dict[str, ast.Module]:
@@ -232,7 +232,7 @@ def test_plain_text_keeps_letters_and_names_what_a_terminal_would_obey(text: str
 # Ctrl-C
 
 
-@pytest.mark.parametrize("module", ["rich.console", "studies.protocols", "torch"])
+@pytest.mark.parametrize("module", ["rich.console", "studies.declare.protocols", "torch"])
 def test_ctrl_c_before_the_first_run_starts_says_so_in_a_line_and_exits_5(module: str, runs: Path):  # noqa: F811
     words = [sys.executable, "-X", "importtime", "-m", "studies.run", "table7/b@0", *LONGER]
     process = subprocess.Popen(

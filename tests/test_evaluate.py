@@ -20,11 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segnext import Data, Model, SegNeXt
-from segnext import evaluate as module
 from segnext.data import DataError, open_split, transforms
-from segnext.evaluate import evaluate, predictions, probabilities, scores, windows
-from segnext.folded import folded
-from segnext.footprint import Footprint, _Living
+from segnext.testing import evaluate as module
+from segnext.testing.evaluate import evaluate, predictions, probabilities, scores, windows
+from segnext.testing.footprint import Footprint, _Living
+from segnext.testing.fusing import folded
 
 CPU = torch.device("cpu")
 SCENE = Data("diagnostic/scene", 7, (96, 96), (96, 96), test_scales=(0.5, 1.0), generator="1")
@@ -283,7 +283,7 @@ def test_a_group_is_bounded_by_what_a_pass_needs(micro: SegNeXt, monkeypatch: py
 
 
 def test_what_a_pass_needs_is_followed_without_numbers(micro: SegNeXt, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("segnext.folded._ONEDNN", False)
+    monkeypatch.setattr("segnext.testing.fusing._ONEDNN", False)
     network = folded(micro)
     x = torch.zeros(1, 3, 96, 128).to(memory_format=torch.channels_last)
     with torch.inference_mode(), _Living([*network.parameters(), *network.buffers(), x]) as living:

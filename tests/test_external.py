@@ -13,8 +13,9 @@ import pytest
 from conftest import REPOSITORY
 from test_scheduler import answers  # noqa: F401  # a fixture
 
-from studies import external, scheduler, snapshot
-from studies.external import Absent, Refused, Silent, Unreachable
+from studies.records import external, snapshot
+from studies.records.external import Absent, Refused, Silent, Unreachable
+from studies.slurm import scheduler
 
 STARTS = {"run", "call", "check_call", "check_output", "getoutput", "getstatusoutput", "Popen", "system", "popen"}
 WORKERS = "cluster.py"  # starts this project's own workers, and asks nobody

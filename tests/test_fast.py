@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from segnext import Model, SegNeXt
-from segnext.folded import folded
-from segnext.upsampling import BLOCK, add_probabilities, cross_entropy, likeliest, upsampled
+from segnext.fast.upsampling import BLOCK, add_probabilities, cross_entropy, likeliest, upsampled
+from segnext.testing.fusing import folded
 
 
 def resized(scores: Tensor, *sizes: tuple[int, int]) -> Tensor:
@@ -52,7 +52,7 @@ def unlike_new(network: nn.Module) -> nn.Module:
 def test_a_folded_network_gives_the_same_and_leaves_the_network_as_it_is(
     model: Model, onednn: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("segnext.folded._ONEDNN", onednn and torch.backends.mkldnn.is_available())
+    monkeypatch.setattr("segnext.testing.fusing._ONEDNN", onednn and torch.backends.mkldnn.is_available())
     torch.manual_seed(0)
     network = unlike_new(SegNeXt(model, 7))
     before = {name: value.clone() for name, value in network.state_dict().items()}

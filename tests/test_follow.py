@@ -17,15 +17,15 @@ from test_scheduler import answers  # noqa: F401  # a fixture
 from test_store import run_record
 
 from segnext.config import Execution
-from studies import cluster
-from studies.cluster import Outcome, follow
-from studies.plan import Cell, plan, select
-from studies.protocols import protocol
-from studies.specification import specification
-from studies.state import Process, Progress, Submission
-from studies.store import Store
-from studies.typed import to_json
-from studies.workspace import Workspace
+from studies.declare.protocols import protocol
+from studies.launch import local
+from studies.launch.local import Outcome, follow
+from studies.plan.jobspec import specification
+from studies.plan.runs import Cell, plan, select
+from studies.records.store import Store
+from studies.records.typed import to_json
+from studies.records.working_state import Process, Progress, Submission
+from studies.records.workspace import Workspace
 
 CALLS_A_SECOND = 200
 SYSTEM = ("stat", "lstat", "open", "scandir", "listdir", "access", "readlink", "unlink", "remove", "rename", "replace")
@@ -108,7 +108,7 @@ def test_two_hundred_runs_cost_the_file_server_at_most_two_hundred_calls_a_secon
     cells = submitted(50)
     assert len(cells) == 204
     answers("squeue", "".join(f"segnext-1|25_{index}|RUNNING|n1|None\n" for index in range(len(cells))))
-    monkeypatch.setattr(cluster, "FOLLOW_SECONDS", (0.5, 60.0))
+    monkeypatch.setattr(local, "FOLLOW_SECONDS", (0.5, 60.0))
     if moving:
         for cell in cells:
             Workspace(cell.id).report(Progress("train", 1, 2), force=True)
@@ -127,8 +127,8 @@ def test_two_hundred_runs_cost_the_file_server_at_most_two_hundred_calls_a_secon
 def test_looks_become_rare_while_nothing_moves(answers, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
     cells = submitted(1)[:2]
     answers("squeue", "".join(f"segnext-1|25_{index}|PENDING||Priority\n" for index in range(2)))
-    monkeypatch.setattr(cluster, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(cluster, "REST_SECONDS", 0.5)
+    monkeypatch.setattr(local, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(local, "REST_SECONDS", 0.5)
     rates = []
     with counted(monkeypatch) as calls:
 
@@ -144,8 +144,8 @@ def test_looks_become_rare_while_nothing_moves(answers, monkeypatch: pytest.Monk
 
 def test_every_end_is_seen(answers, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
     """Recorded before and during, failed by its own word, left the queue without one, withdrawn, and what goes on."""
-    monkeypatch.setattr(cluster, "FOLLOW_SECONDS", (0.3, 0.3))
-    monkeypatch.setattr(cluster, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(local, "FOLLOW_SECONDS", (0.3, 0.3))
+    monkeypatch.setattr(local, "POLL_SECONDS", 0.02)
     cells = submitted(2)
     before, during, failed, lost, withdrawn, *others = cells
     (Workspace(withdrawn.id).folder / "submission.json").unlink()
@@ -180,8 +180,8 @@ def test_a_run_that_was_submitted_anew_is_followed_under_its_new_name(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(cluster, "FOLLOW_SECONDS", (0.2, 0.2))
-    monkeypatch.setattr(cluster, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(local, "FOLLOW_SECONDS", (0.2, 0.2))
+    monkeypatch.setattr(local, "POLL_SECONDS", 0.02)
     (cell,) = submitted(1)[:1]
     path = Workspace(cell.id).folder / "submission.json"
     first = json.loads(path.read_text())

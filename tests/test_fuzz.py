@@ -22,17 +22,17 @@ from reports import build
 from segnext.config import Execution
 from segnext.data import DataError
 from segnext.data.images import read_colours, read_image, read_label, read_size
-from studies import cancel, diff, doctor, evidence, gc, logs, pictures, run, shortcuts, show, status
+from studies import cancel, diff, doctor, evidence, figures, gc, logs, run, shortcuts, show, status
 from studies import list as listing
-from studies.estimate import keep
-from studies.plan import plan, select
-from studies.protocols import protocol
-from studies.specification import specification
-from studies.state import Claim, Process, Submission
-from studies.store import Store
+from studies.declare.protocols import protocol
+from studies.plan.estimate import keep
+from studies.plan.jobspec import specification
+from studies.plan.runs import plan, select
+from studies.records.store import Store
+from studies.records.typed import to_json
+from studies.records.working_state import Claim, Process, Submission
+from studies.records.workspace import Workspace
 from studies.tables.table7 import STUDY
-from studies.typed import to_json
-from studies.workspace import Workspace
 
 pytestmark = [pytest.mark.long, pytest.mark.fuzz]
 
@@ -48,7 +48,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "gc": gc.main,
     "doctor": doctor.main,
     "evidence": evidence.main,
-    "figures": pictures.main,
+    "figures": figures.main,
     "shortcuts": shortcuts.main,
     "build": build.main,
 }

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from studies.plan import plan, select
-from studies.protocols import protocol
-from studies.store import Store
+from studies.declare.protocols import protocol
+from studies.plan.runs import plan, select
+from studies.records.store import Store
 
 SCRIPT = REPOSITORY / "slurm" / "gpu_evidence.py"
 QUICK = ["--device", "cpu", "--protocol", "quick", "--cam-class", "", "--workers", "0", "--precision", "float32"]
@@ -102,7 +102,7 @@ def _git(root: Path, *words: str) -> str:
 
 def _written(root: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "studies.snapshot"], cwd=root, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "studies.records.snapshot"], cwd=root, capture_output=True, text=True, check=False
     )
 
 
@@ -110,7 +110,7 @@ def _version(root: Path) -> dict[str, object]:
     """What a record that is made there would say of its code; from a snapshot, as a worker would."""
     program = (
         "import json, subprocess, sys; from studies import snapshot; own = snapshot.code_version()\n"
-        'ask = \'import json; from studies.provenance import provenance; p = provenance("run");'
+        'ask = \'import json; from studies.records.provenance import provenance; p = provenance("run");'
         'print(json.dumps([p["commit"], p["dirty"]]))\'\n'
         "worker = json.loads(subprocess.check_output([sys.executable, '-c', ask], cwd=snapshot.take()))\n"
         "print(json.dumps({**own, 'worker': worker}))"
@@ -125,7 +125,7 @@ def test_a_copy_without_git_has_its_commit_from_version_json(checkout: Path, tmp
     copy = shutil.copytree(checkout, tmp_path / "copy", ignore=shutil.ignore_patterns(".git"))
     assert _version(copy) == {"commit": commit, "diff": None, "worker": [commit, False]}
 
-    with open(copy / "segnext" / "config.py", "a") as file:
+    with open(copy / "segnext" / "config" / "architecture.py", "a") as file:
         file.write("# another\n")
     version = _version(copy)
     assert version["commit"] is None
@@ -144,7 +144,7 @@ def test_in_a_checkout_git_itself_is_asked(checkout: Path):
     assert _version(checkout)["commit"] == _git(checkout, "rev-parse", "HEAD")
 
 
-@pytest.mark.parametrize("name", ["studies/new.py", "segnext/config.py", "Makefile"])
+@pytest.mark.parametrize("name", ["studies/new.py", "segnext/config/architecture.py", "Makefile"])
 def test_no_version_is_written_of_what_was_changed(checkout: Path, name: str):
     with open(checkout / name, "a") as file:
         file.write("# changed\n")

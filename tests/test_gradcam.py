@@ -8,11 +8,11 @@ import torch
 
 from segnext.config import Model
 from segnext.decoder import resize
-from segnext.gradcam import grad_cam, share_inside
 from segnext.ham import NMF
-from segnext.insight import bases_evolution, effective_receptive_field, reach
+from segnext.look.gradcam import grad_cam, share_inside
+from segnext.look.insight import bases_evolution, effective_receptive_field, reach
 from segnext.model import SegNeXt
-from studies.subtasks import REACH, WITHOUT_CONTEXT
+from studies.declare.subtasks import REACH, WITHOUT_CONTEXT
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ import ast
 import csv
 import re
 import subprocess
+from collections import Counter
 
 import pytest
 from conftest import REPOSITORY
 
-from studies.store import COLUMNS
+from studies.records.store import COLUMNS
 
 ALLOWED = {"segnext": {"segnext"}, "studies": {"segnext", "studies"}, "reports": {"segnext", "studies", "reports"}}
 
@@ -35,6 +36,51 @@ def test_imports_run_one_way(package: str):
     found = imports(package)
     assert found, package
     assert {pair for pair in found if pair[1] in ALLOWED and pair[1] not in ALLOWED[package]} == set()
+
+
+# The rooms of each floor: a room knows those that stand before it, and never those after. What stands at the door of
+# `studies` and `reports` knows them all; at segnext's stands the network.
+ROOMS = {
+    "segnext": ("config", "data", "fast", "network", "testing", "training", "measure", "look"),
+    "studies": ("declare", "tables", "records", "slurm", "judge", "plan", "launch", "door"),
+    "reports": ("blocks", "evidence", "sections", "write", "door"),
+}
+BELOW_ALL = {"segnext": {"door", "files", "text", "precision", "stochastic"}, "studies": set(), "reports": set()}
+
+
+def room(name: str) -> str | None:
+    """The room of a module `floor.room.module`; None for one that every room may know."""
+    floor, *way = name.split(".")
+    if way[:1] and way[0] in ROOMS[floor]:
+        return way[0]
+    return None if not way or way[0] in BELOW_ALL[floor] else ROOMS[floor][-1 if floor != "segnext" else 3]
+
+
+def modules(floor: str) -> dict[str, ast.Module]:
+    """By dotted name, without the packages' own."""
+    paths = (path for path in (REPOSITORY / floor).rglob("*.py") if path.stem != "__init__")
+    return {".".join(path.relative_to(REPOSITORY).with_suffix("").parts): ast.parse(path.read_text()) for path in paths}
+
+
+@pytest.mark.parametrize("floor", ROOMS)
+def test_a_room_knows_those_before_it_alone(floor: str):
+    wrong, order = [], ROOMS[floor]
+    for name, tree in modules(floor).items():
+        own = room(name)
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.ImportFrom) or (node.module or "").split(".")[0] != floor or own is None:
+                continue
+            for module in {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}:
+                other = room(module) if module != floor else None
+                if other is not None and order.index(other) > order.index(own):
+                    wrong.append(f"{name} imports {module}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("floor", ROOMS)
+def test_no_name_of_a_module_stands_twice_on_a_floor(floor: str):
+    names = [name.rsplit(".", 1)[1] for name in modules(floor) if ".tables." not in name]
+    assert sorted(name for name, count in Counter(names).items() if count > 1) == []
 
 
 def test_reports_never_import_torch():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from segnext.metrics import Boundary, Confusion, near_contour
+from segnext.testing.metrics import Boundary, Confusion, near_contour
 
 seeds = st.integers(0, 10**6)
 

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segnext import Model, SegNeXt
-from segnext.checkpoints import load_released, released_name, to_released
 from segnext.ham import NMF
 from segnext.msca import MSCA
+from segnext.released_weights import load_released, released_name, to_released
 from segnext.stochastic import numbers_needed, per_sample_numbers, set_per_sample_randomness
 
 GOLDEN = FIXTURES / "golden"

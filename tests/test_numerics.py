@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from segnext import Model, MSCANClassifier, SegNeXt, Train
-from segnext.checkpoints import load_released, to_released
 from segnext.context import EMA, CrissCross, NonLocal
 from segnext.ham import NMF, Hamburger
 from segnext.model import build_network
 from segnext.msca import LKA, MSCA
 from segnext.mscan import ChannelNorm, Stage
-from segnext.segmentation import parameter_groups
+from segnext.released_weights import load_released, to_released
+from segnext.training.segmentation import parameter_groups
 
 CONTEXTS = ("ham", "nl", "cc", "ema", "msca", "none")
 VARIANTS = [

@@ -18,11 +18,11 @@ from mmcv_ops import stand_in
 from torch import Tensor, nn
 
 from segnext import Model, SegNeXt
-from segnext.checkpoints import load_released
 from segnext.config import SIZES
 from segnext.decoder import HamDecoder
 from segnext.ham import NMF
 from segnext.mscan import MSCAN
+from segnext.released_weights import load_released
 
 pytestmark = needs("oracle", "mmseg", "mmengine", "mmcv")
 PARAMETERS = {"T": 4_263_414, "S": 13_932_886, "B": 27_636_310, "L": 48_926_550}

@@ -10,15 +10,16 @@ import pytest
 from reporting import PROVENANCE, render
 
 from segnext.config import canonical
-from studies.expectations import EXPECTATIONS, KNOWN, MARGIN, METRICS, PROTOCOLS, THIN_CLASSES, Expectation
-from studies.photographs import WORDS, judge, outcomes, runs
-from studies.protocols import protocol
-from studies.significance import decide
-from studies.store import REPOSITORY, Store
-from studies.study import study
+from studies.declare.expectations import EXPECTATIONS, KNOWN, MARGIN, METRICS, PROTOCOLS, THIN_CLASSES, Expectation
+from studies.declare.protocols import protocol
+from studies.judge.photographs import WORDS, judge, outcomes, runs
+from studies.judge.significance import decide
+from studies.records.store import REPOSITORY, Store
+from studies.tables import study
 
 COMMITTED = REPOSITORY / "results"
-FILE = "studies/expectations.py"
+FILE = "studies/declare/expectations.py"
+FORMERLY = "studies/expectations.py"  # where commits before the rooms have it
 
 
 @pytest.mark.parametrize("expected", EXPECTATIONS, ids=lambda e: f"{e.study}-{e.row}-{e.metric}-{e.source}")
@@ -66,7 +67,7 @@ def test_every_record_on_photographs_was_made_with_the_expectations_that_it_is_h
                 assert _git("merge-base", "--is-ancestor", str(commit), "HEAD") is not None, (
                     f"{record['id']}: {commit} is no ancestor"
                 )
-                before = _expected(_git("show", f"{commit}:{FILE}") or "")
+                before = _expected(_git("show", f"{commit}:{FILE}") or _git("show", f"{commit}:{FORMERLY}") or "")
                 assert set(before) <= set(today), f"{record['id']}: an expectation is gone since {commit}"
                 assert about <= set(before), f"{record['id']}: {FILE} expected less of {slug}/{row} at {commit}"
     assert held

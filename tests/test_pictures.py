@@ -15,15 +15,15 @@ from PIL import Image
 from reporting import Page, add_run, fabricate, lines_of, render
 
 from reports import build
-from segnext.checkpoints import save_released
 from segnext.config import Model
 from segnext.model import SegNeXt
-from studies import pictures, run
-from studies.protocols import PROTOCOLS
-from studies.store import Store
+from segnext.released_weights import save_released
+from studies import figures, run
+from studies.declare.protocols import PROTOCOLS
+from studies.plan.weights import sha256
+from studies.records.store import Store
+from studies.records.workspace import Workspace
 from studies.tables.table7 import STUDY
-from studies.weights import sha256
-from studies.workspace import Workspace
 
 WORDS = ("figures", "--rows", "table7/a,table7/c", "--protocol", "quick")
 NAME = "table7-quick-%s.png"
@@ -133,5 +133,5 @@ def test_an_image_that_is_kept_in_memory_is_read_and_not_written():
     image = np.zeros((96, 96, 3), np.uint8)
     image.flags.writeable = False  # as the decoded images of a data set are
     data = PROTOCOLS["quick"].recipes["*"].data
-    scores = pictures._scores(SegNeXt(Model("micro"), data.classes).eval(), image, data)
+    scores = figures._scores(SegNeXt(Model("micro"), data.classes).eval(), image, data)
     assert scores.shape == (data.classes, 96, 96)

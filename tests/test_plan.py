@@ -12,18 +12,18 @@ import pytest
 from conftest import needs
 from PIL import Image
 
-from segnext.checkpoints import save_released
 from segnext.config import ClassificationData, ClassificationTrain, Data, Execution, Model, Run
 from segnext.model import MSCANClassifier, build_network
-from studies import protocols
-from studies.cluster import Outcome, _next, _upstream_failure, run_debug
-from studies.plan import Cell, evaluations, imports, plan, select
-from studies.protocols import PROTOCOLS, Protocol, Recipe, protocol, released_encoder
-from studies.specification import specification
-from studies.store import Store
-from studies.study import studies, study
-from studies.weights import pretrained_file, sha256, weights_file
-from studies.workspace import Workspace
+from segnext.released_weights import save_released
+from studies.declare import protocols
+from studies.declare.protocols import PROTOCOLS, Protocol, Recipe, protocol, released_encoder
+from studies.launch.local import Outcome, _next, _upstream_failure, run_debug
+from studies.plan.jobspec import specification
+from studies.plan.runs import Cell, evaluations, imports, plan, select
+from studies.plan.weights import pretrained_file, sha256, weights_file
+from studies.records.store import Store
+from studies.records.workspace import Workspace
+from studies.tables import studies, study
 
 PAPER = protocol("paper")
 ABLATIONS = ("table5", "table6", "table7", "table8", "table9")
@@ -353,7 +353,7 @@ def test_a_repetition_that_fails_is_no_success_because_of_the_record_before_it(c
 
 
 def test_a_worker_whose_run_was_taken_over_while_it_slept_leaves_it(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("studies.workspace.BEAT_SECONDS", 0.01)
+    monkeypatch.setattr("studies.records.workspace.BEAT_SECONDS", 0.01)
     quick = protocol("quick")
     (cell,) = plan(select(["table7/c@0"], quick, None, None), quick, 100_000, Store())
     workspace = Workspace(cell.id)

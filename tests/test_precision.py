@@ -17,10 +17,10 @@ from torch import Tensor
 from segnext import Execution
 from segnext.context import NonLocal
 from segnext.data import cached, open_split
-from segnext.segmentation import segmentation_loss
-from segnext.train import train
-from studies.protocols import protocol
-from studies.study import study
+from segnext.training.segmentation import segmentation_loss
+from segnext.training.train import train
+from studies.declare.protocols import protocol
+from studies.tables import study
 
 HALF = (torch.bfloat16, torch.float16)
 

@@ -20,9 +20,9 @@ from PIL import Image
 
 from segnext import Data, Model, SegNeXt
 from segnext.data import open_split
-from segnext.evaluate import evaluate
-from segnext.metrics import Confusion
-from segnext.predictions import CITYSCAPES_IDS, export, load_manifest, predict
+from segnext.testing.evaluate import evaluate
+from segnext.testing.metrics import Confusion
+from segnext.testing.server_archive import CITYSCAPES_IDS, export, load_manifest, predict
 
 SCENE = Data("diagnostic/scene", 7, (96, 96), (96, 96), test_scales=(0.5, 1.0), generator="1")
 RUN = "0123456789ab"

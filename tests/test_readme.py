@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from reports import summary
-from studies.study import studies
+from reports.write import summary
+from studies.tables import studies
 
 TEXT = (REPOSITORY / "README.md").read_text()
 COMMANDS = [

@@ -17,11 +17,11 @@ import torch
 from conftest import FIXTURES
 
 from segnext import Data, Model, SegNeXt, Train
-from segnext.checkpoints import released_name
 from segnext.data import open_dataset, transforms
-from segnext.evaluate import evaluate
-from segnext.metrics import Confusion, Score, mean
-from segnext.segmentation import learning_rate, parameter_groups
+from segnext.released_weights import released_name
+from segnext.testing.evaluate import evaluate
+from segnext.testing.metrics import Confusion, Score, mean
+from segnext.training.segmentation import learning_rate, parameter_groups
 
 RELEASED = json.loads((FIXTURES / "oracle.json").read_text())
 METRICS = RELEASED["metrics"]

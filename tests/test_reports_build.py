@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from reporting import PROVENANCE, Page, add_cost, add_curve, add_run, fabricate, lines_of, render
 
-from reports import build, evidence
-from reports.table import number
+from reports import build
+from reports.blocks.table import number
+from reports.evidence import gather
 from segnext.config import canonical
-from studies import study as study_module
-from studies.protocols import PROTOCOLS
-from studies.store import REPOSITORY, Store, row_cost
-from studies.study import Claim, Reported
+from studies import tables
+from studies.declare.protocols import PROTOCOLS
+from studies.declare.study import Claim, Reported
+from studies.records.store import REPOSITORY, Store, row_cost
 from studies.tables.table7 import STUDY
 
 ALWAYS = {"index.html", "page.css", "figures.json", "runs.json", "recipes.csv"}
@@ -216,7 +217,7 @@ def test_long_curves_are_thinned_and_empty_ones_left_out(results, out):
 
 def test_a_mark_is_shown_beside_its_number(results, out, monkeypatch):
     fabricate(results, seeds=1)
-    monkeypatch.setattr(evidence, "marks", lambda record: ("stale code",))
+    monkeypatch.setattr(gather, "marks", lambda record: ("stale code",))
     assert '<em class="mark">stale code</em>' in render(out, "table7")["index.html"].decode()
 
 
@@ -251,7 +252,7 @@ def test_terminal_says_what_was_written_relative_to_here(results, out, capsys, m
 
 def test_every_declared_claim_is_in_the_summary(rendered):
     ids = Page(rendered[1]["index.html"].decode()).ids
-    for study in study_module.studies().values():
+    for study in tables.studies().values():
         for claim in study.claims:
             assert isinstance(claim, Claim)
             assert ids.count(f"claims-{claim.slug}") == 1
@@ -273,7 +274,7 @@ def measured_as_released(store: Store) -> None:
         ("table9", "s", "cityscapes", 13_899_219, 150.0),  # no such measurement: nothing explains it
         ("table6", "full", "imagenet1k", 4_160_584, 0.8915),
     ):
-        declared = study_module.study(study)
+        declared = tables.study(study)
         cost = row_cost(declared.panel(dataset), declared.row(row))
         counted = {"params": parameters, "gmacs": gmacs, "gmacs_fvcore": gmacs}
         store.add({"id": cost.id, "kind": "cost", "config": canonical(cost), **counted, "provenance": PROVENANCE})
@@ -298,7 +299,7 @@ def test_costs_that_do_not_reproduce_are_listed_with_the_rows_reason(results, ou
 def test_a_table_about_several_datasets_has_a_block_for_each(results, out):
     store = Store(results)
     measured_as_released(store)
-    study = study_module.study("table9")
+    study = tables.study("table9")
     run = PROTOCOLS["paper"].run(study.panel("cityscapes"), study.row("t"), 0)
     add_run(store, study, study.row("t"), "paper", 0, 40.0)  # on the first: ADE20K
     files = render(out, "table9", "table6")
@@ -327,7 +328,7 @@ def test_what_the_paper_prints_elsewhere_stands_beside_the_printed_value(results
 
 
 def test_a_claim_about_a_peer_is_judged_on_comparable_runs_alone(results, out):
-    store, study = Store(results), study_module.study("table9")
+    store, study = Store(results), tables.study("table9")
     for seed in range(3):
         add_run(store, study, study.row("t"), "paper", seed, 41.0 + 0.1 * seed)
         add_run(store, study, study.row("t"), "camvid", seed, 41.0 + 0.1 * seed)

@@ -10,13 +10,14 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from reporting import add_run, fabricate, lines_of, render
 
-from reports import curves, drawing, tradeoff
-from reports.evidence import UNITS
-from reports.style import FIGURE
+from reports.blocks import figure
+from reports.blocks.style import FIGURE
+from reports.evidence.gather import UNITS
+from reports.sections import curves, figure1
 from segnext.config import Model
-from studies import study as study_module
-from studies.store import Store
-from studies.study import Row
+from studies import tables
+from studies.declare.study import Row
+from studies.records.store import Store
 from studies.tables.table7 import STUDY
 
 
@@ -37,7 +38,7 @@ def drawn(monkeypatch) -> list[Figure]:
         figure.draw_without_rendering()
         return {"svg": b"<svg></svg>", "png": b"png", "pdf": b"pdf"}
 
-    monkeypatch.setattr(drawing, "save", save)
+    monkeypatch.setattr(figure, "save", save)
     return figures
 
 
@@ -54,7 +55,7 @@ def test_only_what_changed_is_drawn_again(results, tmp_path, drawn):
     assert len(drawn) == len(names) + 2  # the strips and the classes; it has no curve
 
 
-@pytest.mark.parametrize("damage", ["table7-costs-bars.png", drawing.MANIFEST])
+@pytest.mark.parametrize("damage", ["table7-costs-bars.png", figure.MANIFEST])
 def test_a_figure_that_was_tampered_with_is_drawn_again(results, tmp_path, drawn, damage):
     fabricate(results, seeds=0)
     first = render(tmp_path / "out", "table7", drawn=True)
@@ -65,7 +66,7 @@ def test_a_figure_that_was_tampered_with_is_drawn_again(results, tmp_path, drawn
 
 def test_figure_1_shows_the_paper_and_ours_with_labels_apart(results, tmp_path, drawn):
     store = Store(results)
-    table9 = study_module.study("table9")
+    table9 = tables.study("table9")
     for seed in range(3):
         add_run(store, table9, table9.row("t"), "paper", seed, 41.0 + seed / 10)
     files = render(tmp_path / "out", "table9", drawn=True)
@@ -83,7 +84,7 @@ def test_figure_1_shows_the_paper_and_ours_with_labels_apart(results, tmp_path, 
         assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in boxes)
     circles = [dots for dots in figure.axes[1].collections if isinstance(dots, PathCollection)]
     areas = {round(float(dots.get_sizes()[0]), 3) for dots in circles}
-    assert {round(tradeoff.AREA * size, 3) for size in (4.3, 13.9, 27.6, 48.9)} <= areas
+    assert {round(figure1.AREA * size, 3) for size in (4.3, 13.9, 27.6, 48.9)} <= areas
 
 
 def test_classes_are_means_over_seeds_and_nowhere_is_empty(results, tmp_path, drawn):
@@ -103,7 +104,7 @@ def test_names_of_any_length_stay_apart_and_a_row_may_lack_a_metric():
     ]
     costs = [{"row": row.slug, "metric": m, "measured": 4.0, "printed": 4.1} for row in rows for m in UNITS]
     with matplotlib.rc_context(FIGURE):
-        for figure in (curves._classes(rows, data), tradeoff._bars(rows, costs)):
+        for figure in (curves._classes(rows, data), figure1._bars(rows, costs)):
             FigureCanvasAgg(figure)
             figure.draw_without_rendering()
             for axes, axis in itertools.product(figure.axes[:2], ("xaxis", "yaxis")):

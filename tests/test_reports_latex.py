@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from reporting import fabricate, render
 
-from reports.latex import escape, latex
-from reports.table import Cell, Column, Line, Table
+from reports.blocks.table import Cell, Column, Line, Table
+from reports.write.latex import escape, latex
 
 PDFLATEX = shutil.which("pdflatex")
 HEAVY = 5.0  # points beyond its column at which a word is seen to stick out

@@ -9,9 +9,9 @@ import pytest
 from reporting import add_run, lines_of, render
 
 from segnext.config import canonical
-from studies.protocols import PROTOCOLS
-from studies.store import Store
-from studies.study import study
+from studies.declare.protocols import PROTOCOLS
+from studies.records.store import Store
+from studies.tables import study
 
 FACTS = {"weights": "5" * 64, "dataset": "ade20k", "split": "val", "classes": ["road"], "images": [], "target": "road"}
 FACTS |= {"version": 1, "stage": 4, "field_side": 257, "reach": {"0.5": 1}, "errors": []}

@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 from reporting import DATA, add_evaluation, add_run, lines_of, render
 
-from reports import pooling
+from reports.evidence import pooling
 from segnext.config import Evaluation
 from segnext.data import open_split
-from studies import study as study_module
-from studies import worker
-from studies.protocols import PROTOCOLS
-from studies.store import Store
+from studies import tables
+from studies.declare.protocols import PROTOCOLS
+from studies.launch import work
+from studies.records.store import Store
 from studies.tables.table7 import STUDY
 
 TORCH = {"packages": {"torch": "2.12.0"}}
@@ -70,7 +70,7 @@ def test_seeds_on_camvid_at_two_sizes_carry_the_mark(store, tmp_path):
                 (root / folder).mkdir(parents=True)
                 Image.new(mode, size).save(root / folder / "frame.png")
             (root / f"{split}.txt").write_text("frame.png\n")
-        facts = (worker._data_facts(use, open_split(data, use, root)) for use in ("train", "test"))
+        facts = (work._data_facts(use, open_split(data, use, root)) for use in ("train", "test"))
         run(store, "c", seed, "camvid", data={key: value for each in facts for key, value in each.items()})
     lines = lines_of(render(tmp_path / "out", "table7"), "table7.csv")
     (mixed,) = (line["miou_ss_mixed"] for line in lines if (line["row"], line["protocol"]) == ("c", "camvid"))
@@ -135,7 +135,7 @@ def test_figures_say_it_and_list_the_precision_of_every_seed(store, tmp_path):
 
 
 def test_fig_1_says_it(store, tmp_path):
-    table9 = study_module.study("table9")
+    table9 = tables.study("table9")
     for seed in range(3):
         add_run(store, table9, table9.row("t"), "paper", seed, 41.0, precision="bfloat16" if seed else "float32")
     lines = {

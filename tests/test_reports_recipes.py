@@ -14,14 +14,14 @@ import torch
 from reporting import Page, lines_of, render
 from test_reports_build import ALWAYS
 
-from reports import recipes
-from segnext.checkpoints import released_name
+from reports.sections import recipes
 from segnext.config import Model, Train
 from segnext.data.transforms import MEAN, STANDARD_DEVIATION
 from segnext.model import build_network
-from segnext.segmentation import parameter_groups, segmentation_loss
-from studies.protocols import PAPER, PROTOCOLS
-from studies.recipes import APPENDIX_TABLE1, CHOICES, FIELDS, FIXED, chain
+from segnext.released_weights import released_name
+from segnext.training.segmentation import parameter_groups, segmentation_loss
+from studies.declare.appendix_table1 import APPENDIX_TABLE1, CHOICES, FIELDS, FIXED, chain
+from studies.declare.protocols import PAPER, PROTOCOLS
 
 SEGMENTATION = {name: recipe for name, recipe in PAPER.items() if name != "imagenet1k"}
 EXAMPLE = PAPER["ade20k"]

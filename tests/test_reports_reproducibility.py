@@ -8,10 +8,11 @@ import socket
 import pytest
 from reporting import Page, fabricate, lines_of, render
 
-from reports import build, reproducibility
+from reports import build
+from reports.sections import reproducibility
 from segnext.config import Model
-from studies.store import Store
-from studies.workspace import Workspace
+from studies.records.store import Store
+from studies.records.workspace import Workspace
 
 
 @pytest.fixture
@@ -37,12 +38,12 @@ def test_every_marked_choice_of_the_code_is_listed(store, tmp_path):
     lines = lines_of(render(tmp_path / "out", "table7"), "reproducibility-choices.csv")
     assert {line["origin"] for line in lines} == {"Paper", "Official code", "Ours", "VAN"}
     told = {(line["where"], line["what"].split(":")[0]): line["source"] for line in lines}
-    assert told["segnext/config.py", "head_norm"].startswith("Official code: GN")
-    assert told["segnext/config.py", "mixer"].startswith("Paper: Sec. 3.1")  # a statement of several lines
+    assert told["segnext/config/architecture.py", "head_norm"].startswith("Official code: GN")
+    assert told["segnext/config/architecture.py", "mixer"].startswith("Paper: Sec. 3.1")  # a statement of several lines
     assert told["recipe, Train.learning_rate", "Learning rate"] == "Paper: Sec. 4"
     assert all(line["what"].strip(" )") and line["source"] for line in lines)
     for field in ("branches", "attention", "decoder", "context", "encoder_norm", "nmf_gradient"):
-        assert ("segnext/config.py", field) in told
+        assert ("segnext/config/architecture.py", field) in told
         assert field in Model.__dataclass_fields__
 
 

@@ -6,14 +6,15 @@ import os
 import pytest
 from reporting import Page, add_curve, add_run, fabricate, render
 
-from reports import build, runs
-from reports.processes import spread
+from reports import build
+from reports.blocks.parallel import spread
+from reports.write import run_pages
 from segnext.config import canonical
-from studies.protocols import PROTOCOLS
-from studies.store import Store
+from studies.declare.protocols import PROTOCOLS
+from studies.records.store import Store
+from studies.records.typed import to_json
+from studies.records.workspace import Workspace
 from studies.tables.table7 import STUDY
-from studies.typed import to_json
-from studies.workspace import Workspace
 
 
 @pytest.fixture
@@ -43,8 +44,8 @@ def test_every_number_leads_to_a_page_that_leads_to_the_record(store, tmp_path):
 def test_a_page_is_made_again_exactly_when_something_changed(store, tmp_path, monkeypatch):
     out, (first, second, *_) = tmp_path / "out", [key for key in store.records if "-" not in key]
     made: list[str] = []
-    page = runs._page
-    monkeypatch.setattr(runs, "_page", lambda shown, *rest: made.append(shown.record["id"]) or page(shown, *rest))
+    page = run_pages._page
+    monkeypatch.setattr(run_pages, "_page", lambda shown, *rest: made.append(shown.record["id"]) or page(shown, *rest))
 
     def remade() -> set[str]:
         made.clear()
@@ -61,7 +62,7 @@ def test_a_page_is_made_again_exactly_when_something_changed(store, tmp_path, mo
     store.path(second).write_text(json.dumps(record))
     assert remade() == {first, second}
     assert "polyline" not in (out / "runs" / f"{first}.html").read_text()
-    (out / runs.LIST).write_text("[]")
+    (out / run_pages.LIST).write_text("[]")
     assert remade() > {first, second}
     add_curve(store, first)
     store.path(second).write_text(to_json(store.records[second]))

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reporting import PROVENANCE, Page
 
-from reports import build, verdicts
+from reports import build
+from reports.evidence import verdicts
 from segnext.config import Platform, canonical
-from studies.store import Store, row_cost, square_cost, square_speed
+from studies.records.store import Store, row_cost, square_cost, square_speed
 from studies.tables.table1 import STUDY
 
 CPU = Platform("Example CPU <2 GHz>", 16, "2.11.0", threads=2)

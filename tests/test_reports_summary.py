@@ -10,9 +10,10 @@ import pytest
 from conftest import REPOSITORY
 from reporting import add_run, fabricate, render, undrawn
 
-from reports import build, summary
-from reports.drawing import Drawing
-from studies.store import Store
+from reports import build
+from reports.blocks.figure import Drawing
+from reports.write import summary
+from studies.records.store import Store
 from studies.tables.table7 import STUDY
 
 LINK = re.compile(r"(?<!\\)\]\(([^)]+)\)")
@@ -30,7 +31,7 @@ def clone(tmp_path, monkeypatch) -> Iterator[Path]:
     monkeypatch.delenv("SEGNEXT_RESULTS")
     for module in (build, summary):
         monkeypatch.setattr(module, "REPOSITORY", tmp_path / "clone")
-    monkeypatch.setattr("studies.store.REPOSITORY", tmp_path / "clone")
+    monkeypatch.setattr("studies.records.store.REPOSITORY", tmp_path / "clone")
     monkeypatch.setattr(build, "OUT", tmp_path / "clone" / "reports" / "out")
     monkeypatch.setattr(summary, "COMMITTED", tmp_path / "clone" / "reports" / "summary")
     fabricate(tmp_path / "clone" / "results", seeds=2)

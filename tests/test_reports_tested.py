@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from reporting import Page, add_evaluation, add_run, fabricate, lines_of, render
 
-from reports import verdicts
-from reports.evidence import gather
-from reports.ham import ham_table
+from reports.evidence import verdicts
+from reports.evidence.gather import gather
+from reports.sections.ham import ham_table
 from segnext.config import Evaluation, Weights, canonical, digest
-from studies.protocols import PROTOCOLS
-from studies.store import Store
-from studies.study import study
+from studies.declare.protocols import PROTOCOLS
+from studies.records.store import Store
+from studies.tables import study
 
 TABLE7, TABLE9 = study("table7"), study("table9")
 FILE = "segnext_tiny_512x512_ade_160k.pth"

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from reports import verdicts
-from reports.style import GLYPHS
-from reports.table import Notes
-from reports.tables import verdict_cell
-from reports.verdicts import Interval
+from reports.blocks.style import GLYPHS
+from reports.blocks.table import Notes
+from reports.evidence import verdicts
+from reports.evidence.verdicts import Interval
+from reports.sections.tables import verdict_cell
 
 settings.register_profile("reports", deadline=None, derandomize=True)  # a shared machine may pause; no surprises
 settings.load_profile("reports")

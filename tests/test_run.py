@@ -18,10 +18,10 @@ import pytest
 from conftest import REPOSITORY
 from PIL import Image
 
-from studies.plan import select
-from studies.protocols import PROTOCOLS, protocol
-from studies.store import Store
-from studies.study import studies, study
+from studies.declare.protocols import PROTOCOLS, protocol
+from studies.plan.runs import select
+from studies.records.store import Store
+from studies.tables import studies, study
 
 SMALL = ("--protocol", "quick", "--limit-iterations", "4")
 

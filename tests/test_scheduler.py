@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segnext.config import Execution
-from studies import scheduler
-from studies.causes import AGAIN, CAUSES, OtherWeights, UpstreamMissing, cause_of, oom_kills
+from studies.declare.protocols import protocol
 from studies.doctor import settings
-from studies.plan import Cell, plan, select, upstream
-from studies.profile import PROFILES, Profile, changed, profile
-from studies.protocols import protocol
-from studies.scheduler import STATES, Job, Queue, Refused, Unreachable
-from studies.state import Process, Submission
-from studies.store import Store
-from studies.submit import arrays, execution, sbatch_options
+from studies.launch.submit import arrays, execution, sbatch_options
+from studies.plan.runs import Cell, plan, select, upstream
+from studies.records.causes import AGAIN, CAUSES, OtherWeights, UpstreamMissing, cause_of, oom_kills
+from studies.records.store import Store
+from studies.records.working_state import Process, Submission
+from studies.slurm import scheduler
+from studies.slurm.profile import PROFILES, Profile, changed, profile
+from studies.slurm.scheduler import STATES, Job, Queue, Refused, Unreachable
 
 # Every job state of SLURM's documentation (squeue, sacct: JOB STATE CODES).
 DOCUMENTED = [
@@ -309,7 +309,7 @@ def test_causes_are_told_by_the_error_and_those_that_would_recur_are_never_tried
 
     from segnext.data import DataError
     from segnext.data.source import OtherData
-    from segnext.train import Diverged
+    from segnext.training.train import Diverged
 
     assert cause_of(OSError(errno.ENOSPC, "full")) == "disk_full"
     assert cause_of(OSError(errno.EROFS, "read-only")) == "not_writable"
@@ -356,7 +356,7 @@ def test_what_the_kernel_ended_for_memory_is_counted_where_the_control_group_say
     )
     if own is None:
         pytest.skip(f"this process has no control group of {controllers or 'version 2'}")
-    monkeypatch.setattr("studies.causes._EVENTS", {controllers: (tmp_path, name)})
+    monkeypatch.setattr("studies.records.causes._EVENTS", {controllers: (tmp_path, name)})
     assert oom_kills() == 0
     folder = tmp_path / own.lstrip("/")
     folder.mkdir(parents=True, exist_ok=True)

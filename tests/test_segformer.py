@@ -9,9 +9,9 @@ import torch
 from conftest import needs
 
 from segnext import Cost, Model, SegNeXt, Train
-from segnext.checkpoints import load_released, released_name, to_released
-from segnext.cost import measure, multiply_adds
-from segnext.segmentation import parameter_groups
+from segnext.measure.cost import measure, multiply_adds
+from segnext.released_weights import load_released, released_name, to_released
+from segnext.training.segmentation import parameter_groups
 
 installed = needs("segformer", "transformers")
 B0 = Model(encoder="segformer_b0")

@@ -22,14 +22,14 @@ from segnext.convnext import ConvNeXt
 from segnext.convolutions import DepthwiseConv2d, PointwiseConv2d
 from segnext.decoder import Decoder, HamDecoder, MLPDecoder, resize
 from segnext.distributed import GlobalBatchNorm2d
-from segnext.folded import Convolution, FoldedBlock, FoldedMSCA
-from segnext.gradcam import grad_cam
+from segnext.fast.upsampling import likeliest
 from segnext.ham import NMF, Hamburger
+from segnext.look.gradcam import grad_cam
 from segnext.msca import LKA, MSCA
 from segnext.mscan import MSCAN, Attention, Block, ChannelNorm, FeedForward, Stage
 from segnext.segformer import SegFormerEncoder, segformer
 from segnext.stochastic import ChannelDropout, DropPath, Stochastic
-from segnext.upsampling import likeliest
+from segnext.testing.fusing import Convolution, FoldedBlock, FoldedMSCA
 
 MICRO = Model("micro")
 SEGFORMER = Model(encoder="segformer_b0")

@@ -8,8 +8,8 @@ import pytest
 from reporting import lines_of, render
 
 from studies import shortcuts
-from studies.store import REPOSITORY, Store
-from studies.subtasks import TOLD_NEARBY
+from studies.declare.subtasks import TOLD_NEARBY
+from studies.records.store import REPOSITORY, Store
 
 NEAR_CHANCE = 3.0  # points of accuracy; a probe is tested on a few thousand pixels of 160 images
 

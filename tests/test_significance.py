@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from studies.significance import ERROR, Difference, decide
+from studies.judge.significance import ERROR, Difference, decide
 
 MARGINS = {"wide": 5.0, "narrow": 1.0}
 ROW = [40.0, 40.1, 40.2]

@@ -13,9 +13,9 @@ from conftest import started
 from test_slurm_faults import PROFILE, User, cells_of
 
 from slurm import Cluster
-from studies import scheduler
 from studies.doctor import limits
-from studies.scheduler import Refused, Unreachable
+from studies.slurm import scheduler
+from studies.slurm.scheduler import Refused, Unreachable
 
 pytestmark = pytest.mark.slurm
 

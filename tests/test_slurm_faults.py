@@ -22,10 +22,10 @@ import pytest
 from conftest import REPOSITORY, started
 
 from slurm import Cluster, wait_until
-from studies.plan import Cell, plan, select
-from studies.protocols import protocol
-from studies.store import Store
-from studies.workspace import Workspace
+from studies.declare.protocols import protocol
+from studies.plan.runs import Cell, plan, select
+from studies.records.store import Store
+from studies.records.workspace import Workspace
 
 pytestmark = pytest.mark.slurm
 

@@ -14,7 +14,7 @@ from conftest import started
 from test_slurm_faults import PROFILE, QUICK, User, cells_of
 
 from slurm import Cluster, People, wait_until, with_users
-from studies.snapshot import PACKAGES
+from studies.records.snapshot import PACKAGES
 
 pytestmark = pytest.mark.slurm
 

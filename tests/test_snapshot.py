@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from studies import snapshot
-from studies.snapshot import VERSION, snapshots_folder
+from studies.records import snapshot
+from studies.records.snapshot import VERSION, snapshots_folder
 
 
 def damage(folder: Path) -> None:
@@ -24,7 +24,11 @@ def damage(folder: Path) -> None:
 
 def whole(folder: Path) -> bool:
     """Whether a worker can start from it, and it is the code that runs here."""
-    ask = [sys.executable, "-c", "import studies.worker, segnext.fast; from studies.snapshot import *; print(take())"]
+    ask = [
+        sys.executable,
+        "-c",
+        "import studies.worker, segnext.fast; from studies.records.snapshot import *; print(take())",
+    ]
     environment = {**os.environ, "SEGNEXT_RUNS": str(folder.parent.parent)}
     told = subprocess.run(ask, cwd=folder, env=environment, capture_output=True, text=True, check=True).stdout
     return Path(told.strip()) == folder

@@ -12,14 +12,14 @@ import pytest
 import torch
 from conftest import REPOSITORY
 
-from segnext import machine
 from segnext.config import Model, Platform, Speed, canonical
-from segnext.speed import Measured, measure, predict_memory
+from segnext.measure import machine
+from segnext.measure.speed import Measured, measure, predict_memory
 from studies import run
-from studies.plan import select, speeds
-from studies.protocols import protocol
-from studies.store import Store, square_speed
-from studies.study import study
+from studies.declare.protocols import protocol
+from studies.plan.runs import select, speeds
+from studies.records.store import Store, square_speed
+from studies.tables import study
 
 HERE = Platform("Example CPU", 8, "2.11.0")
 MICRO, NL = Model("micro"), Model("micro", context="nl")
@@ -55,7 +55,7 @@ def test_the_predicted_peak_of_nl_is_two_matrices_of_the_square_and_of_ham_linea
 
 def test_a_pass_needs_what_a_prediction_by_hand_says():
     """A bare chain: the tracker frees what nobody refers to any more and counts views once."""
-    from segnext.speed import _Tracker
+    from segnext.measure.speed import _Tracker
 
     x = torch.ones(1000)
     with _Tracker([x]) as tracker:
@@ -95,7 +95,7 @@ def test_an_error_in_the_measuring_process_says_where():
 def test_a_killed_measuring_process_is_said_to_be_one():
     code = (
         "import os, sys, threading, time, multiprocessing as m\n"
-        "from segnext.speed import measure\nfrom segnext.config import *\n"
+        "from segnext.measure.speed import measure\nfrom segnext.config import *\n"
         "def kill():\n"
         "    while not m.active_children(): time.sleep(0.01)\n"
         "    m.active_children()[0].kill()\n"

@@ -18,20 +18,21 @@ from test_scheduler import answers  # noqa: F401  # a fixture
 from test_store import run_record
 
 from segnext.config import Execution
-from studies import cancel, gc, logs, run, show, snapshot, status
-from studies.estimate import estimate, keep
-from studies.plan import Cell, plan, select, settled
-from studies.profile import Profile, changed
-from studies.protocols import protocol
-from studies.scheduler import Job, Queue
-from studies.specification import specification
-from studies.standing import Standing, standing
-from studies.state import Process, Submission
-from studies.store import Store, runs_folder
-from studies.study import study
-from studies.submit import Array, _reserve, arrays, submit
-from studies.typed import to_json
-from studies.workspace import Workspace
+from studies import cancel, gc, logs, run, show, status
+from studies.declare.protocols import protocol
+from studies.launch.submit import Array, _reserve, arrays, submit
+from studies.plan.estimate import estimate, keep
+from studies.plan.jobspec import specification
+from studies.plan.runs import Cell, plan, select, settled
+from studies.plan.state import Standing, standing
+from studies.records import snapshot
+from studies.records.store import Store, runs_folder
+from studies.records.typed import to_json
+from studies.records.working_state import Process, Submission
+from studies.records.workspace import Workspace
+from studies.slurm.profile import Profile, changed
+from studies.slurm.scheduler import Job, Queue
+from studies.tables import study
 
 NOW = time.time()
 SMOKE = ("--protocol", "smoke", "--limit-iterations", "2")
@@ -168,9 +169,8 @@ def test_a_line_of_the_curve_that_is_being_written_is_passed_over(cell: Cell, ca
 def test_gc_leaves_the_code_that_a_living_worker_or_a_coming_one_runs_from():
     code = snapshot.take()
     os.utime(code, (1, 1))
-    owner = (
-        "import sys; from studies.workspace import Workspace\nwith Workspace('abc').claim(): print(); sys.stdin.read()"
-    )
+    owner = "import sys; from studies.records.workspace import Workspace\n"
+    owner += "with Workspace('abc').claim(): print(); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-uc", owner], cwd=code, stdin=PIPE, stdout=PIPE) as worker:
         worker.stdout.readline()
         assert gc.main(["--delete"]) == 0
@@ -217,7 +217,7 @@ def test_what_was_typed_counts_more_than_a_stages_own_setting():
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux alone lets a process choose its cores")
 def test_as_many_local_runs_at_a_time_as_there_are_cores_for_them(monkeypatch: pytest.MonkeyPatch):
     found: list[int] = []
-    monkeypatch.setattr("studies.cluster.run_local", lambda cells, parallel, *_: found.append(parallel) or {})
+    monkeypatch.setattr("studies.launch.local.run_local", lambda cells, parallel, *_: found.append(parallel) or {})
     monkeypatch.setattr("studies.run.measure_costs", lambda *_: None)
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})  # as an allocation of one core on a node of many

@@ -16,15 +16,15 @@ from pathlib import Path
 import pytest
 from test_store import run_record
 
-import studies.state
+import studies.records.working_state
 from studies import cancel, status
-from studies.plan import plan, select
-from studies.protocols import protocol
-from studies.specification import specification, specified_cell
-from studies.state import Attempt, Claim, JobSpec, Process, Progress, Submission, place
-from studies.store import Store
-from studies.typed import Damaged, read, to_json, write
-from studies.workspace import Claimed, Workspace
+from studies.declare.protocols import protocol
+from studies.plan.jobspec import specification, specified_cell
+from studies.plan.runs import plan, select
+from studies.records.store import Store
+from studies.records.typed import Damaged, read, to_json, write
+from studies.records.working_state import Attempt, Claim, JobSpec, Process, Progress, Submission, place
+from studies.records.workspace import Claimed, Workspace
 
 SMOKE = protocol("smoke")
 
@@ -181,7 +181,7 @@ def test_on_a_full_disk_an_attempt_is_closed_in_the_room_that_it_has(monkeypatch
 
     with workspace.claim(), workspace.attempt() as entry:
         entry.cause, entry.message = "disk_full", "No space left on device"
-        monkeypatch.setattr("studies.workspace.write_atomically", full)
+        monkeypatch.setattr("studies.records.workspace.write_atomically", full)
     (closed,) = workspace.attempts()
     assert (closed.cause, closed.finished is not None) == ("disk_full", True)
 
@@ -231,7 +231,7 @@ def test_runs_that_todays_code_does_not_have_are_named(capsys: pytest.CaptureFix
 _FINISH = """
 import sys
 from test_store import run_record
-from studies.store import Store
+from studies.records.store import Store
 store = Store()
 store.records
 sys.stdin.readline()
@@ -261,11 +261,11 @@ def test_after_many_finish_at_once_the_tables_hold_them_all():
 def test_a_local_run_that_the_kernel_kills_says_so_and_stays_visible(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    from studies.cluster import _judge
+    from studies.launch.local import _judge
 
     for starved, cause, words in ((True, "out_of_memory", "out of memory"), (False, "killed", "want of memory")):
         found = cell()
-        code = f"import os\nfrom studies.workspace import Workspace\nw = Workspace({found.id!r})\n"
+        code = f"import os\nfrom studies.records.workspace import Workspace\nw = Workspace({found.id!r})\n"
         code += "with w.claim(), w.attempt(): os.kill(os.getpid(), 9)"
         done = subprocess.run([sys.executable, "-c", code], check=False)
         outcome = _judge(found, done.returncode, starved)
@@ -277,7 +277,7 @@ def test_a_local_run_that_the_kernel_kills_says_so_and_stays_visible(
 
 
 def test_the_place_of_a_process_tells_starts_of_the_machine_and_containers_apart():
-    studies.state.place.cache_clear()
+    studies.records.working_state.place.cache_clear()
     assert place() == place()
     if Path("/proc/self/ns/pid").exists():
         assert "pid:[" in place()

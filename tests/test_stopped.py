@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from conftest import REPOSITORY
 
-from segnext.resume import load_state
+from segnext.training.state import load_state
 
 TRAINER = str(REPOSITORY / "tests" / "trainer.py")
 SHORT = {"train": {"iterations": 8, "batch": 2}}

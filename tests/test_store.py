@@ -16,13 +16,13 @@ import pytest
 
 from segnext.config import canonical
 from segnext.files import write_atomically
+from studies.declare.protocols import PROTOCOLS
 from studies.evidence import main as evidence
-from studies.protocols import PROTOCOLS
-from studies.state import Claim, Process
-from studies.store import COLUMNS, Store, difference, row_cost
-from studies.study import studies, study
-from studies.typed import to_json
-from studies.workspace import Claimed, Workspace
+from studies.records.store import COLUMNS, Store, difference, row_cost
+from studies.records.typed import to_json
+from studies.records.working_state import Claim, Process
+from studies.records.workspace import Claimed, Workspace
+from studies.tables import studies, study
 
 TABLE7 = study("table7")
 ADE = TABLE7.panel()
@@ -199,7 +199,8 @@ def test_a_run_has_one_owner_at_a_time():
 
 
 def test_the_claim_of_a_dead_process_is_taken_over():
-    code = "import os; from studies.workspace import Workspace\nwith Workspace('abc').claim(): os.kill(os.getpid(), 9)"
+    code = "import os; from studies.records.workspace import Workspace\n"
+    code += "with Workspace('abc').claim(): os.kill(os.getpid(), 9)"
     dead = subprocess.run([sys.executable, "-c", code], check=False)
     assert dead.returncode == -9
     workspace = Workspace("abc")
@@ -216,7 +217,7 @@ def test_of_many_processes_that_want_a_dead_ones_run_exactly_one_gets_it(tmp_pat
     dead = dataclasses.replace(Process.this(), pid=2**22 - 1, born="0")
     (workspace.folder / "claim.json").write_text(to_json(Claim(dead, "x")))
     code = (
-        "import sys, time\nfrom studies.workspace import Claimed, Workspace\n"
+        "import sys, time\nfrom studies.records.workspace import Claimed, Workspace\n"
         "sys.stdin.readline()\n"
         "try:\n    with Workspace('abc').claim():\n        print('mine', flush=True)\n        sys.stdin.readline()\n"
         "except Claimed:\n    print('taken', flush=True)\n"
@@ -292,7 +293,7 @@ def test_a_claim_that_a_crash_left_empty_is_taken_over():
     (Workspace("abc").folder / "claim.json").parent.mkdir(parents=True)
     (Workspace("abc").folder / "claim.json").write_text("")
     os.utime(Workspace("abc").folder / "claim.json", (1, 1))  # else it may be one that is being written
-    code = "from studies.workspace import Workspace\nwith Workspace('abc').claim(): print('mine')"
+    code = "from studies.records.workspace import Workspace\nwith Workspace('abc').claim(): print('mine')"
     taken = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
     assert taken.stdout == "mine\n"
 
@@ -310,7 +311,7 @@ def test_heartbeats_are_read_by_the_clock_that_wrote_them(off: float, monkeypatc
 
 
 def test_who_wakes_up_and_finds_its_claim_taken_over_knows(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("studies.workspace.BEAT_SECONDS", 0.01)
+    monkeypatch.setattr("studies.records.workspace.BEAT_SECONDS", 0.01)
     workspace = Workspace("abc")
     with workspace.claim():
         claimed(workspace)

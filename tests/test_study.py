@@ -9,10 +9,11 @@ import pytest
 from conftest import FIXTURES
 
 from segnext.config import Model, Run, canonical
-from studies.plan import Selection, plan
-from studies.protocols import PROTOCOLS, Recipe
-from studies.store import Store
-from studies.study import DATASETS, Claim, Panel, Reported, Row, Study, studies, study
+from studies.declare.protocols import PROTOCOLS, Recipe
+from studies.declare.study import DATASETS, Claim, Panel, Reported, Row, Study
+from studies.plan.runs import Selection, plan
+from studies.records.store import Store
+from studies.tables import studies, study
 
 RUN_IDS = json.loads((FIXTURES / "run_ids.json").read_text())
 ADE = Panel("ade20k", ("params_m", "miou_ss"))

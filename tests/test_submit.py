@@ -14,16 +14,18 @@ from pathlib import Path
 import pytest
 
 from segnext.config import Execution
-from studies import cancel, run, snapshot, status, submit
-from studies.plan import Cell, plan, select, settled
-from studies.profile import Profile, changed
-from studies.protocols import protocol
-from studies.scheduler import VANISHED_SECONDS, Refused, Unreachable
-from studies.specification import specification
-from studies.state import Progress
-from studies.store import Store, runs_folder
-from studies.submit import Array, arrays, kept_variables, sbatch_options
-from studies.workspace import Workspace
+from studies import cancel, run, status
+from studies.declare.protocols import protocol
+from studies.launch import submit
+from studies.launch.submit import Array, arrays, kept_variables, sbatch_options
+from studies.plan.jobspec import specification
+from studies.plan.runs import Cell, plan, select, settled
+from studies.records import snapshot
+from studies.records.store import Store, runs_folder
+from studies.records.working_state import Progress
+from studies.records.workspace import Workspace
+from studies.slurm.profile import Profile, changed
+from studies.slurm.scheduler import VANISHED_SECONDS, Refused, Unreachable
 
 SMOKE = ("--protocol", "smoke", "--limit-iterations", "2")
 

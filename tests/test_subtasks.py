@@ -17,16 +17,17 @@ from hypothesis import strategies as st
 from reporting import PROVENANCE, add_curve, lines_of, render
 from scipy import stats
 
-from reports import predictions
-from reports.predictions import ByDistance, fallen, judge
+from reports.sections import predictions
+from reports.sections.predictions import ByDistance, fallen, judge
 from segnext.config import SIZES, Model, canonical
-from segnext.cues import by_distance
-from segnext.data.diagnostic import GeneratedSource
+from segnext.data.generated.diagnostic import GeneratedSource
 from segnext.model import build_network
-from studies.protocols import PROTOCOLS
-from studies.store import REPOSITORY, Store
-from studies.study import Study, studies, study
-from studies.subtasks import CHANCE, REACH, WITHOUT_CONTEXT, Prediction, Subtask
+from segnext.testing.by_distance import by_distance
+from studies.declare.protocols import PROTOCOLS
+from studies.declare.study import Study
+from studies.declare.subtasks import CHANCE, REACH, WITHOUT_CONTEXT, Prediction, Subtask
+from studies.records.store import REPOSITORY, Store
+from studies.tables import studies, study
 
 SUBTASKS = [(s, panel) for s in studies().values() for panel in s.subtasks if isinstance(panel, Subtask)]
 COMMITTED = REPOSITORY / "results"
@@ -369,7 +370,7 @@ def test_what_became_of_the_papers_ideas_is_counted_apart_from_controls(tmp_path
 
 
 def _variant(declared: Study, panel: Subtask):
-    from reports.evidence import Variant
+    from reports.evidence.gather import Variant
 
     origins = {f"r{seed}": {"precision": "float32"} for seed in range(9)}  # of the runs of `runs_of`
     return Variant(declared, panel, PROTOCOLS["quick"], 400, (), {}, origins)

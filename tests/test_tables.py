@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from test_cost import EXPECTED, VARIANTS
 
-from reports.verdicts import agrees
-from segnext.cost import measure
-from studies.store import row_cost
-from studies.study import Claim, Panel, Reported, Row, Study, studies
+from reports.evidence.verdicts import agrees
+from segnext.measure.cost import measure
+from studies.declare.study import Claim, Panel, Reported, Row, Study
+from studies.records.store import row_cost
+from studies.tables import studies
 
 READINGS = {"lka"}  # a row that the paper prints once is declared in two readings: claims of the second end so
 IN_WORDS = {  # asserted in words or drawn, of no two rows of a table: declared of (better, worse, dataset, metric)

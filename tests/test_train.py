@@ -18,15 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segnext import Data, Execution, Model, Run, SegNeXt, Train
-from segnext.checkpoints import load_released, to_released
 from segnext.data import DataError, cached, open_split
 from segnext.data.stream import Loading, stream
 from segnext.ham import NMF
 from segnext.model import MSCANClassifier
-from segnext.resume import load_state, save_state
-from segnext.segmentation import learning_rate, parameter_groups, segmentation_loss
+from segnext.released_weights import load_released, to_released
 from segnext.stochastic import numbers_needed, set_per_sample_randomness
-from segnext.train import READ_LATE, Diverged, Step, Stopped, build, train
+from segnext.training.segmentation import learning_rate, parameter_groups, segmentation_loss
+from segnext.training.state import load_state, save_state
+from segnext.training.train import READ_LATE, Diverged, Step, Stopped, build, train
 
 GOLDEN = FIXTURES / "golden"
 DATA = Data("diagnostic/scene", 7, (96, 96), (64, 64), ratio=(0.75, 1.5), generator="1")
@@ -144,8 +144,8 @@ def test_checkpoints_that_are_slow_are_few(source, tmp_path: Path, monkeypatch: 
         time.sleep(0.2)
         written.append(iteration)
 
-    monkeypatch.setattr("segnext.train.save_state", slow)
-    monkeypatch.setattr("segnext.train.CHECKPOINT_INTERVAL", 1)
+    monkeypatch.setattr("segnext.training.train.save_state", slow)
+    monkeypatch.setattr("segnext.training.train.CHECKPOINT_INTERVAL", 1)
     train(RUN, source, tmp_path, Execution())  # six steps of some milliseconds
     assert written == [1, 6]
 

@@ -22,7 +22,7 @@ import torch
 from segnext import Data, Execution, Model, Run, Train
 from segnext.data import cached, open_split
 from segnext.distributed import distributed
-from segnext.train import READ_LATE, Diverged, Stopped, train
+from segnext.training.train import READ_LATE, Diverged, Stopped, train
 
 DATA = Data("diagnostic/scene", 7, (96, 96), (64, 64), ratio=(0.75, 1.5), generator="1")
 RUN = Run("test", 1, Model("micro", drop_path=0.2), DATA, Train(iterations=10, batch=8, warmup_iterations=2), seed=3)

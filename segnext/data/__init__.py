@@ -11,8 +11,8 @@ from typing import overload
 
 from segnext.config import ClassificationData, Data
 from segnext.data.datasets import DATASETS, IMAGENET, unknown_dataset
-from segnext.data.diagnostic import GeneratedSource
 from segnext.data.folders import FolderSource
+from segnext.data.generated.diagnostic import GeneratedSource
 from segnext.data.imagenet import ClassFolderSource
 from segnext.data.source import DataError, DataNotFoundError, Source, cached
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from PIL import Image
 
 from segnext.data import DataNotFoundError, open_dataset
-from segnext.data.check import Report, check, imagenet
 from segnext.data.contents import keep_contents
-from segnext.data.convert import CONVERTED, convert, planned
 from segnext.data.datasets import DATASETS, IMAGENET, dataset_name, display_colours
 from segnext.data.processes import available_processes
-from segnext.data.show import sheet
 from segnext.data.source import IGNORE
+from segnext.data.tools.check import Report, check, imagenet
+from segnext.data.tools.convert import CONVERTED, convert, planned
+from segnext.data.tools.show import sheet
 from segnext.door import Parser, command, folder_of, say, typed_path
 from segnext.files import write_atomically
 from segnext.text import printable
@@ -139,7 +139,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _probe(options: argparse.Namespace) -> int:
-    from segnext.data.probe import SIDES, distances, probe
+    from segnext.data.tools.probe import SIDES, distances, probe
 
     if not options.dataset.startswith("diagnostic/"):
         raise ValueError(f"{options.dataset}: only generated datasets, diagnostic/<task>, know what decides a class")

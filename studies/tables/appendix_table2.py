@@ -1,8 +1,8 @@
 """Appendix Table 2: MSCA in the decoder. Run: `python -m studies.run appendix_table2`."""
 
 from segnext.config import Model
-from studies.study import Claim, Panel, Row, Study
-from studies.subtasks import CHANCE, MICROSCOPE, Prediction, Subtask
+from studies.declare.study import Claim, Panel, Row, Study
+from studies.declare.subtasks import CHANCE, MICROSCOPE, Prediction, Subtask
 
 COCO = Panel("coco_stuff164k")
 

@@ -1,7 +1,7 @@
 """Fig. 1 and the qualitative comparisons: ConvNeXt in MSCAN's place, under the same decoder. No table of the paper."""
 
 from segnext.config import Model
-from studies.study import Claim, Panel, Row, Study
+from studies.declare.study import Claim, Panel, Row, Study
 
 ADE = Panel("ade20k")
 

@@ -1,8 +1,8 @@
 """Sec. 3.1: BN or LN in the encoder's blocks; and what the head's GN does beside Ham. No table of the paper."""
 
 from segnext.config import Model
-from studies.study import Claim, Panel, Row, Study
-from studies.subtasks import CHANCE, Prediction, Subtask
+from studies.declare.study import Claim, Panel, Row, Study
+from studies.declare.subtasks import CHANCE, Prediction, Subtask
 
 ADE = Panel("ade20k")
 

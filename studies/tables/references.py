@@ -1,8 +1,8 @@
 """What the generated strips say of other networks than SegNeXt, and of parameters. No table of the paper."""
 
 from segnext.config import Model
-from studies.study import Row, Study
-from studies.subtasks import CHANCE, Prediction, Subtask
+from studies.declare.study import Row, Study
+from studies.declare.subtasks import CHANCE, Prediction, Subtask
 
 _SEEN = "with pixels alone it cannot tell its own strip's mark from another's"
 

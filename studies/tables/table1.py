@@ -1,7 +1,7 @@
 """Table 1: O(n) against O(n²). `python -m studies.run table1 --threads 2`; `--only cost` counts and times nothing."""
 
 from segnext.config import Model
-from studies.study import Claim, Panel, Row, Study
+from studies.declare.study import Claim, Panel, Row, Study
 
 ADE = Panel("ade20k", ("params_m", "gflops"))
 

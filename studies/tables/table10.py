@@ -1,7 +1,7 @@
 """Table 10: Pascal VOC. Run: `python -m studies.run table10`."""
 
 from segnext.config import Model
-from studies.study import Claim, Panel, Reported, Row, Study
+from studies.declare.study import Claim, Panel, Reported, Row, Study
 
 VOC = Panel("voc2012_test", ("miou_ms",))
 

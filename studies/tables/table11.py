@@ -1,7 +1,7 @@
 """Table 11: real-time methods. Run: `python -m studies.run table11`; frames a second: `--only speed --device cuda`."""
 
 from segnext.config import Model
-from studies.study import Claim, Panel, Reported, Row, Study
+from studies.declare.study import Claim, Panel, Reported, Row, Study
 
 CITYSCAPES = Panel("cityscapes_test", ("miou_ss", "fps"), (768, 1536))
 

@@ -1,7 +1,7 @@
 """Table 12: Pascal Context. Run: `python -m studies.run table12`."""
 
 from segnext.config import Model
-from studies.study import Claim, Panel, Reported, Row, Study
+from studies.declare.study import Claim, Panel, Reported, Row, Study
 
 CONTEXT = Panel("pascal_context")
 

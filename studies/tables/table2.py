@@ -1,7 +1,7 @@
 """Table 2: the four sizes. Nothing is trained: `python -m studies.run table2 --only cost`."""
 
 from segnext.config import Model
-from studies.study import Panel, Row, Study
+from studies.declare.study import Panel, Row, Study
 
 ADE = Panel("ade20k", ("params_m",))
 
@@ -22,5 +22,5 @@ STUDY = Study(
         Row("SegNeXt-B", "b", Model("B"), ADE(27.6)),
         Row("SegNeXt-L", "l", Model("L"), ADE(48.9)),
     ),
-    notes=("The settings themselves: SIZES in segnext/config.py.",),
+    notes=("The settings themselves: SIZES in segnext/config/architecture.py.",),
 )

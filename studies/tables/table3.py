@@ -1,7 +1,7 @@
 """Table 3: MSCAN on ImageNet. Run: `python -m studies.run table3`."""
 
 from segnext.config import Model
-from studies.study import Claim, Panel, Reported, Row, Study
+from studies.declare.study import Claim, Panel, Reported, Row, Study
 
 IMAGENET = Panel("imagenet1k", ("params_m", "top1"), (224, 224))
 

@@ -1,7 +1,7 @@
 """Table 4: remote sensing. Run: `python -m studies.run table4`."""
 
 from segnext.config import Model
-from studies.study import Claim, Panel, Reported, Row, Study
+from studies.declare.study import Claim, Panel, Reported, Row, Study
 
 ISAID = Panel("isaid", ("miou_ss",), (896, 896))
 

@@ -1,8 +1,8 @@
 """Table 5: global context for the decoder. Run: `python -m studies.run table5`."""
 
 from segnext.config import Model
-from studies.study import Claim, Panel, Row, Study
-from studies.subtasks import CHANCE, MICROSCOPE, Prediction, Subtask
+from studies.declare.study import Claim, Panel, Row, Study
+from studies.declare.subtasks import CHANCE, MICROSCOPE, Prediction, Subtask
 
 ADE = Panel("ade20k")
 

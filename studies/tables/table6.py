@@ -1,8 +1,8 @@
 """Table 6: the parts of MSCA. Run: `python -m studies.run table6`."""
 
 from segnext.config import Model
-from studies.study import Claim, Panel, Row, Study
-from studies.subtasks import CHANCE, WITHOUT_CONTEXT, Prediction, Subtask
+from studies.declare.study import Claim, Panel, Row, Study
+from studies.declare.subtasks import CHANCE, WITHOUT_CONTEXT, Prediction, Subtask
 
 IMAGENET = Panel("imagenet1k", ("top1",), (224, 224))
 ADE = Panel("ade20k", ("miou_ss",))

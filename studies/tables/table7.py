@@ -1,8 +1,8 @@
 """Table 7: the three decoders of Fig. 3. Run: `python -m studies.run table7`."""
 
 from segnext.config import Model
-from studies.study import Claim, Panel, Row, Study
-from studies.subtasks import CHANCE, Prediction, Subtask
+from studies.declare.study import Claim, Panel, Row, Study
+from studies.declare.subtasks import CHANCE, Prediction, Subtask
 
 ADE = Panel("ade20k")
 

@@ -1,8 +1,8 @@
 """Table 8: with and without MSCA. Run: `python -m studies.run table8`."""
 
 from segnext.config import Model
-from studies.study import Claim, Panel, Row, Study
-from studies.subtasks import CHANCE, WITHOUT_CONTEXT, Prediction, Subtask
+from studies.declare.study import Claim, Panel, Row, Study
+from studies.declare.subtasks import CHANCE, WITHOUT_CONTEXT, Prediction, Subtask
 
 ADE = Panel("ade20k")
 

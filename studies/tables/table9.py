@@ -1,7 +1,7 @@
 """Table 9: ADE20K, Cityscapes and COCO-Stuff. Run: `python -m studies.run table9`."""
 
 from segnext.config import Model
-from studies.study import Claim, Panel, Reported, Row, Study
+from studies.declare.study import Claim, Panel, Reported, Row, Study
 
 ADE = Panel("ade20k")
 CITYSCAPES = Panel("cityscapes", ("gflops", "miou_ss", "miou_ms"), (1024, 2048))

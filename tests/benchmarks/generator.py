@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from segnext.data.diagnostic import GeneratedSource, tasks
+from segnext.data.generated.diagnostic import GeneratedSource, tasks
 
 
 def main(images: int) -> None:

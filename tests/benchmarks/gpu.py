@@ -42,9 +42,9 @@ from roofline import Operator, Rates, ceiling, step_operators  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from segnext.config import ClassificationData, ClassificationTrain, Data, Execution, Model, Run, Train  # noqa: E402
+from segnext.measure.step_time import Steps, measure  # noqa: E402
 from segnext.model import SegNeXt  # noqa: E402
-from segnext.steps import Steps, measure  # noqa: E402
-from studies.estimate import keep, probes_folder  # noqa: E402
+from studies.plan.estimate import keep, probes_folder  # noqa: E402
 from studies.probe import facts  # noqa: E402
 
 SPEEDUP, PART = 4.0, 0.7  # the goals: over published eager float32 (T and S), of the ceiling
@@ -156,7 +156,7 @@ class PublishedClassifier(nn.Module):
 
 
 def published_step(case: Case, setting: str, steps: int, device: str) -> Steps:
-    """The published design's step as `segnext.steps.measure` measures ours: eager, float32 in name, NCHW."""
+    """The published design's step as `step_time.measure` measures ours: eager, float32 in name, NCHW."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = SETTINGS[setting]["tf32"]
     torch.backends.cudnn.benchmark = SETTINGS[setting]["benchmark"]

@@ -33,16 +33,16 @@ import studies.worker
 now("the study layer")
 import torch
 now("torch")
-import segnext.train, segnext.evaluate, segnext.data.stream
+import segnext.training.train, segnext.testing.evaluate, segnext.data.stream
 now("the trainer")
 from segnext.config import Execution
 from segnext.data import cached, open_split
 from segnext.data.stream import Loading, Share
 from segnext.stochastic import numbers_needed, set_per_sample_randomness
-from segnext.machine import keep_freed
+from segnext.measure.machine import keep_freed
 from studies.plan import plan, select
-from studies.protocols import protocol
-from studies.store import Store
+from studies.declare.protocols import protocol
+from studies.records.store import Store
 keep_freed()
 torch.set_num_threads(1)
 chosen = protocol("quick")
@@ -51,8 +51,8 @@ now("the plan")
 source = cached(open_split(run.data, run.data.train_split, None))
 source.fingerprint()
 now("the data")
-model = segnext.train.build(run)
-this = segnext.train.task(run, source)
+model = segnext.training.train.build(run)
+this = segnext.training.train.task(run, source)
 optimiser = torch.optim.AdamW(this.groups(model.train()), fused=True)
 now("the network")
 batch = next(iter(this.batches(0, Share(), Loading(numbers=(run.seed, numbers_needed(model))))))
@@ -107,9 +107,9 @@ def each_step(folder: Path, step: float) -> None:
 
     from segnext.config import SIZES, Model
     from segnext.model import SegNeXt
-    from segnext.resume import save_state
-    from segnext.train import CHECKPOINT_INTERVAL, CHECKPOINT_SHARE
-    from studies.workspace import BEAT_SECONDS, Workspace
+    from segnext.training.state import save_state
+    from segnext.training.train import CHECKPOINT_INTERVAL, CHECKPOINT_SHARE
+    from studies.records.workspace import BEAT_SECONDS, Workspace
 
     os.environ["SEGNEXT_RUNS"] = str(folder / "runs")
     workspace = Workspace("0" * 12)

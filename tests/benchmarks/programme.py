@@ -15,12 +15,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 from segnext.config import Cost  # noqa: E402
-from segnext.cost import measure  # noqa: E402
-from studies.estimate import STATE, STATES, WEIGHTS, StepTime, step_key, step_times  # noqa: E402
-from studies.plan import Cell, plan, select  # noqa: E402
-from studies.protocols import protocol  # noqa: E402
-from studies.store import Store  # noqa: E402
-from studies.study import studies  # noqa: E402
+from segnext.measure.cost import measure  # noqa: E402
+from studies.declare.protocols import protocol  # noqa: E402
+from studies.plan.estimate import STATE, STATES, WEIGHTS, StepTime, step_key, step_times  # noqa: E402
+from studies.plan.runs import Cell, plan, select  # noqa: E402
+from studies.records.store import Store  # noqa: E402
+from studies.tables import studies  # noqa: E402
 
 SUSTAINED = 20e12  # FLOP/s of one GPU in training: an assumption, for none was at hand
 KILOBYTES = {  # of an image and its label on disk, by the size of the downloads

@@ -30,13 +30,13 @@ import torch.nn.functional as F  # noqa: E402
 from mmcv_ops import stand_in  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from segnext import machine  # noqa: E402
-from segnext.checkpoints import load_released  # noqa: E402
 from segnext.config import SIZES, Data, Model, Run, Train  # noqa: E402
 from segnext.data.transforms import test_image as picture_of  # noqa: E402
-from segnext.evaluate import predictions  # noqa: E402
+from segnext.measure import machine  # noqa: E402
 from segnext.model import SegNeXt  # noqa: E402
-from segnext.segmentation import Segmentation  # noqa: E402
+from segnext.released_weights import load_released  # noqa: E402
+from segnext.testing.evaluate import predictions  # noqa: E402
+from segnext.training.segmentation import Segmentation  # noqa: E402
 
 GOALS = {"train": (1.6, 1.6), "single": (2.5, 2.0), "multi": (3.0, 2.2)}  # of T; of S and B
 ADE20K = Data("ade20k", 150, (2048, 512), (512, 512))

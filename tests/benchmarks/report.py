@@ -21,10 +21,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 from segnext.config import canonical  # noqa: E402
-from studies.protocols import PROTOCOLS  # noqa: E402
-from studies.store import Store  # noqa: E402
-from studies.study import studies  # noqa: E402
-from studies.typed import to_json  # noqa: E402
+from studies.declare.protocols import PROTOCOLS  # noqa: E402
+from studies.records.store import Store  # noqa: E402
+from studies.records.typed import to_json  # noqa: E402
+from studies.tables import studies  # noqa: E402
 
 
 def lab(folder: Path, wanted: int) -> int:

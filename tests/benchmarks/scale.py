@@ -19,15 +19,15 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 from segnext.config import canonical  # noqa: E402
-from studies.plan import plan, select  # noqa: E402
-from studies.profile import Profile  # noqa: E402
-from studies.protocols import protocol  # noqa: E402
-from studies.specification import specification  # noqa: E402
-from studies.state import Process, Submission  # noqa: E402
-from studies.store import Store  # noqa: E402
-from studies.submit import execution  # noqa: E402
-from studies.typed import to_json  # noqa: E402
-from studies.workspace import Workspace  # noqa: E402
+from studies.declare.protocols import protocol  # noqa: E402
+from studies.launch.submit import execution  # noqa: E402
+from studies.plan.jobspec import specification  # noqa: E402
+from studies.plan.runs import plan, select  # noqa: E402
+from studies.records.store import Store  # noqa: E402
+from studies.records.typed import to_json  # noqa: E402
+from studies.records.working_state import Process, Submission  # noqa: E402
+from studies.records.workspace import Workspace  # noqa: E402
+from studies.slurm.profile import Profile  # noqa: E402
 
 SQUEUE = """#!/bin/sh
 echo squeue >> "$LAB/asked"
@@ -84,7 +84,7 @@ def main() -> None:
         commands = {
             "dry run": ["studies.run", "table7", "--protocol", "quick", "--seeds", seeds, "--dry-run"],
             "status": ["studies.status", "table7"],
-            "CSV rebuild": ["-c", "from studies.store import Store; Store().build_tables()"],
+            "CSV rebuild": ["-c", "from studies.records.store import Store; Store().build_tables()"],
             "list": ["studies.list"],
             "help": ["studies.run", "--help"],
         }

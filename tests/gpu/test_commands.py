@@ -14,9 +14,9 @@ from conftest import REPOSITORY
 
 from segnext import Data, Execution, Model, Run, Train
 from segnext.data import cached, open_split
-from segnext.train import train
-from studies.causes import cause_of
-from studies.store import Store
+from segnext.training.train import train
+from studies.records.causes import cause_of
+from studies.records.store import Store
 
 QUICK = ("table7", "--protocol", "quick")
 
@@ -101,7 +101,7 @@ def with_little_memory(run: Run, source: object, folder: Path) -> None:
 def test_an_error_of_the_card_is_a_cause_of_its_own(device: torch.device):
     """In a process of its own: nothing works there any more afterwards."""
     program = (
-        "import torch; from studies.causes import cause_of\n"
+        "import torch; from studies.records.causes import cause_of\n"
         "try:\n"
         "    if torch.cuda.is_available():\n"
         "        torch.zeros(2, device='cuda')[torch.tensor([5], device='cuda')]; torch.cuda.synchronize()\n"

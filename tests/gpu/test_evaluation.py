@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from segnext import Data, Model, SegNeXt, evaluate
+from segnext import Data, Model, SegNeXt
 from segnext.data import open_split
-from segnext.evaluate import predictions
-from segnext.metrics import Boundary, Confusion, _histogram, _summed
-from segnext.upsampling import likeliest
+from segnext.fast.upsampling import likeliest
+from segnext.testing import evaluate
+from segnext.testing.evaluate import predictions
+from segnext.testing.metrics import Boundary, Confusion, _histogram, _summed
 
 SCENE = Data("diagnostic/scene", 7, (96, 96), (96, 96), test_scales=(0.5, 1.0, 1.75), generator="1")
 WINDOWS = dataclasses.replace(SCENE, window=(64, 64), stride=(40, 40))

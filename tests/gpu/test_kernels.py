@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segnext.fast.choice import FAST
-from segnext.segmentation import segmentation_loss
+from segnext.training.segmentation import segmentation_loss
 
 ON_CPU = os.environ.get("SEGNEXT_GPU_TESTS_ON") == "cpu"
 

@@ -13,10 +13,10 @@ from conftest import FIXTURES
 from torch import Tensor
 
 from segnext import Execution, Model, SegNeXt, Train
-from segnext.checkpoints import load_released, to_released
 from segnext.ham import NMF
 from segnext.precision import autocast, set_up
-from segnext.segmentation import parameter_groups, segmentation_loss
+from segnext.released_weights import load_released, to_released
+from segnext.training.segmentation import parameter_groups, segmentation_loss
 
 GOLDEN = FIXTURES / "golden"
 CONTEXTS = ("ham", "nl", "cc", "ema", "msca", "none")

@@ -19,10 +19,10 @@ from segnext.config import PRECISIONS
 from segnext.data import cached, open_split
 from segnext.data.stream import Loading, Share, on_device
 from segnext.distributed import World, synchronise
-from segnext.resume import load_state
-from segnext.step import TrainingStep
 from segnext.stochastic import numbers_needed
-from segnext.train import Diverged, Step, Stopped, build, task, train
+from segnext.training.state import load_state
+from segnext.training.step import TrainingStep
+from segnext.training.train import Diverged, Step, Stopped, build, task, train
 
 pytestmark = pytest.mark.gpu
 

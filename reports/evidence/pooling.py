@@ -1,0 +1,58 @@
+"""What the runs behind one number have to share: precision, torch and data. Where they do not, the number says so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from segnext.config import PRECISIONS
+from studies.records.schema import Record
+from studies.records.store import precision
+
+Origin = Mapping[str, str]
+"""Of a record: its precision, its release of torch, and the fingerprint of each split that it read, as far as known."""
+
+PRECISION, TORCH = "precision", "torch"
+
+
+def origin(record: Record) -> Origin:
+    """What a record was computed in, with and from. Builds of one release of torch (`+cu130`, `+cpu`) are one."""
+    provenance, data = record["provenance"], record["config"].get("data") or {}
+    found = {PRECISION: precision(record)}
+    if torch := provenance.get("packages", {}).get("torch"):
+        found[TORCH] = torch.partition("+")[0]
+    for use in ("train", "test"):
+        for what, name in (("fingerprint", "images"), ("contents", "contents")):
+            if value := (provenance.get("data") or {}).get(f"{use}_{what}"):
+                found[f"{data['dataset']} {data[f'{use}_split']} {name}"] = value
+    return found
+
+
+def precisions(origins: Iterable[Origin]) -> str:
+    """The precisions of some records, the widest first: `float32, bfloat16`."""
+    return ", ".join(sorted({found[PRECISION] for found in origins}, key=PRECISIONS.index))
+
+
+def mixture(origins: Iterable[Origin]) -> str:
+    """What these records do not share, in words: `float32 and bfloat16 together`. Empty where they may be pooled."""
+    values: dict[str, set[str]] = {}
+    for found in origins:
+        for what, value in found.items():
+            values.setdefault(what, set()).add(value)
+    return "; ".join(f"{_words(what, several)} together" for what, several in values.items() if len(several) > 1)
+
+
+def _words(what: str, values: set[str]) -> str:
+    if what == PRECISION:
+        return _listed(sorted(values, key=PRECISIONS.index))
+    if what == TORCH:
+        return f"torch {_listed(sorted(values, key=_release))}"
+    return f"{what} of fingerprints {_listed(sorted(values))}"
+
+
+def _release(version: str) -> tuple[list[int], str]:
+    return [int(part) for part in re.findall(r"\d+", version)], version
+
+
+def _listed(words: list[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"

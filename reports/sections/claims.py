@@ -1,0 +1,224 @@
+"""From evidence to claims: what each study asserts about its rows, judged; and the table of all claims."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from reports.blocks.table import METRICS, Cell, Column, Line, Notes, Source, Table, Value, number
+from reports.evidence import verdicts
+from reports.evidence.gather import UNITS, Evidence, Variant
+from reports.evidence.verdicts import Judgement
+from reports.sections.scaling import scaling_slugs
+from reports.sections.tables import cost_slug, needed_seeds, verdict_cell
+from studies.declare.study import Claim, Reported
+
+DECIDING = "paper"  # the only protocol that can confirm or refute the paper
+
+
+def claims_table(evidence: Evidence, variant: Variant | None) -> Table:
+    """The claims about accuracies under a variant; about costs where there is none."""
+    study = evidence.study
+    claims = variant.claims if variant else evidence.cost_claims
+    columns = (
+        Column("Claim", align="text"),
+        Column("Difference of", align="text"),
+        Column("Metric", align="left"),
+        Column("Printed"),
+        Column("Ours"),
+        Column("95 % interval"),
+        Column("Verdict", align="left"),
+    )
+    lines, notes = [], Notes()
+    for claim in claims:
+        judgement = evidence.judge(variant, claim) if variant else evidence.judge_cost(claim)
+        cells = (
+            Cell(claim.text),
+            Cell(_sides(evidence, claim)),
+            Cell(_metric(claim)),
+            Cell(_printed(claim), {"printed": claim.printed}),
+            _difference(claim, judgement, _behind(evidence, variant, claim), notes),
+            _interval(judgement),
+            verdict_cell(judgement, _decided(judgement), notes),
+        )
+        lines.append(Line(claim.slug, cells))
+    if variant is None:
+        return Table(
+            f"{study.slug}-costs-claims",
+            "Claims about costs",
+            (
+                "Judged on the measured costs above, which are exact: no seeds, the same under every protocol.",
+                "A quoted row counts with its printed cost.",
+            ),
+            tuple(column for column in columns if column.title != "95 % interval"),
+            tuple(Line(line.key, (*line.cells[:5], *line.cells[6:])) for line in lines),
+        )
+    caption = (
+        "Difference: first row − second row, with Welch's 95 % interval over seeds, which are not paired; verdicts "
+        "corrected by Holm's method for all claims of the table, the intervals not.",
+        f"Claims of no difference: two one-sided tests with a margin of ±{verdicts.MARGIN}.",
+        f"No claim is made from fewer than {verdicts.MINIMUM_SEEDS} seeds per row.",
+    )
+    title = f"Claims, protocol {variant.name}"
+    return Table(f"{variant.slug}-claims", title, caption, columns, tuple(lines), tuple(notes))
+
+
+def summary_table(everything: Sequence[Evidence]) -> Table:
+    """The question "Does the paper hold?": every claim of every study, its verdict, and what is missing to decide it.
+
+    The verdict is that of costs, or of the runs that may be compared with the paper; the other protocols' stand beside.
+    """
+    claiming = [v for evidence in everything for v in evidence.variants if v.counted and v.claims]
+    names = dict.fromkeys(v.protocol.name for v in claiming)
+    others = [name for name in names if name != DECIDING]
+    columns = (
+        Column("Claim", align="text"),
+        Column("Verdict", align="left"),
+        Column("Ours [95 % interval]"),
+        Column("Printed"),
+        Column("Missing to decide it", align="text"),
+        Column("Difference of", align="text"),
+        Column("Metric", align="text"),
+        Column("Table", align="text"),
+        *(Column(name, "Verdict elsewhere, protocol", "left") for name in others),
+    )
+    lines, verdicts_, notes = [], list[str](), Notes()
+    for evidence in everything:
+        study = evidence.study
+        for claim in study.claims:
+            costs = claim.metric in UNITS
+            judged = {v.protocol.name: v for v in evidence.variants if v.counted and claim in v.claims}
+            variant = judged.get(DECIDING)
+            judgement, anchor = Judgement("pending"), f"#{study.slug}-costs-claims-{claim.slug}"
+            if costs:
+                judgement = evidence.judge_cost(claim)
+            elif variant:
+                judgement, anchor = evidence.judge(variant, claim), f"#{variant.slug}-claims-{claim.slug}"
+            verdicts_.append(judgement.verdict)
+            identity: dict[str, Value] = {
+                "claim": claim.slug,
+                "study": study.slug,
+                "better": claim.better,
+                "worse": claim.worse,
+            }
+            identity |= {"dataset": study.panel(claim.dataset).dataset, "metric": claim.metric, "kind": claim.kind}
+            dataset = f", {study.panel(claim.dataset).title}" if len(study.panels) > 1 else ""
+            missing = _missing(evidence, variant, claim, judgement)
+            verdict_anchor = anchor if costs or variant else ""
+            cells = [
+                Cell(claim.text, {**identity, "text": claim.text}),
+                _linked(judgement, verdict_anchor, {"verdict": judgement.verdict}, notes),
+                _ours(judgement, notes),
+                Cell(_printed(claim), {"printed": claim.printed}),
+                Cell(missing or "–", {"missing": missing or None}),
+                Cell(_sides(evidence, claim)),
+                Cell(_metric(claim) + dataset),
+                Cell(study.number, sources=(Source(study.number, f"#{study.slug}"),)),
+            ]
+            for name in others:
+                found = evidence.judge(judged[name], claim) if name in judged else None
+                values: dict[str, Value] = {f"verdict_{name}": found.verdict if found else None}
+                anchor = f"#{judged[name].slug}-claims-{claim.slug}" if found else ""
+                cells.append(_linked(found, anchor, values, notes) if found else Cell(values=values))
+            lines.append(Line(claim.slug, tuple(cells)))
+    counted = Counter(verdicts_)
+    counts = ", ".join(f"{counted[word]} {word}" for word in verdicts.RULES if counted[word])
+    caption = (
+        f"{len(lines)} claims of the paper about differences between rows: {counts or 'none'}.",
+        f"Verdict: on measured costs, which are exact, or on full-length runs of protocol {DECIDING}, from "
+        f"{verdicts.MINIMUM_SEEDS} seeds per row on; a peer's row counts with its printed value.",
+        "Under another protocol a verdict says how the claim stands there, on other data and at another scale: it "
+        "neither confirms nor refutes the paper.",
+        "Interval: Welch's, over seeds; verdicts corrected by Holm's method within each table.",
+    )
+    return Table("claims", "Claims", caption, columns, tuple(lines), tuple(notes))
+
+
+def _decided(judgement: Judgement) -> dict[str, Value]:
+    values: dict[str, Value] = {"p": judgement.p, "p_holm": judgement.adjusted, "verdict": judgement.verdict}
+    return {**values, "seeds_that_would_resolve_it": judgement.seeds, "mixed": judgement.mixed or None}
+
+
+def _ours(judgement: Judgement, notes: Notes) -> Cell:
+    difference, interval = judgement.difference, judgement.interval
+    values: dict[str, Value] = {"difference": difference}
+    values |= {"low": interval.low, "high": interval.high} if interval else {"low": None, "high": None}
+    values |= {"p_holm": judgement.adjusted, "mixed": judgement.mixed or None}
+    if difference is None:
+        return Cell(values=values)
+    text = number(difference, 2, signed=True) + (f" {_interval(judgement).text}" if interval else "")
+    return Cell(text, values, note=notes.mark(judgement.mixed))
+
+
+def _missing(evidence: Evidence, variant: Variant | None, claim: Claim, judgement: Judgement) -> str:
+    """What would decide a claim: measurements of costs, a recipe, runs up to three per row, or more seeds."""
+    study = evidence.study
+    if judgement.verdict in ("supported", "contradicted"):
+        return ""
+    if claim.metric in UNITS:
+        return f"its costs: python -m studies.run {study.slug} --only cost"
+    if variant is None or variant.recipe is None:
+        return f"a recipe of protocol {DECIDING} for {study.panel(claim.dataset).title}"
+    if judgement.verdict == "not resolved" and judgement.p is None:
+        return "seeds that differ: all of a row gave the same value"
+    if judgement.verdict == "not resolved":
+        return f"{needed_seeds(judgement)} seeds per row"
+    trained = {row.slug for row in study.trained}
+    rows = [slug for slug in dict.fromkeys((claim.better, claim.worse)) if slug in trained]
+    quoted = [row for row in study.rows if isinstance(row, Reported) and row.slug in (claim.better, claim.worse)]
+    if silent := [row for row in quoted if row.prints(variant.panel, claim.metric) is None]:
+        return _missing_peer(silent[0], claim)
+    have = {slug: len(variant.values(slug, claim.metric)) for slug in rows}
+    wanted = verdicts.MINIMUM_SEEDS
+    what = "runs with pictures" if claim.metric == "gradcam_inside" else "runs"
+    return f"{what}: " + ", ".join(f"{slug} {count} of {wanted}" for slug, count in have.items() if count < wanted)
+
+
+def _missing_peer(row: Reported, claim: Claim) -> str:
+    """Of a peer that is only quoted, where the paper prints nothing of the kind."""
+    which = f"{METRICS[claim.metric]} of {row.label}, which is quoted here and for which the paper prints none"
+    model = f'; as a Row with Model(encoder="{row.model.encoder}") it can be trained' if row.model else ""
+    return f"{which}{model}"
+
+
+def _metric(claim: Claim) -> str:
+    return f"exponent of {METRICS[claim.metric]}" if claim.kind == "slope" else METRICS[claim.metric]
+
+
+def _behind(evidence: Evidence, variant: Variant | None, claim: Claim) -> str:
+    """The table whose rows a claim is about."""
+    if variant:
+        return variant.slug
+    if claim.kind == "slope":
+        return scaling_slugs(evidence)[0]
+    return cost_slug(evidence, evidence.study.panel(claim.dataset))
+
+
+def _sides(evidence: Evidence, claim: Claim) -> str:
+    names = {row.slug: row.label for row in evidence.study.rows}
+    return f"{names[claim.better]} − {names[claim.worse]}" + (", printed" if claim.kind == "at least" else "")
+
+
+def _printed(claim: Claim) -> str:
+    return "–" if claim.printed is None else number(claim.printed, 1, signed=True)
+
+
+def _difference(claim: Claim, judgement: Judgement, table: str, notes: Notes) -> Cell:
+    if judgement.difference is None:
+        return Cell(values={"difference": None})
+    rows = dict.fromkeys((claim.better, claim.worse))
+    sources = tuple(Source(f"row {row}", f"#{table}-{row}", "computed from") for row in rows)
+    text, note = number(judgement.difference, 2, signed=True), notes.mark(judgement.mixed)
+    return Cell(text, {"difference": judgement.difference}, sources=sources, note=note)
+
+
+def _interval(judgement: Judgement) -> Cell:
+    if (interval := judgement.interval) is None:
+        return Cell(values={"low": None, "high": None})
+    text = f"[{number(interval.low, 2, signed=True)}, {number(interval.high, 2, signed=True)}]"
+    return Cell(text, {"low": interval.low, "high": interval.high})
+
+
+def _linked(judgement: Judgement, anchor: str, values: Mapping[str, Value], notes: Notes) -> Cell:
+    word, note = judgement.verdict, notes.mark(judgement.mixed)
+    return Cell(word, values, verdict=word, sources=(Source(word, anchor),) if anchor else (), note=note)

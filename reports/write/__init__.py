@@ -1,0 +1,1 @@
+"""Tables and figures as Markdown, LaTeX, CSV, HTML and for the terminal."""

@@ -1,0 +1,313 @@
+"""One small page per record: configuration, curve, metrics by class, and where it came from.
+
+With `--logs` also a run's attempts. Nodes and logs stay under runs/ and are no facts of results/: a page that is to be
+sent to others is made without them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2 import Template
+
+from reports.blocks.figure import code, digest
+from reports.blocks.parallel import spread
+from reports.blocks.table import number
+from reports.evidence.gather import Evidence, Variant, marks
+from reports.sections.curves import read_curve
+from studies.declare.subtasks import Subtask
+from studies.records import working_state
+from studies.records.schema import Record
+from studies.records.store import Store, precision
+from studies.records.typed import Damaged
+from studies.records.workspace import Workspace
+
+FOLDER = "runs"
+LIST = f"{FOLDER}.json"
+LOG_LINES = 40
+MANY = 400  # pages: worth processes
+WIDTH, HEIGHT = 640, 200  # of a curve, in pixels
+
+KINDS = {
+    "run": "Run",
+    "cost": "Cost",
+    "speed": "Speed",
+    "evaluation": "Test of finished weights",
+    "server": "Score of a test server",
+    "shortcut": "Shortcut probes",
+}
+
+METRICS = {
+    "miou_ss": "mIoU (SS)",
+    "miou_ms": "mIoU (MS)",
+    "boundary_miou": "Boundary mIoU",
+    "pixel_accuracy": "Pixel accuracy",
+    "mean_accuracy": "Mean accuracy",
+    "top1": "Top-1",
+}
+BY_CLASS = {"iou": "IoU (SS)", "iou_ms": "IoU (MS)", "boundary_iou": "Boundary IoU", "accuracy": "Accuracy"}
+
+
+@dataclass(frozen=True)
+class Use:
+    """Where the report shows a record: words, and the anchor on its page."""
+
+    text: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The training loss as a line within WIDTH × HEIGHT, with the ends of both axes."""
+
+    path: str  # of an SVG polyline
+    iterations: str
+    highest: str
+    last: str
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt as its node left it."""
+
+    number: int
+    facts: str
+    log: str  # the end of what the last one printed
+
+
+def name(identifier: str) -> str:
+    """A record's page, seen from the report's folder."""
+    return f"{FOLDER}/{identifier}.html"
+
+
+def pages(
+    everything: Sequence[Evidence],
+    shared: Sequence[Record],
+    store: Store,
+    out: Path,
+    template: Template,
+    results: str,
+    logs: bool,
+) -> dict[str, str | bytes]:
+    """The page of every record behind the report, by file name; `results` is the way to its folder from the pages'.
+
+    `shared`: records of no study alone. A page in `out` that nothing changes, and that nobody touched, is not made
+    again, as the list beside them knows.
+    """
+    uses = _uses(everything)
+    found: dict[str, Record] = {record["id"]: record for record in shared}
+    for evidence in everything:
+        found.update((record["id"], record) for record in evidence.records(store))
+    known = _known_pages(out)
+    source = [code(), jinja2.__version__, Path(str(template.filename)).read_text(encoding="utf-8"), results]
+    shown = [_Shown(found[identifier], uses.get(identifier, ()), store) for identifier in sorted(found)]
+    keys = ["" if logs else digest(repr((source, each.facts)).encode()) for each in shown]
+    made = {
+        each: _kept(out / name(each.identifier), known.get(each.identifier), key)
+        for each, key in zip(shown, keys, strict=True)
+    }
+    waiting = [each for each, content in made.items() if not content]
+    new = spread(lambda place: _page(waiting[place], store, template, results, logs).encode(), len(waiting), MANY)
+    made.update(zip(waiting, new, strict=True))
+    written = {each.identifier: [key, digest(made[each])] for each, key in zip(shown, keys, strict=True) if key}
+    files: dict[str, str | bytes] = {name(each.identifier): content for each, content in made.items()}
+    return {**files, LIST: json.dumps(written, indent=0, sort_keys=True) + "\n"}
+
+
+def _known_pages(out: Path) -> Mapping[str, Sequence[str]]:
+    """By record, digests of what its page follows from and of the page, as they were written last."""
+    path = out / LIST
+    try:
+        known = json.loads(path.read_bytes()) if path.is_file() else {}
+    except ValueError:
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _kept(path: Path, written: Sequence[str] | None, key: str) -> bytes:
+    """The page, if it still is what was written for this key; else nothing."""
+    if not key or not written or written[0] != key or not path.is_file():
+        return b""
+    content = path.read_bytes()
+    return content if digest(content) == written[1] else b""
+
+
+class _Shown:
+    """What the page of a record follows from, other than code."""
+
+    def __init__(self, record: Record, uses: Sequence[Use], store: Store) -> None:
+        identifier, before = record["id"], _before(record)
+        self.identifier, self.record, self.uses, self.marks = identifier, record, uses, marks(record)
+        self.before = before if before in store.records else ""
+        self.curve = store.folder / "curves" / f"{identifier}.csv"
+        drawn = digest(self.curve.read_bytes()) if self.curve.exists() else ""
+        self.facts = (store.read_digest(identifier), uses, self.marks, self.before, drawn)
+
+
+def _page(shown: _Shown, store: Store, template: Template, results: str, logs: bool) -> str:
+    record, identifier = shown.record, shown.identifier
+    origin = record["provenance"]
+    classes = record.get("classes") or []
+    columns = [key for key in BY_CLASS if record.get("metrics", {}).get(key)]
+    return template.render(
+        record=record,
+        kind=KINDS[record["kind"]],
+        marks=shown.marks,
+        uses=shown.uses,
+        facts=list(_facts(record)),
+        metrics=[(words, record["metrics"][key]) for key, words in METRICS.items() if _known(record, key)],
+        by_class=[BY_CLASS[key] for key in columns],
+        classes=[(label, [record["metrics"][key][place] for key in columns]) for place, label in enumerate(classes)],
+        curve=_curve(shown.curve) if shown.curve.exists() else None,
+        curve_file=f"{results}/curves/{identifier}.csv",
+        record_file=f"{results}/records/{identifier}.json",
+        before=shown.before,
+        config=_flat(record["config"]),
+        origin=[(key, value) for key, value in _flat(origin) if key != "diff"],
+        diff=origin.get("diff", ""),
+        attempts=_attempts(identifier) if logs else (),
+        width=WIDTH,
+        height=HEIGHT,
+    )
+
+
+def _before(record: Record) -> str:
+    """The run whose weights a run starts from, or whose weights were tested."""
+    before = record["config"].get("init" if record["kind"] == "run" else "weights")
+    return before if isinstance(before, str) else ""
+
+
+def _known(record: Record, metric: str) -> bool:
+    return record.get("metrics", {}).get(metric) is not None
+
+
+def _facts(record: Record) -> Iterator[tuple[str, str]]:
+    """What the record measured besides its metrics, in words."""
+    match record["kind"]:
+        case "cost":
+            yield "Parameters", f"{record['params']:,}"
+            yield "Multiply-adds, the paper's convention", f"{number(record['gmacs'], 4)} G"
+            yield "Multiply-adds, fvcore's count", f"{number(record['gmacs_fvcore'], 4)} G"
+        case "speed":
+            if record["latency"] is not None:
+                yield (
+                    "Latency",
+                    f"{record['latency']:.4g} s, quartiles {record['lower_quartile']:.4g} s and "
+                    f"{record['upper_quartile']:.4g} s over {record['passes']} passes",
+                )
+            if record["memory"] is not None:
+                yield "Peak memory", f"{record['memory'] / 1e6:,.1f} MB"
+            if record["reason"]:
+                yield "Not measured", record["reason"]
+        case "server":
+            yield "Score", f"{record['value']:g}"
+        case "shortcut":
+            for side, within, beyond in zip(record["config"]["sides"], record["within"], record["beyond"], strict=True):
+                told = ", ".join(
+                    f"{number(value, 1)} % where the cue lies {where}"
+                    for value, where in ((within, "within it"), (beyond, "beyond it"))
+                    if value is not None
+                )
+                yield f"Told by patches of {side}×{side} pixels", told or "no such pixels"
+            yield "Chance", f"{number(record['chance'], 1)} %"
+        case "run":
+            trained, training = record["trained"], record["training"]
+            yield "Trained parameters", f"{trained['params']:,}"
+            yield "Its multiply-adds", f"{number(trained['gmacs'], 4)} G at {trained['height']}×{trained['width']}"
+            yield (
+                "Training",
+                (
+                    f"{training['iterations']:,} iterations in {training['seconds']:,.0f} s, "
+                    f"{training['images_per_second']:g} images/s, last loss {training['final_loss']:.4f}"
+                ),
+            )
+    if record["kind"] in ("run", "evaluation"):
+        yield "Precision", precision(record)
+    if weights := record.get("weights"):
+        yield "Weights", f"{weights['name']}, SHA-256 {weights['sha256']}"
+
+
+def _flat(value: Any, path: str = "") -> list[tuple[str, str]]:
+    """A configuration, as JSON has it, as lines: `model.stages`, `2, 3, 4`."""
+    if isinstance(value, dict):
+        return [line for key in sorted(value) for line in _flat(value[key], f"{path}.{key}" if path else key)]
+    if isinstance(value, list):
+        return [(path, ", ".join(map(str, value)) or "none")]
+    return [(path, "none" if value is None else "yes" if value is True else "no" if value is False else str(value))]
+
+
+def _curve(path: Path) -> Curve | None:
+    try:
+        points = read_curve(path)
+    except Damaged:  # it is named where the tables' curves are drawn
+        return None
+    if not points:
+        return None
+    longest, highest = points[-1][0], max(loss for _, loss in points)
+    places = (f"{x / longest * WIDTH:.1f},{HEIGHT - y / (highest or 1) * HEIGHT:.1f}" for x, y in points)
+    return Curve(" ".join(places), f"{longest:,.0f}", f"{highest:.2f}", f"{points[-1][1]:.3f}")
+
+
+def _attempts(identifier: str) -> list[Attempt]:
+    workspace = Workspace(identifier)
+    attempts = workspace.attempts()
+    log = workspace.log.read_text(errors="replace").splitlines()[-LOG_LINES:] if workspace.log.exists() else []
+    return [
+        Attempt(place, _told(attempt), "\n".join(log) if place == len(attempts) else "")
+        for place, attempt in enumerate(attempts, start=1)
+    ]
+
+
+def _told(attempt: working_state.Attempt) -> str:
+    started = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(attempt.started))
+    job = f", job {attempt.job}" if attempt.job else ""
+    took = f" after {attempt.seconds:,.0f} s" if attempt.finished is not None else ""
+    said = f": {attempt.message}" if attempt.message else ""
+    return f"{started} on {attempt.node or attempt.host}{job}: {attempt.cause}{took}{said}"
+
+
+def _rows_of(variant: Variant) -> str:
+    """The anchor of the table with a line for every row: a sub-task's says what was learnt."""
+    return f"{variant.slug}-learning" if isinstance(variant.panel, Subtask) else variant.slug
+
+
+def _uses(everything: Sequence[Evidence]) -> dict[str, list[Use]]:
+    """Where the report shows each record."""
+    found: dict[str, dict[str, Use]] = {}
+
+    def used(record: str, text: str, anchor: str) -> None:
+        found.setdefault(record, {}).setdefault(anchor, Use(text, anchor))
+
+    for evidence in everything:
+        study = evidence.study
+        labels = {row.slug: row.label for row in study.rows}
+        several = len(study.panels) > 1
+        for (dataset, row), expense in evidence.expenses.items():
+            anchor = f"{study.slug}{f'-{dataset}' if several else ''}-costs-{row}"
+            used(expense.record, f"{study.number}, costs: {labels[row]}", anchor)
+        for (row, side), expense in evidence.growth.items():
+            used(expense.record, f"{study.number}, {side}×{side}: {labels[row]}", study.slug)
+        for timings in evidence.timings:
+            for (row, side), record in timings.records.items():
+                used(record["id"], f"{study.number}, {side}×{side}: {labels[row]}", study.slug)
+        for variant in evidence.variants:
+            shown = f"{study.number}, protocol {variant.name}"
+            for line in variant.finished:
+                text = f"{shown}: {labels[line['row']]}, seed {line['seed']}"
+                used(line["run_id"], text, f"{_rows_of(variant)}-{line['row']}")
+            for (run, _), score in variant.served.items():
+                rows = (line["row"] for line in variant.finished if line["run_id"] == run)
+                for row in rows:
+                    used(score, f"{shown}: {labels[row]}", f"{variant.slug}-{row}")
+            for tested in (*variant.imported, *variant.retested):
+                for seeds in tested.values.values():
+                    for seed in seeds:
+                        anchor = f"{_rows_of(variant)}-{tested.row}"
+                        used(seed.record, f"{shown}: {labels[tested.row]}, {tested.name}, Ham seed {seed.seed}", anchor)
+    return {record: list(uses.values()) for record, uses in found.items()}

@@ -1,0 +1,50 @@
+"""Ids: the hash of what a value resolves to, defaults included (DESIGN.md, "Identity")."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+
+def canonical(value: Any) -> Any:
+    """The full resolved configuration as JSON-ready data, defaults included: what an id is the hash of.
+
+    A field that was added after results existed carries `metadata={"frozen": literal}` and is left out while it equals
+    that literal, so that old ids stand and a changed default changes the id (DESIGN "Identity").
+
+    A value keeps what it once resolved to, for thousands of runs share their data and recipe: treat the result as
+    read-only.
+    """
+    if dataclasses.is_dataclass(value):
+        kept = vars(value)
+        if "_canonical" not in kept:
+            kept["_canonical"] = _resolved(value)
+        return kept["_canonical"]
+    if isinstance(value, tuple):
+        return [canonical(item) for item in value]
+    return value
+
+
+def _resolved(value: Any) -> dict[str, Any]:
+    """As the value itself resolves, or field by field."""
+    own = getattr(value, "resolved", None)
+    return own() if own else fields(value)
+
+
+def fields(value: Any, skip: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The canonical fields of a value but for `skip` and those that equal what they are frozen at."""
+    present = {}
+    for field in dataclasses.fields(value):
+        item = canonical(getattr(value, field.name))
+        frozen = "frozen" in field.metadata and item == canonical(field.metadata["frozen"])
+        if field.name not in skip and not frozen:
+            present[field.name] = item
+    return present
+
+
+def digest(data: Any) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of canonical data."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,122 @@
+"""`Run`: one training with its evaluation; `Evaluation`: a test of finished weights alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from segnext.config.architecture import Model
+from segnext.config.dataset import ClassificationData, Data
+from segnext.config.fields import require
+from segnext.config.identity import canonical, digest, fields
+from segnext.config.recipe import ClassificationTrain, Train
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training with its evaluation. Equal runs have equal ids, whichever tables ask for them."""
+
+    protocol: str
+    protocol_version: int
+    model: Model
+    data: Data | ClassificationData
+    train: Train | ClassificationTrain
+    seed: int = 0
+    init: Run | str | None = None  # an upstream run, the name of a checkpoint, or None: from scratch
+
+    def __post_init__(self) -> None:
+        require(
+            isinstance(self.data, Data) == isinstance(self.train, Train),
+            f"Run.train: a {type(self.train).__name__} does not go with a {type(self.data).__name__}",
+        )
+
+    @property
+    def task(self) -> str:
+        """`segmentation` or `classification`."""
+        return "segmentation" if isinstance(self.data, Data) else "classification"
+
+    def resolved(self) -> dict[str, Any]:
+        """With the id of the run that it starts from in that run's place."""
+        data = fields(self, skip=("init",))
+        return {**data, "init": self.init.id if isinstance(self.init, Run) else self.init}
+
+    @cached_property
+    def id(self) -> str:
+        """Twelve hexadecimal digits that name the run."""
+        return digest(canonical(self))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights that were trained elsewhere: a file, by what it holds."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A test of finished weights: again of a run's own, or of a file's, which are never counted as reproduced.
+
+    `ham_seed` draws the bases that Ham starts from; a run's own evaluation uses 0.
+    """
+
+    weights: Run | Weights
+    model: Model
+    data: Data
+    ham_seed: int = 0
+
+    def resolved(self) -> dict[str, Any]:
+        """With a run's id in its place."""
+        if isinstance(self.weights, Run):
+            return {**fields(self, skip=("weights",)), "weights": self.weights.id}
+        return fields(self)
+
+    @cached_property
+    def id(self) -> str:
+        """`evaluation-` and twelve hexadecimal digits."""
+        return "evaluation-" + digest(canonical(self))
+
+
+def resolved_run(configurations: Sequence[Mapping[str, Any]]) -> Run:
+    """The run with these canonical configurations: its own, then that of what it starts from, and so on.
+
+    `canonical` backwards. `ValueError` where they are those of no run that today's code knows.
+    """
+    try:
+        first, *before = configurations
+        own = dict(first)
+        init = resolved_run(before) if before else own["init"]
+        if isinstance(init, Run) and init.id != own["init"]:
+            raise ValueError(f"it starts from {own['init']}, not from {init.id}")
+        task = (Data, Train) if "photometric" in own["data"] else (ClassificationData, ClassificationTrain)
+        parts = {
+            "model": _read_model(own["model"]),
+            "data": _read(task[0], own["data"]),
+            "train": _read(task[1], own["train"]),
+            "init": init,
+        }
+        run = Run(**{**own, **parts})
+        if canonical(run) != first:
+            raise ValueError("it resolves to another configuration with today's code")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"not the configuration of a run: {error}") from None
+    return run
+
+
+def _read_model(data: Mapping[str, Any]) -> Model:
+    names = [field.name for field in dataclasses.fields(Model) if field.name in data]
+    return _read(Model, {name: data[name] for name in names})
+
+
+def _read(kind: type[Any], data: Mapping[str, Any]) -> Any:
+    """A value from its canonical fields; those that a configuration leaves out are what they were before they were."""
+    frozen = {field.name: field.metadata["frozen"] for field in dataclasses.fields(kind) if "frozen" in field.metadata}
+    return kind(**frozen | {name: _tuples(value) for name, value in data.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

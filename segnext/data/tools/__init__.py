@@ -1,0 +1,1 @@
+"""Behind `python -m segnext.data`: check, show, convert, probe."""

@@ -1,0 +1,1 @@
+"""Evaluation of a trained network: predictions, metrics, archives for test servers."""

@@ -1,0 +1,191 @@
+"""Predictions as files: in the forms that the VOC 2012 and Cityscapes test servers take, plain class maps otherwise.
+
+An archive is written whole or not at all, and the same predictions give the same bytes. Its manifest lies beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import hashlib
+import io
+import json
+import re
+import tarfile
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from segnext.config import Data
+from segnext.data.source import Pixels, Source
+from segnext.files import write_atomically
+from segnext.testing.evaluate import Progress, predictions
+
+# cityscapesScripts, helpers/labels.py: the label id of each of the 19 classes (train ids).
+CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a server wants to be sent: an archive of 8-bit PNG files, one an image."""
+
+    suffix: str  # .tar.gz or .zip
+    folder: str = ""  # of the files within the archive
+    frame: str = ".+"  # the part of an image's name that its file has, a regular expression
+    values: tuple[int, ...] | None = None  # what a class is written as; None: its own number
+    palette: bool = False  # VOC's colours, an indexed PNG
+
+
+FORMS: Mapping[str, Form] = {
+    # VOC 2012 development kit, sections 5.2 and 5.3: comp6 is the competition that allows any training data.
+    "voc2012": Form(".tar.gz", "results/VOC2012/Segmentation/comp6_test_cls/", r"\d{4}_\d{6}", palette=True),
+    # cityscapesScripts, evalPixelLevelSemanticLabeling.py: CITY_SEQUENCE_FRAME*.png, pixels are label ids.
+    "cityscapes": Form(".zip", "", r"[A-Za-z-]+_\d{6}_\d{6}", CITYSCAPES_IDS),
+}
+PLAIN = Form(".zip")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an archive is: kept beside it, so that a server's score can be traced to the run that was sent in."""
+
+    run: str  # the id of the run that predicted
+    dataset: str
+    archive: str  # file name
+    sha256: str
+    images: int
+    settings: Mapping[str, Any] = field(default_factory=dict)  # how it was predicted: multi-scale, Ham's seed
+
+
+def predict(
+    model: nn.Module,
+    source: Source,
+    data: Data,
+    *,
+    multi_scale: bool = False,
+    batch: int = 1,
+    device: torch.device | None = None,
+    ham_seed: int = 0,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> Iterator[tuple[str, Pixels]]:
+    """The name of each image and the likeliest class of its pixels, uint8 `(H, W)`; as `evaluate` has them.
+
+    A split without labels, as a test server's, will do.
+    """
+    for numbers, maps, _ in predictions(
+        model,
+        source,
+        data,
+        multi_scale=multi_scale,
+        batch=batch,
+        device=device,
+        ham_seed=ham_seed,
+        workers=workers,
+        progress=progress,
+    ):
+        for number, classes in zip(numbers, maps, strict=True):
+            yield source.name(number), classes.numpy()
+
+
+def export(
+    predicted: Iterable[tuple[str, Pixels]],
+    path: Path,
+    *,
+    dataset: str,
+    classes: int,
+    run: str,
+    settings: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """Pack named class maps, uint8 `(H, W)`, as the dataset's server takes them.
+
+    `path` has no suffix: the archive is `path.tar.gz` or `path.zip`, its manifest `path.json`. Raises `ValueError`, and
+    writes nothing, for a value that is no class, for names that repeat or are not the dataset's, and for no image.
+    """
+    form = FORMS.get(dataset, PLAIN)
+    files: dict[str, bytes] = {}
+    for name, pixels in predicted:
+        found = re.match(form.frame, PurePosixPath(name).name)
+        if found is None:
+            raise ValueError(f"{name!r} is no name of a {dataset} image: it does not begin with {form.frame}")
+        file = f"{form.folder}{found[0]}.png"
+        if file in files:
+            raise ValueError(f"{file} is predicted twice, the second time for {name!r}")
+        if pixels.max() >= classes:
+            raise ValueError(f"{name}: {pixels.max()} is none of the {classes} classes")
+        files[file] = _png(pixels, form)
+    if not files:
+        raise ValueError(f"there is no prediction to pack into {path}{form.suffix}; the split is empty")
+    content = (_tar if form.suffix == ".tar.gz" else _zip)(files)
+    archive = path.with_name(path.name + form.suffix)
+    manifest = Manifest(
+        run, dataset, archive.name, hashlib.sha256(content).hexdigest(), len(files), dict(settings or {})
+    )
+    write_atomically(archive, content)
+    write_atomically(_beside(path), json.dumps(dataclasses.asdict(manifest), indent=2) + "\n")
+    return manifest
+
+
+def load_manifest(path: Path) -> Manifest:
+    """Read a manifest and hold its archive beside it to it. Raises `ValueError` where they are not of one piece."""
+    try:
+        manifest = Manifest(**json.loads(path.read_text()))
+        content = (path.parent / manifest.archive).read_bytes()
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{path}: not a manifest with its archive beside it ({error}); export again") from error
+    if hashlib.sha256(content).hexdigest() != manifest.sha256:
+        raise ValueError(f"{path}: {manifest.archive} is not the archive that was exported; export again")
+    return manifest
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _png(pixels: Pixels, form: Form) -> bytes:
+    values = pixels if form.values is None else np.array(form.values, dtype=np.uint8)[pixels]
+    picture = Image.fromarray(values)
+    if form.palette:
+        picture.putpalette(_voc_colours())
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _voc_colours() -> bytes:
+    """VOC 2012 development kit, VOClabelcolormap.m: the bits of a number, three by three, from the highest down."""
+    numbers = np.arange(256, dtype=np.uint8)
+    colours = np.zeros((256, 3), dtype=np.uint8)
+    for place in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (numbers >> channel & 1) << (7 - place)
+        numbers >>= 3
+    return colours.tobytes()
+
+
+def _tar(files: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as archive,
+    ):
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)  # without time and owner: the same predictions give the same bytes
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _zip(files: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:  # PNG is packed already
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return buffer.getvalue()

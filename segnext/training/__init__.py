@@ -1,0 +1,1 @@
+"""The trainer: one step, two tasks, states on disk."""

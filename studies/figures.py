@@ -1,0 +1,227 @@
+"""Pictures of finished runs: `python -m studies.run figures --rows STUDY/ROW[@seed],... --protocol quick`.
+
+For every selected run, from its kept weights: segmentations and Grad-CAM of a few test images, the share of Grad-CAM's
+heat inside the class's true pixels over more of them, the encoder's effective receptive field, and how Ham's bases
+evolve. Small arrays go to results/cam/RUN.npz, numbers and provenance to RUN.json; reports.build draws them.
+Exit codes: 0 fine, 2 usage, 3 weights or data are missing and nothing was written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from segnext.config import Data
+from segnext.door import Parser, command, console
+from segnext.files import write_atomically
+from studies.declare.protocols import PROTOCOLS, protocol
+from studies.plan.options import add_data_root, numbers, positive, words_of
+from studies.plan.runs import Cell, plan, select
+from studies.plan.weights import verified
+from studies.records.schema import Record
+from studies.records.store import Store
+from studies.records.typed import to_json
+from studies.records.workspace import Workspace
+
+if TYPE_CHECKING:
+    from segnext.data import Source
+    from segnext.model import SegNeXt
+
+VERSION = 1  # of what is computed: raised when that changes
+FIELD_SIDE = 257  # pixels of the noise whose middle an effective receptive field is of
+LONGEST = 320  # pixels of the longer side of a kept image
+
+
+@command("python -m studies.run figures")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    purpose, what, rest = (__doc__ or "").split("\n\n")[0], (__doc__ or "").split("\n\n")[1], ""
+    what, _, rest = what.rpartition("Exit codes")
+    parse = Parser(prog="python -m studies.run figures", description=what, epilog="Exit codes" + rest)
+    parse.usage = purpose.split("`")[1]
+    parse.add_argument("--rows", type=words_of, required=True, metavar="STUDY/ROW[@seed],...", help="finished runs")
+    parse.add_argument("--protocol", default="paper", help=f"one of {', '.join(PROTOCOLS)} (default: paper)")
+    parse.add_argument("--seeds", type=numbers, default=(0,), metavar="0,1,2", help="(default: 0)")
+    parse.add_argument("--limit-iterations", type=positive, metavar="N", help="of runs that were cut there")
+    parse.add_argument("--images", type=positive, default=4, metavar="N", help="drawn, the first of the split (4)")
+    parse.add_argument("--heat-images", type=positive, default=50, metavar="N", help="whose heat is measured (50)")
+    parse.add_argument("--class", dest="target", metavar="NAME", help="Grad-CAM's (default: see results/README.md)")
+    parse.add_argument("--stage", type=int, choices=(1, 2, 3, 4), default=4, help="Grad-CAM's, of the encoder (4)")
+    add_data_root(parse)
+    options = parse.parse_args(arguments)
+    out = console()
+    chosen, store = protocol(options.protocol), Store()
+    cells = plan(select(options.rows, chosen, None, options.seeds), chosen, options.limit_iterations, store)
+    cells = _finished(cell for cell in cells if not cell.upstream and isinstance(cell.run.data, Data))
+    try:
+        weights = {cell.id: _weights(cell, store) for cell in cells}
+        made: dict[str, tuple[dict[str, Any], dict[str, np.ndarray]]] = {}
+        for number, cell in enumerate(cells, start=1):
+            out.print(f"{number}/{len(cells)} {cell.label}")
+            made[cell.id] = _pictures(cell, store.records[cell.id], weights[cell.id], options)
+    except (ValueError, OSError) as error:  # segnext.data.DataError is a ValueError
+        parse.exit(3, f"{parse.prog}: nothing was written: {error}\n")
+    for identifier, (facts, arrays) in made.items():
+        for ending, content in ((".npz", _packed(arrays)), (".json", to_json(facts))):
+            write_atomically(store.folder / "cam" / f"{identifier}{ending}", content)
+        out.print(f"wrote {store.folder.name}/cam/{identifier}.npz and .json")
+    return 0
+
+
+def _finished(cells: Iterable[Cell]) -> list[Cell]:
+    """The runs with a record; a row may have others on further data. `ValueError` for a row that has none at all."""
+    rows: dict[tuple[str, str, int], list[Cell]] = {}
+    for cell in cells:
+        rows.setdefault((cell.study.slug, cell.row.slug, cell.run.seed), []).append(cell)
+    for (study, row, seed), found in rows.items():
+        if all(cell.state != "done" for cell in found):
+            raise ValueError(f"{study}/{row}@{seed} has no record; pictures are made of finished runs")
+    return [cell for found in rows.values() for cell in found if cell.state == "done"]
+
+
+def _weights(cell: Cell, store: Store) -> Path:
+    """The kept weights of a finished run. `ValueError` where there are none, or others than its record names."""
+    record, path = store.records[cell.id], Workspace(cell.run.id).weights
+    if not path.exists():
+        raise ValueError(f"{cell.label}: its weights are not in runs/{cell.id}; run it again with --rerun done")
+    verified(path, record["weights"]["sha256"], cell.label)
+    return path
+
+
+def _pictures(
+    cell: Cell, record: Record, weights: Path, options: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    import torch
+
+    from segnext.data import open_split
+    from segnext.look.gradcam import grad_cam, share_inside
+    from segnext.look.insight import effective_receptive_field, reach
+    from segnext.model import SegNeXt
+    from segnext.released_weights import load_file, load_released
+    from studies.records.provenance import provenance
+
+    data = cell.run.data
+    assert isinstance(data, Data)
+    source = open_split(data, data.test_split, options.data_root)
+    if not source.labelled:
+        raise ValueError(f"{cell.label}: only a test server has the labels of {data.test_split}")
+    model = SegNeXt(cell.run.model, data.classes)
+    load_released(model, load_file(weights), weights)
+    model.eval()
+    target = _target(source, options)
+    arrays: dict[str, np.ndarray] = {}
+    shares: list[str] = []
+    for number in range(min(len(source), max(options.images, options.heat_images))):
+        image, label = source.load(number)
+        mask = label == target
+        heat = None
+        if mask.any():
+            picture = _tested(image, data)
+            size = tuple(picture.shape[2:])
+            heat = grad_cam(model, picture, target, _resized(mask, size), options.stage)
+            inside = share_inside(heat, _resized(mask, size))
+            if number < options.heat_images:
+                shares.append(f"{number} {'-' if inside is None else f'{inside:.6f}'} {mask.mean():.6f}")
+        if number < options.images:
+            with torch.inference_mode():
+                scores = _scores(model, image, data)
+            arrays |= {f"image{number}": _small(image), f"label{number}": _small(label)}
+            arrays[f"predicted{number}"] = _small(scores.argmax(axis=0).astype(np.uint8))
+            if heat is not None:
+                arrays[f"heat{number}"] = _resized(heat, _small(label).shape).astype(np.float16)
+    field = effective_receptive_field(model.encoder, FIELD_SIDE)
+    half = FIELD_SIDE // 2
+    blocks = field[:-1, :-1].reshape(half, 2, half, 2).sum(axis=(1, 3))
+    arrays["field"] = (blocks / blocks.max()).astype(np.float16)
+    facts = {
+        "run": cell.id,
+        "version": VERSION,
+        "weights": record["weights"]["sha256"],
+        "dataset": data.dataset,
+        "split": data.test_split,
+        "classes": list(source.classes),
+        "images": [source.name(number) for number in range(min(options.images, len(source)))],
+        "target": source.classes[target],
+        "stage": options.stage,
+        "field_side": FIELD_SIDE,
+        "shares": shares,
+        "reach": {str(share): reach(field, share) for share in (0.5, 0.9, 0.99)},
+        "errors": _evolution(model, source, data, arrays),
+        "provenance": {**provenance("evaluation"), "command": "python -m studies.run figures"},
+    }
+    return facts, arrays
+
+
+def _target(source: Source, options: argparse.Namespace) -> int:
+    """The class by name; else the one in most of the drawn images, then of most pixels, that is no background."""
+    if options.target is not None:
+        if options.target not in source.classes:
+            raise ValueError(f"--class {options.target}: the classes are {', '.join(source.classes)}")
+        return source.classes.index(options.target)
+    images, pixels = Counter[int](), Counter[int]()
+    for number in range(min(options.images, len(source))):
+        found, counts = np.unique(source.load(number)[1], return_counts=True)
+        images.update(found.tolist())
+        pixels.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+    usable = [k for k in images if k < len(source.classes) and source.classes[k] != "background"]
+    return max(usable, key=lambda k: (images[k], pixels[k], -k))
+
+
+def _tested(image: np.ndarray, data: Data) -> Any:
+    from segnext.data.transforms import test_image
+
+    return test_image(image, data)
+
+
+def _scores(model: SegNeXt, image: np.ndarray, data: Data) -> np.ndarray:
+    import torch
+
+    from segnext.testing.evaluate import probabilities
+
+    found = probabilities(model, torch.tensor(image)[None], data, (1.0,), (False,), torch.device("cpu"))
+    return found[0].numpy()
+
+
+def _evolution(model: SegNeXt, source: Source, data: Data, arrays: dict[str, np.ndarray]) -> list[float]:
+    """Ham's codes on the first image, into `arrays`; the errors. Nothing for a network without Ham."""
+    import torch
+
+    from segnext.ham import NMF
+    from segnext.look.insight import bases_evolution
+
+    nmf = next((module for module in model.modules() if isinstance(module, NMF)), None)
+    if nmf is None:
+        return []
+    seen: list[torch.Tensor] = []
+    nmf.reseed(0)
+    handle = nmf.register_forward_hook(lambda module, given, result: seen.append(given[0]))
+    with torch.no_grad():
+        model(_tested(source.load(0)[0], data))
+    handle.remove()
+    codes, errors = bases_evolution(nmf, seen[0])
+    arrays["codes"] = codes.astype(np.float16)
+    return errors
+
+
+def _small(pixels: np.ndarray) -> np.ndarray:
+    """At most LONGEST pixels a side, by leaving rows and columns out: labels stay labels."""
+    step = -(-max(pixels.shape[:2]) // LONGEST)
+    return pixels[::step, ::step]
+
+
+def _resized(pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Nearest pixels at another size."""
+    rows, columns = (np.arange(new) * old // new for new, old in zip(size, pixels.shape, strict=True))
+    return pixels[rows[:, None], columns]
+
+
+def _packed(arrays: dict[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""Verdicts: what differences say, computed once."""

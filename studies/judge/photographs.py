@@ -1,0 +1,81 @@
+"""What the runs on photographs say of the expectations about them (DESIGN.md, tier 5): words of their own.
+
+A comparison is a pair of rows on one metric, judged by `studies.judge.significance` with `MARGIN`. Families: a table's
+mIoU, and apart from it its thin classes, by protocol.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from studies.declare.expectations import EXPECTATIONS, MARGIN, PROTOCOLS, THIN_CLASSES, Expectation
+from studies.declare.protocols import protocol
+from studies.judge.significance import Difference, Outcome, decide
+from studies.records.schema import Record
+from studies.records.store import Store
+from studies.tables import study
+
+WORDS = {
+    "here too": "what was expected shows: the sign, or for none the 90 % interval within ±1.0",
+    "no difference here": "a sign was expected, and the 90 % interval lies within ±1.0",
+    "opposite here": "the other sign shows; where none was expected, a difference of more than ±1.0",
+    "not resolved here": "neither; nor is anything said where no seed differs from another: no spread is no certainty",
+    "few seeds": "one or two seeds in a row: the difference shows, nothing is said",
+    "pending": "a row has no run yet",
+}
+"""Every word and its rule, at 5 % for a family."""
+
+_WORDS: Mapping[Outcome, str] = {
+    "as said": "here too",
+    "none": "no difference here",
+    "otherwise": "opposite here",
+    "open": "not resolved here",
+    "few seeds": "few seeds",
+    "pending": "pending",
+}
+
+
+Pair = tuple[str, str, str]
+"""A comparison within a table: row, reference, metric."""
+
+
+def judge(found: Difference, expectation: Expectation) -> tuple[str, float | None]:
+    """One of `WORDS`, and the p of the test that it rests on."""
+    outcome, test = found.outcome(expectation.sign)
+    return _WORDS[outcome], test.p if test else None
+
+
+def value(record: Record, metric: str, classes: Sequence[str] = THIN_CLASSES) -> float | None:
+    """What a run's record says: its mIoU, or the mean over these classes; None where one of them was not measured."""
+    if metric == "miou_ss":
+        return None if record["metrics"]["miou_ss"] is None else float(record["metrics"]["miou_ss"])
+    by_class = dict(zip(record["classes"], record["metrics"].get(metric, ()), strict=False))
+    values = [by_class[name] for name in classes if by_class.get(name) is not None]
+    return statistics.fmean(values) if len(values) == len(classes) else None
+
+
+def runs(store: Store, name: str, slug: str, row: str) -> list[Record]:
+    """The records of a row of a table under a protocol, by seed: at full length only."""
+    declared, chosen = study(slug), protocol(name)
+    (panel,) = chosen.panels(declared)
+    seeds = sorted({record["config"]["seed"] for record in store.kind("run") if record["config"]["protocol"] == name})
+    found = (store.run(chosen.run(panel, declared.row(row), seed)) for seed in seeds)
+    return [record for record in found if record is not None]
+
+
+def outcomes(store: Store, name: str, slug: str) -> Mapping[Pair, Difference]:
+    """What is decided under a protocol of every comparison that is declared for a table."""
+    assert name in PROTOCOLS, name
+    pairs = list(dict.fromkeys((e.row, e.reference, e.metric) for e in EXPECTATIONS if e.study == slug))
+    records = {row: runs(store, name, slug, row) for row in {row for pair in pairs for row in pair[:2]}}
+    found: dict[Pair, Difference] = {}
+    for thin in (False, True):
+        family = [pair for pair in pairs if (pair[2] != "miou_ss") == thin]
+        sides = [tuple(_values(records[row], metric) for row in (first, second)) for first, second, metric in family]
+        found |= dict(zip(family, decide([(first, second) for first, second in sides], MARGIN), strict=True))
+    return {pair: found[pair] for pair in pairs}
+
+
+def _values(records: Sequence[Record], metric: str) -> list[float]:
+    return [found for record in records if (found := value(record, metric)) is not None]

@@ -1,0 +1,330 @@
+"""Where runs are carried out: `local` (processes of this machine) or `debug` (in this process, one after the other)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+from segnext.config import Execution
+from studies.launch.work import work
+from studies.plan.runs import Cell, upstream
+from studies.plan.state import Standing, standing, submitted, superseded
+from studies.records import snapshot
+from studies.records.causes import CAUSES, oom_kills
+from studies.records.store import Store, results_folder, runs_folder
+from studies.records.working_state import Submission
+from studies.records.workspace import Workspace
+from studies.slurm.scheduler import Queue
+
+POLL_SECONDS = 0.2
+FOLLOW_SECONDS = (2.0, 60.0)  # between two questions to the scheduler, at first and at most
+REST_SECONDS = 1.0  # between two looks of a follower while nothing moves
+LOOKS_AT_ONCE = 4  # runs that a follower looks at between two rests
+RECORDS_A_SECOND = 100  # that a follower reads at most
+GRACE_SECONDS = 120.0  # how long a worker may take to save and leave before it is killed
+
+
+class Watcher(Protocol):
+    """Is told what becomes of the runs."""
+
+    def progressed(self, cell: Cell, phase: str, done: int, total: int, note: str) -> None:
+        """The run is in `phase`, `done` of `total`."""
+
+    def ended(self, cell: Cell, outcome: Outcome) -> None:
+        """The run is over, one way or another."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: `done`, `failed` or `stopped` (can be continued)."""
+
+    state: str
+    message: str = ""
+
+
+TRAINED = Outcome("done", "trained; --only evaluate tests it")
+
+
+def run_local(
+    cells: Sequence[Cell],
+    parallel: int,
+    execution: Execution,
+    watcher: Watcher,
+    asked_to_stop: Callable[[], bool],
+) -> dict[str, Outcome]:
+    """Work on the cells as processes of this machine, `parallel` at a time.
+
+    Own processes instead of submitit's local executor: that one starts every job at once and reports nothing until the
+    end. A run that someone else is working on is waited for. When asked to stop, workers save at their next step.
+    """
+    code = snapshot.take()
+    kills = oom_kills()
+    waiting = list(cells)
+    working: dict[str, tuple[Cell, subprocess.Popen[bytes] | None]] = {}
+    outcomes: dict[str, Outcome] = {}
+    stopped_at: float | None = None
+    try:
+        while waiting or working:
+            if stopped_at is None and asked_to_stop():
+                stopped_at = time.monotonic()
+                for _, process in working.values():
+                    if process is not None:
+                        process.send_signal(signal.SIGTERM)
+            if stopped_at is not None:
+                outcomes.update({cell.id: Outcome("stopped", "not started") for cell in waiting})
+                waiting.clear()
+            late = stopped_at is not None and time.monotonic() - stopped_at > GRACE_SECONDS
+            while len(working) < parallel and (cell := _next(waiting, working)):
+                waiting.remove(cell)
+                if (failed := _upstream_failure(cell, outcomes)) is not None:
+                    outcomes[cell.id] = failed
+                    watcher.ended(cell, failed)
+                    continue
+                elsewhere = Workspace(cell.id).owner() is not None
+                watcher.progressed(cell, "waits" if elsewhere else "starts", 0, cell.total, "")
+                working[cell.id] = (cell, None if elsewhere else _start(cell, execution, code))
+            for run_id, (cell, process) in list(working.items()):
+                _tell(cell, watcher)
+                if late and process is not None:
+                    process.kill()
+                outcome = _outcome(cell, process, stopped_at is not None, kills)
+                if outcome is not None and outcome.state == "failed" and Workspace(run_id).owner() is not None:
+                    working[run_id] = (cell, None)  # somebody else was quicker: waited for
+                elif outcome is not None:
+                    del working[run_id]
+                    outcomes[run_id] = outcome
+                    watcher.ended(cell, outcome)
+                elif process is None and Workspace(run_id).owner() is None:
+                    working[run_id] = (cell, _start(cell, execution, code))  # whoever had it left it unfinished
+            time.sleep(POLL_SECONDS)
+    finally:
+        for _, process in working.values():
+            if process is not None and process.poll() is None:
+                process.terminate()
+    return outcomes
+
+
+def run_debug(cells: Sequence[Cell], watcher: Watcher, asked_to_stop: Callable[[], bool]) -> dict[str, Outcome]:
+    """Work on the cells in this process, one after the other, so that a debugger and a profiler can look inside."""
+    outcomes: dict[str, Outcome] = {}
+    for cell in cells:
+        if asked_to_stop():
+            outcomes[cell.id] = Outcome("stopped", "not started")
+            continue
+        outcomes[cell.id] = _upstream_failure(cell, outcomes) or _judge(cell, work(cell.id, asked_to_stop))
+        watcher.ended(cell, outcomes[cell.id])
+    return outcomes
+
+
+def follow(cells: Sequence[Cell], watcher: Watcher, asked_to_stop: Callable[[], bool]) -> dict[str, Outcome]:
+    """Watch submitted runs until all are over.
+
+    runs/ is on a file server that many share: a few runs are looked at at a time, in turn, less often while nothing
+    moves. The queue is asked less and less often, and only about runs that show no progress.
+    """
+    outcomes: dict[str, Outcome] = {}
+    look = _Look(watcher)
+    turn = deque(cells)
+    idle, rest, rested = 0, POLL_SECONDS, 0.0
+    pause, asked = FOLLOW_SECONDS[0], time.monotonic()
+    while turn and not asked_to_stop():
+        if time.monotonic() - rested >= rest:
+            looks = LOOKS_AT_ONCE
+            for cell in list(islice(turn, looks)):
+                if looks <= 0:
+                    break
+                looks -= look.cost(cell)
+                over, moved = look.at(cell)
+                idle = 0 if moved else idle + 1
+                turn.popleft()
+                if over is None:
+                    turn.append(cell)
+                else:
+                    outcomes[cell.id] = over
+                    watcher.ended(cell, over)
+                    pause = FOLLOW_SECONDS[0]
+            rest = POLL_SECONDS if idle < len(turn) else min(1.2 * rest, REST_SECONDS)
+            rested = time.monotonic()
+        if time.monotonic() >= max(asked + pause, look.read_again):
+            look.ask(turn)
+            pause, asked = min(1.5 * pause, FOLLOW_SECONDS[1]), time.monotonic()
+        time.sleep(POLL_SECONDS)
+    return outcomes | {cell.id: Outcome("stopped", "goes on") for cell in turn}
+
+
+class _Look:
+    """What a follower knows of runs, so that few files tell it what has changed."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self._folders: dict[str, Workspace] = {}
+        self._progress: dict[str, object] = {}
+        self._moved: set[str] = set()  # since the queue was asked
+        self._submissions: dict[str, Submission] = {}
+        self._queue = Queue()
+        self._doubtful: set[str] = set()  # neither waiting nor running, as the queue had it
+        self._store = Store()
+        self.read_again = 0.0  # when the records may be: each is a file
+
+    def cost(self, cell: Cell) -> int:
+        """How many looks this one counts as: the first finds the folder; where a run stands takes a score of files."""
+        return LOOKS_AT_ONCE if cell.id in self._doubtful else 1 if cell.id in self._folders else 2
+
+    def at(self, cell: Cell) -> tuple[Outcome | None, bool]:
+        """How the run ended, None while it goes on; and whether anything has changed since the last look."""
+        if self._recorded(cell):
+            return Outcome("done"), True
+        workspace = self._folders.get(cell.id) or self._folders.setdefault(cell.id, Workspace(cell.id))
+        progress = _tell(cell, self._watcher, workspace)
+        moved = progress != self._progress.get(cell.id)
+        self._progress[cell.id] = progress
+        if moved:
+            self._moved.add(cell.id)
+        submission = self._submissions.get(cell.id)
+        doubtful = cell.id in self._doubtful
+        if submission is None or doubtful:
+            there = submitted(cell.id)  # one that is damaged ends nobody's watching
+            if there:
+                self._submissions[cell.id] = there
+            # Where somebody submitted it anew, the queue is asked about that first.
+            doubtful &= there in (None, submission)
+        self._doubtful.discard(cell.id)
+        over = _over(standing(cell.wanted, self._store, self._queue)) if doubtful else None
+        return over, moved or over is not None
+
+    def ask(self, cells: Iterable[Cell]) -> None:
+        """Ask the queue about those that have made no progress since it was asked last."""
+        quiet = [cell.id for cell in cells if cell.id not in self._moved]
+        known = {key: self._submissions[key] for key in quiet if key in self._submissions}
+        self._queue, self._moved, self._doubtful = Queue.ask(known.values()), set(), set()
+        if not self._queue.silence:
+            found = {key: self._queue.of(submission) for key, submission in known.items()}
+            self._doubtful = {key for key, job in found.items() if job is None or job.place in ("over", "vanished")}
+            self._doubtful |= {key for key in quiet if key in self._folders and key not in known}  # withdrawn
+        if self._doubtful:
+            self._read()  # after the queue: what was recorded before a job left is there
+
+    def _recorded(self, cell: Cell) -> bool:
+        """Whether a valid record is there. All records are read to know that, so not at every look."""
+        if not self._store.path(cell.id).exists():
+            return False
+        if cell.id not in self._store.records:
+            if time.monotonic() < self.read_again:
+                return False
+            self._read()
+        return _recorded(cell, self._store)
+
+    def _read(self) -> None:
+        self._store = Store()
+        self.read_again = time.monotonic() + len(self._store.records) / RECORDS_A_SECOND
+
+
+def _over(stands: Standing) -> Outcome | None:
+    """The outcome of a submitted run that is neither recorded nor in the queue any more."""
+    match stands.state:
+        case "trained":
+            return TRAINED
+        case "stopped" | "failed" | "new":
+            return Outcome("failed", ": ".join(filter(None, (stands.cause, stands.detail))) or "left the queue")
+    return None
+
+
+def _next(waiting: Sequence[Cell], working: Iterable[str]) -> Cell | None:
+    """The first cell that waits for no run under way or still to come."""
+    unfinished = {*working, *(cell.id for cell in waiting)}
+    free = (cell for cell in waiting if (before := upstream(cell)) is None or before.id not in unfinished)
+    return next(free, None)
+
+
+def _upstream_failure(cell: Cell, outcomes: Mapping[str, Outcome]) -> Outcome | None:
+    """Why a cell cannot start: what it starts from did not end well."""
+    before = upstream(cell)
+    if before is None or before.id not in outcomes or outcomes[before.id].state == "done":
+        return None
+    ended = outcomes[before.id]
+    return Outcome(ended.state, f"upstream_{ended.state}: {before.id} on {before.data.dataset}")
+
+
+def _start(cell: Cell, execution: Execution, code: Path) -> subprocess.Popen[bytes]:
+    workspace = Workspace(cell.id)
+    workspace.forget_progress()
+    snapshot.renew(code)
+    threads = str(execution.threads)
+    folders = {"SEGNEXT_RESULTS": str(results_folder()), "SEGNEXT_RUNS": str(runs_folder())}
+    environment = {**os.environ, **folders, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={execution.processes}"]
+    with open(workspace.log, "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, *(launcher if execution.processes > 1 else []), "-m", "studies.worker", cell.id],
+            cwd=code,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then asks its workers to save
+        )
+
+
+def _outcome(cell: Cell, process: subprocess.Popen[bytes] | None, stopping: bool, kills: int) -> Outcome | None:
+    if process is None:
+        if _recorded(cell):
+            return Outcome("done", "by another process")
+        return Outcome("stopped", "another process is working on it") if stopping else None
+    code = process.poll()
+    return None if code is None else _judge(cell, code, starved=code < 0 and oom_kills() > kills)
+
+
+def _judge(cell: Cell, code: int, starved: bool = False) -> Outcome:
+    """Success means that a valid record exists. `starved`: the kernel has killed for want of memory meanwhile."""
+    if _recorded(cell):
+        return Outcome("done")
+    if code == 5:
+        return Outcome("stopped", "saved; the same command continues")
+    last = Workspace(cell.id).last_attempt()
+    if code == 0 and last and last.cause == "trained":
+        return TRAINED
+    if code == 1 and last and last.cause == "stopped":  # torchrun has exit codes of its own
+        return Outcome("stopped", "saved; the same command continues")
+    if code < 0:
+        return _killed(cell, -code, starved)
+    return Outcome("failed", f"{last.cause}: {last.message}" if last else f"code: exit code {code}")
+
+
+def _killed(cell: Cell, number: int, starved: bool) -> Outcome:
+    """Note with the run what its process could not: that it was killed, and why, as far as that can be known."""
+    name = signal.Signals(number).name
+    if number == signal.SIGKILL and starved:
+        cause = "out_of_memory"
+        message = f"killed by {name}: this machine was out of memory; fewer runs at a time (--max-parallel, --workers)"
+    else:
+        cause, message = "killed", f"killed by {name}{', by hand or for want of memory' * (number == signal.SIGKILL)}"
+    last = Workspace(cell.id).last_attempt()
+    if last is not None and last.finished is None:
+        Workspace(cell.id).amend_attempt(cause, message)
+    return Outcome("failed", f"{message}; the same command continues" if CAUSES[cause].again else message)
+
+
+def _recorded(cell: Cell, store: Store | None = None) -> bool:
+    store = store or Store()
+    if not store.path(cell.id).exists() or superseded(Workspace(cell.id), store):
+        return False
+    return (store.evaluation(cell.evaluation) if cell.evaluation else store.run(cell.run)) is not None
+
+
+def _tell(cell: Cell, watcher: Watcher, workspace: Workspace | None = None) -> object:
+    """Tell how far the run is; returns what it reported, to compare."""
+    progress = (workspace or Workspace(cell.id)).progress()
+    if progress:
+        note = "" if progress.loss is None else f"loss {progress.loss:.3f}"
+        note += f"  {progress.rate:.1f} images/s" if progress.rate else ""
+        watcher.progressed(cell, progress.phase, progress.done, progress.total, note)
+    return progress

@@ -1,0 +1,313 @@
+"""Runs as SLURM jobs: arrays through submitit, dependencies, a throttle, and never the same run twice.
+
+submitit renders the batch script. The command in the script is ours, and a run's id is all it carries. Before sbatch
+is called every run of the array is reserved by a file with the job's name in it: what sbatch answers may be wrong (a
+time-out after it accepted), the name in the queue is not. What a job inherits from the shell is chosen: nothing of an
+allocation in which somebody types, and no $SBATCH_... that counts more than the profile.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import os
+import re
+import shlex
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from segnext.config import Execution
+from studies.plan.runs import Cell, upstream
+from studies.plan.state import submitted
+from studies.records.external import Absent, slurm
+from studies.records.store import Store, results_folder, runs_folder
+from studies.records.working_state import JobSpec, Process, Submission
+from studies.records.workspace import Workspace
+from studies.slurm.profile import Profile
+from studies.slurm.scheduler import Queue, Refused, Unreachable, cluster_of, named
+
+Specify = Callable[[Cell, Execution], JobSpec]
+"""Makes a run's specification (`studies.plan.jobspec`)."""
+
+SUBMITTED_WITHIN = 90.0  # seconds that somebody else's sbatch may take
+LOOKS = (1.0, 2.0, 4.0, 8.0)  # seconds before each look for a job whose submission went wrong
+CHOICES = ("account", "partition", "qos", "reservation", "constraint", "wckey")  # of a person, by SBATCH_NAME
+
+
+@dataclass
+class Array:
+    """Runs that become one job array: the same resources, the same things to wait for."""
+
+    stage: str
+    cells: list[Cell]
+    waits: tuple[str, ...] = ()  # ids of the runs that must be over before
+    throttle: int = 0  # elements at a time, 0: no limit
+    before: Array | None = None  # must be over before, for the throttle's sake
+    token: str = field(default_factory=lambda: f"segnext-{uuid.uuid4().hex[:10]}")
+    job: str = ""  # once submitted
+
+
+def arrays(cells: Sequence[Cell], profile: Profile, max_array_size: int, max_parallel: int) -> list[Array]:
+    """Group runs, in the plan's order, into arrays that can be submitted one after the other.
+
+    With `max_parallel` the arrays are a chain, each with that throttle, so that no more runs are under way at any time.
+    Without, runs that start from the same run wait for it alone.
+    """
+    coming = {cell.id for cell in cells}
+    groups: dict[tuple[int, str, tuple[str, ...]], list[Cell]] = {}
+    depths: dict[str, int] = {}
+    for cell in cells:
+        before = upstream(cell)
+        waits: tuple[str, ...] = ()
+        if before is not None and (before.id in coming or _live(before.id)):
+            waits = (before.id,)
+        depths[cell.id] = max((depths.get(name, 0) + 1 for name in waits), default=0)
+        if max_parallel:  # what comes before is over anyway when the chain has come here
+            waits = tuple(name for name in waits if name not in coming)
+        groups.setdefault((depths[cell.id], cell.stage, waits), []).append(cell)
+    found: list[Array] = []
+    for (_, stage, waits), members in sorted(groups.items(), key=lambda item: item[0][0]):
+        for start in range(0, len(members), max_array_size):
+            array = Array(stage, members[start : start + max_array_size], waits, throttle=max_parallel)
+            array.token = named(array.token, profile.cluster)
+            array.before = found[-1] if found and max_parallel else None
+            found.append(array)
+    return found
+
+
+def _live(run_id: str) -> bool:
+    submission = submitted(run_id)
+    return bool(submission and not submission.cancelled and not Store().path(run_id).exists())
+
+
+def execution(profile: Profile, evaluation_interval: int) -> Execution:
+    """How a run is carried out on the cluster."""
+    return Execution(
+        device=profile.where,
+        processes=profile.nodes * profile.processes_per_node,
+        threads=profile.cpus,
+        workers=profile.workers,
+        precision=profile.precision,
+        compile=profile.compile,
+        cudnn_benchmark=profile.cudnn_benchmark,
+        deterministic=profile.deterministic,
+        evaluation_interval=evaluation_interval,
+    )
+
+
+def submit(array: Array, profile: Profile, snapshot: Path, specify: Specify, settings: Execution) -> list[Cell]:
+    """Submit an array; returns the runs that others had submitted in the meantime and that are left to them.
+
+    Raises `Refused` with sbatch's words when it declines, and `Unreachable` when nobody answers. Then nothing is in the
+    queue, or, where that cannot be known, the reservations stay and the next command finds out.
+    """
+    kept: list[Cell] = []
+    left: list[Cell] = []
+    try:
+        for cell in array.cells:
+            (kept if _reserve(cell, array, len(kept), snapshot) else left).append(cell)
+        array.cells = kept
+        if not kept:
+            return left
+        for cell in kept:
+            Workspace(cell.id).write_spec(specify(cell, settings))
+        script = _script(array, profile, snapshot)
+    except BaseException:  # sbatch was not called
+        _withdraw(array)
+        raise
+    try:
+        array.job = _sbatch(array, profile, script)
+    except Absent:
+        _withdraw(array)
+        raise
+    except (Refused, Unreachable) as error:
+        array.job = _look_for(array)
+        if not array.job:
+            if isinstance(error, Refused):
+                _withdraw(array)
+            raise
+    for cell in kept:
+        _note(cell, array)
+    return left
+
+
+def user() -> str:
+    """Who submits: the login name, or the number of an account that has none here (a container's)."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _reserve(cell: Cell, array: Array, index: int, snapshot: Path) -> bool:
+    """Put our name on a run; False where somebody else's is on it since we looked."""
+    workspace = Workspace(cell.id)
+    workspace.folder.mkdir(parents=True, exist_ok=True)
+    there = submitted(cell.id)
+    if (there.token if there else "") != cell.stands.token:
+        return False
+    if not workspace.submission.remove(there) and there is not None:
+        return False
+    return workspace.submission.create(
+        Submission(
+            token=array.token,
+            index=index,
+            submitted=time.time(),
+            user=user(),
+            process=Process.this(),
+            snapshot=snapshot.name,
+        )
+    )
+
+
+def _note(cell: Cell, array: Array) -> None:
+    """Add the job's id to the reservation: for people, and for dependencies."""
+    submission, content = Workspace(cell.id).submission, submitted(cell.id)
+    if content is not None and content.token == array.token:
+        submission.replace(dataclasses.replace(content, job=f"{array.job}_{content.index}"))
+
+
+def _withdraw(array: Array) -> None:
+    for cell in array.cells:
+        submission, content = Workspace(cell.id).submission, submitted(cell.id)
+        if content is not None and content.token == array.token:
+            submission.remove(content)
+
+
+def _look_for(array: Array) -> str:
+    """The id of the job that is in the queue under the array's name although sbatch failed; empty without one."""
+    (first, *_) = (submitted(cell.id) for cell in array.cells)
+    for pause in LOOKS:
+        time.sleep(pause)
+        queue = Queue.ask([first] if first else [])
+        if first and (job := queue.of(first)):
+            return job.id.split("_")[0]
+        if not queue.silence:
+            break
+    return ""
+
+
+def _script(array: Array, profile: Profile, snapshot: Path) -> Path:
+    """Write the batch script, beside what SLURM will print. Raises `Absent` where there is no SLURM, and `Refused`."""
+    import submitit
+
+    own = profile.at(array.stage)
+    folder = runs_folder() / "slurm" / array.token
+    for path in (folder, snapshot):
+        if not str(path).isprintable() or "%" in str(path):  # a line of the script ends, or sbatch fills it in: %j
+            raise Refused(f"the folder {str(path)!r}: sbatch needs a name on one line and without % (SEGNEXT_RUNS)")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        executor = submitit.SlurmExecutor(folder)
+    except RuntimeError as error:  # submitit's word for a machine without srun
+        raise Absent(str(error)) from None
+    executor.update_parameters(**_parameters(array, own, snapshot))
+    executor.parameters["map_count"] = len(array.cells)
+    script = folder / "submission.sh"
+    # submitit's own command would load a pickle, that is the state of things at submission; ours reads it at start.
+    script.write_text(executor._make_submission_file_text(_command(array, own), ""), encoding="utf-8")
+    return script
+
+
+def _sbatch(array: Array, profile: Profile, script: Path) -> str:
+    """Submit; returns the job's id. Raises `Refused` and `Unreachable`."""
+    said = slurm("sbatch", "--parsable", str(script), kept=kept_variables(profile.at(array.stage)))
+    # `77;wice` by SLURM itself; a site's wrapper may greet first ("Your last job 42 took 3 h"), or drop our option.
+    found = re.findall(r"^(?:Submitted batch job )?(\d+)(?:;\S+| on cluster \S+)?$", said, re.MULTILINE)
+    if len(set(found)) == 1:
+        return str(found[0])
+    words = " ".join(said.split())[:300]
+    raise Unreachable(f"sbatch names no job, and the queue has none called {array.token}; it said: {words}")
+
+
+def kept_variables(profile: Profile) -> list[str]:
+    """The variables with which a person chooses for every sbatch, where the profile leaves the choice.
+
+    For sbatch a variable counts more than a line of the script: where the profile does choose, it is left out.
+    """
+    given = {**_resources(profile), **profile.options}
+    return [f"SBATCH_{name.upper()}" for name in CHOICES if name not in given]
+
+
+def sbatch_options(profile: Profile) -> list[str]:
+    """The resources of a run as words for sbatch."""
+    given = {name.replace("_", "-"): value for name, value in {**_resources(profile), **_options(profile)}.items()}
+    return [f"--{name}" if value is True else f"--{name}={value}" for name, value in given.items()]
+
+
+def _resources(profile: Profile) -> dict[str, Any]:
+    """The resources of a run by sbatch's names. What is empty is left to the cluster."""
+    given = {name: getattr(profile, name) for name in ("partition", "account", "qos", "constraint")}
+    given |= {"mem": profile.memory, "gpus_per_node": profile.gpus}
+    return {
+        **{name: value for name, value in given.items() if value},
+        "time": profile.time,
+        "nodes": profile.nodes,
+        "ntasks_per_node": profile.processes_per_node,
+        "cpus_per_task": profile.cpus,
+    }
+
+
+def _options(profile: Profile) -> dict[str, Any]:
+    """The other options of sbatch. A job inherits the shell's environment, whatever $SBATCH_EXPORT says."""
+    cluster = {"clusters": profile.cluster} if profile.cluster else {}
+    return {"export": "ALL", **profile.options, **cluster}
+
+
+def _parameters(array: Array, profile: Profile, snapshot: Path) -> dict[str, Any]:
+    """What submitit renders."""
+    variables = {"SEGNEXT_RESULTS": results_folder(), "SEGNEXT_RUNS": runs_folder(), "SEGNEXT_WARNING": profile.warning}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), profile.cpus)
+    # Where sbatch --export=NONE left an empty environment, srun would not hand on what is set here either.
+    exports = {**variables, **threads, "SLURM_EXPORT_ENV": "ALL"}
+    lines = [f"export {name}={shlex.quote(str(value))}" for name, value in exports.items()]
+    waits = _dependency(array)
+    return {
+        **_resources(profile),
+        **({"dependency": waits} if waits else {}),
+        "job_name": array.token,
+        "signal_delay_s": profile.warning,
+        "array_parallelism": array.throttle or len(array.cells),
+        "wckey": None,  # submitit's own is refused where wckeys are checked
+        "setup": ["set -e  # a line of the profile that fails, fails the job", *profile.setup, *lines],
+        "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={profile.cpus}"],
+        "additional_parameters": {"chdir": str(snapshot), "requeue": True, **_options(profile)},
+    }
+
+
+def _command(array: Array, profile: Profile) -> str:
+    """The worker, deaf to the warning signal until it can listen: it would be killed by it while it imports."""
+    python = profile.python or shlex.quote(sys.executable)
+    identifiers = " ".join(cell.id for cell in array.cells)
+    return f'bash -c \'trap "" USR2; exec "$@"\' worker {python} -u -m studies.worker {identifiers}'
+
+
+def _dependency(array: Array) -> str:
+    """`afterany`: what must be over, well or not. A job that finds nothing to start from says so and leaves."""
+    jobs = [array.before.job] if array.before and array.before.job else []
+    jobs += [job for name in array.waits if (job := _job(name, cluster_of(array.token)))]
+    return "afterany:" + ":".join(jobs) if jobs else ""
+
+
+def _job(run_id: str, cluster: str) -> str | None:
+    """The job that a run was submitted as. Somebody else may be submitting it this moment: then it has none yet.
+
+    Raises `Unreachable`, and `Refused` where it waits on another cluster: jobs wait for those of their own alone.
+    """
+    until = time.monotonic() + SUBMITTED_WITHIN
+    while (submission := submitted(run_id)) is not None and submission.job is None:
+        if time.monotonic() > until:
+            raise Unreachable(f"the submission of run {run_id}, which this one starts from, does not come to an end")
+        time.sleep(0.5)
+    if submission is None:
+        return None
+    there = cluster_of(submission.token)
+    if there != cluster:
+        words = [f"cluster {name}" if name else "the login node's own cluster" for name in (there, cluster)]
+        raise Refused(f"run {run_id} is queued on {words[0]}; what starts from it cannot wait for it on {words[1]}")
+    return submission.job

@@ -1,0 +1,73 @@
+"""One run, found by what a user types: a selector of one row, or an id. It need not have been started."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+
+from studies.declare.protocols import PROTOCOLS, protocol
+from studies.plan.jobspec import specified_cell
+from studies.plan.options import positive
+from studies.plan.runs import Cell, plan, select
+from studies.records.schema import Record
+from studies.records.store import Store
+from studies.records.workspace import Workspace
+from studies.tables import studies
+
+_ID = re.compile(r"[0-9a-f]{12}")
+
+
+def add_declared(parse: argparse.ArgumentParser) -> None:
+    """The options that say which run of a row is meant."""
+    parse.add_argument("--protocol", default="paper", help=f"one of {', '.join(PROTOCOLS)} (default: paper)")
+    parse.add_argument("--limit-iterations", type=positive, metavar="N", help="the run that was cut there")
+
+
+def declared(text: str, options: argparse.Namespace, store: Store) -> Cell:
+    """The run that is meant: of a row on its study's first dataset, the first seed unless one is named.
+
+    `ValueError` where that is none.
+    """
+    if _ID.fullmatch(text):
+        return _of_id(text, store)
+    chosen = protocol(options.protocol)
+    selections = select([text], chosen, None, None)
+    if len(selections[0].rows) != 1:
+        rows = ", ".join(f"{selections[0].study.slug}/{row.slug}" for row in selections[0].rows)
+        raise ValueError(f"{text} has several rows; name one: {rows}")
+    cells = [cell for cell in plan(selections, chosen, options.limit_iterations, store) if not cell.upstream]
+    if not cells:
+        raise ValueError(f"{text}: {'; '.join(chosen.left_out(selections[0].study)) or 'nothing of it is trained'}")
+    return cells[0]
+
+
+def record_of(cell: Cell, store: Store) -> Record | None:
+    """Its record, or None."""
+    return store.evaluation(cell.evaluation) if cell.evaluation else store.run(cell.run)
+
+
+def _of_id(identifier: str, store: Store) -> Cell:
+    spec = Workspace(identifier).spec()
+    if spec is not None:
+        return specified_cell(spec, store)
+    record = store.records.get(identifier)
+    if record is None or record["kind"] != "run":
+        raise ValueError(f"there is no run {identifier}, neither recorded nor started here")
+    config = record["config"]
+    found = next((cell for cell in _possible(config, store) if cell.id == identifier), None)
+    if found is None:
+        raise ValueError(f"run {identifier} is of no row that is declared today")
+    return found
+
+
+def _possible(config: dict[str, object], store: Store) -> Iterator[Cell]:
+    """The runs of every row with a record's protocol, seed and length, and what they start from."""
+    chosen = protocol(str(config["protocol"]))
+    train, seed = config["train"], config["seed"]
+    assert isinstance(train, dict)
+    assert isinstance(seed, int)
+    for study in studies().values():
+        for selection in select([study.slug], chosen, None, [seed]):
+            yield from plan([selection], chosen, train["iterations"], store)
+            yield from plan([selection], chosen, None, store)

@@ -1,0 +1,94 @@
+"""What a worker is to do, as `JobSpec` says it, and back: values, never names to look up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from segnext.config import Data, Evaluation, Execution, Run, Weights, canonical, resolved_run
+from studies.plan.runs import Cell
+from studies.plan.state import standing
+from studies.records.store import Store
+from studies.records.working_state import JobSpec
+from studies.tables import study
+
+
+def specification(
+    cell: Cell,
+    limit_iterations: int | None,
+    data_root: Path | None,
+    pretrained: Path | None,
+    execution: Execution,
+    command: str,
+    tensorboard: bool = False,
+    *,
+    train_only: bool = False,
+    supersedes: str | None = None,
+    options: Sequence[str] = (),
+) -> JobSpec:
+    """What a worker needs to know. `supersedes`: the digest of the record that its own is to replace.
+
+    `options` are the words that start the run again as it was started, after its selector.
+    """
+    runs = [cell.run]
+    while isinstance(runs[-1].init, Run):
+        runs.append(runs[-1].init)
+    evaluation = cell.evaluation
+    return JobSpec(
+        study=cell.study.slug,
+        dataset=cell.panel.dataset,
+        row=cell.row.slug,
+        protocol=cell.run.protocol,
+        seed=cell.run.seed,
+        runs=tuple(map(canonical, runs)),
+        execution=execution,
+        command=command,
+        limit_iterations=limit_iterations,
+        upstream=cell.upstream,
+        evaluation="" if evaluation is None else "file" if isinstance(evaluation.weights, Weights) else "run",
+        ham_seed=evaluation.ham_seed if evaluation else 0,
+        weights=_absolute(cell.weights),
+        weights_sha256=evaluation.weights.sha256 if evaluation and isinstance(evaluation.weights, Weights) else "",
+        data_root=_absolute(data_root),
+        pretrained=_absolute(pretrained),
+        tensorboard=tensorboard,
+        train_only=train_only,
+        supersedes=supersedes,
+        options=tuple(options),
+    )
+
+
+def specified_run(spec: JobSpec) -> Run:
+    """The run that a specification holds. `ValueError` where today's code knows no such run."""
+    return resolved_run(spec.runs)
+
+
+def specified_evaluation(spec: JobSpec, run: Run) -> Evaluation | None:
+    """The test of finished weights that a specification means; None where it means a training."""
+    if not spec.evaluation:
+        return None
+    if not isinstance(run.data, Data):
+        raise ValueError(f"a test of {run.data.dataset} has no seed of Ham's")
+    weights = Weights(Path(spec.weights or "").name, spec.weights_sha256) if spec.evaluation == "file" else run
+    return Evaluation(weights, run.model, run.data, spec.ham_seed)
+
+
+def specified_cell(spec: JobSpec, store: Store) -> Cell:
+    """The cell that a specification was made for. `ValueError` where today's declarations have no such row."""
+    run = specified_run(spec)
+    declared = study(spec.study)
+    evaluation = specified_evaluation(spec, run)
+    return Cell(
+        declared,
+        declared.panel(spec.dataset),
+        declared.row(spec.row),
+        run,
+        standing(evaluation or run, store),
+        spec.upstream,
+        evaluation,
+        Path(spec.weights) if spec.weights else None,
+    )
+
+
+def _absolute(path: Path | None) -> str | None:
+    return str(path.resolve()) if path else None

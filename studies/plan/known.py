@@ -1,0 +1,100 @@
+"""The runs that were ever started here, found by what a user types."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+from collections.abc import Sequence
+
+from studies.declare.protocols import PROTOCOLS
+from studies.plan.jobspec import specified_cell
+from studies.plan.options import SELECTOR, numbers, positive, words_of
+from studies.plan.runs import Cell, matches
+from studies.records.store import Store, runs_folder
+from studies.records.typed import Damaged
+from studies.records.working_state import JobSpec
+from studies.records.workspace import Workspace
+
+_IDENTIFIER = re.compile(r"(evaluation-)?[0-9a-f]{12}")
+
+
+def add_selectors(parse: argparse.ArgumentParser) -> None:
+    """Selectors, and what narrows them."""
+    parse.add_argument("selectors", nargs="*", metavar=SELECTOR, help="default: every run that was started here")
+    parse.add_argument("--protocol", choices=tuple(PROTOCOLS), help="only of this protocol")
+    parse.add_argument("--rows", type=words_of, metavar="A,B", help="only these rows, by slug")
+    parse.add_argument("--seeds", type=numbers, metavar="0,1,2", help="only these, or a range: 0-9")
+    parse.add_argument("--limit-iterations", type=positive, metavar="N", help="only runs that were cut there")
+
+
+def known(options: argparse.Namespace, store: Store) -> list[Cell]:
+    """The started runs that the options select, by study, row and seed. `ValueError` for a selector of no study.
+
+    What is damaged, or of no row that today's code declares, is named in `store.damage`.
+    """
+    wanted = matches(options.selectors)
+    found = []
+    for identifier in _started(store):
+        workspace = Workspace(identifier)
+        try:
+            spec = workspace.spec()
+            if spec is None or not _fits(spec, options) or not wanted(spec.study, spec.row, spec.seed):
+                continue
+            cell = specified_cell(spec, store)
+            if cell.id != identifier:
+                raise ValueError(f"it is about run {cell.id}")
+            store.damage += workspace.damage()
+            found.append(cell)
+        except Damaged as damaged:
+            store.damage.append(damaged)
+        except ValueError as error:
+            why = f"today's code has no such run: {error}"
+            store.damage.append(
+                Damaged(workspace.folder / "spec.json", why, "the code that started it, or another folder")
+            )
+    return sorted(found, key=lambda cell: (cell.study.slug, cell.row.slug, -cell.upstream, cell.run.seed, cell.id))
+
+
+def words(cell: Cell) -> str:
+    """The words that start a run again: its selector, and how it was started."""
+    return shlex.join([f"{cell.study.slug}/{cell.row.slug}@{cell.run.seed}", *options_of(cell)])
+
+
+def options_of(cell: Cell) -> tuple[str, ...]:
+    """How a run was started: the words after its selector; none where it was not, or that cannot be read."""
+    try:
+        spec = Workspace(cell.id).spec()
+    except Damaged:
+        return ()
+    return spec.options if spec else ()
+
+
+def _fits(spec: JobSpec, options: argparse.Namespace) -> bool:
+    return (
+        options.protocol in (None, spec.protocol)
+        and (not options.rows or spec.row in options.rows)
+        and (not options.seeds or spec.seed in options.seeds)
+        and options.limit_iterations in (None, spec.limit_iterations)
+    )
+
+
+def _started(store: Store) -> list[str]:
+    """The folders of runs, by id."""
+    folder = runs_folder()
+    try:
+        return sorted(entry.name for entry in os.scandir(folder) if _IDENTIFIER.fullmatch(entry.name))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        store.damage.append(Damaged(folder, f"it cannot be read: {error.strerror}", "ask its owner for the right to"))
+        return []
+
+
+def one(cells: Sequence[Cell]) -> Cell:
+    """The only run of these. `ValueError` lists several."""
+    if len(cells) != 1:
+        several = "".join(f"\n  {words(cell)}  ({cell.id})" for cell in cells[:20])
+        raise ValueError(f"{len(cells)} started runs fit, one is wanted{':' if cells else ''}{several}")
+    return cells[0]

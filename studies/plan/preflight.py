@@ -1,0 +1,82 @@
+"""What every run needs, looked at before the first one starts."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from segnext.config import Run
+from studies.plan.runs import Cell
+from studies.plan.weights import pretrained_file
+from studies.records.store import Store, runs_folder
+from studies.records.workspace import Workspace
+
+FREE_OF_RUNS = 500e6  # bytes: two states and a temporary one of the runs under way, with room to spare
+FREE_OF_RESULTS = 20e6  # records and curves
+
+
+class PreflightError(Exception):
+    """Something that every run needs is missing; nothing was started."""
+
+
+def check(
+    todo: Sequence[Cell], coming: set[str], data_root: Path | None, pretrained: Path | None, store: Store
+) -> None:
+    """Data, ways to begin, places to write. `coming`: the runs that are under way or about to start.
+
+    Raises `PreflightError`, and `ValueError` for released weights that are not there.
+    """
+    from segnext.data import open_split  # numpy costs a list or a dry run half of its time
+
+    for cell in todo:
+        init = None if cell.evaluation else cell.run.init
+        if isinstance(init, Run) and init.id not in coming and not Workspace(init.id).weights.exists():
+            raise PreflightError(
+                f"{cell.label} starts from run {init.id}, which is recorded, but its weights are not at "
+                f"{Workspace(init.id).weights}; bring them back, or delete the record to train it again"
+            )
+        if isinstance(init, str):
+            if pretrained is None:
+                raise PreflightError(
+                    f"{cell.label} starts from released ImageNet weights; name their folder: --pretrained"
+                )
+            pretrained_file(pretrained, init)
+    try:
+        for data, split in dict.fromkeys(
+            (cell.run.data, split)
+            for cell in todo
+            for split in (cell.run.data.train_split, cell.run.data.test_split)[cell.evaluation is not None :]
+        ):
+            open_split(data, split, data_root)
+    except ValueError as error:
+        protocols = {cell.run.protocol for cell in todo}
+        hint = "; --protocol quick needs no data" if protocols & {"paper", "paper-pretrained"} else ""
+        raise PreflightError(f"{error}{hint}") from None
+    for folder, needed in {store.folder: FREE_OF_RESULTS, runs_folder(): FREE_OF_RUNS}.items():
+        try:
+            free = room(folder)
+        except OSError as error:
+            raise PreflightError(f"{folder} cannot be written ({error.strerror})") from None
+        if todo and free < needed:
+            raise PreflightError(f"{folder} has {free / 1e6:.0f} MB free; at least {needed / 1e6:.0f} are needed")
+
+
+def room(folder: Path) -> int:
+    """Bytes that are free in a folder, which is made if it is not there. `OSError` where it cannot be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        return shutil.disk_usage(folder).free
+
+
+def check_device(device: str) -> None:
+    """Whether this machine can compute there. Raises `PreflightError`: every run would fail for nothing."""
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise PreflightError(f"--device {device}: {str(error).strip().splitlines()[0]}") from None

@@ -1,0 +1,293 @@
+"""Studies, rows and seeds expanded into runs: what exists, what is under way, what would start."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from segnext.config import ClassificationData, Cost, Data, Evaluation, Platform, Run, Speed, Weights
+from studies.declare.protocols import Protocol, protocol
+from studies.declare.study import Panel, Reported, Row, Study, unknown
+from studies.plan.state import NEW, Standing, settle, standing
+from studies.plan.weights import sha256, weights_file
+from studies.records.store import Store, frame_speed, row_cost, square_cost, square_speed
+from studies.records.workspace import Workspace
+from studies.slurm.scheduler import Queue
+from studies.tables import studies, study
+
+_SELECTOR = re.compile(r"^(?P<study>[^/@]+)(/(?P<row>[^/@]+))?(@(?P<seed>[0-9]{1,9}))?$")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a user selected: a study, some of its rows, some seeds."""
+
+    study: Study
+    rows: tuple[Row, ...]
+    seeds: tuple[int, ...]
+    datasets: tuple[str, ...] = ()  # of the protocol's panels; empty: all
+
+    def panels(self, protocol: Protocol) -> list[Panel]:
+        """The panels that are trained. `ValueError` where the protocol has none of the datasets."""
+        panels = protocol.panels(self.study)
+        chosen = [panel for panel in panels if {panel.dataset, panel.title} & set(self.datasets)]
+        if self.datasets and not chosen:
+            there = {panel.title: panel for panel in panels}
+            raise ValueError(unknown(f"dataset of {self.study.slug}", ", ".join(self.datasets), there))
+        return chosen or panels
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One wanted run and where it stands.
+
+    `upstream` counts the runs between it and the row's own, which starts from it. With an `evaluation` it is a test of
+    finished weights, and `run` is the run whose weights they are, or, of a file's, the one that they stand for.
+    """
+
+    study: Study
+    panel: Panel
+    row: Row
+    run: Run
+    stands: Standing = NEW
+    upstream: int = 0
+    evaluation: Evaluation | None = None
+    weights: Path | None = None  # the file, of an evaluation of released weights
+
+    @property
+    def wanted(self) -> Run | Evaluation:
+        """What is to be recorded."""
+        return self.evaluation or self.run
+
+    @property
+    def state(self) -> str:
+        """One of `studies.plan.state.STATES`."""
+        return self.stands.state
+
+    @property
+    def id(self) -> str:
+        """What the record will be called."""
+        return self.wanted.id
+
+    @property
+    def total(self) -> int:
+        """The iterations to do."""
+        return 0 if self.evaluation else self.run.train.iterations
+
+    @property
+    def stage(self) -> str:
+        """`pretrain`, `train` or `evaluate`: which resources it needs."""
+        if self.evaluation:
+            return "evaluate"
+        return "pretrain" if self.run.task == "classification" else "train"
+
+    @property
+    def label(self) -> str:
+        """The run as the selector grammar writes it, with the dataset where the study has several."""
+        dataset = f" {self.run.data.dataset}" if len(self.study.panels) > 1 or self.upstream else ""
+        ham = f" Ham {self.evaluation.ham_seed}" if self.evaluation and self.evaluation.ham_seed else ""
+        seed = f" {self.weights.name}" if self.weights else f"@{self.run.seed}"
+        return f"{self.study.slug}/{self.row.slug}{seed}{dataset}{ham}"
+
+
+def upstream(cell: Cell) -> Run | None:
+    """The run whose weights a cell's training starts from."""
+    return cell.run.init if cell.evaluation is None and isinstance(cell.run.init, Run) else None
+
+
+def select(
+    selectors: Sequence[str], protocol: Protocol, rows: Sequence[str] | None, seeds: Sequence[int] | None
+) -> list[Selection]:
+    """Read `STUDY[/ROW][@seed]` (or `all`); `rows` and `seeds` narrow. `ValueError` suggests nearest names.
+
+    With `all`, `rows` are taken from every study that has them.
+    """
+    chosen = []
+    everything = list(selectors) == ["all"]
+    for selector in studies() if everything else selectors:
+        matched = _SELECTOR.match(selector)
+        if matched is None:
+            raise ValueError(f"{selector!r} is not of the form STUDY[/ROW][@seed], for example table7/c-stage1@0")
+        found = study(matched["study"])
+        known = [row.slug for row in found.trained]
+        wanted = [matched["row"]] if matched["row"] else rows or known
+        if everything:
+            wanted = [slug for slug in wanted if slug in known]
+        seed = (int(matched["seed"]),) if matched["seed"] else tuple(seeds or protocol.seeds_for(found))
+        if wanted:
+            chosen.append(Selection(found, tuple(found.row(slug) for slug in wanted), seed))
+    if not chosen:
+        raise ValueError(f"no study has a row named {' or '.join(rows or ())}; python -m studies.list shows them")
+    return chosen
+
+
+def matches(selectors: Sequence[str]) -> Callable[[str, str, int], bool]:
+    """Whether (study, row, seed) is among the selected, for runs that exist; without selectors, or `all`, each is."""
+    chosen = []
+    for selector in () if list(selectors) == ["all"] else selectors:
+        matched = _SELECTOR.match(selector)
+        if matched is None:
+            raise ValueError(f"{selector!r} is not of the form STUDY[/ROW][@seed], for example table7/c-stage1@0")
+        found = study(matched["study"])
+        row = found.row(matched["row"]).slug if matched["row"] else None
+        chosen.append((found.slug, row, int(matched["seed"]) if matched["seed"] else None))
+    return lambda name, slug, seed: (
+        not chosen or any(s == name and r in (None, slug) and n in (None, seed) for s, r, n in chosen)
+    )
+
+
+def plan(selections: Iterable[Selection], protocol: Protocol, limit_iterations: int | None, store: Store) -> list[Cell]:
+    """Every wanted run once, in the tables' order, and before it what it starts from: equal runs are one run."""
+    cells: dict[str, Cell] = {}
+    for selection in selections:
+        for panel, row, run in _wanted(selection, protocol, limit_iterations):
+            chain = [Cell(selection.study, panel, row, run, standing(run, store))]
+            while chain[-1].state != "done" and isinstance(chain[-1].run.init, Run):
+                before = chain[-1].run.init
+                stands = cells[before.id].stands if before.id in cells else standing(before, store)
+                chain.append(Cell(selection.study, panel, row, before, stands, upstream=len(chain)))
+            for cell in reversed(chain):
+                if cell.upstream == 0 or cell.state != "done":
+                    cells.setdefault(cell.id, cell)
+    return list(cells.values())
+
+
+def settled(cells: Sequence[Cell], store: Store) -> tuple[list[Cell], Queue]:
+    """The cells as the scheduler has them, and its answer: it is asked once, if any of them was submitted."""
+    stands, queue = settle((cell.wanted for cell in cells if cell.state == "queued"), store)
+    return [dataclasses.replace(cell, stands=stands.get(cell.id, cell.stands)) for cell in cells], queue
+
+
+def _wanted(selection: Selection, protocol: Protocol, limit: int | None) -> Iterator[tuple[Panel, Row, Run]]:
+    for panel in selection.panels(protocol):
+        for seed in selection.seeds:
+            for row in filter(panel.trains, selection.rows):
+                yield panel, row, protocol.run(panel, row, seed, limit)
+
+
+def evaluations(
+    selections: Iterable[Selection],
+    protocol: Protocol,
+    limit_iterations: int | None,
+    store: Store,
+    ham_seeds: Sequence[int],
+) -> list[Cell]:
+    """Tests of the wanted runs that are trained: their own, if it is missing, else with these seeds of Ham's bases."""
+    cells: dict[str, Cell] = {}
+    for selection in selections:
+        for panel, row, run in _wanted(selection, protocol, limit_iterations):
+            if not isinstance(run.data, Data) or not Workspace(run.id).weights.exists():
+                continue
+            if store.run(run) is None:  # trained with `--only train`: its own test comes first
+                cells.setdefault(run.id, Cell(selection.study, panel, row, run, standing(run, store)))
+                continue
+            for seed in ham_seeds:
+                evaluation = Evaluation(run, run.model, run.data, seed)
+                stands = standing(evaluation, store)
+                cell = Cell(selection.study, panel, row, run, stands, evaluation=evaluation)
+                cells.setdefault(cell.id, cell)
+    return list(cells.values())
+
+
+def imports(
+    selections: Iterable[Selection], protocol: Protocol, store: Store, folder: Path, ham_seeds: Sequence[int]
+) -> list[Cell]:
+    """Tests of weights that were trained elsewhere: the files of `folder` that belong to the wanted rows.
+
+    Ham's seed 0 is always among them: it is what the tables show.
+    """
+    cells: dict[str, Cell] = {}
+    for selection in selections:
+        for panel in protocol.panels(selection.study):
+            for row in filter(panel.trains, selection.rows):
+                run = protocol.run(panel, row, seed=0)
+                path = weights_file(folder, row, panel, run)
+                if path is None or not isinstance(run.data, Data):
+                    continue
+                weights = Weights(path.name, sha256(path))
+                for seed in sorted({0, *ham_seeds}):
+                    evaluation = Evaluation(weights, run.model, run.data, seed)
+                    stands = standing(evaluation, store)
+                    cell = Cell(selection.study, panel, row, run, stands, evaluation=evaluation, weights=path)
+                    cells.setdefault(cell.id, cell)
+    return list(cells.values())
+
+
+def on_other_data(cells: Sequence[Cell], data_root: Path | None, store: Store) -> list[Cell]:
+    """The cells, those that are done from other data than the ones at hand with the words for it.
+
+    A fingerprint looks at the size of every file, so this is for who asks. Data that are not at hand are no others.
+    """
+    from segnext.data import DataError, open_split  # numpy: not for a list or a dry run
+
+    @cache
+    def fingerprint(data: Data | ClassificationData, split: str) -> str | None:
+        try:
+            return open_split(data, split, data_root).fingerprint()
+        except DataError:
+            return None
+
+    def differs(cell: Cell) -> bool:
+        data, known = cell.run.data, store.records[cell.id]["provenance"].get("data") or {}
+        there = ((known.get(f"{use}_fingerprint"), getattr(data, f"{use}_split")) for use in ("train", "test"))
+        return any(told and (fingerprint(data, split) or told) != told for told, split in there)
+
+    other = {cell.id for cell in cells if cell.state == "done" and not cell.stands.detail and differs(cell)}
+    stands = Standing("done", "made from other data than those at hand")
+    return [dataclasses.replace(cell, stands=stands) if cell.id in other else cell for cell in cells]
+
+
+def metrics_shown(run: Run) -> set[str]:
+    """The metrics that tables show of a run: equal runs are one run, whichever of its tables asked for it first."""
+    chosen, limit = protocol(run.protocol), run.train.iterations
+    return {
+        metric
+        for declared in studies().values()
+        for panel in chosen.panels(declared)
+        for row in filter(panel.trains, declared.trained)
+        if chosen.run(panel, row, run.seed, limit) == run
+        for metric in panel.accuracies
+    }
+
+
+def costs(selections: Iterable[Selection], store: Store) -> list[tuple[str, Cost]]:
+    """The cost measurements that the selected rows need and that do not exist yet, each once, with a label.
+
+    Peers that are declared with a model are measured with the whole study.
+    """
+    wanted: dict[Cost, str] = {}
+    for selection in selections:
+        study = selection.study
+        whole = list(selection.rows) == study.trained
+        rows: list[Row | Reported] = [*selection.rows]
+        rows += [row for row in study.rows if isinstance(row, Reported) and whole]
+        for panel in study.panels:
+            for row in rows:
+                if (cost := row_cost(panel, row)) is not None:
+                    wanted.setdefault(cost, f"{study.slug}/{row.slug} {panel.dataset}")
+        for side in study.squares:
+            for measured in selection.rows:
+                wanted.setdefault(square_cost(study, measured, side), f"{study.slug}/{measured.slug} {side}x{side}")
+    return [(label, cost) for cost, label in wanted.items() if store.cost(cost) is None]
+
+
+def speeds(selections: Iterable[Selection], platform: Platform, store: Store) -> list[tuple[str, Speed]]:
+    """The speed measurements that the selected rows lack on this platform, the smallest images first, with labels.
+
+    Networks that a study times beside its rows are measured with the whole study.
+    """
+    wanted = {
+        square_speed(selection.study, row, side, platform): f"{selection.study.slug}/{row.slug} {side}x{side}"
+        for selection in selections
+        for side in selection.study.squares
+        for row in selection.rows
+    }
+    for whole in [selection.study for selection in selections if list(selection.rows) == selection.study.trained]:
+        height, width = whole.panel().input_size
+        for name in whole.timed:
+            wanted[frame_speed(whole, name, platform)] = f"{whole.slug} {name} {height}x{width}"
+    return [(label, speed) for speed, label in wanted.items() if store.speed(speed) is None]

@@ -1,0 +1,207 @@
+"""Where a run stands: from its record, its folder, and what SLURM says of its job, in that order."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from segnext.config import Evaluation, Run
+from studies.records.causes import CAUSES
+from studies.records.provenance import made_by_todays_code
+from studies.records.store import Store, runs_folder
+from studies.records.typed import Damaged
+from studies.records.working_state import Submission
+from studies.records.workspace import Workspace
+from studies.slurm.scheduler import VANISHED_SECONDS, Job, Queue
+
+STATES = ("done", "running", "queued", "unknown", "trained", "stopped", "failed", "new")
+"""`trained`: without a record; `stopped`: the same command continues it; `failed`: somebody has to look first."""
+
+SUBMITTING_SECONDS = 600.0  # how long another machine's submission without a job may be under way
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A state, why, and where to look."""
+
+    state: str
+    detail: str = ""
+    cause: str = ""  # of `stopped` and `failed`
+    job: str = ""
+    node: str = ""
+    token: str = ""  # of the submission that was there
+
+
+NEW = Standing("new")
+
+
+def standing(wanted: Run | Evaluation, store: Store, queue: Queue | None = None) -> Standing:
+    """Where a run or a test stands. Without a `queue` what depends on it is `queued`, whatever became of its job."""
+    submission = submitted(wanted.id)  # first: what changes afterwards is somebody else's doing
+    stands = _standing(wanted, store, submission, queue)
+    return dataclasses.replace(stands, token=submission.token) if submission else stands
+
+
+def _standing(wanted: Run | Evaluation, store: Store, submission: Submission | None, queue: Queue | None) -> Standing:
+    if (damaged := store.damaged(wanted.id)) is not None:  # other damage is named, and no obstacle
+        return Standing("failed", str(damaged), "damaged")
+    record = store.run(wanted) if isinstance(wanted, Run) else store.evaluation(wanted)
+    workspace = Workspace(wanted.id)
+    if record is not None and not superseded(workspace, store):
+        return Standing("done", "" if made_by_todays_code(record) else "made by other code than today's")
+    if not workspace.folder.exists():
+        return _new(wanted)
+    if (owner := workspace.owner()) is not None:
+        progress = workspace.progress()
+        detail = f"{progress.phase} {progress.done}/{progress.total}" if progress else ""
+        return Standing("running", detail, job=owner.job, node=owner.node or owner.process.host)
+    if submission is not None and not submission.cancelled:
+        if queue is None:
+            return Standing("queued", job=submission.job or "")
+        found = _by_queue(workspace, submission, queue)
+        if found is not None:
+            return found
+    return _left(wanted, workspace, submission, queue)
+
+
+def settle(wanted: Iterable[Run | Evaluation], store: Store) -> tuple[dict[str, Standing], Queue]:
+    """Where these stand by id, and the queue, which was asked once for all that it decides."""
+    by_id = {value.id: value for value in wanted}
+    found = {key: standing(value, store) for key, value in by_id.items()}
+    open_ = [key for key, stands in found.items() if stands.state == "queued"]
+    queue = Queue.ask([submission for key in open_ if (submission := submitted(key)) is not None])
+    return found | {key: standing(by_id[key], store, queue) for key in open_}, queue
+
+
+def submitted(identifier: str) -> Submission | None:
+    """The submission of a run; None without one, and where it is damaged: a job that it named finds the run taken."""
+    try:
+        return Workspace(identifier).submission.read()
+    except Damaged:
+        return None
+
+
+def superseded(workspace: Workspace, store: Store) -> bool:
+    """Whether the run is to be done once more although its record exists (`--rerun`)."""
+    return bool(replaced := _rerun(workspace)) and replaced == store.digest(workspace.run_id)
+
+
+def _by_queue(workspace: Workspace, submission: Submission, queue: Queue) -> Standing | None:
+    """What the queue says of a job that is not over; None of one that is."""
+    if queue.silence:
+        return Standing("unknown", f"the scheduler does not answer: {queue.silence}", job=submission.job or "")
+    job = queue.of(submission)
+    if job is None:
+        if submission.job is None and _submitting(submission):
+            return Standing("queued", f"being submitted by {submission.user}")
+        return None
+    if job.place == "unknown":
+        return Standing("unknown", f"SLURM calls it {job.state}", job=job.id, node=job.nodes)
+    if job.place == "over":
+        return None
+    if job.place == "vanished":
+        if time.time() - max(submission.submitted, workspace.seen()) > VANISHED_SECONDS:
+            return None
+        words = (
+            f"sacct calls it {job.state}, but it is not in the queue: lost, if nothing is heard of it for "
+            f"{VANISHED_SECONDS / 60:.0f} minutes (sacctmgr show runawayjobs)"
+        )
+        return Standing("unknown", words, job=job.id, node=job.nodes)
+    saved = workspace.last_state()
+    after = f"continues after {saved}" if saved else ""
+    if job.place == "running":
+        return Standing("running", f"starts{', ' + after if after else ''}", job=job.id, node=job.nodes)
+    return Standing("queued", ", ".join(filter(None, (job.reason, after))), job=job.id)
+
+
+def _submitting(submission: Submission) -> bool:
+    """Whether whoever reserved the run may still be talking to the scheduler."""
+    if submission.process.here:
+        return submission.process.alive
+    return time.time() - submission.submitted < SUBMITTING_SECONDS
+
+
+def _left(
+    wanted: Run | Evaluation, workspace: Workspace, submission: Submission | None, queue: Queue | None
+) -> Standing:
+    """Where a run stands that nobody works on."""
+    trained = isinstance(wanted, Run) and workspace.weights.exists() and not _rerun(workspace)
+    last = workspace.last_attempt()
+    cause, message = (last.cause, last.message) if last else ("", "")
+    job, node = (last.job, last.node or last.host) if last else ("", "")
+    if submission is not None:
+        known = queue.of(submission) if queue else None
+        job_id = known.id if known else submission.job
+        own = bool(job) and job == job_id  # by its name: the clocks of nodes differ
+        if last is None or own or last.started < submission.submitted:  # else it was tried elsewhere since
+            cause, message, job = (cause, message, job) if own else ("", "", job_id or job)
+            if submission.cancelled:
+                cause, message = "cancelled", f"by {submission.cancelled}"
+            elif cause in ("", "killed", "stopped"):
+                cause = _refined(cause, known, submission)
+                if cause == "lost" and queue is not None and queue.mute:
+                    return Standing("unknown", f"left the queue; accounting does not answer: {queue.mute}", job=job)
+    if cause not in CAUSES:  # `done`, `trained`: what it made is told by what is there
+        return Standing("trained", "to be evaluated") if trained else _new(wanted)
+    saved = workspace.last_state()
+    if CAUSES[cause].again:
+        if trained:
+            return Standing("trained", "to be evaluated", cause, job, node)
+        if not saved and submission is None and cause == "stopped":
+            return _new(wanted)
+        after = (
+            f"continues after {saved} of {wanted.train.iterations} iterations"
+            if saved and isinstance(wanted, Run)
+            else ""
+        )
+        said = message or CAUSES[cause].words
+        words = after if cause == "stopped" else ", ".join(filter(None, (said, after)))
+        return Standing("stopped", words or CAUSES[cause].words, cause, job, node)
+    return Standing("failed", message or CAUSES[cause].words, cause, job, node)
+
+
+def _refined(cause: str, job: Job | None, submission: Submission) -> str:
+    """Why a job is over that could not say so itself: what the scheduler knows, and what it printed."""
+    if job is not None and job.state not in ("FAILED", "COMPLETED"):
+        return job.cause or cause or "lost"
+    if cause == "stopped":
+        return cause
+    if ran_out_of_memory(submission):
+        return "out_of_memory"
+    if cause:
+        return cause
+    return "not_started" if job is not None and job.state == "FAILED" else "lost"
+
+
+def ran_out_of_memory(submission: Submission) -> bool:
+    """Whether SLURM said so where it prints: without cgroups it is no state of its own (FAILED 9:0)."""
+    said = re.compile(r"oom[-_ ]?kill|exceeded memory limit|out of memory", re.I)
+    return any(said.search(path.read_text(errors="replace")) for path in printed(submission))
+
+
+def printed(submission: Submission) -> list[Path]:
+    """The files that SLURM prints a job's own output to: what came before the worker, and the end of a killed one."""
+    if not submission.job:
+        return []
+    return sorted((runs_folder() / "slurm" / submission.token).glob(f"{submission.job}_*_log.*"))
+
+
+def _rerun(workspace: Workspace) -> str | None:
+    """The digest of the record that the run was asked to replace; empty or None without one."""
+    try:
+        spec = workspace.spec()
+    except Damaged:
+        return None
+    return spec.supersedes if spec else None
+
+
+def _new(wanted: Run | Evaluation) -> Standing:
+    if not isinstance(wanted, Run) or wanted.init is None:
+        return Standing("new")
+    if isinstance(wanted.init, Run):
+        return Standing("new", f"after {wanted.init.id} ({wanted.init.data.dataset})")
+    return Standing("new", f"from {wanted.init}")

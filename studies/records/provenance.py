@@ -1,0 +1,186 @@
+"""Where a record comes from: code, versions, machine. No path and no host is named: records are committed."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import platform
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from segnext.config import Platform
+from segnext.measure import machine
+from studies.records.snapshot import code_version
+from studies.records.store import REPOSITORY
+
+PACKAGES = ("torch", "torchvision", "fvcore", "numpy", "pillow", "opencv-python-headless")
+
+
+MEASURED_BY = {
+    "cost": ("segnext.measure.cost",),
+    "speed": ("segnext.measure.speed",),
+    "run": ("segnext.training.train", "segnext.testing.evaluate", "segnext.testing.by_distance", "segnext.data"),
+    "evaluation": ("segnext.testing.evaluate", "segnext.released_weights", "segnext.data"),
+    "shortcut": ("segnext.data.tools.probe",),
+}
+"""By kind of record: the modules that made its numbers."""
+
+RECORDED_OTHERWISE = ("segnext.config", "segnext.data.generated")
+"""Beginnings of modules' names whose values are in a record's own configuration, as `Data.generator` is the version of
+the generators."""
+
+
+SAME_TO_ROUNDING = {
+    "cost": {
+        "585650c2f539": "convolutions and norms are classes of their own: tests/test_cost.py",
+        "4160148955c7": "who the processes of a run are is told otherwise now: tests/test_distributed.py",
+        "4fa18260aace": "modules stand in rooms now, with the same code: tests/test_released_values.py",
+    },
+    "speed": {
+        "cf1808dfbb28": "segnext.machine has a function that measurements of speed do not call",
+        "f92aa5081bc2": "who the processes of a run are is told otherwise now: tests/test_distributed.py",
+        "a357b03d678d": "modules stand in rooms now, with the same code: tests/test_released_values.py",
+    },
+    "shortcut": {
+        "690790f84f00": "how lists, folders and images are read: tests/test_data_listing.py",
+        "7c66c666a9ae": "modules stand in rooms now, with the same code: tests/test_released_values.py",
+    },
+    "run": {
+        "952e52478d30": "torchvision is imported where it is needed",
+        "48202db98bb8": "sub-tasks of the generated data were added",
+        "43ed2090ce2f": "norms folded for tests, upsampling and loss in blocks of rows: tests/test_fast.py",
+        "a8bf3070327a": "OpenCV itself resizes and distorts, before it was equal to one level: test_data_transforms.py",
+        "77660e2ea111": "what a GPU needs; the same bits on a CPU, self-attention to rounding: tests/test_train.py",
+        "d7b0523375e4": "states know their data, loaders ignore signals, lists have one reader: tests/test_damage.py",
+        "c72ed5fa5ccd": "modules stand in rooms now, with the same code: tests/test_released_values.py",
+    },
+    "evaluation": {
+        "da6e48cfb5bc": "norms folded, upsampling in blocks of rows: tests/test_fast.py",
+        "37ecb195ce8a": "images loaded ahead, counted on the device: tests/test_evaluate.py",
+        "da0d4ba4482f": "OpenCV itself resizes, before it was equal to one grey level: tests/test_data_transforms.py",
+        "dd1eed4f8b3c": "weights files are looked through, lists have one reader: tests/test_checkpoints.py",
+        "253a63cf3004": "modules stand in rooms now, with the same code: tests/test_released_values.py",
+    },
+}
+"""By kind of record: earlier fingerprints, each with the change after it, which tests hold to rounding."""
+
+
+def made_by_todays_code(record: dict[str, Any]) -> bool:
+    """Whether the code behind a record does today what it did then."""
+    code, kind = record["provenance"].get("code"), record["kind"]
+    return code == code_fingerprint(kind) or code in SAME_TO_ROUNDING.get(kind, {})
+
+
+@cache
+def code_fingerprint(kind: str) -> str:
+    """Digest of what the code behind a kind of record does, without comments, docstrings and layout.
+
+    That is the modules that made it and everything of segnext that they import, wherever they do.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(_behind(MEASURED_BY[kind])):
+        digest.update(name.encode())
+        digest.update(_bare(name).encode())
+    return digest.hexdigest()[:12]
+
+
+@cache
+def _bare(name: str) -> str:
+    """The source of a module without comments, docstrings and layout."""
+    tree = _parsed(name)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def _behind(names: Iterable[str]) -> set[str]:
+    """These modules of segnext and all that they import, by name."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in found or name.startswith(RECORDED_OTHERWISE) or _file(name) is None:
+            continue
+        found.add(name)
+        waiting += _imports(name)
+    return found
+
+
+@cache
+def _imports(name: str) -> list[str]:
+    """All that a module imports, wherever it does."""
+    found: list[str] = []
+    for node in ast.walk(_parsed(name)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
+def _parsed(name: str) -> ast.Module:
+    path = _file(name)
+    assert path is not None, name
+    return ast.parse(path.read_bytes())
+
+
+def _file(name: str) -> Path | None:
+    """The source of a module of segnext; None for anything else."""
+    base = REPOSITORY.joinpath(*name.split("."))
+    files = (path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file())
+    return next(files, None) if name.split(".")[0] == "segnext" else None
+
+
+def provenance(kind: str) -> dict[str, Any]:
+    """Commit, versions and processor of this process, for a record of this kind."""
+    version = code_version()
+    return {
+        "commit": version["commit"],
+        "dirty": bool(version["diff"]),
+        **({"diff": version["diff"]} if version["diff"] else {}),
+        "code": code_fingerprint(kind),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "processor": _processor(),
+        "driver": _driver(),
+    }
+
+
+def platform_of(device: str, threads: int, precision: str = "float32") -> Platform:
+    """This machine as speeds are measured on it; `ValueError` where it has no such device. Imports torch for a GPU."""
+    version = importlib.metadata.version("torch")
+    kind = device.split(":")[0]
+    name, size = _processor(), machine.installed()
+    if kind == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ValueError(f"--device {device}: torch {version} finds no GPU here that it can use")
+        properties = torch.cuda.get_device_properties(device)
+        name, size = properties.name, properties.total_memory
+    return Platform(name, round(size / 2**30), version, kind, threads, precision)
+
+
+def _driver() -> str | None:
+    """The version of the NVIDIA driver; None without one."""
+    told = Path("/proc/driver/nvidia/version")
+    found = re.search(r"Kernel Module\D*([\d.]+)", told.read_text()) if told.exists() else None
+    return found[1] if found else None
+
+
+def _processor() -> str:
+    """What the system calls it, with the widest instructions: torch rounds otherwise with others."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    flags = facts.get("flags", "").split()
+    widest = next((shown for flag, shown in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in flags), "")
+    return f"{name} ({widest})" if widest else name

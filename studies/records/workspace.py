@@ -1,0 +1,371 @@
+"""The working folder of one run under runs/: what to do, who is doing it, how far it is, and the attempts so far.
+
+runs/<run id>/spec.json        what to do; written before a worker starts
+              submission.json  the job of a scheduler that is to do it: created exclusively, before it is submitted
+              claim.json       who is doing it: created exclusively, with the owner's process; touched as a heartbeat
+              progress.json    phase and step, replaced about twice a second
+              curve.jsonl      the training curve so far      log.txt   what the worker printed
+              states/          the last two training states   attempts/001.json ...   how each attempt ended
+              weights.pt       what the training ended with, under the released names; kept
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from segnext.files import temporary_beside, write_atomically
+from studies.records.store import REPOSITORY, runs_folder
+from studies.records.typed import Damaged, read, to_json, write
+from studies.records.working_state import Attempt, Claim, JobSpec, Process, Progress, Submission, job, restarts
+
+T = TypeVar("T")
+
+BEAT_SECONDS = 10.0  # between two heartbeats of an owner
+SILENT_AFTER = 120.0  # seconds without one after which an owner that cannot be looked at counts as dead
+TORN_AFTER = 10.0  # seconds after which a file that cannot be read is not one that is being written this moment
+ROOM = 4096  # bytes of an attempt's file: it can be closed in place on a full disk
+
+
+class Claimed(Exception):
+    """Another live process is working on the run."""
+
+
+class Ticket(Generic[T]):
+    """A small JSON file that appears with its content or not at all, and that one of many creates."""
+
+    def __init__(self, path: Path, kind: type[T]) -> None:
+        self.path, self._kind = path, kind
+
+    def read(self) -> T | None:
+        """Its content; None where there is none. Raises `Damaged`."""
+        return read(self.path, self._kind, "delete it once nothing works on the run")
+
+    def create(self, content: T) -> bool:
+        """Make it appear; False where one exists. A hard link fails there, on network file systems too."""
+        temporary = temporary_beside(self.path)
+        temporary.write_text(to_json(content))
+        try:
+            os.link(temporary, self.path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links: others may see it before it has its content
+            return self._create_exclusively(to_json(content))
+        finally:
+            temporary.unlink()
+        return True
+
+    def _create_exclusively(self, text: str) -> bool:
+        try:
+            file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            return False
+        with open(file, "w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(file)
+        return True
+
+    def replace(self, content: T) -> None:
+        """Put this content in the place of what the caller knows to be its own."""
+        write(self.path, content)
+
+    def remove(self, content: T | None) -> bool:
+        """Take it away while its content (None: unreadable) is still this; of several who try, one succeeds."""
+        aside = temporary_beside(self.path)
+        try:
+            os.rename(self.path, aside)
+        except FileNotFoundError:
+            return False
+        try:
+            found = read(aside, self._kind, "")
+        except Damaged:
+            found = None
+        if found != content:  # between our look and our move it became someone's: give it back
+            try:
+                os.link(aside, self.path)
+            except FileExistsError:
+                pass
+            except OSError:  # no hard links here
+                self._create_exclusively(aside.read_text())
+        if aside.is_dir():
+            shutil.rmtree(aside)
+        else:
+            aside.unlink()
+        return found == content
+
+
+class Workspace:
+    """One run's folder."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.folder = runs_folder() / run_id
+        self.states = self.folder / "states"
+        self.curve = self.folder / "curve.jsonl"
+        self.log = self.folder / "log.txt"
+        self.weights = self.folder / "weights.pt"
+        self.submission = Ticket(self.folder / "submission.json", Submission)
+        self._spec = self.folder / "spec.json"
+        self._claim = Ticket(self.folder / "claim.json", Claim)
+        self._progress = self.folder / "progress.json"
+        self._reported = 0.0
+        self.lost = False  # whether another has taken the claim over: this process was silent for too long
+
+    # What to do
+
+    def write_spec(self, spec: JobSpec) -> None:
+        """Record what the run's worker is to do."""
+        write(self._spec, spec)
+
+    def spec(self) -> JobSpec | None:
+        """What `write_spec` recorded; None where the run was never started. Raises `Damaged`."""
+        return read(self._spec, JobSpec, "delete it: the command that started the run writes it anew")
+
+    def told(self) -> JobSpec:
+        """The same for a worker, which was started to do it. Raises `Damaged` also where there is none."""
+        if (spec := self.spec()) is None:
+            raise Damaged(self._spec, "there is none", "the command that started the run writes it")
+        return spec
+
+    def damage(self) -> list[Damaged]:
+        """What of the run's files cannot be read."""
+        found = [*self._attempts()[1]]
+        for look in (self.spec, self.submission.read):
+            try:
+                look()
+            except Damaged as damaged:
+                found.append(damaged)
+        return found
+
+    # Who is doing it
+
+    @contextmanager
+    def claim(self, patience: float = 0.0) -> Iterator[None]:
+        """Own the run for the duration. Raises `Claimed` while another live process owns it.
+
+        `patience`: seconds to wait for an owner of whom it cannot be told yet whether it is dead.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        mine = Claim(
+            Process.this(),
+            token=uuid.uuid4().hex,
+            job=job(),
+            restart=restarts(),
+            node=os.environ.get("SLURMD_NODENAME", ""),
+            code=REPOSITORY.name,  # of a worker: the snapshot that it runs from
+        )
+        until = time.monotonic() + patience
+        while not self._claim.create(mine):
+            owner, state = self._look()
+            if state == "alive" and owner is not None and _started_again(owner, mine):
+                state = "dead"
+            if state == "dead":
+                self._bury(self.seen())
+                self._claim.remove(owner)
+            elif state == "torn" and time.monotonic() > until + 2 * TORN_AFTER:
+                raise Claimed(f"run {self.run_id} may be being worked on: {self._claim.path} cannot be read")
+            elif state == "torn":
+                time.sleep(0.2)
+            elif state == "alive" and time.monotonic() > until:
+                assert owner is not None
+                raise Claimed(
+                    f"run {self.run_id} is being worked on by process {owner.process.pid} on {owner.process.host}"
+                )
+            elif state == "alive":
+                time.sleep(1)
+        left = threading.Event()
+        threading.Thread(target=self._beat, args=(mine, left), daemon=True).start()
+        try:
+            yield
+        finally:
+            left.set()
+            with suppress(Damaged):
+                if self._claim.read() == mine:
+                    self._claim.path.unlink(missing_ok=True)
+
+    def owner(self) -> Claim | None:
+        """The live owner's claim, or None."""
+        owner, state = self._look()
+        return owner if state == "alive" else None
+
+    def _look(self) -> tuple[Claim | None, str]:
+        """The claim and what it is worth: `none`, `alive`, `dead`, or `torn`: not readable, and perhaps not yet."""
+        try:
+            claim = self._claim.read()
+        except Damaged:  # by a crash of the machine, or it is being written
+            return None, "torn" if self._now() - _modified(self._claim.path) < TORN_AFTER else "dead"
+        if claim is None:
+            return None, "none"
+        if claim.process.here:
+            return claim, "alive" if claim.process.alive else "dead"
+        return claim, "alive" if self._now() - self.seen() < SILENT_AFTER else "dead"
+
+    def _now(self) -> float:
+        """The time by the clock that stamps the heartbeats, the file server's: that of a node may be minutes off."""
+        probe = temporary_beside(self.folder / "now")
+        try:
+            probe.touch()
+            return _modified(probe)
+        except OSError:  # somebody else's folder
+            return time.time()
+        finally:
+            probe.unlink(missing_ok=True)
+
+    def seen(self) -> float:
+        """When the owner was last seen alive."""
+        return max(_modified(path) for path in (self._claim.path, self._progress))
+
+    def _bury(self, seen: float = 0.0) -> None:
+        """Close dead owners' attempts, which could not say so themselves: when they were last seen alive, at `seen` or
+        by what they wrote.
+
+        Only who owns the run, or is about to, may ask for it.
+        """
+        for path, entry in self._attempts()[0]:
+            if entry.finished is None:
+                wrote = map(_modified, (path, self.curve, *self.states.glob("*.pt")))
+                entry.finished = max(entry.started, seen, *wrote)
+                entry.ends_after = self.last_state()
+                self._close(path, entry)
+
+    def _beat(self, mine: Claim, left: threading.Event) -> None:
+        """Say that the owner lives, also while it computes for minutes without a word."""
+        while not left.wait(BEAT_SECONDS):
+            try:
+                self.lost = (self._claim.read() or mine) != mine
+                if self.lost:
+                    return
+                os.utime(self._claim.path)
+            except (OSError, Damaged):  # a file system in trouble: the next beat may get through
+                continue
+
+    def forget_training(self) -> None:
+        """Let the run begin anew: put what the last training left aside. Its weights stay until others replace them."""
+        for path in (self.states, self.curve):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    # How far it is
+
+    def report(self, progress: Progress, *, force: bool = False) -> None:
+        """Tell whoever watches; at most about twice a second unless forced."""
+        now = time.monotonic()
+        if not force and now - self._reported < 0.5:
+            return
+        self._reported = now
+        temporary = self._progress.with_suffix(".tmp")
+        temporary.write_text(to_json(progress))
+        os.replace(temporary, self._progress)
+
+    def forget_progress(self) -> None:
+        """Drop the report of an earlier attempt, before a new one starts."""
+        self._progress.unlink(missing_ok=True)
+
+    def progress(self) -> Progress | None:
+        """The latest report, or None; also where it cannot be read, for the next one replaces it."""
+        try:
+            return read(self._progress, Progress, "")
+        except Damaged:
+            return None
+
+    def last_state(self) -> int:
+        """After how many iterations the newest saved state was taken; 0 without one. Does not look inside."""
+        names = [path.name[:8] for path in self.states.glob("*.pt") if path.name[:8].isdigit()]
+        return max(map(int, names), default=0)
+
+    # How attempts ended
+
+    @contextmanager
+    def attempt(self, *, code: str = "", processes: int = 1, gpus: int = 0) -> Iterator[Attempt]:
+        """Record one attempt: as `killed` from its start on, so that a kill leaves the truth; the body says better.
+
+        Only the run's owner may: what is open here of earlier ones is closed.
+        """
+        self._bury()
+        folder = self.folder / "attempts"
+        entry = Attempt(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started=time.time(),
+            job=job(),
+            restart=restarts(),
+            node=os.environ.get("SLURMD_NODENAME", ""),
+            nodes=os.environ.get("SLURM_JOB_NODELIST", ""),
+            begins_after=self.last_state(),
+            code=code,
+            processes=processes,
+            gpus=gpus,
+        )
+        numbers = [int(path.stem) for path in folder.glob("*.json") if path.stem.isdigit()]
+        path = folder / f"{max(numbers, default=0) + 1:03d}.json"
+        write_atomically(path, to_json(entry).ljust(ROOM))
+        try:
+            yield entry
+        finally:
+            entry.finished, entry.ends_after = time.time(), self.last_state()
+            self._close(path, entry)
+
+    def _close(self, path: Path, entry: Attempt) -> None:
+        """Write an attempt again. Where no new file fits on the disk, into the room that the old one has."""
+        text = to_json(entry).ljust(ROOM)
+        try:
+            write_atomically(path, text)
+        except OSError:
+            with open(path, "r+b") as file:
+                room = os.fstat(file.fileno()).st_size
+                if len(text.encode()) > room:
+                    entry.message = entry.message[:200]
+                file.write(to_json(entry).encode().ljust(room))
+                file.flush()
+                os.fsync(file.fileno())
+
+    def amend_attempt(self, cause: str, message: str) -> None:
+        """Say better how the last attempt ended, after its process has."""
+        if attempts := self._attempts()[0]:
+            path, entry = attempts[-1]
+            entry.cause, entry.message = cause, message
+            entry.finished = entry.finished or time.time()
+            entry.ends_after = self.last_state()
+            self._close(path, entry)
+
+    def last_attempt(self) -> Attempt | None:
+        """The newest attempt, or None."""
+        attempts = self.attempts()
+        return attempts[-1] if attempts else None
+
+    def attempts(self) -> list[Attempt]:
+        """All attempts that can be read, oldest first; `damage` names the others."""
+        return [entry for _, entry in self._attempts()[0]]
+
+    def _attempts(self) -> tuple[list[tuple[Path, Attempt]], list[Damaged]]:
+        found, damaged = [], []
+        for path in sorted((self.folder / "attempts").glob("*.json")):
+            try:
+                if (entry := read(path, Attempt, "delete it: one attempt is not accounted for then")) is not None:
+                    found.append((path, entry))
+            except Damaged as error:
+                damaged.append(error)
+        return found, damaged
+
+
+def _started_again(owner: Claim, mine: Claim) -> bool:
+    """Whether this process is the owner's job, started once more: which SLURM does when the owner has ended."""
+    return bool(mine.job) and owner.job == mine.job and owner.restart != mine.restart
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,1 @@
+"""What SLURM is asked, and the profiles of sites."""
