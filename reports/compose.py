@@ -138,7 +138,7 @@ def _predicted(
 ) -> dict[str, tuple[tuple[Table, ...], Drawing | None]]:
     """By variant: predictions about a sub-task of the generated data with their outcomes, and accuracy by distance."""
     shown = [
-        (variant, variant.panel, predictions.by_distance(variant, store.records))
+        (variant, variant.panel, predictions.by_row(variant, store.records))
         for variant in evidence.variants
         if isinstance(variant.panel, Subtask)
     ]

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 from reporting import DATA, add_evaluation, add_run, lines_of, render
 
-from reports.evidence import pooling
 from segnext.config import Evaluation
 from segnext.data import open_split
 from studies import tables
 from studies.declare.protocols import PROTOCOLS
+from studies.judge import pooling
 from studies.launch import work
 from studies.records.store import Store
 from studies.tables.table7 import STUDY

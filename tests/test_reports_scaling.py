@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from reporting import PROVENANCE, Page
 
 from reports import build
-from reports.evidence import verdicts
 from segnext.config import Platform, canonical
+from studies.judge import verdicts
 from studies.records.store import Store, row_cost, square_cost, square_speed
 from studies.tables.table1 import STUDY
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from reporting import Page, add_evaluation, add_run, fabricate, lines_of, render
 
-from reports.evidence import verdicts
 from reports.evidence.gather import gather
 from reports.sections.ham import ham_table
 from segnext.config import Evaluation, Weights, canonical, digest
 from studies.declare.protocols import PROTOCOLS
+from studies.judge import verdicts
 from studies.records.store import Store
 from studies.tables import study
 

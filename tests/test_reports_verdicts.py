@@ -12,9 +12,9 @@ from scipy import integrate, stats
 
 from reports.blocks.style import GLYPHS
 from reports.blocks.table import Notes
-from reports.evidence import verdicts
-from reports.evidence.verdicts import Interval
 from reports.sections.tables import verdict_cell
+from studies.judge import verdicts
+from studies.judge.verdicts import Interval
 
 settings.register_profile("reports", deadline=None, derandomize=True)  # a shared machine may pause; no surprises
 settings.load_profile("reports")

@@ -20,7 +20,9 @@ from test_store import run_record
 from segnext.config import Execution
 from studies import cancel, gc, logs, run, show, status
 from studies.declare.protocols import protocol
+from studies.launch import carry_out
 from studies.launch.submit import Array, _reserve, arrays, submit
+from studies.plan import wanted
 from studies.plan.estimate import estimate, keep
 from studies.plan.jobspec import specification
 from studies.plan.runs import Cell, plan, select, settled
@@ -203,13 +205,13 @@ def test_gc_knows_what_rows_of_other_tables_start_from():
 )
 def test_the_command_that_mends_a_run_starts_it_as_it_was_started(words: tuple[str, ...]):
     first = run.parser().parse_args(["table7/c@0", *words])
-    again = run.parser().parse_args(["table7/c@0", *run._typed(first)])
+    again = run.parser().parse_args(["table7/c@0", *carry_out.typed_again(first)])
     assert vars(again) == vars(first)
 
 
 def test_what_was_typed_counts_more_than_a_stages_own_setting():
     typed = run.parser().parse_args(["table6", "--cluster", "slurm", "--profile", "lab", "--time", "5-00:00:00"])
-    resources = run._resources(typed)
+    resources = wanted.resources_of(typed)
     assert resources.at("pretrain").time == resources.at("train").time == "5-00:00:00"
     assert resources.at("pretrain").nodes == 2
 
@@ -250,7 +252,7 @@ def test_a_device_that_is_not_here_starts_nothing(device: str, capsys: pytest.Ca
 
 def test_the_data_root_of_the_environment_is_in_the_command_that_mends_a_run(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SEGNEXT_DATA", "/data")
-    typed = run._typed(run.parser().parse_args(["table7/c@0"]))
+    typed = carry_out.typed_again(run.parser().parse_args(["table7/c@0"]))
     assert typed[typed.index("--data-root") + 1] == "/data"
 
 

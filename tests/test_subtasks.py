@@ -18,7 +18,7 @@ from reporting import PROVENANCE, add_curve, lines_of, render
 from scipy import stats
 
 from reports.sections import predictions
-from reports.sections.predictions import ByDistance, fallen, judge
+from reports.sections.predictions import fallen
 from segnext.config import SIZES, Model, canonical
 from segnext.data.generated.diagnostic import GeneratedSource
 from segnext.model import build_network
@@ -26,6 +26,7 @@ from segnext.testing.by_distance import by_distance
 from studies.declare.protocols import PROTOCOLS
 from studies.declare.study import Study
 from studies.declare.subtasks import CHANCE, REACH, WITHOUT_CONTEXT, Prediction, Subtask
+from studies.judge.predictions import ByDistance, judge
 from studies.records.store import REPOSITORY, Store
 from studies.tables import studies, study
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from test_cost import EXPECTED, VARIANTS
 
-from reports.evidence.verdicts import agrees
 from segnext.measure.cost import measure
 from studies.declare.study import Claim, Panel, Reported, Row, Study
+from studies.judge.verdicts import agrees
 from studies.records.store import row_cost
 from studies.tables import studies
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from reports.evidence import pooling, verdicts
-from reports.evidence.pooling import Origin
-from reports.evidence.verdicts import Judgement
 from segnext.config import Platform, digest
 from studies.declare.protocols import Protocol, Recipe
 from studies.declare.study import LOOKED_AT, MEASURED_AS, THIN, Claim, Panel, Reported, Row, Study
+from studies.judge import pooling, verdicts
+from studies.judge.pooling import Origin
+from studies.judge.verdicts import Judgement
 from studies.plan.state import standing
 from studies.records.attempts import lost
 from studies.records.provenance import made_by_todays_code

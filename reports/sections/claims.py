@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from reports.blocks.table import METRICS, Cell, Column, Line, Notes, Source, Table, Value, number
-from reports.evidence import verdicts
 from reports.evidence.gather import UNITS, Evidence, Variant
-from reports.evidence.verdicts import Judgement
 from reports.sections.scaling import scaling_slugs
 from reports.sections.tables import cost_slug, needed_seeds, verdict_cell
 from studies.declare.study import Claim, Reported
+from studies.judge import verdicts
+from studies.judge.verdicts import Judgement
 
 DECIDING = "paper"  # the only protocol that can confirm or refute the paper
 

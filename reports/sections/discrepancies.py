@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reports.blocks.table import METRICS, Cell, Column, Line, Source, Table, number
-from reports.evidence import verdicts
 from reports.evidence.gather import UNITS, Evidence
 from reports.sections.tables import as_printed, cost_slug, cost_verdict
 from studies.declare.study import Panel, Reported, Row
+from studies.judge import verdicts
 
 SLUG = "costs-not-reproduced"
 

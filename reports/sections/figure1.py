@@ -19,11 +19,11 @@ from reports.blocks.csv import to_csv
 from reports.blocks.figure import Drawing
 from reports.blocks.style import COLOURS, INK, row_styles
 from reports.blocks.table import METRICS, Value, number
-from reports.evidence import verdicts
 from reports.evidence.gather import UNITS, Evidence
-from reports.evidence.pooling import mixture
 from reports.sections.tables import cost_slug
 from studies.declare.study import Panel, Reported, Row
+from studies.judge import verdicts
+from studies.judge.pooling import mixture
 
 SLUG = "figure1"
 PANELS = ("cityscapes", "ade20k")  # the left and the right of Fig. 1

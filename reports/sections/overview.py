@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 
 from reports.blocks.style import GLYPHS
 from reports.blocks.table import Cell, Column, Line, Source, Table
-from reports.evidence.verdicts import RULES
 from reports.sections.discrepancies import cost_verdicts
 from reports.sections.parts import StudyPart
+from studies.judge.verdicts import RULES
 
 
 def overview_table(parts: Sequence[StudyPart]) -> Table:

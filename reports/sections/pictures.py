@@ -26,10 +26,10 @@ from reports.blocks.csv import to_csv
 from reports.blocks.figure import Drawing
 from reports.blocks.style import CLASSES
 from reports.blocks.table import Cell, Column, Line, Notes, Source, Table, Value, number
-from reports.evidence import verdicts
 from reports.evidence.gather import Variant
 from segnext.config import Model
 from studies.declare.study import Row
+from studies.judge import verdicts
 from studies.records.store import Store
 from studies.records.typed import Damaged, content_of
 

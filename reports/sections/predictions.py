@@ -9,7 +9,6 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -19,14 +18,15 @@ from reports.blocks.csv import to_csv
 from reports.blocks.figure import Drawing
 from reports.blocks.style import INK, row_styles
 from reports.blocks.table import Cell, Column, Line, Notes, Source, Table, Value, number
-from reports.evidence import verdicts
 from reports.evidence.gather import Variant
-from reports.evidence.verdicts import Interval, Judgement
 from reports.sections.shortcuts import in_words
 from reports.sections.tables import precision_cell, recipe_words, verdict_cell
 from studies.declare.study import Row, Study
 from studies.declare.subtasks import CAVEATS, CEILING, CHANCE, LEARNT, MARGIN, TO_SEE, Prediction, Subtask
-from studies.judge.significance import RULE, Side, decide
+from studies.judge import verdicts
+from studies.judge.predictions import ByDistance, Runs, Sides, by_distance, judge_family, sides, within
+from studies.judge.significance import RULE
+from studies.judge.verdicts import Judgement
 from studies.records.schema import Record
 
 BINS = (1, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64, 72, 80, 96, 112, 128, 255)
@@ -74,52 +74,24 @@ that are not resolved: table, sub-task, rows, distances."""
 _REVISED = "called supported until November 2026, by rules that were too bold (CHANGELOG.md)"
 
 
-@dataclass(frozen=True)
-class ByDistance:
-    """Of one run: labelled pixels, and those predicted right, by whole distance to the deciding cue."""
-
-    seed: int
-    record: str
-    pixels: tuple[int, ...]
-    right: tuple[int, ...]
-
-    def accuracy(self, distances: tuple[int, int]) -> float | None:
-        """In percent, over pixels at these distances, the second excluded; None where there is no such pixel."""
-        pixels = sum(self.pixels[slice(*distances)])
-        return 100 * sum(self.right[slice(*distances)]) / pixels if pixels else None
-
-
-def by_distance(variant: Variant, records: Mapping[str, Record]) -> dict[str, list[ByDistance]]:
+def by_row(variant: Variant, records: Mapping[str, Record]) -> dict[str, list[ByDistance]]:
     """Every finished run of a sub-task, by row."""
     found: dict[str, list[ByDistance]] = {}
     for line in variant.finished:
-        if cue := records[line["run_id"]].get("cue"):
-            counts = (tuple(map(int, cue[name].split())) for name in ("pixels", "right"))
-            found.setdefault(line["row"], []).append(ByDistance(line["seed"], line["run_id"], *counts))
+        if (own := by_distance(records[line["run_id"]])) is not None:
+            found.setdefault(line["row"], []).append(own)
     return found
-
-
-Runs = Mapping[str, Sequence[ByDistance]]
-"""Of a sub-task: its finished runs, by row."""
-
-_Sides = tuple[Side, Side]
-
-
-def judge(prediction: Prediction, runs: Runs, chance: float) -> Judgement:
-    """Whether a prediction holds, alone; `judged` has it among all that a table predicts."""
-    (judgement,) = _judge([(prediction, _sides(prediction, runs, chance))])
-    return judgement
 
 
 def judged(shown: Sequence[tuple[Variant, Subtask, Runs]]) -> dict[str, list[Judgement]]:
     """The judgements of a study's sub-tasks by variant: the 5 % hold for all that it predicts under a protocol."""
-    families: dict[str, list[tuple[str, tuple[Prediction, _Sides]]]] = {}
+    families: dict[str, list[tuple[str, tuple[Prediction, Sides]]]] = {}
     for variant, panel, runs in shown:
         family = families.setdefault(variant.protocol.name if variant.full else variant.name, [])
-        family += [(variant.slug, (one, _sides(one, runs, 100 / panel.classes))) for one in panel.predictions]
+        family += [(variant.slug, (one, sides(one, runs, 100 / panel.classes))) for one in panel.predictions]
     found: dict[str, list[Judgement]] = {}
     for family in families.values():
-        for (slug, _), judgement in zip(family, _judge([one for _, one in family]), strict=True):
+        for (slug, _), judgement in zip(family, judge_family([one for _, one in family]), strict=True):
             found.setdefault(slug, []).append(judgement)
     return {
         variant.slug: [
@@ -130,40 +102,9 @@ def judged(shown: Sequence[tuple[Variant, Subtask, Runs]]) -> dict[str, list[Jud
     }
 
 
-def _judge(family: Sequence[tuple[Prediction, _Sides]]) -> list[Judgement]:
-    """By the rule of `studies.judge.significance`: the p is that of the test that the verdict rests on."""
-    judgements = []
-    for (prediction, sides), found in zip(family, decide([sides for _, sides in family], MARGIN), strict=True):
-        outcome, test = found.outcome(prediction.sign)
-        judgement = Judgement(verdicts.told(outcome), found.difference)
-        if found.interval and test:
-            needed = None
-            if outcome == "open" and prediction.sign == "0":
-                needed = verdicts.equivalence_seeds(*sides, 1 - found.level, MARGIN)
-            elif outcome == "open":
-                needed = verdicts.ordering_seeds(*sides, 1 - found.level)
-            judgement = dataclasses.replace(
-                judgement, interval=Interval(*found.interval), seeds=needed, p=test.p, adjusted=test.adjusted
-            )
-        judgements.append(judgement)
-    return judgements
-
-
-def _sides(prediction: Prediction, runs: Runs, chance: float) -> _Sides:
-    first = _within(prediction.distances, runs.get(prediction.row, ()))
-    if prediction.reference == CHANCE:
-        return first, chance
-    return first, _within(prediction.distances, runs.get(prediction.reference, ()))
-
-
 def _mixed(variant: Variant, runs: Runs, *rows: str) -> str:
     """What the runs of these rows do not share, in words."""
     return variant.mixture(run.record for row in rows for run in runs.get(row, ()))
-
-
-def _within(distances: tuple[int, int], runs: Sequence[ByDistance]) -> list[float]:
-    values = (run.accuracy(distances) for run in runs)
-    return [value for value in values if value is not None]
 
 
 def prediction_table(
@@ -255,7 +196,7 @@ def _remarks(variant: Variant, panel: Subtask, prediction: Prediction, judgement
 def _caveats(panel: Subtask, runs: Runs) -> Iterator[str]:
     if caveat := CAVEATS.get(panel.task_name):
         yield caveat
-    found = [_within(ALL, own) for own in runs.values()]
+    found = [within(ALL, own) for own in runs.values()]
     if panel.purpose == "idea" and found and min(statistics.fmean(values) for values in found if values) >= CEILING:
         yield f"Every row is right for {CEILING:.0f} % or more: too easy to tell them apart; a harder task might."
 
@@ -271,7 +212,7 @@ def _shown(judgement: verdicts.Judgement) -> str:
 def _both(prediction: Prediction, runs: Runs, chance: float) -> Cell:
     shown, values, sources = [], dict[str, Value](), list[Source]()
     for name, slug in (("accuracy", prediction.row), ("reference_accuracy", prediction.reference)):
-        found = _within(prediction.distances, runs.get(slug, ()))
+        found = within(prediction.distances, runs.get(slug, ()))
         mean = chance if slug == CHANCE else statistics.fmean(found) if found else None
         values[name] = mean
         shown.append("–" if mean is None else f"{number(mean, 1)} ({len(found)})" if found else number(mean, 1))
@@ -356,7 +297,7 @@ def _rates_table(study: Study, task: str, found: Mapping[str, tuple[Variant, Sub
         cells = [Cell(row.label, {"study": study.slug, "task": task, "row": row.slug})]
         for rate, (variant, _, runs) in found.items():
             own = runs.get(row.slug, ())
-            values = _within(ALL, own)
+            values = within(ALL, own)
             where = rate.replace(", test images", "_test")
             names = (f"accuracy_at_{where}", f"seeds_at_{where}")
             mixed = _mixed(variant, runs, row.slug)
@@ -402,7 +343,7 @@ def learning_table(variant: Variant, panel: Subtask, runs: Runs, results: Path) 
     lines, notes = [], Notes()
     for row in variant.rows:
         found = runs.get(row.slug, ())
-        values = _within(ALL, found)
+        values = within(ALL, found)
         steps = [fallen(results / "curves" / f"{run.record}.csv") for run in found]
         reached = [step for step in steps if step is not None]
         learnt = None if threshold is None else sum(value >= threshold for value in values)

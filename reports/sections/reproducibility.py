@@ -9,11 +9,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from reports.blocks.table import METRICS, Cell, Column, Line, Source, Table
-from reports.evidence import verdicts
 from reports.evidence.gather import Evidence, marks
 from reports.sections.provenance import duration, provenance_table
 from studies.declare.appendix_table1 import CHOICES, FIELDS, FIXED
 from studies.declare.study import Row
+from studies.judge import verdicts
 from studies.records.attempts import LostAttempt
 from studies.records.causes import CAUSES
 from studies.records.schema import Record

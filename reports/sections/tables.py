@@ -7,10 +7,10 @@ import statistics
 from collections.abc import Sequence
 
 from reports.blocks.table import METRICS, Cell, Column, Line, Notes, Source, Table, Value, number
-from reports.evidence import pooling, verdicts
 from reports.evidence.gather import UNITS, Evidence, Seed, Tested, Variant
-from reports.evidence.verdicts import Judgement
 from studies.declare.study import Panel, Reported, Row
+from studies.judge import pooling, verdicts
+from studies.judge.verdicts import Judgement
 
 ROW = Column("Row", align="text")
 

@@ -16,10 +16,10 @@ from PIL import Image
 from reports.blocks.figure import Drawing
 from reports.blocks.style import GLYPHS, INK
 from reports.blocks.table import Table
-from reports.evidence.verdicts import RULES
 from reports.sections import reproducibility
 from reports.sections.parts import StudyPart, Summary
 from studies.declare import appendix_table1 as training
+from studies.judge.verdicts import RULES
 
 TEMPLATES = Path(__file__).parent / "templates"
 

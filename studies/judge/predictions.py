@@ -1,0 +1,85 @@
+"""Verdicts on predictions about generated data: accuracy at distances from the cue, over seeds, against its rule."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from studies.declare.subtasks import CHANCE, MARGIN, Prediction
+from studies.judge import verdicts
+from studies.judge.significance import Side, decide
+from studies.judge.verdicts import Interval, Judgement
+from studies.records.schema import Record
+
+
+@dataclass(frozen=True)
+class ByDistance:
+    """Of one run: labelled pixels, and those predicted right, by whole distance to the deciding cue."""
+
+    seed: int
+    record: str
+    pixels: tuple[int, ...]
+    right: tuple[int, ...]
+
+    def accuracy(self, distances: tuple[int, int]) -> float | None:
+        """In percent, over pixels at these distances, the second excluded; None where there is no such pixel."""
+        pixels = sum(self.pixels[slice(*distances)])
+        return 100 * sum(self.right[slice(*distances)]) / pixels if pixels else None
+
+
+def by_distance(record: Record) -> ByDistance | None:
+    """What a run's record says by distance; None where it does not."""
+    if not (cue := record.get("cue")):
+        return None
+    counts = (tuple(map(int, cue[name].split())) for name in ("pixels", "right"))
+    return ByDistance(record["config"]["seed"], record["id"], *counts)
+
+
+Runs = Mapping[str, Sequence[ByDistance]]
+"""Of a sub-task: its finished runs, by row."""
+
+Sides = tuple[Side, Side]
+"""What is compared: a row with a row, or with a number."""
+
+
+def judge(prediction: Prediction, runs: Runs, chance: float) -> Judgement:
+    """Whether a prediction holds, alone; `judge_family` has it among all that are predicted together."""
+    (judgement,) = judge_family([(prediction, sides(prediction, runs, chance))])
+    return judgement
+
+
+def judge_family(family: Sequence[tuple[Prediction, Sides]]) -> list[Judgement]:
+    """By the rule of `studies.judge.significance`, which holds for all of them together.
+
+    The p is that of the test that the verdict rests on.
+    """
+    judgements = []
+    for (prediction, sides), found in zip(family, decide([sides for _, sides in family], MARGIN), strict=True):
+        outcome, test = found.outcome(prediction.sign)
+        judgement = Judgement(verdicts.told(outcome), found.difference)
+        if found.interval and test:
+            needed = None
+            if outcome == "open" and prediction.sign == "0":
+                needed = verdicts.equivalence_seeds(*sides, 1 - found.level, MARGIN)
+            elif outcome == "open":
+                needed = verdicts.ordering_seeds(*sides, 1 - found.level)
+            judgement = dataclasses.replace(
+                judgement, interval=Interval(*found.interval), seeds=needed, p=test.p, adjusted=test.adjusted
+            )
+        judgements.append(judgement)
+    return judgements
+
+
+def sides(prediction: Prediction, runs: Runs, chance: float) -> Sides:
+    """The accuracies that a prediction is about, a number a seed."""
+    first = within(prediction.distances, runs.get(prediction.row, ()))
+    if prediction.reference == CHANCE:
+        return first, chance
+    return first, within(prediction.distances, runs.get(prediction.reference, ()))
+
+
+def within(distances: tuple[int, int], runs: Sequence[ByDistance]) -> list[float]:
+    """The accuracies of these runs over pixels at these distances, in percent."""
+    values = (run.accuracy(distances) for run in runs)
+    return [value for value in values if value is not None]

@@ -1,0 +1,211 @@
+"""Runs carried out as the options say: specified, submitted to SLURM or worked on here, and watched."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+import signal
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from segnext.config import Execution
+from studies.launch.submit import Specify
+from studies.plan.options import COMPUTED, shown
+from studies.plan.runs import Cell
+from studies.records.store import REPOSITORY, Store, runs_folder
+from studies.records.working_state import JobSpec
+from studies.records.workspace import Workspace
+from studies.slurm.profile import Profile
+
+OF_A_CLUSTER = ("profile", "partition", "account", "qos", "time", "nodes", "constraint")
+
+
+def carry_out(
+    console: Console,
+    todo: list[Cell],
+    resources: Profile,
+    options: argparse.Namespace,
+    words: Sequence[str],
+    store: Store,
+) -> int:
+    """Start these runs as the options say; `words` are what was typed. Returns the exit code."""
+    typed = "python -m studies.run " + shlex.join(_portable(words, options.data_root))
+
+    def specify(cell: Cell, execution: Execution) -> JobSpec:
+        if cell.state == "done" or (options.rerun == "failed" and cell.stands.cause == "other_data"):  # begins anew
+            Workspace(cell.id).forget_training()
+        return _specification(cell, options, execution, typed, store)
+
+    work = _submit if options.cluster == "slurm" else _here
+    return work(console, todo, resources, options, specify)
+
+
+def _specification(
+    cell: Cell,
+    options: argparse.Namespace,
+    execution: Execution,
+    command: str,
+    store: Store,
+) -> JobSpec:
+    from studies.plan.jobspec import specification
+
+    return specification(
+        cell,
+        options.limit_iterations,
+        options.data_root,
+        options.pretrained,
+        execution,
+        command,
+        options.tensorboard,
+        train_only=options.only == "train" and cell.stage == "train" and not cell.upstream,
+        supersedes=store.digest(cell.id) if cell.state == "done" else None,
+        options=typed_again(options),
+    )
+
+
+def _execution(resources: Profile, options: argparse.Namespace) -> Execution:
+    from studies.launch.submit import execution
+
+    settings = execution(resources, options.evaluate_every)
+    return dataclasses.replace(settings, multi_scale=options.also == "multi-scale")
+
+
+def typed_again(options: argparse.Namespace) -> list[str]:
+    """The words that start a run again as it was started, without what chose it."""
+    found = ["--protocol", options.protocol]
+    names = ("limit_iterations", "cluster", "data_root", "pretrained", "weights", "max_parallel", "threads", "gpus")
+    for name in (*names, "device", "workers", "also", *COMPUTED, "only", *OF_A_CLUSTER):
+        value = getattr(options, name)
+        if isinstance(value, bool):
+            found.append(f"--{'' if value else 'no-'}{name.replace('_', '-')}")
+        elif value is not None:
+            found += [f"--{name.replace('_', '-')}", str(value.resolve() if isinstance(value, Path) else value)]
+    found += ["--tensorboard"] if options.tensorboard else []
+    if options.evaluate_every != Execution.evaluation_interval:
+        found += ["--evaluate-every", str(options.evaluate_every)]
+    if options.ham_seeds != (0,):
+        found += ["--ham-seeds", ",".join(map(str, options.ham_seeds))]
+    return found
+
+
+def _portable(words: Sequence[str], data_root: Path | None) -> list[str]:
+    """The command as a record keeps it: paths relative to the repository or the data root, others as `DIR`."""
+    kept = []
+    for word in words:
+        head, equals, tail = word.partition("=")
+        path = Path(tail if equals else head)
+        shown_path = str(path)
+        if data_root is not None and path.is_absolute() and path != data_root and path.is_relative_to(data_root):
+            shown_path = f"DATA/{path.relative_to(data_root)}"
+        elif path.is_absolute() and path.is_relative_to(REPOSITORY):
+            shown_path = str(path.relative_to(REPOSITORY))
+        elif path.is_absolute() or str(path).startswith(".."):
+            shown_path = "DIR"
+        else:
+            kept.append(word)
+            continue
+        kept.append(f"{head}={shown_path}" if equals else shown_path)
+    return kept
+
+
+def _submit(
+    console: Console, todo: list[Cell], resources: Profile, options: argparse.Namespace, specify: Specify
+) -> int:
+    """Submit and leave, or watch; returns the exit code."""
+    from studies.launch.submit import arrays, submit
+    from studies.records import snapshot
+    from studies.slurm import scheduler
+
+    submitted: list[Cell] = []
+    code = 0
+    try:
+        size = resources.max_array_size or scheduler.max_array_size(resources.cluster)
+        code_snapshot = snapshot.take()
+        for array in arrays(todo, resources, size, resources.max_parallel):
+            settings = _execution(resources.at(array.stage), options)
+            left = submit(array, resources, code_snapshot, specify, settings)
+            for cell in left:
+                console.print(f"{cell.label} was submitted by somebody else a moment ago")
+            if array.job:
+                waits = f", after {', '.join(array.waits)}" if array.waits else ""
+                limit = f", {array.throttle} at a time" if array.throttle else ""
+                console.print(f"job {array.job} ({array.token}): {len(array.cells)} {array.stage} runs{limit}{waits}")
+            submitted += array.cells
+    except scheduler.Unreachable as error:
+        console.print(f"the scheduler does not answer: {error}")
+        code = 4
+    except scheduler.Refused as error:
+        console.print(f"sbatch refuses: {error}")
+        code = 1 if submitted else 3
+    console.print(
+        f"{len(submitted)} of {len(todo)} runs submitted" + ("; the same command submits the rest" if code else "")
+    )
+    if options.follow and submitted:
+        from studies.launch.local import follow
+
+        def watch(bars: Any, asked: Callable[[], bool]) -> Any:
+            return follow(submitted, bars, asked)
+
+        code = max(code, _watched(console, submitted, watch, "the jobs go on"))
+    return code
+
+
+def _here(console: Console, todo: list[Cell], resources: Profile, options: argparse.Namespace, specify: Specify) -> int:
+    """Work on the runs on this machine; returns the exit code."""
+    from segnext.data.processes import available_processes
+    from studies.launch.local import run_debug, run_local
+
+    settings = _execution(resources, options)
+    for cell in todo:
+        Workspace(cell.id).write_spec(specify(cell, settings))
+    parallel = options.max_parallel or max(1, available_processes() // (settings.threads * settings.processes))
+
+    def work(bars: Any, asked: Callable[[], bool]) -> Any:
+        if options.cluster == "local":
+            return run_local(todo, parallel, settings, bars, asked)
+        return run_debug(todo, bars, asked)
+
+    return _watched(console, todo, work, "every run saves at its next step")
+
+
+def _watched(
+    console: Console, cells: Sequence[Cell], work: Callable[[Any, Callable[[], bool]], Any], leaving: str
+) -> int:
+    """Do the work under bars, and let Ctrl-C end it in good order; returns the exit code."""
+    from studies.launch.progress import Bars
+
+    signals: list[int] = []
+    told = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signals.append(number)  # no word from here: the signal may have come amid a word
+
+    def asked() -> bool:
+        nonlocal told
+        if signals and not told:
+            told = True
+            console.print(f"stopping: {leaving}")
+        return bool(signals)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        title = ", ".join(dict.fromkeys(cell.study.slug for cell in cells))
+        with Bars(console, title, len(cells)) as bars:
+            outcomes = work(bars, asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    counts = Counter(outcome.state for outcome in outcomes.values())
+    console.print(", ".join(f"{number} {state}" for state, number in sorted(counts.items())))
+    if counts["failed"]:
+        console.print(f"logs: {shown(runs_folder())}/<run id>/log.txt; results that existed are untouched")
+    if counts["stopped"]:
+        console.print("stopped: the same command continues")
+        return 5
+    return 1 if counts["failed"] else 0

@@ -1,0 +1,137 @@
+"""What would start, what is left as it is and why, and what it all would take: said before anything starts."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from segnext.config import Cost, Speed
+from studies.declare.protocols import Protocol
+from studies.plan.options import shown
+from studies.plan.runs import Cell, Selection, upstream
+from studies.records.store import Store, runs_folder
+from studies.slurm.profile import Profile
+
+
+def show_plan(
+    console: Console,
+    selections: list[Selection],
+    chosen: Protocol,
+    cells: list[Cell],
+    todo: list[Cell],
+    unmeasured: list[tuple[str, Cost]],
+    untimed: list[tuple[str, Speed]],
+) -> None:
+    """Every wanted run with its state, and how many would start."""
+    for selection in selections:
+        own = [cell for cell in cells if cell.study is selection.study]
+        if own:
+            console.print(_plan_table(f"{selection.study.slug} under {chosen.name}: {chosen.purpose}", own))
+        direct = sum(not cell.upstream and not cell.evaluation for cell in own)
+        wanted = sum(len(list(filter(panel.trains, selection.rows))) for panel in selection.panels(chosen)) * len(
+            selection.seeds
+        )
+        if (shared := wanted - direct) and direct:
+            console.print(f"{selection.study.slug}: {shared} of its runs are listed already: equal runs are one run\n")
+    tell_left_out(console, selections, chosen)
+    counts = Counter(cell.state for cell in cells)
+    starting = [cell for cell in todo if cell.state != "running"]
+    states = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "none wanted"
+    timed = f"; {len(untimed)} speeds to measure" if untimed else ""
+    console.print(
+        f"{len(cells)} runs: {states}; {len(starting)} would start; {len(unmeasured)} costs to measure{timed}"
+    )
+
+
+def show_needs(
+    console: Console, todo: list[Cell], resources: Profile, options: argparse.Namespace, store: Store
+) -> None:
+    """The arrays, what is shared, the hours and the disk."""
+    from studies.plan.estimate import estimate, size
+
+    starting = [cell for cell in todo if cell.state != "running"]
+    if not starting:
+        return
+    dependants = Counter(before.id for cell in starting if (before := upstream(cell)) is not None)
+    for cell in starting:
+        if dependants[cell.id] > 1:
+            console.print(f"{cell.id} ({cell.label}) is shared by {dependants[cell.id]} runs")
+    if options.cluster == "slurm":
+        _show_arrays(console, starting, resources)
+    needs = estimate(starting, resources, store)
+    console.print(str(needs))
+    folder = next(path for path in (runs_folder(), *runs_folder().parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    if needs.disk is not None and needs.disk > free:
+        console.print(f"{shown(runs_folder())} has {size(free)} free: not enough")
+
+
+def _show_arrays(console: Console, starting: list[Cell], resources: Profile) -> None:
+    from studies.launch.submit import arrays, sbatch_options
+    from studies.slurm import scheduler
+
+    try:
+        limit = resources.max_array_size or scheduler.max_array_size(resources.cluster)
+    except (scheduler.Unreachable, scheduler.Refused) as error:
+        console.print(f"the scheduler does not answer, so arrays may be split further: {error}")
+        limit = len(starting)
+    found = arrays(starting, resources, limit, resources.max_parallel)
+    where = {cell.id: place for place, array in enumerate(found, start=1) for cell in array.cells}
+    for place, array in enumerate(found, start=1):
+        after = {where[name] for name in array.waits if name in where} | ({place - 1} if array.before else set())
+        waits = f", after array {', '.join(map(str, sorted(after)))}" if after else ""
+        throttle = f", {array.throttle} at a time" if array.throttle else ""
+        console.print(f"array {place}: {len(array.cells)} {array.stage} runs{throttle}{waits}")
+    for stage in dict.fromkeys(array.stage for array in found):
+        console.print(f"sbatch {' '.join(sbatch_options(resources.at(stage)))}  ({stage})")
+
+
+def _plan_table(title: str, cells: list[Cell]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for heading in ("row", "as printed", "dataset", "seed", "run", "state"):
+        table.add_column(heading, no_wrap=True)
+    for cell in cells:
+        state = f"{cell.state}: {cell.stands.detail}" if cell.stands.detail else cell.state
+        dataset = cell.run.data.dataset
+        name = "before it" if cell.upstream else cell.row.label
+        table.add_row(cell.row.slug, name, dataset, str(cell.run.seed), cell.id, state)
+    return table
+
+
+def tell_left_out(console: Console, selections: list[Selection], chosen: Protocol) -> None:
+    """Say what the protocol does not train."""
+    for words in dict.fromkeys(words for s in selections for words in chosen.left_out(s.study)):
+        console.print(f"nothing to train for {words}")
+
+
+def tell_left(console: Console, cells: Sequence[Cell], todo: Sequence[Cell]) -> int:
+    """Say what is not started and why; returns how many of these have failed."""
+    left = [cell for cell in cells if cell not in todo]
+    if done := sum(cell.state == "done" for cell in left):
+        console.print(f"{done} of {len(cells)} runs are done already: nothing of them is started again")
+    failed = [cell for cell in left if cell.state == "failed"]
+    for cell in failed:
+        console.print(f"{cell.label} failed ({cell.stands.cause}: {cell.stands.detail})")
+    if failed:
+        causes = ",".join(dict.fromkeys(cell.stands.cause for cell in failed))
+        console.print(f"{len(failed)} failed runs are left as they are: --retry {causes} starts them again")
+    for cell in left:
+        if cell.state not in ("done", "failed"):
+            job = f"job {cell.stands.job}" if cell.stands.job else ""
+            detail = cell.stands.detail if cell.state == "unknown" or not job else ""
+            why = ": ".join(filter(None, (job, detail))) or "waits for what it starts from"
+            console.print(f"{cell.label} is {cell.state}: {why}")
+    return len(failed)
+
+
+def as_json(cell: Cell, starts: bool) -> dict[str, Any]:
+    """A run of the plan for `--dry-run --json`."""
+    names = {"study": cell.study.slug, "row": cell.row.slug, "dataset": cell.run.data.dataset, "seed": cell.run.seed}
+    return {"run": cell.id, **names, "stage": cell.stage, "starts": starts, **dataclasses.asdict(cell.stands)}

@@ -1,0 +1,109 @@
+"""What the options of `studies.run` choose: the runs that are wanted, those of them that start, and what a run gets."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from segnext.config import Speed
+from studies.declare.protocols import Protocol
+from studies.plan.options import COMPUTED
+from studies.plan.runs import Cell, Selection, evaluations, imports, plan, speeds, upstream
+from studies.records.provenance import code_fingerprint
+from studies.records.store import Store, runs_folder
+from studies.records.workspace import Workspace
+from studies.slurm.profile import STAGES, Profile, changed, profile
+
+
+def wanted(options: argparse.Namespace, selections: list[Selection], chosen: Protocol, store: Store) -> list[Cell]:
+    """What is wanted, by `--only`."""
+    match options.only:
+        case "cost" | "speed":
+            return []
+        case "evaluate" if options.weights:
+            return imports(selections, chosen, store, options.weights, options.ham_seeds)
+        case "evaluate":
+            return evaluations(selections, chosen, options.limit_iterations, store, options.ham_seeds)
+        case "train":
+            cells = plan(selections, chosen, options.limit_iterations, store)
+            return [cell for cell in cells if cell.state != "trained"]
+        case "pretrain":
+            cells = plan(selections, chosen, options.limit_iterations, store)
+            return [cell for cell in cells if cell.upstream or cell.run.task == "classification"]
+        case _:
+            return plan(selections, chosen, options.limit_iterations, store)
+
+
+def to_start(cells: Sequence[Cell], options: argparse.Namespace) -> list[Cell]:
+    """The runs to start, in the plan's order; nothing that starts from what will not be there."""
+    todo: list[Cell] = []
+    absent = set()
+    for cell in cells:
+        before = upstream(cell)
+        waits = before is not None and before.id in absent
+        if not waits and _starts(cell, options):
+            todo.append(cell)
+            continue
+        comes = cell.state in ("running", "queued") and options.cluster == "slurm" and bool(cell.stands.job)
+        if cell.state != "done" and not comes:
+            absent.add(cell.id)
+    return todo
+
+
+def _starts(cell: Cell, options: argparse.Namespace) -> bool:
+    match cell.state:
+        case "done":
+            return not cell.upstream and (
+                options.rerun == "done" or (options.rerun == "stale" and bool(cell.stands.detail))
+            )
+        case "running":
+            return options.cluster != "slurm" and not cell.stands.job  # waited for, and taken over if left unfinished
+        case "queued" | "unknown":
+            return False
+        case "failed":
+            mended = cell.stands.cause == "code" and _other_code(cell)
+            return mended or options.rerun == "failed" or cell.stands.cause in options.retry
+        case _:
+            return True
+
+
+def _other_code(cell: Cell) -> bool:
+    """Whether the code is another than the one that failed."""
+    last = Workspace(cell.id).last_attempt()
+    return last is not None and last.code != code_fingerprint("run")
+
+
+def nothing_to_evaluate(options: argparse.Namespace) -> str:
+    """Why `--only evaluate` finds nothing, and what to do."""
+    if options.weights:
+        return (
+            f"no file in {options.weights} has the name of a wanted row's weights: ROW_DATASET.pth (table9: "
+            "t_ade20k.pth), or as its authors or mmsegmentation named it (segnext_tiny_512x512_ade_160k.pth)"
+        )
+    return f"none of these runs has finished weights under {runs_folder()}; train them first, or name --weights DIR"
+
+
+def resources_of(options: argparse.Namespace) -> Profile:
+    """What a run gets: the profile's, or on this machine one thread of one process, changed by what was typed."""
+    named = profile(options.profile or "default") if options.cluster == "slurm" else Profile(name="local")
+    names = ("partition", "account", "qos", "time", "constraint", "nodes", "gpus", "max_parallel")
+    typed = {name: getattr(options, name) for name in (*names, "device", "workers", *COMPUTED)}
+    typed |= {"cpus": options.threads}
+    settings = {name: value for name, value in typed.items() if value is not None}
+    if options.cluster != "slurm":
+        settings.setdefault("device", "cpu")
+    stages = {stage: {k: v for k, v in getattr(named, stage).items() if k not in settings} for stage in STAGES}
+    return changed(named, settings | stages)
+
+
+def speeds_wanted(options: argparse.Namespace, selections: list[Selection], store: Store) -> list[tuple[str, Speed]]:
+    """The speeds to measure on this machine, each with the name of its study."""
+    # Beside training a frame rate would be that of a busy machine: it is measured when it is asked for.
+    asked = [s for s in selections if s.study.squares or (s.study.timed and options.only == "speed")]
+    if options.only not in (None, "speed") or not asked:
+        return []
+    from studies.records.provenance import platform_of
+
+    return speeds(
+        asked, platform_of(options.device or "cpu", options.threads or 1, options.precision or "float32"), store
+    )
