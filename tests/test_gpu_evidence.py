@@ -109,7 +109,7 @@ def _written(root: Path) -> subprocess.CompletedProcess[str]:
 def _version(root: Path) -> dict[str, object]:
     """What a record that is made there would say of its code; from a snapshot, as a worker would."""
     program = (
-        "import json, subprocess, sys; from studies import snapshot; own = snapshot.code_version()\n"
+        "import json, subprocess, sys; from studies.records import snapshot; own = snapshot.code_version()\n"
         'ask = \'import json; from studies.records.provenance import provenance; p = provenance("run");'
         'print(json.dumps([p["commit"], p["dirty"]]))\'\n'
         "worker = json.loads(subprocess.check_output([sys.executable, '-c', ask], cwd=snapshot.take()))\n"

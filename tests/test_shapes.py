@@ -105,7 +105,7 @@ def stated(thing: Any) -> re.Match[str] | None:
 def public() -> Iterator[Any]:
     """Public classes, functions and methods of the network; data and kernels have tests of their own."""
     for info in pkgutil.walk_packages(segnext.__path__, "segnext."):
-        if info.name.startswith(("segnext.data", "segnext.fast")):
+        if info.name.startswith(("segnext.data", "segnext.fast")) and info.name != "segnext.fast.upsampling":
             continue
         module = importlib.import_module(info.name)
         for name, thing in vars(module).items():

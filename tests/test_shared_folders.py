@@ -16,7 +16,7 @@ from slurm import NoSlurm, People
 
 CELL = "table7/c@0"
 STARTED = (CELL, "--protocol", "quick", "--limit-iterations", "1")
-PRINT_SNAPSHOT = ("-c", "from studies import snapshot; print(snapshot.take())")
+PRINT_SNAPSHOT = ("-c", "from studies.records import snapshot; print(snapshot.take())")
 
 
 class Lab(People):
