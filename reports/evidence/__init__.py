@@ -1,1 +1,1 @@
-"""What the records say of a study, gathered, pooled and judged."""
+"""What the records say of a study, gathered for reading."""
