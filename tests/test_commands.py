@@ -105,10 +105,8 @@ def test_a_failure_says_what_mends_it_and_is_left_until_it_is_told_or_the_code_i
     copy = tmp_path / "repository"
     for name in ("segnext", "studies"):
         shutil.copytree(REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    source, good = (
-        copy / "segnext" / "training" / "segmentation.py",
-        (copy / "segnext" / "training" / "segmentation.py").read_text(),
-    )
+    source = copy / "segnext" / "training" / "segmentation.py"
+    good = source.read_text()
     source.write_text(good + "\n\ndef _broken(*_):\n    raise IndexError('wrong')\n\n\nSegmentation.loss = _broken\n")
     quick = ("table7/c@0", "--protocol", "quick", "--limit-iterations", "1")
     does("run", *quick, code=1, cwd=copy)

@@ -151,9 +151,13 @@ def test_a_scheduler_that_does_not_answer_is_silent_and_decides_nothing(answers)
     assert not queue.jobs
 
 
-def test_without_accounting_the_queue_alone_decides(answers):
+@pytest.mark.parametrize(
+    "error",
+    ["Slurm accounting storage is disabled\n", "You are not running a supported accounting_storage plugin\n"],
+)
+def test_without_accounting_the_queue_alone_decides(error, answers):
     answers("squeue", "")
-    answers("sacct", "", code=1, error="Slurm accounting storage is disabled\n")
+    answers("sacct", "", code=1, error=error)
     queue = Queue.ask([submission(0)])
     assert not queue.silence
     assert not queue.mute

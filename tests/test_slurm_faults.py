@@ -391,10 +391,8 @@ def test_rows_that_raise_run_out_of_memory_or_diverge_fail_alone_and_are_never_t
     selectors = ("table7/a@0", "table7/b@0", "table7/c@0", "table7/c@1")
     cells = cells_of(*selectors)
     user.repository = copy
-    source, good = (
-        copy / "segnext" / "training" / "segmentation.py",
-        (copy / "segnext" / "training" / "segmentation.py").read_text(),
-    )
+    source = copy / "segnext" / "training" / "segmentation.py"
+    good = source.read_text()
     source.write_text(good + BROKEN)
     user.submits(*selectors, *QUICK)
     user.waits_for(cells[-1])
@@ -426,10 +424,8 @@ def test_what_starts_from_a_failed_run_says_so_and_goes_on_once_that_is_mended(
     cells = cells_of("table7/c", protocol_name="smoke", limit=None)
     before, after = cells
     user.repository = copy
-    source, good = (
-        copy / "segnext" / "training" / "segmentation.py",
-        (copy / "segnext" / "training" / "segmentation.py").read_text(),
-    )
+    source = copy / "segnext" / "training" / "segmentation.py"
+    good = source.read_text()
     source.write_text(good + BROKEN.replace("if self.run.seed:", "if self.run.init:"))
     said = user.submits("table7/c", *smoke)
     assert re.search(rf"1 train runs, after {before.id}", said), said

@@ -165,7 +165,7 @@ class Model:
 
     @property
     def encoder_alone(self) -> Model:
-        """What is pretrained for this model: its encoder, with the decoder that nobody reads at its default."""
+        """The model that is pretrained for this one: its encoder; the fields of the decoder are at their defaults."""
         default = Model(self.size)
         names = ("decoder", "stages", "nmf_rank", "context", "head_norm", "nmf_gradient")
         return dataclasses.replace(self, **{name: getattr(default, name) for name in names})

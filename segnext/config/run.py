@@ -1,4 +1,4 @@
-"""`Run`: one training with its evaluation; `Evaluation`: a test of finished weights alone."""
+"""`Run`: a training and its evaluation. `Evaluation`: a test of finished weights."""
 
 from __future__ import annotations
 

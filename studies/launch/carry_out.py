@@ -15,12 +15,15 @@ from typing import Any
 from rich.console import Console
 
 from segnext.config import Execution
-from studies.launch.submit import Specify
+from studies.launch.submit import Specify, arrays, execution, submit
+from studies.plan.jobspec import specification
 from studies.plan.options import COMPUTED, shown
 from studies.plan.runs import Cell
+from studies.records import snapshot
 from studies.records.store import REPOSITORY, Store, runs_folder
 from studies.records.working_state import JobSpec
 from studies.records.workspace import Workspace
+from studies.slurm import scheduler
 from studies.slurm.profile import Profile
 
 OF_A_CLUSTER = ("profile", "partition", "account", "qos", "time", "nodes", "constraint")
@@ -53,8 +56,6 @@ def _specification(
     command: str,
     store: Store,
 ) -> JobSpec:
-    from studies.plan.jobspec import specification
-
     return specification(
         cell,
         options.limit_iterations,
@@ -70,8 +71,6 @@ def _specification(
 
 
 def _execution(resources: Profile, options: argparse.Namespace) -> Execution:
-    from studies.launch.submit import execution
-
     settings = execution(resources, options.evaluate_every)
     return dataclasses.replace(settings, multi_scale=options.also == "multi-scale")
 
@@ -118,10 +117,6 @@ def _submit(
     console: Console, todo: list[Cell], resources: Profile, options: argparse.Namespace, specify: Specify
 ) -> int:
     """Submit and leave, or watch; returns the exit code."""
-    from studies.launch.submit import arrays, submit
-    from studies.records import snapshot
-    from studies.slurm import scheduler
-
     submitted: list[Cell] = []
     code = 0
     try:

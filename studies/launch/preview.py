@@ -14,9 +14,11 @@ from rich.table import Table
 
 from segnext.config import Cost, Speed
 from studies.declare.protocols import Protocol
+from studies.launch.submit import arrays, sbatch_options
 from studies.plan.options import shown
 from studies.plan.runs import Cell, Selection, upstream
 from studies.records.store import Store, runs_folder
+from studies.slurm import scheduler
 from studies.slurm.profile import Profile
 
 
@@ -74,9 +76,6 @@ def show_needs(
 
 
 def _show_arrays(console: Console, starting: list[Cell], resources: Profile) -> None:
-    from studies.launch.submit import arrays, sbatch_options
-    from studies.slurm import scheduler
-
     try:
         limit = resources.max_array_size or scheduler.max_array_size(resources.cluster)
     except (scheduler.Unreachable, scheduler.Refused) as error:

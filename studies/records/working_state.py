@@ -1,7 +1,7 @@
 """What stands in the small files of a run's folder, as values: who works on it, how far it is, how its attempts ended.
 
-Each file has one reader and one writer, in `studies.records.workspace`; what a worker is told is in
-`studies.plan.jobspec`.
+Each file has one reader and one writer, in `studies.records.workspace`. `studies.plan.jobspec` writes
+what a worker has to do.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from studies.records.external import Refused as Refused
 from studies.records.external import Unreachable as Unreachable
 from studies.records.working_state import Submission
 
-_NO_ACCOUNTING = re.compile(r"accounting.storage (is disabled|plugin)", re.IGNORECASE)
+_NO_ACCOUNTING = re.compile(r"accounting storage is disabled|a supported accounting_storage plugin", re.IGNORECASE)
 VANISHED_SECONDS = 600.0  # without a sign of life after which a job that only accounting still has counts as lost
 
 # Every state that SLURM 24 has, as (where the job stands, the cause if it is over): `waiting`, `running` or `over`.

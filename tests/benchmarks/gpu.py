@@ -599,10 +599,9 @@ class Benchmark:
         environment = {**os.environ, "SEGNEXT_RESULTS": str(results), "SEGNEXT_RUNS": str(runs)}
 
         def run() -> float:
-            limit = min(120.0, self.left())
+            limit = 17.0 if self.tiny else min(120.0, self.left())
             if limit < 15:
                 raise LeftOut("no time left")
-            limit = 17.0 if self.tiny else limit
             process = subprocess.Popen(
                 command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
             )
