@@ -86,12 +86,11 @@ def load_file(path: Path | str) -> dict[str, Any]:
     file = Path(path)
     if file.exists() and not file.is_file():  # a folder, or a pipe, which would wait for ever
         raise ValueError(f"{printable(file)} is not a readable file of plain weights: it is no regular file; {_REMEDY}")
+    written = file.read_bytes()  # so that an `OSError` is the file system's: of damage torch makes one, too
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch about what a stranger's file holds: it is judged below
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
+            content = torch.load(io.BytesIO(written), map_location="cpu", weights_only=True)
     except Exception as error:  # damage leads the unpickler and torch to nearly all that there are
         why = printable(str(error).partition("\n")[0] or type(error).__name__)
         raise ValueError(f"{printable(file)} is not a readable file of plain weights: {why}; {_REMEDY}") from error
