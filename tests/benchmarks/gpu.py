@@ -24,7 +24,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -57,6 +57,8 @@ SETTINGS = {
     "the same and cudnn.benchmark, as mmsegmentation's configurations": {"tf32": True, "benchmark": True},
 }
 PROPER, DEFAULTS, CONFIGURED = SETTINGS
+PARTS = ("ceilings", "T 512x512", "S 512x512", "inductor", "MSCAN-T 224x224", "T 1024x1024", "B 512x512", "L 512x512")
+PARTS += ("evaluation", "together", "table11", "further")
 FULLY = ("T 512x512", "S 512x512")  # whose ceilings are also counted in float32
 STEPS = ["what", "side", "size", "batch", "crop", "precision", "compile", "milliseconds", "lower_quartile"]
 STEPS += ["upper_quartile", "images_per_second", "peak_memory_gb", "ratio_to_published_float32"]
@@ -372,6 +374,7 @@ class Benchmark:
 
     def __init__(self, options: argparse.Namespace, keeping: Path) -> None:
         self.device, self.tiny, self.out = options.device, options.tiny, options.out
+        self.parts: list[str] = options.parts
         self.ends = time.monotonic() + 60 * options.minutes
         self.helper = Helper(self.device, options.threads)
         self.threads = options.threads
@@ -633,46 +636,49 @@ class Benchmark:
                 archive.add(source, name)
         print(f"{len(found)} records and step times in {path}", flush=True)
 
-    def plan(self) -> Iterator[Callable[[], object]]:
-        """Everything, the most important first. With `tiny`, every kind of work once."""
-        yield self.ceilings
+    def plan(self) -> dict[str, list[Callable[[], object]]]:
+        """Everything in its parts, the most important first. With `tiny`, every kind of work once."""
         main = ["T 512x512", "S 512x512"][: 1 if self.tiny else 2]
         others = ["MSCAN-T 224x224", "T 1024x1024", "B 512x512", "L 512x512"][: 1 if self.tiny else 4]
+        parts: dict[str, list[Callable[[], object]]] = {"ceilings": [self.ceilings]}
         for name in main:
-            for setting in (PROPER, DEFAULTS):
-                yield partial(self.theirs, name, setting)
+            parts[name] = [partial(self.theirs, name, setting) for setting in (PROPER, DEFAULTS)]
             for precision, compiled in (("bfloat16", "graphs"), ("bfloat16", ""), ("tf32", ""), ("float32", "")):
-                yield partial(self.ours, name, precision, compiled)
-            yield partial(self.trace, name)
+                parts[name].append(partial(self.ours, name, precision, compiled))
+            parts[name].append(partial(self.trace, name))
         # A compilation takes a minute.
-        yield partial(self.ours, "one block" if self.tiny else "T 512x512", "bfloat16", "inductor+graphs")
+        parts["inductor"] = [
+            partial(self.ours, "one block" if self.tiny else "T 512x512", "bfloat16", "inductor+graphs")
+        ]
         for name in others:
-            yield partial(self.theirs, name, PROPER, 6)
+            parts[name] = [partial(self.theirs, name, PROPER, 6)]
             for precision, compiled in (("bfloat16", "graphs"), ("bfloat16", ""), ("tf32", "")):
-                yield partial(self.ours, name, precision, compiled, 8)
-        yield self.pack
-        yield self.evaluation
-        yield partial(self.together, ("T 512x512", "T 352x480"), 2 if self.tiny else 8)
-        yield self.table11
+                parts[name].append(partial(self.ours, name, precision, compiled, 8))
+        parts["evaluation"] = [self.pack, self.evaluation]
+        parts["together"] = [partial(self.together, ("T 512x512", "T 352x480"), 2 if self.tiny else 8)]
+        parts["table11"] = [self.table11]
         if self.tiny:
-            return
-        yield partial(self.ours, "T 512x512", "bfloat16", "inductor")
-        yield partial(self.theirs, "T 512x512", CONFIGURED)
+            return parts
+        further = [
+            partial(self.ours, "T 512x512", "bfloat16", "inductor"),
+            partial(self.theirs, "T 512x512", CONFIGURED),
+        ]
         for name in others:
-            yield partial(self.theirs, name, DEFAULTS, 6)
-            yield partial(self.ours, name, "float32", "", 8)
-        for size in "SBL":
-            yield partial(self.ours, f"MSCAN-{size} 224x224", "bfloat16", "graphs", 8)
-        yield partial(self.theirs, "S 512x512", CONFIGURED)
-        yield partial(self.ours, "S 512x512", "bfloat16", "inductor+graphs")
+            further += [partial(self.theirs, name, DEFAULTS, 6), partial(self.ours, name, "float32", "", 8)]
+        further += [partial(self.ours, f"MSCAN-{size} 224x224", "bfloat16", "graphs", 8) for size in "SBL"]
+        further += [partial(self.theirs, "S 512x512", CONFIGURED)]
+        further += [partial(self.ours, "S 512x512", "bfloat16", "inductor+graphs")]
+        return {**parts, "further": further}
 
     def run(self) -> int:
-        """Everything of the plan; returns the exit code."""
+        """The plan, or the parts of it that were asked for, in their order; returns the exit code."""
         print(f"{self.device}, torch {torch.__version__}, {os.cpu_count()} cores", flush=True)
         started = time.monotonic()
         try:
-            for part in self.plan():
-                part()
+            parts = self.plan()
+            for name in self.parts or parts:
+                for work in parts.get(name, ()):
+                    work()
         finally:
             self.helper.end()
             self.pack()
@@ -707,7 +713,12 @@ def main() -> int:
     parse.add_argument("--threads", type=int, default=1, help="cores of a process")
     parse.add_argument("--tiny", action="store_true", help="every line in small: a rehearsal")
     parse.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder of the files")
+    parse.add_argument(
+        "--parts", type=lambda words: words.split(","), default=[], help=f"of {', '.join(PARTS)}, in order"
+    )
     options = parse.parse_args()
+    if unknown := [name for name in options.parts if name not in PARTS]:
+        parse.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         # Of this call alone, for a helper that was ended may leave half a file.
