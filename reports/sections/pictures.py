@@ -47,7 +47,7 @@ class Picture:
     row: Row
     seed: int
     facts: Mapping[str, Any]
-    arrays: Mapping[str, Array]
+    arrays: Mapping[str, Array]  # empty where the numbers alone were kept, as of photographs that may not be committed
     digest: str  # of the arrays' file
 
     @property
@@ -84,7 +84,7 @@ def _read(row: Row, seed: int, identifier: str, store: Store) -> Picture | None:
     packed, remedy = store.folder / "cam" / f"{identifier}.npz", "restore it from git, or delete it and its .json"
     try:
         if (content := content_of(packed, remedy)) is None:
-            raise Damaged(packed, "there is none", remedy)
+            return Picture(row, seed, facts, {}, "")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         places = range(len(facts["images"]))
@@ -106,7 +106,8 @@ def reference(found: Sequence[Picture]) -> Picture:
 
 
 def drawings(variant: Variant, found: Sequence[Picture]) -> tuple[Drawing, ...]:
-    """Every figure that the pictures of a variant give."""
+    """Every figure that the pictures of a variant give, of those rows whose arrays were kept."""
+    found = [picture for picture in found if picture.arrays]
     if not found:
         return ()
     facts = found[0].facts
@@ -178,16 +179,22 @@ def share_table(variant: Variant, found: Sequence[Picture]) -> Table:
     )
     lines, notes = [], Notes()
     ours = reference(found) if found else None
+    if (
+        any(row.model == Model(row.model.size) for row in variant.rows)
+        and ours
+        and ours.row.model != Model(ours.row.model.size)
+    ):
+        ours = None  # its own row was not looked at
     for picture in found:
-        if ours is None or not picture.facts["shares"]:
+        if not picture.facts["shares"]:
             continue
         shares = picture.shares
-        common = [image for image in shares if image in ours.shares and picture is not ours]
-        differences = [100 * (shares[image] - ours.shares[image]) for image in common]
+        held = ours.shares if ours and picture is not ours else {}
+        differences = [100 * (shares[image] - held[image]) for image in shares if image in held]
         mean = 100 * statistics.fmean(shares.values()) if shares else None
         interval = verdicts.mean_interval(differences) if len(differences) >= verdicts.MINIMUM_SEEDS else None
         values: dict[str, Value] = {"row": picture.row.slug, "seed": picture.seed, "target": picture.facts["target"]}
-        mixed = variant.mixture([picture.facts["run"], ours.facts["run"]])
+        mixed = variant.mixture([one.facts["run"] for one in (picture, ours) if one])
         shown = "no heat" if mean is None else number(mean, 1)
         lines.append(
             Line(
