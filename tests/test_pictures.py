@@ -129,6 +129,18 @@ def test_damaged_pictures_are_named_and_those_of_other_weights_left_out(store, t
     assert f"{second.stem}.npz" in capsys.readouterr().err
 
 
+def test_numbers_without_arrays_keep_their_place_and_draw_nothing(store, tmp_path):
+    assert run.main([*WORDS, *FEW]) == 0
+    whole = render(tmp_path / "whole", "table7")["summary/table7.md"].decode()
+    for path in cam(store).values():
+        if path.suffix == ".npz":
+            path.unlink()
+    files = render(tmp_path / "out", "table7")
+    assert not [name for name in files if "segmentations" in name or "fields" in name]
+    table = "Grad-CAM inside the mask"
+    assert files["summary/table7.md"].decode().partition(table)[2] == whole.partition(table)[2]
+
+
 def test_an_image_that_is_kept_in_memory_is_read_and_not_written():
     image = np.zeros((96, 96, 3), np.uint8)
     image.flags.writeable = False  # as the decoded images of a data set are

@@ -659,7 +659,7 @@ class Benchmark:
         parts["table11"] = [self.table11]
         if self.tiny:
             return parts
-        further = [
+        further: list[Callable[[], object]] = [
             partial(self.ours, "T 512x512", "bfloat16", "inductor"),
             partial(self.theirs, "T 512x512", CONFIGURED),
         ]
