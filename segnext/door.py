@@ -64,6 +64,12 @@ def command(prog: str) -> Callable[[Callable[Words, int]], Callable[Words, int]]
 class Parser(argparse.ArgumentParser):
     """A parser whose last words are plain text."""
 
+    @classmethod
+    def of(cls, prog: str, text: str | None) -> Parser:
+        """The parser of a command whose module says what it does; what it says of exit codes stands last."""
+        what, codes, rest = (text or "").partition("Exit codes")
+        return cls(prog=prog, description=what, epilog=codes + rest)
+
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         """Leave with these words."""
         super().exit(status, None if message is None else plain(message))

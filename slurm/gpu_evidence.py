@@ -197,7 +197,7 @@ class Evidence:
         return words + (["--limit-iterations", options.limit_iterations] if options.limit_iterations else [])
 
     def _picture(self, one: Planned) -> subprocess.Popen[bytes]:
-        words = [sys.executable, "-m", "studies.run", "figures", "--rows", one.selector, "--seeds", str(one.seed)]
+        words = [sys.executable, "-m", "studies.figures", "--rows", one.selector, "--seeds", str(one.seed)]
         words += [*self._shared(), "--images", "1"]
         words += ["--class", self._options.cam_class] if self._options.cam_class else []
         return self._start(["nice", "-n", "10", *words])

@@ -25,9 +25,7 @@ ASK_ABOVE = 10
 @command("python -m studies.cancel")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parse = Parser(
-        prog="python -m studies.cancel", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
-    )
+    parse = Parser.of("python -m studies.cancel", __doc__)
     add_selectors(parse)
     parse.add_argument("--yes", action="store_true", help=f"do not ask before more than {ASK_ABOVE} are cancelled")
     options = parse.parse_args(arguments)

@@ -30,7 +30,7 @@ PARTS = {
 @command("python -m studies.diff")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parse = Parser(prog="python -m studies.diff", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1])
+    parse = Parser.of("python -m studies.diff", __doc__)
     parse.add_argument("runs", nargs=2, metavar="RUN", help="STUDY/ROW[@seed], or an id")
     add_declared(parse)
     parse.add_argument("--json", action="store_true", help="as JSON")

@@ -59,9 +59,7 @@ class Finding:
 @command("python -m studies.doctor")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parse = Parser(
-        prog="python -m studies.doctor", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
-    )
+    parse = Parser.of("python -m studies.doctor", __doc__)
     parse.add_argument("selectors", nargs="*", metavar=SELECTOR, help="whose data and beginnings to look at, too")
     add_selection(parse)
     parse.add_argument("--cluster", default="slurm", choices=("local", "slurm"), help="default: slurm")

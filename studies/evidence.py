@@ -22,8 +22,7 @@ from studies.records.store import Store
 @command("python -m studies.evidence")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    purpose, rest = (__doc__ or "").split("\n\n")
-    parse = Parser(prog="python -m studies.evidence", description=purpose, epilog=rest)
+    parse = Parser.of("python -m studies.evidence", __doc__)
     parse.add_argument("selector", metavar="STUDY/ROW[@seed]", help="the run that was submitted")
     parse.add_argument("--miou", type=float, required=True, metavar="PERCENT", help="what the server returned")
     parse.add_argument("--source", required=True, help="the result's address, or who saw it, and the date")

@@ -1,4 +1,4 @@
-"""Pictures of finished runs: `python -m studies.run figures --rows STUDY/ROW[@seed],... --protocol quick`.
+"""Pictures of finished runs: `python -m studies.figures --rows STUDY/ROW[@seed],... --protocol quick`.
 
 For every selected run, from its kept weights: segmentations and Grad-CAM of a few test images, the share of Grad-CAM's
 heat inside the class's true pixels over more of them, the encoder's effective receptive field, and how Ham's bases
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -38,13 +39,10 @@ FIELD_SIDE = 257  # pixels of the noise whose middle an effective receptive fiel
 LONGEST = 320  # pixels of the longer side of a kept image
 
 
-@command("python -m studies.run figures")
+@command("python -m studies.figures")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    purpose, what, rest = (__doc__ or "").split("\n\n")[0], (__doc__ or "").split("\n\n")[1], ""
-    what, _, rest = what.rpartition("Exit codes")
-    parse = Parser(prog="python -m studies.run figures", description=what, epilog="Exit codes" + rest)
-    parse.usage = purpose.split("`")[1]
+    parse = Parser.of("python -m studies.figures", __doc__)
     parse.add_argument("--rows", type=words_of, required=True, metavar="STUDY/ROW[@seed],...", help="finished runs")
     parse.add_argument("--protocol", default="paper", help=f"one of {', '.join(PROTOCOLS)} (default: paper)")
     parse.add_argument("--seeds", type=numbers, default=(0,), metavar="0,1,2", help="(default: 0)")
@@ -153,7 +151,7 @@ def _pictures(
         "shares": shares,
         "reach": {str(share): reach(field, share) for share in (0.5, 0.9, 0.99)},
         "errors": _evolution(model, source, data, arrays),
-        "provenance": {**provenance("evaluation"), "command": "python -m studies.run figures"},
+        "provenance": {**provenance("evaluation"), "command": "python -m studies.figures"},
     }
     return facts, arrays
 
@@ -225,3 +223,7 @@ def _packed(arrays: dict[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -35,7 +35,7 @@ YOUNG = 86400.0  # seconds: a folder that nobody refers to may be one that someb
 @command("python -m studies.gc")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parse = Parser(prog="python -m studies.gc", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1])
+    parse = Parser.of("python -m studies.gc", __doc__)
     add_selectors(parse)
     parse.add_argument("--weights", action="store_true", help="also the weights of runs that nothing starts from")
     parse.add_argument("--delete", action="store_true", help="do it")

@@ -18,7 +18,7 @@ from studies.tables import studies, study
 @command("python -m studies.list")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the studies and every protocol."""
-    parser = Parser(prog="python -m studies.list", description=__doc__)
+    parser = Parser.of("python -m studies.list", __doc__)
     parser.add_argument("study", nargs="*", metavar="STUDY", help="a study, such as table7 (default: every study)")
     parser.add_argument("--json", action="store_true", help="as JSON, with what the paper printed")
     options = parser.parse_args(arguments)

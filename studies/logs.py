@@ -22,7 +22,7 @@ from studies.records.workspace import Workspace
 @command("python -m studies.logs")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parse = Parser(prog="python -m studies.logs", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1])
+    parse = Parser.of("python -m studies.logs", __doc__)
     add_selectors(parse)
     parse.add_argument("-n", type=positive, default=100, metavar="LINES", help="the last ones (default: 100)")
     parse.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")

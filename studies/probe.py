@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 @command("python -m studies.probe")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parse = Parser(
-        prog="python -m studies.probe", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
-    )
+    parse = Parser.of("python -m studies.probe", __doc__)
     parse.add_argument("selectors", nargs="+", metavar=SELECTOR, help="whose rows to measure, or: all")
     add_selection(parse)
     parse.add_argument("--device", default="cpu", help="cpu, cuda, cuda:0, ... (default: cpu)")

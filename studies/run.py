@@ -11,13 +11,15 @@ import argparse
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 
-from segnext.config import Execution
-from segnext.door import Parser, command, console, print_json, typed_path
-from studies.declare.protocols import protocol
-from studies.launch.carry_out import OF_A_CLUSTER, carry_out
+from segnext.config import Cost, Execution, Speed
+from segnext.door import Parser, command, console, print_json, say, typed_path
+from studies.declare.protocols import Protocol, protocol
+from studies.launch.carry_out import OF_A_CLUSTER, carry_out, typed_again
 from studies.launch.measure import measure_costs, measure_speeds
 from studies.launch.preview import as_json, show_needs, show_plan, tell_left, tell_left_out
 from studies.plan.options import (
@@ -32,17 +34,19 @@ from studies.plan.options import (
     words_of,
 )
 from studies.plan.preflight import PreflightError, check, check_device
-from studies.plan.runs import costs, on_other_data, select, settled
+from studies.plan.runs import Cell, Selection, costs, on_other_data, select, settled
 from studies.plan.wanted import nothing_to_evaluate, resources_of, speeds_wanted, to_start, wanted
 from studies.records.causes import AGAIN, CAUSES
 from studies.records.store import Store
 from studies.records.typed import tell
 from studies.records.workspace import Workspace
+from studies.slurm.profile import Profile
+from studies.slurm.scheduler import Queue
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parse = Parser(prog="python -m studies.run", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1])
+    parse = Parser.of("python -m studies.run", __doc__)
     parse.add_argument("selectors", nargs="+", metavar=SELECTOR, help="what to run, or: all")
     add_selection(parse)
     parse.add_argument(
@@ -152,17 +156,41 @@ def _add_cluster(parse: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["figures"]:
-        from studies.figures import main as pictures
-
-        return pictures(words[1:])
-    if words[:1] == ["shortcuts"]:
-        from studies.shortcuts import main as shortcuts
-
-        return shortcuts(words[1:])
+    if words[:1] in (["figures"], ["shortcuts"]):  # once words of this command
+        elsewhere: Callable[[Sequence[str]], int] = import_module(f"studies.{words[0]}").main
+        return elsewhere(words[1:])
     parse = parser()
     options = parse.parse_args(words)
-    out = console(width=160)
+    planned = _planned(options)
+    store = planned.store
+    store.damage += [damaged for cell in planned.cells for damaged in Workspace(cell.id).damage()]
+    damaged = tell(store.damage)
+    if options.dry_run:
+        _show(planned, options)
+        return damaged
+    failed = _launch(parse, planned, options, words)
+    for path in Store().build_tables():
+        if path.stem in {selection.study.slug for selection in planned.selections}:
+            say(f"wrote {shown(path)}")
+    return max(failed, damaged)
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """What the options select: the runs, which of them would start, and the costs and speeds still to measure."""
+
+    chosen: Protocol
+    selections: list[Selection]
+    resources: Profile
+    store: Store
+    cells: list[Cell]
+    queue: Queue
+    todo: list[Cell]
+    unmeasured: list[tuple[str, Cost]]
+    untimed: list[tuple[str, Speed]]
+
+
+def _planned(options: argparse.Namespace) -> _Planned:
     chosen = protocol(_protocol_name(options))
     resources = resources_of(options)
     selections = select(options.selectors, chosen, options.rows, options.seeds)
@@ -171,46 +199,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cells, queue = settled(wanted(options, selections, chosen, store), store)
     if options.rerun == "stale":
         cells = on_other_data(cells, options.data_root, store)
-    unmeasured = costs(selections, store)
-    untimed = speeds_wanted(options, selections, store)
+    measured = costs(selections, store), speeds_wanted(options, selections, store)
+    return _Planned(chosen, selections, resources, store, cells, queue, to_start(cells, options), *measured)
 
-    todo = to_start(cells, options)
-    store.damage += [damaged for cell in cells for damaged in Workspace(cell.id).damage()]
-    damaged = tell(store.damage)
-    if options.dry_run and options.json:
-        print_json([as_json(cell, cell in todo) for cell in cells])
-        return damaged
-    if options.dry_run:
-        show_plan(out, selections, chosen, cells, todo, unmeasured, untimed)
-        show_needs(out, todo, resources, options, store)
-        out.print("nothing started (--dry-run)")
-        return damaged
+
+def _show(planned: _Planned, options: argparse.Namespace) -> None:
+    """What exists and what would start."""
+    if options.json:
+        print_json([as_json(cell, cell in planned.todo) for cell in planned.cells])
+        return
+    out, todo = console(width=160), planned.todo
+    show_plan(out, planned.selections, planned.chosen, planned.cells, todo, planned.unmeasured, planned.untimed)
+    show_needs(out, todo, planned.resources, options, planned.store)
+    out.print("nothing started (--dry-run)")
+
+
+def _launch(parse: argparse.ArgumentParser, planned: _Planned, options: argparse.Namespace, words: list[str]) -> int:
+    """Start what is to start, after every check; returns the exit code."""
+    out, todo, store = console(width=160), planned.todo, planned.store
     if options.only in (None, "pretrain"):
-        tell_left_out(out, selections, chosen)
-    left_failed = tell_left(out, cells, todo)
-    if queue.silence and options.cluster == "slurm":
-        parse.exit(4, f"{parse.prog}: nothing was started: the scheduler does not answer: {queue.silence}\n")
+        tell_left_out(out, planned.selections, planned.chosen)
+    left_failed = tell_left(out, planned.cells, todo)
+    if planned.queue.silence and options.cluster == "slurm":
+        parse.exit(4, f"{parse.prog}: nothing was started: the scheduler does not answer: {planned.queue.silence}\n")
     try:
-        if options.only == "evaluate" and not cells:
+        if options.only == "evaluate" and not planned.cells:
             raise PreflightError(nothing_to_evaluate(options))
-        coming = {cell.id for cell in cells if cell in todo or cell.state in ("running", "queued")}
+        coming = {cell.id for cell in planned.cells if cell in todo or cell.state in ("running", "queued")}
         check(todo, coming, options.data_root, options.pretrained, store)
         if todo and options.cluster != "slurm":
-            check_device(resources.where)
+            check_device(planned.resources.where)
     except (PreflightError, ValueError) as error:  # segnext.data.DataError is a ValueError
         parse.exit(3, f"{parse.prog}: nothing was started: {error}\n")
 
-    measure_costs(out, unmeasured, store)
-    code = measure_speeds(out, untimed, options.device or "cpu", store)
+    measure_costs(out, planned.unmeasured, store)
+    code = measure_speeds(out, planned.untimed, options.device or "cpu", store)
     if todo and code != 5:
+        again = typed_again(parse, options)
         try:
-            code = max(code, carry_out(out, todo, resources, options, words, store))
+            code = max(code, carry_out(out, todo, planned.resources, options, words, again, store))
         except OSError as error:  # the folder of a colleague's run, a full disk
             parse.exit(1, f"{parse.prog}: {error}; the same command starts what is missing once that is mended\n")
-    for path in Store().build_tables():
-        if path.stem in {selection.study.slug for selection in selections}:
-            out.print(f"wrote {shown(path)}")
-    return max(code, 1) if left_failed or damaged else code
+    return max(code, 1) if left_failed else code
 
 
 def _protocol_name(options: argparse.Namespace) -> str:

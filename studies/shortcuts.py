@@ -1,4 +1,4 @@
-"""Shortcut probes on record: `python -m studies.run shortcuts [--datasets strips,key] [--images N]`.
+"""Shortcut probes on record: `python -m studies.shortcuts [--datasets strips,key] [--images N]`.
 
 For every sub-task of the generated data that a study trains on: what a linear classifier of k x k patches tells of a
 class where the deciding cue lies within the patch, and where it lies beyond it; and what who counts the marks in sight
@@ -8,6 +8,7 @@ Exit codes: 0 fine, 2 usage.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -62,13 +63,10 @@ def records(store: Store) -> list[Record]:
     return [store.records[shortcut.id] for shortcut in probed() if shortcut.id in store.records]
 
 
-@command("python -m studies.run shortcuts")
+@command("python -m studies.shortcuts")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    purpose, what = (__doc__ or "").split("\n\n")
-    what, _, codes = what.rpartition("Exit codes")
-    parse = Parser(prog="python -m studies.run shortcuts", description=what, epilog="Exit codes" + codes)
-    parse.usage = purpose.split("`")[1]
+    parse = Parser.of("python -m studies.shortcuts", __doc__)
     parse.add_argument("--datasets", type=words_of, metavar="A,B", help="only these sub-tasks (default: all)")
     parse.add_argument(
         "--images", type=positive, default=IMAGES, metavar="N", help=f"fitted and tested on; reports show {IMAGES}"
@@ -108,7 +106,7 @@ def _measured(shortcut: Shortcut) -> Record:
     origin, source = provenance("shortcut"), GeneratedSource(shortcut.task, "train", shortcut.generator)
     found = [[probe(shortcut.task, side, at, shortcut.images) for at in distances(side)] for side in shortcut.sides]
     images = "" if shortcut.images == IMAGES else f" --images {shortcut.images}"
-    command = f"python -m studies.run shortcuts --datasets {shortcut.task}{images}"
+    command = f"python -m studies.shortcuts --datasets {shortcut.task}{images}"
     return {
         "id": shortcut.id,
         "kind": "shortcut",
@@ -123,3 +121,7 @@ def _measured(shortcut: Shortcut) -> Record:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

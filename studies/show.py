@@ -30,7 +30,7 @@ from studies.records.workspace import Workspace
 @command("python -m studies.show")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parse = Parser(prog="python -m studies.show", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1])
+    parse = Parser.of("python -m studies.show", __doc__)
     parse.add_argument("run", metavar="STUDY/ROW[@seed]", help="a run, or its id")
     add_declared(parse)
     parse.add_argument("--json", action="store_true", help="as JSON, the record whole")

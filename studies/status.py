@@ -38,9 +38,7 @@ MOST_ALIKE = 5  # runs with the same remedy that have a line each
 @command("python -m studies.status")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parse = Parser(
-        prog="python -m studies.status", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
-    )
+    parse = Parser.of("python -m studies.status", __doc__)
     add_selectors(parse)
     parse.add_argument("--watch", nargs="?", type=positive, const=WATCH_SECONDS, metavar="SECONDS", help="look again")
     parse.add_argument("--json", action="store_true", help="as JSON")

@@ -61,7 +61,6 @@ COMMANDS: dict[str, tuple[tuple[str, ...], int]] = {
     "studies.records.snapshot": ((f"[/old]{OBEYED}",), 2),
     "reports.build": (("table7", "--logs", "--out", f"OUT/[/old]{OBEYED}"), 0),
 }
-VERBS = {"studies.figures": ["studies.run", "figures"], "studies.shortcuts": ["studies.run", "shortcuts"]}
 
 
 def modules() -> dict[str, ast.Module]:
@@ -122,9 +121,8 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list
     names = {"RECORDED": cells[0].id, "ANOTHER": cells[1].id, "DATA": str(tmp_path / "CamVid")}
 
     def words(name: str) -> list[str]:
-        module, *verb = VERBS.get(name, [name])
         given = (names.get(word, word.replace("OUT", str(tmp_path))) for word in COMMANDS[name][0])
-        return [sys.executable, "-m", module, *verb, *given]
+        return [sys.executable, "-m", name, *given]
 
     return words
 

@@ -205,7 +205,7 @@ def test_gc_knows_what_rows_of_other_tables_start_from():
 )
 def test_the_command_that_mends_a_run_starts_it_as_it_was_started(words: tuple[str, ...]):
     first = run.parser().parse_args(["table7/c@0", *words])
-    again = run.parser().parse_args(["table7/c@0", *carry_out.typed_again(first)])
+    again = run.parser().parse_args(["table7/c@0", *carry_out.typed_again(run.parser(), first)])
     assert vars(again) == vars(first)
 
 
@@ -252,7 +252,7 @@ def test_a_device_that_is_not_here_starts_nothing(device: str, capsys: pytest.Ca
 
 def test_the_data_root_of_the_environment_is_in_the_command_that_mends_a_run(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SEGNEXT_DATA", "/data")
-    typed = carry_out.typed_again(run.parser().parse_args(["table7/c@0"]))
+    typed = carry_out.typed_again(run.parser(), run.parser().parse_args(["table7/c@0"]))
     assert typed[typed.index("--data-root") + 1] == "/data"
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from segnext.config import Execution
 from studies.launch.submit import Specify, arrays, execution, submit
 from studies.plan.jobspec import specification
-from studies.plan.options import COMPUTED, shown
+from studies.plan.options import shown
 from studies.plan.runs import Cell
 from studies.records import snapshot
 from studies.records.store import REPOSITORY, Store, runs_folder
@@ -25,6 +25,12 @@ from studies.records.working_state import JobSpec
 from studies.records.workspace import Workspace
 from studies.slurm import scheduler
 from studies.slurm.profile import Profile
+
+CHOOSE = ("rows", "seeds", "datasets", "retry", "rerun", "dry_run", "json", "follow")
+"""Options that say which runs are started, or how that is shown, and not how a run is carried out."""
+
+ALWAYS = ("protocol", "data_root")
+"""Options whose default can be another when the words are typed: by a release, by the environment."""
 
 OF_A_CLUSTER = ("profile", "partition", "account", "qos", "time", "nodes", "constraint")
 
@@ -35,15 +41,16 @@ def carry_out(
     resources: Profile,
     options: argparse.Namespace,
     words: Sequence[str],
+    again: Sequence[str],
     store: Store,
 ) -> int:
-    """Start these runs as the options say; `words` are what was typed. Returns the exit code."""
+    """Start these runs as the options say; `words` were typed, `again` start one alone. Returns the exit code."""
     typed = "python -m studies.run " + shlex.join(_portable(words, options.data_root))
 
     def specify(cell: Cell, execution: Execution) -> JobSpec:
         if cell.state == "done" or (options.rerun == "failed" and cell.stands.cause == "other_data"):  # begins anew
             Workspace(cell.id).forget_training()
-        return _specification(cell, options, execution, typed, store)
+        return _specification(cell, options, execution, typed, again, store)
 
     work = _submit if options.cluster == "slurm" else _here
     return work(console, todo, resources, options, specify)
@@ -54,6 +61,7 @@ def _specification(
     options: argparse.Namespace,
     execution: Execution,
     command: str,
+    again: Sequence[str],
     store: Store,
 ) -> JobSpec:
     return specification(
@@ -66,7 +74,7 @@ def _specification(
         options.tensorboard,
         train_only=options.only == "train" and cell.stage == "train" and not cell.upstream,
         supersedes=store.digest(cell.id) if cell.state == "done" else None,
-        options=typed_again(options),
+        options=again,
     )
 
 
@@ -75,22 +83,26 @@ def _execution(resources: Profile, options: argparse.Namespace) -> Execution:
     return dataclasses.replace(settings, multi_scale=options.also == "multi-scale")
 
 
-def typed_again(options: argparse.Namespace) -> list[str]:
-    """The words that start a run again as it was started, without what chose it."""
-    found = ["--protocol", options.protocol]
-    names = ("limit_iterations", "cluster", "data_root", "pretrained", "weights", "max_parallel", "threads", "gpus")
-    for name in (*names, "device", "workers", "also", *COMPUTED, "only", *OF_A_CLUSTER):
-        value = getattr(options, name)
+def typed_again(parse: argparse.ArgumentParser, options: argparse.Namespace) -> list[str]:
+    """The words that start a run again as it was started: whatever option was given, but for those that chose it."""
+    found = []
+    for action in parse._actions:
+        value = getattr(options, action.dest, None)
+        name = action.option_strings[0] if action.option_strings else ""
+        stands = value == action.default and action.dest not in ALWAYS
+        if not name or action.dest in CHOOSE or value is None or stands:
+            continue
         if isinstance(value, bool):
-            found.append(f"--{'' if value else 'no-'}{name.replace('_', '-')}")
-        elif value is not None:
-            found += [f"--{name.replace('_', '-')}", str(value.resolve() if isinstance(value, Path) else value)]
-    found += ["--tensorboard"] if options.tensorboard else []
-    if options.evaluate_every != Execution.evaluation_interval:
-        found += ["--evaluate-every", str(options.evaluate_every)]
-    if options.ham_seeds != (0,):
-        found += ["--ham-seeds", ",".join(map(str, options.ham_seeds))]
+            found.append(name if value else f"--no-{name.removeprefix('--')}")
+        else:
+            found += [name, _word(value)]
     return found
+
+
+def _word(value: object) -> str:
+    if isinstance(value, Path):
+        return str(value.resolve())
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _portable(words: Sequence[str], data_root: Path | None) -> list[str]:
