@@ -82,9 +82,9 @@ def pages(report: Report, store: Store, out: Path, markdown: Path, *, logs: bool
     answers = reproducibility.tables(everything, [records[key] for key in sorted(records)], lost(store))
     files.update(_answer_files(answers))
     files.update(_recipe_files(report.recipes))
-    files["index.html"] = page.render(summary, parts, report.recipes, _way(out, markdown))
+    files.update(page.pages(report, answers, _way(out, markdown)))
     files[MANIFEST] = manifest(report.drawings)
-    files["page.css"] = page.text("page.css")
+    files.update({name: page.text(name) for name in ("page.css", "page.js")})
     results = _way(out / run_pages.FOLDER, store.folder)
     files.update(run_pages.pages(everything, report.probes, store, out, page.template("run.html.j2"), results, logs))
     return files
@@ -193,7 +193,6 @@ def _recipe_files(details: Sequence[Table]) -> Mapping[str, str]:
 def _answer_files(answers: Sequence[Table]) -> Mapping[str, str]:
     shown = {table.slug: table for table in answers}
     return {
-        f"{reproducibility.SLUG}.html": page.checklist(answers),
         f"{reproducibility.SLUG}.md": formats.markdown(reproducibility.TITLE, answers),
         **{
             f"{slug}.csv": formats.values_csv(shown[slug])

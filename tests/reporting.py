@@ -32,6 +32,12 @@ PROVENANCE = {
     "attempts": 1,
 }
 DATA = {"train_fingerprint": "f00d", "test_fingerprint": "beef"}
+PAGES = {f"{name}.html" for name in ("index", "appendix_table1", "reproducibility", "how-to-read")}
+OF_CLAIMS = {f"{name}.html" for name in ("claims", "overview", "costs-not-reproduced", "photographs")}
+ALWAYS = {*PAGES, "page.css", "page.js", "figures.json", "runs.json", "recipes.csv"}
+ALWAYS |= {f"reproducibility{name}" for name in (".html", ".md", "-choices.csv", "-compute.csv")}
+"""What every report has, and what one about any study has."""
+
 COSTS = {"a": (4_225_366, 9.97), "b": (4_206_070, 4.9), "c": (4_263_414, 6.5929), "c-stage1": (4_271_606, 12.09)}
 OFFSETS = {"a": -0.9, "b": -4.0, "c": 0.0, "c-stage1": -0.1}
 
@@ -129,6 +135,11 @@ def render(out: Path, *studies: str, drawn: bool = False) -> dict[str, bytes]:
     with nullcontext() if drawn else undrawn():
         assert build.main([*studies, "--out", str(out)]) == 0
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+def whole(files: dict[str, bytes]) -> str:
+    """Every page but those of runs, one after another."""
+    return "\n".join(files[name].decode() for name in sorted(files) if name.endswith(".html") and "/" not in name)
 
 
 def lines_of(files: dict[str, bytes], name: str) -> list[dict[str, str]]:

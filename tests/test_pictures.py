@@ -67,7 +67,7 @@ def test_pictures_are_made_and_drawn(store, tmp_path):
     assert {int(image) for image, *_ in shares} <= set(range(4))
     assert "Grad-CAM inside the mask" in files["summary/table7.md"].decode()
     assert render(out, "table7", drawn=True) == files
-    page = files["index.html"].decode()
+    page = files["table7.html"].decode()
     inside = re.findall(r'src="data:image/webp;base64,([^"]*)"', page)
     assert len(inside) == 4  # in their own colours: an orange key is not olive
     for data, figure in zip(inside, ("segmentations", "fields", "gradcam", "ham-bases"), strict=True):

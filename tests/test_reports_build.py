@@ -8,7 +8,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from reporting import PROVENANCE, Page, add_cost, add_curve, add_run, fabricate, lines_of, render
+from reporting import (
+    ALWAYS,
+    OF_CLAIMS,
+    PROVENANCE,
+    Page,
+    add_cost,
+    add_curve,
+    add_run,
+    fabricate,
+    lines_of,
+    render,
+    whole,
+)
 
 from reports import build
 from reports.blocks.table import number
@@ -19,9 +31,6 @@ from studies.declare.protocols import PROTOCOLS
 from studies.declare.study import Claim, Reported
 from studies.records.store import REPOSITORY, Store, row_cost
 from studies.tables.table7 import STUDY
-
-ALWAYS = {"index.html", "page.css", "figures.json", "runs.json", "recipes.csv"}
-ALWAYS |= {f"reproducibility{name}" for name in (".html", ".md", "-choices.csv", "-compute.csv")}
 
 
 @pytest.fixture
@@ -64,8 +73,8 @@ def test_nothing_measured_renders_pending(results, out):
     shown = ("table7", "claims", "costs-not-reproduced", "appendix_table1")
     tables = {f"{name}.{ending}" for name in shown for ending in ("tex", "csv")}
     pages = {f"summary/{name}.md" for name in ("README", "photographs", *shown)}
-    assert set(files) == {*ALWAYS, "table7-claims.csv", *tables, *pages}
-    assert b"0 of 12 runs finished" in files["index.html"]
+    assert set(files) == {*ALWAYS, *OF_CLAIMS, "table7.html", "table7-claims.csv", *tables, *pages}
+    assert "0 of 12 runs finished" in whole(files)
     assert {line["protocol"] for line in lines_of(files, "table7.csv")} == {"paper"}
     assert {line["miou_ss_verdict"] for line in lines_of(files, "table7.csv")} == {"pending"}
     assert {line["verdict"] for line in lines_of(files, "table7-claims.csv")} == {"pending"}
@@ -115,7 +124,7 @@ def test_lengths_are_never_pooled_and_a_cut_paper_run_is_not_compared(results, o
     assert rows["c", "50"]["miou_ss_mean"] == "3.0"
     assert rows["c", "50"]["miou_ss_verdict"] == ""
     assert rows["c", "160000"]["miou_ss_n"] == "1"
-    page = files["index.html"].decode()
+    page = whole(files)
     assert "Protocol paper, 50 iterations" in page
     assert "a run that was cut short" in page
 
@@ -134,33 +143,33 @@ def test_same_inputs_same_bytes(rendered, monkeypatch):
     assert not any(str(out.parent).encode() in content for content in first.values())
 
 
-def test_the_page_is_whole_and_its_links_resolve(rendered):
+def test_every_page_is_whole_and_its_links_resolve(rendered):
     out, files = rendered
-    text = files["index.html"].decode()
-    page = Page(text)
-    assert len(set(page.ids)) == len(page.ids)
-    records = set()
-    for link in page.links:
-        if link.startswith("#"):
-            assert link[1:] in page.ids, link
-        else:
-            assert (out / link).exists(), link
-            records.add(link)
-    assert sum(link.startswith("runs/") for link in records) == 4 + 4 * 3 + 4 * 2
-    references = re.findall(r'(?:href="#|url\(#|aria-labelledby=")([^")]+)', text)
-    assert set(references) <= set(page.ids)
+    texts = {name: files[name].decode() for name in files if name.endswith(".html") and "/" not in name}
+    pages, records = {name: Page(text) for name, text in texts.items()}, set()
+    for name, page in pages.items():
+        assert len(set(page.ids)) == len(page.ids), name
+        for link in page.links:
+            file, _, place = link.partition("#")
+            assert not file or (out / file).exists(), f"{name}: {link}"
+            assert not place or place in pages[file or name].ids, f"{name}: {link}"
+            records |= {file} if file.startswith("runs/") else set()
+        references = re.findall(r'(?:url\(#|aria-labelledby=")([^")]+)', texts[name])
+        assert set(references) <= set(page.ids), name
+    assert len(records) == 4 + 4 * 3 + 4 * 2
 
 
 def test_the_page_is_self_contained_and_accessible(rendered):
-    text = rendered[1]["index.html"].decode()
+    text = whole(rendered[1])
     page = Page(text)
     assert not re.search(r'(?:src|href)="https?:|@import|url\((?!#)', re.sub(r'xmlns[:a-z]*="[^"]*"', "", text))
     tables = [tag for tag, _ in page.attributes if tag == "table"]
     assert len(tables) == len([tag for tag, _ in page.attributes if tag == "caption"]) > 0
     assert all(found.get("scope") for tag, found in page.attributes if tag == "th")
     assert all(found.get("aria-label") or found.get("aria-hidden") for tag, found in page.attributes if tag == "svg")
-    assert "prefers-color-scheme: dark" in text
-    assert "@media print" in text
+    style = rendered[1]["page.css"].decode()
+    assert "prefers-color-scheme: dark" in style
+    assert "@media print" in style
 
 
 def test_declared_words_are_escaped_everywhere(results, out, monkeypatch):
@@ -172,7 +181,7 @@ def test_declared_words_are_escaped_everywhere(results, out, monkeypatch):
     monkeypatch.setattr(build, "studies", lambda: {"table7": dataclasses.replace(STUDY, rows=rows)})
     fabricate(results)
     files = render(out)
-    page = Page(files["index.html"].decode())
+    page = Page(whole(files))
     assert "b" not in {tag for tag, _ in page.attributes}
     assert r"\textbackslash{} *bold*" in files["table7.tex"].decode()
     for line in files["summary/table7.md"].decode().splitlines():
@@ -218,7 +227,7 @@ def test_long_curves_are_thinned_and_empty_ones_left_out(results, out):
 def test_a_mark_is_shown_beside_its_number(results, out, monkeypatch):
     fabricate(results, seeds=1)
     monkeypatch.setattr(gather, "marks", lambda record: ("stale code",))
-    assert '<em class="mark">stale code</em>' in render(out, "table7")["index.html"].decode()
+    assert '<em class="mark">stale code</em>' in whole(render(out, "table7"))
 
 
 @pytest.mark.parametrize(
@@ -241,8 +250,8 @@ def test_terminal_says_what_was_written_relative_to_here(results, out, capsys, m
         add_cost(Store(results), STUDY, row)
     render(Path("out"), "table7")
     text = capsys.readouterr().out
-    assert "wrote out/index.html" in text
-    assert "wrote out/{table7,claims,costs-not-reproduced,appendix_table1}.{csv,tex}" in text
+    assert re.search(r"wrote out/\{index,[^}]*\}\.html", text)
+    assert "wrote out/{table7,claims,costs-not-reproduced,appendix_table1}.{csv,html,tex}" in text
     assert "wrote out/summary/{README,claims,costs-not-reproduced,photographs,appendix_table1,table7}.md" in text
     assert "derived results/{table1,table2," in text
     assert "✓ supported" in text
@@ -251,7 +260,7 @@ def test_terminal_says_what_was_written_relative_to_here(results, out, capsys, m
 
 
 def test_every_declared_claim_is_in_the_summary(rendered):
-    ids = Page(rendered[1]["index.html"].decode()).ids
+    ids = Page(whole(rendered[1])).ids
     for study in tables.studies().values():
         for claim in study.claims:
             assert isinstance(claim, Claim)
@@ -289,7 +298,7 @@ def test_costs_that_do_not_reproduce_are_listed_with_the_rows_reason(results, ou
     assert float(lines["l"]["difference"]) == pytest.approx(-23.7958)
     assert "8.25 times" in lines["l"]["reason"]
     assert lines["s"]["reason"] == "unexplained"
-    page = files["index.html"].decode()
+    page = whole(files)
     assert 'class="verdict unexplained"' in page
     assert "2 of the 3 printed costs" in page
     for name in ("summary/costs-not-reproduced.md", "costs-not-reproduced.tex", "summary/table9.md"):
@@ -312,11 +321,11 @@ def test_a_table_about_several_datasets_has_a_block_for_each(results, out):
     assert rows[1]["gflops_agrees"] == "agrees"
     assert rows[1]["params_m"] == "4.229747"  # not printed in that panel, and shown all the same
     assert "params_m_agrees" not in rows[1] or rows[1]["params_m_agrees"] == ""
-    assert run.id not in files["index.html"].decode()
-    page = Page(files["index.html"].decode())
+    assert run.id not in whole(files)
+    page = Page(whole(files))
     assert {"table9-ade20k-costs", "table9-cityscapes-costs", "table9-paper-cityscapes"} <= set(page.ids)
     assert {"table6-imagenet1k-costs", "table6-paper-imagenet1k", "table6-paper-ade20k"} <= set(page.ids)
-    assert "<summary>Protocol paper on ImageNet-1K: 0 of 18 runs finished</summary>" in files["index.html"].decode()
+    assert "<summary>Protocol paper on ImageNet-1K: 0 of 18 runs finished</summary>" in whole(files)
 
 
 def test_what_the_paper_prints_elsewhere_stands_beside_the_printed_value(results, out):
@@ -342,7 +351,6 @@ def test_a_claim_about_a_peer_is_judged_on_comparable_runs_alone(results, out):
 def test_a_run_that_other_tables_share_does_not_open_them(results, out):
     """The full row of Tables 6 and 7 is one run under `camvid-half`: alone it compares nothing; its block is folded."""
     fabricate(results, protocol="camvid-half")
-    text = render(out)["index.html"].decode()
-    folded = text.split('id="table6"')[1].split('id="table7"')[0]
-    assert "<summary>Protocol camvid-half: 3 of 18 runs finished</summary>" in folded
-    assert "<h3>Protocol camvid-half" in text.split('id="table7"')[1].split('id="table8"')[0]
+    files = render(out)
+    assert "<summary>Protocol camvid-half: 3 of 18 runs finished</summary>" in files["table6.html"].decode()
+    assert "<h2>Protocol camvid-half" in files["table7.html"].decode()

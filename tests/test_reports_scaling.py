@@ -112,7 +112,7 @@ def test_every_platform_has_its_table_and_figure_and_what_did_not_fit_is_told(tm
     assert points["nl", "2048"]["reason"].startswith("needs about")
     assert float(points["nl", "2048"]["predicted_memory"]) == pytest.approx(3.9e7 * 64 / 1e6)
     assert points["t", "256"]["latency_record"].startswith("speed-")
-    text = (out / "index.html").read_text()
+    text = (out / "table1.html").read_text()
     assert "SegNeXt-T w/ NL at 2048×2048: needs about 34.8 GB" in text
     assert "(1024–1536)" in text  # the two largest squares that NL was measured on
     page = Page(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from reporting import lines_of, render
+from reporting import lines_of, render, whole
 
 from studies import shortcuts
 from studies.declare.subtasks import TOLD_NEARBY
@@ -54,7 +54,7 @@ def test_every_sub_task_is_probed_and_nothing_but_its_cue_tells_its_classes():
 def test_the_page_has_the_probes_beside_the_predictions(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("SEGNEXT_RESULTS", str(REPOSITORY / "results"))
     files = render(tmp_path, "table8")
-    page, record = files["index.html"].decode(), shortcuts.records(Store())[0]
+    page, record = whole(files), shortcuts.records(Store())[0]
     assert 'id="shortcuts"' in page
     assert f'href="runs/{record["id"]}.html"' in page
     assert f"runs/{record['id']}.html" in files

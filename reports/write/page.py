@@ -1,13 +1,15 @@
-"""The page: one self-contained index.html from the same tables and figures as every other format."""
+"""The pages: a first screen, and one for each table and each question, from the same tables as every other format."""
 
 from __future__ import annotations
 
 import base64
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
@@ -16,46 +18,200 @@ from PIL import Image
 from reports.blocks.figure import Drawing
 from reports.blocks.style import GLYPHS, INK
 from reports.blocks.table import Table
-from reports.sections import reproducibility
-from reports.sections.parts import StudyPart, Summary
+from reports.sections import landing, reproducibility
+from reports.sections.parts import Report, StudyPart, VariantPart
 from studies.declare import appendix_table1 as training
+from studies.declare.subtasks import Subtask
 from studies.judge.verdicts import RULES
 
+RECIPES = "appendix_table1"
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render(summary: Summary, studies: Sequence[StudyPart], recipes: Sequence[Table], markdown: str) -> str:
-    """The page; `markdown` is the way to the folder of the Markdown pages.
+@dataclass(frozen=True)
+class Sheet:
+    """A page of tables: `files` are the links to the same in other formats."""
 
-    The recipes, appendix Table 1, stand where the paper has them: after the tables of its main part.
+    slug: str
+    title: str
+    words: str  # in the navigation
+    tables: Sequence[Table]
+    files: Markup
+    lead: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its file."""
+        return f"{self.slug}.html"
+
+
+def pages(report: Report, answers: Sequence[Table], markdown: str) -> dict[str, str]:
+    """Every page but those of runs, by file name; `markdown` is the way to the folder of the Markdown pages.
+
+    A link to a place is one to the page that has it.
     """
-    drawn = [summary.figure1] if summary.figure1 else []
-    drawn += [drawing for part in studies for drawing in part.drawings]
-    return template("page.html.j2").render(
-        summary=summary,
-        studies=studies,
-        main=[part for part in studies if part.evidence.study.slug.startswith("table")],
-        others=[part for part in studies if not part.evidence.study.slug.startswith("table")],
-        recipes=recipes,
-        markdown=markdown,
-        training=training,
-        rules=RULES,
-        defined=definitions(drawn),
-        glyphs=GLYPHS,
-        style=Markup(text("page.css")),
-        script=Markup(text("page.js")),
+    sheets = _sheets(report, markdown)
+    names = {
+        f"{part.evidence.study.slug}.html": landing.subject(part.evidence.study.slug, part.evidence.study.number)
+        for part in report.parts
+    }
+    main = {name: words for name, words in names.items() if name.startswith("table")}
+    recipes_, others = (
+        [sheet for sheet in sheets if sheet.slug == RECIPES],
+        [sheet for sheet in sheets if sheet.slug != RECIPES],
     )
+    bar = [
+        *main.items(),
+        *((sheet.name, sheet.words) for sheet in recipes_),
+        *((name, words) for name, words in names.items() if name not in main),
+        *((sheet.name, sheet.words) for sheet in others),
+        (f"{reproducibility.SLUG}.html", "Reproducibility"),
+        ("how-to-read.html", "How to read"),
+    ]
+    first = landing.landing(report.parts, report.summary)
 
+    def made(template_name: str, here: str, drawn: Iterable[Drawing] = (), **values: Any) -> str:
+        return template(template_name).render(bar=bar, here=here, defined=definitions(drawn), glyphs=GLYPHS, **values)
 
-def checklist(tables: Sequence[Table]) -> str:
-    """The reproducibility page."""
-    return template("reproducibility.html.j2").render(
+    tried = dict.fromkeys(
+        word for topic in first.topics for square in topic.squares for _, word in square.elsewhere[:1]
+    )
+    shown = dict.fromkeys(square.verdict for topic in first.topics for square in topic.squares)
+    figure1 = report.summary.figure1
+    found = {
+        "index.html": made(
+            "index.html.j2",
+            "index.html",
+            [figure1] if figure1 else [],
+            landing=first,
+            summary=report.summary,
+            shown=list(shown),
+            tried=list(tried),
+        )
+    }
+    for part in report.parts:
+        slug = part.evidence.study.slug
+        found[f"{slug}.html"] = made(
+            "study.html.j2",
+            f"{slug}.html",
+            part.drawings,
+            part=part,
+            subject=names[f"{slug}.html"],
+            finding=landing.finding(part),
+            variants=_arranged(part),
+            markdown=markdown,
+        )
+    for sheet in sheets:
+        found[sheet.name] = made("sheet.html.j2", sheet.name, sheet=sheet)
+    name = f"{reproducibility.SLUG}.html"
+    found[name] = made(
+        "reproducibility.html.j2",
+        name,
         title=reproducibility.TITLE,
         checklist=reproducibility.CHECKLIST,
-        tables=tables,
-        glyphs=GLYPHS,
-        script=Markup(text("page.js")),
+        tables=answers,
     )
+    found["how-to-read.html"] = made(
+        "how-to-read.html.j2", "how-to-read.html", rules=RULES, elsewhere=landing.ELSEWHERE
+    )
+    return _linked(found)
+
+
+def _arranged(part: StudyPart) -> list[tuple[VariantPart, str, bool]]:
+    """Each variant of a study with its heading, and whether it is folded away.
+
+    Open: the paper's protocol and photographs, once there is something to compare. Generated data are folded, but where
+    nothing else was measured: there a sub-task about the paper's idea is open.
+    """
+    telling = [shown for shown in part.variants if shown.variant.telling]
+    photographs = [shown for shown in telling if not isinstance(shown.variant.panel, Subtask)]
+    found = []
+    for shown in part.variants:
+        variant = shown.variant
+        idea = isinstance(variant.panel, Subtask) and variant.panel.purpose == "idea"
+        open_ = shown in photographs or (not photographs and shown in telling and idea)
+        progress = variant.progress if variant.planned else f"no recipe for {variant.panel.title} yet"
+        found.append((shown, f"Protocol {variant.name}: {progress}", not open_))
+    return found
+
+
+def _sheets(report: Report, markdown: str) -> list[Sheet]:
+    """The pages of tables alone, those without any left out."""
+    summary = report.summary
+
+    def files(slug: str, *endings: str, more: str = "") -> Markup:
+        links = [Markup('<a href="{}/{}.md">Markdown</a>').format(markdown, slug)]
+        links += [
+            Markup('<a href="{}.{}">{}</a>').format(slug, ending, name)
+            for ending in endings
+            for name in [_FORMATS[ending]]
+        ]
+        return Markup("As {}.{}").format(Markup(", ").join(links), Markup(more))
+
+    everything = Markup(' Every value of every recipe as <a href="recipes.csv">CSV</a>.')
+    sheets = [
+        Sheet(
+            RECIPES,
+            training.NUMBER,
+            "A1 Recipes",
+            report.recipes,
+            files(RECIPES, "tex", "csv", more=everything),
+            (training.CAPTION,),
+        ),
+    ]
+    if not report.parts:
+        return sheets
+    sheets += [
+        Sheet("claims", "Every claim", "Claims", [summary.claims], files("claims", "tex", "csv")),
+        Sheet("overview", "Every table at a glance", "Overview", [summary.overview], Markup("")),
+        Sheet(
+            summary.discrepancies.slug,
+            "Costs that do not reproduce",
+            "Wrong costs",
+            [summary.discrepancies],
+            files(summary.discrepancies.slug, "tex", "csv"),
+            () if summary.discrepancies.lines else summary.discrepancies.caption[:1],
+        ),
+    ]
+    if report.photographs:
+        lead = (
+            "What the ablations do on 367 street images, trained from scratch: it says how rows compare there, and "
+            "decides nothing about the paper.",
+        )
+        sheets.append(
+            Sheet("photographs", "On photographs", "Photographs", report.photographs, files("photographs"), lead)
+        )
+    if report.predictions:
+        sheets.append(
+            Sheet(
+                "predictions",
+                "Generated data",
+                "Generated data",
+                report.predictions,
+                files("predictions", "tex", "csv"),
+            )
+        )
+    return sheets
+
+
+def _linked(found: dict[str, str]) -> dict[str, str]:
+    """The pages with every link to a place of another page made one to that page."""
+    own = {name: set(_ID.findall(text)) for name, text in found.items()}
+    places = {place: name for name in reversed(found) for place in own[name]}
+
+    def link(name: str) -> Callable[[re.Match[str]], str]:
+        def made(found: re.Match[str]) -> str:
+            place = found[1]
+            return found[0] if place in own[name] or place not in places else f'href="{places[place]}#{place}"'
+
+        return made
+
+    return {name: _PLACE.sub(link(name), text) for name, text in found.items()}
+
+
+_ID = re.compile(r'\bid="([^"]+)"')
+_PLACE = re.compile(r'href="#([^"]+)"')
+_FORMATS = {"tex": "LaTeX", "csv": "CSV"}
 
 
 def template(name: str) -> Template:

@@ -56,10 +56,10 @@ BY_CLASS = {"iou": "IoU (SS)", "iou_ms": "IoU (MS)", "boundary_iou": "Boundary I
 
 @dataclass(frozen=True)
 class Use:
-    """Where the report shows a record: words, and the anchor on its page."""
+    """Where the report shows a record: words, and the page with the place on it."""
 
     text: str
-    anchor: str
+    place: str
 
 
 @dataclass(frozen=True)
@@ -282,7 +282,8 @@ def _uses(everything: Sequence[Evidence]) -> dict[str, list[Use]]:
     found: dict[str, dict[str, Use]] = {}
 
     def used(record: str, text: str, anchor: str) -> None:
-        found.setdefault(record, {}).setdefault(anchor, Use(text, anchor))
+        place = f"{study.slug}.html#{anchor}"
+        found.setdefault(record, {}).setdefault(place, Use(text, place))
 
     for evidence in everything:
         study = evidence.study

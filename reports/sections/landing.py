@@ -1,0 +1,266 @@
+"""The first screen: does the paper hold, what was measured, which printed numbers are wrong, and every claim in sight.
+
+All of it is computed from judged values. A result on other data than the paper's has words of its own: it is never said
+that it confirms or refutes the paper.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reports.blocks.table import METRICS, Cell, Line, Table, number
+from reports.evidence.gather import Evidence
+from reports.sections.claims import DECIDING
+from reports.sections.discrepancies import cost_verdicts
+from reports.sections.parts import StudyPart, Summary
+from studies.judge.verdicts import RULES
+
+SUBJECTS = {
+    "table1": "1 Properties",
+    "table2": "2 Sizes",
+    "table3": "3 ImageNet",
+    "table4": "4 Remote sensing",
+    "table5": "5 Attention in the decoder",
+    "table6": "6 MSCA's parts",
+    "table7": "7 Decoders",
+    "table8": "8 MSCA against VAN",
+    "table9": "9 Transformers",
+    "table10": "10 Pascal VOC",
+    "table11": "11 Real time",
+    "table12": "12 Pascal Context",
+    "appendix_table1": "A1 Recipes",
+    "appendix_table2": "A2 COCO-Stuff",
+    "convnext": "ConvNeXt",
+    "normalisation": "Normalisation",
+    "references": "Other networks",
+}
+"""What each study is about, in two or three words."""
+
+ELSEWHERE = {
+    "supported": "here too",
+    "contradicted": "opposite here",
+    "no difference": "no difference here",
+    "not resolved": "not resolved here",
+    "few seeds": "few seeds",
+}
+"""A claim's verdict under another protocol than the paper's, in words that do not sound like the paper's."""
+
+FAR = 0.02  # of the printed value: further off than rounding or another tool's counting explains
+MOST_WRONG = 6
+
+
+@dataclass(frozen=True)
+class Square:
+    """A claim on the map: its verdict at the paper's scale, and what other protocols say."""
+
+    text: str
+    verdict: str
+    anchor: str
+    elsewhere: tuple[tuple[str, str], ...]  # protocol, word
+
+    @property
+    def said(self) -> str:
+        """The whole of it in words."""
+        return "; ".join([f"{self.text}: {self.verdict}", *(f"{name}: {word}" for name, word in self.elsewhere)])
+
+    @property
+    def mark(self) -> str:
+        """The word of the other protocols that the square's corner shows: the first that says anything."""
+        return next((word for _, word in self.elsewhere), "").replace(" ", "-")
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A line of the map: a study and its claims."""
+
+    slug: str
+    subject: str
+    finding: str
+    squares: tuple[Square, ...]
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A printed cost that lies far from the measured one."""
+
+    text: str
+    printed: str
+    measured: str
+    off: str
+    why: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Landing:
+    """What the first screen says."""
+
+    headline: tuple[str, ...]
+    counts: tuple[tuple[str, str], ...]  # a figure and what it counts
+    measured: tuple[tuple[str, str], ...]  # a kind of evidence and what there is of it
+    wrong: tuple[Wrong, ...]
+    topics: tuple[Topic, ...]
+
+
+def landing(parts: Sequence[StudyPart], summary: Summary) -> Landing:
+    """The first screen of a report on these studies."""
+    everything = [part.evidence for part in parts]
+    claims = [_square(line) for line in summary.claims.lines]
+    studies = [str(line.cells[0].values["study"]) for line in summary.claims.lines]
+    wrong = _wrong(summary.discrepancies)
+    topics = tuple(
+        Topic(
+            part.evidence.study.slug,
+            subject(part.evidence.study.slug, part.evidence.study.number),
+            finding(part),
+            tuple(square for square, slug in zip(claims, studies, strict=True) if slug == part.evidence.study.slug),
+        )
+        for part in parts
+    )
+    decided = Counter(square.verdict for square in claims)
+    costs = Counter(verdict for evidence in everything for verdict in cost_verdicts(evidence))
+    held = costs.total() - costs["pending"]
+    counts = (
+        (f"{costs['agrees']} of {held}", "printed costs agree with what is measured"),
+        (
+            f"{decided['supported'] + decided['contradicted']} of {len(claims)}",
+            "claims are decided at the paper's scale",
+        ),
+        (f"{len(_runs(everything)):,}", "runs trained and recorded here"),
+    )
+    return Landing(
+        _headline(costs, decided, len(claims), len(wrong), claims), counts, _measured(parts), wrong[:MOST_WRONG], topics
+    )
+
+
+def subject(slug: str, number: str) -> str:
+    """What a study is about, as navigation names it."""
+    return SUBJECTS.get(slug, number)
+
+
+def finding(part: StudyPart) -> str:
+    """What a study comes to in one sentence."""
+    evidence = part.evidence
+    said = []
+    costs = Counter(cost_verdicts(evidence))
+    if held := costs.total() - costs["pending"]:
+        said.append(f"{costs['agrees']} of {held} printed costs agree")
+    if decided := Counter(evidence.judge_cost(claim).verdict for claim in evidence.cost_claims):
+        said.append(f"claims about costs: {_counted(decided)}")
+    for variant in evidence.variants:
+        if variant.counted and variant.claims and variant.finished:
+            found = Counter(evidence.judge(variant, claim).verdict for claim in variant.claims)
+            words = found if variant.comparable else Counter({ELSEWHERE.get(k, k): n for k, n in found.items()})
+            if words := +Counter({word: n for word, n in words.items() if word != "pending"}):
+                said.append(f"{variant.name}: {_listed(words)}")
+    names = dict.fromkeys(shown.variant.protocol.name for shown in part.variants if shown.predicted)
+    outcomes = Counter(word for name in names for word in part.outcomes(name))
+    if outcomes := +Counter({ELSEWHERE.get(word, word): n for word, n in outcomes.items() if word != "pending"}):
+        total = outcomes.total()
+        said.append(f"generated data: {outcomes['here too']} of {total} predictions came true")
+    return ("; ".join(said) or "nothing is measured yet") + "."
+
+
+def _headline(
+    costs: Counter[str], decided: Counter[str], claims: int, far: int, squares: Sequence[Square]
+) -> tuple[str, ...]:
+    held = costs.total() - costs["pending"]
+    share = costs["agrees"] / held if held else 0.0
+    sentences = ["Costs are not measured yet."]
+    if held:
+        word = "Costs hold" if share > 0.95 else "Most costs hold" if share > 0.6 else "Many printed costs are off"
+        sentences = [f"{word}: {costs['agrees']} of {held} printed values agree, {far} are more than {FAR:.0%} off."]
+    if not claims:
+        return tuple(sentences)
+    open_ = claims - decided["supported"] - decided["contradicted"]
+    told = (
+        f"{decided['supported']} of the paper's {claims} claims are supported, {decided['contradicted']} contradicted"
+    )
+    sentences.append(f"{told}; {open_} are open: they need runs at the paper's scale.")
+    small = [square for square in squares if square.elsewhere]
+    if small:
+        words = Counter(word for square in small for word in [square.elsewhere[0][1]])
+        sentences.append(
+            f"On smaller data, which decides nothing about the paper, {len(small)} claims were tried: {_listed(words)}."
+        )
+    return tuple(sentences)
+
+
+def _measured(parts: Sequence[StudyPart]) -> tuple[tuple[str, str], ...]:
+    """By kind of evidence, the paper's own protocol first."""
+    everything = [part.evidence for part in parts]
+    planned: dict[str, int] = {}
+    finished: dict[str, set[str]] = {}
+    purpose: dict[str, str] = {}
+    for variant in (v for evidence in everything for v in evidence.variants if v.counted or v.finished):
+        name = variant.protocol.name
+        planned[name] = planned.get(name, 0) + variant.planned
+        finished.setdefault(name, set()).update(line["run_id"] for line in variant.finished)
+        purpose[name] = variant.protocol.purpose
+    order = sorted(
+        finished, key=lambda name: (name != DECIDING, not name.startswith(DECIDING), name.startswith("quick"))
+    )
+    return tuple(
+        (name, f"{len(finished[name]):,} runs: {purpose[name]}" if finished[name] else f"no run yet: {purpose[name]}")
+        for name in order
+    )
+
+
+def _runs(everything: Sequence[Evidence]) -> set[str]:
+    return {line["run_id"] for evidence in everything for variant in evidence.variants for line in variant.finished}
+
+
+def _square(line: Line) -> Square:
+    values = {key: value for cell in line.cells for key, value in cell.values.items()}
+    elsewhere = tuple(
+        (key.removeprefix("verdict_"), ELSEWHERE[str(value)])
+        for key, value in values.items()
+        if key.startswith("verdict_") and value in ELSEWHERE
+    )
+    verdict = line.cells[1]
+    anchor = verdict.sources[0].target if verdict.sources else f"#claims-{line.key}"
+    return Square(str(values["text"]), str(values["verdict"]), anchor, elsewhere)
+
+
+def _wrong(discrepancies: Table) -> tuple[Wrong, ...]:
+    """The printed costs that are far off, worst first; one that several tables print is said once."""
+    found: dict[tuple[str, str], tuple[float, Wrong]] = {}
+    for line in discrepancies.lines:
+        values = {key: value for cell in line.cells for key, value in cell.values.items()}
+        printed, difference = _float(values["printed"]), _float(values["difference"])
+        off = difference / printed
+        if abs(off) < FAR:
+            continue
+        row, place = line.cells[0], line.cells[1]
+        key = f"{printed}", f"{difference:.3f}"
+        text = f"{row.text}, {place.text}: {METRICS[str(values['metric'])]}"
+        wrong = Wrong(
+            text,
+            _text(line.cells[4]),
+            _text(line.cells[5]),
+            number(100 * off, 0, signed=True) + " %",
+            str(values["reason"]),
+            f"#{discrepancies.slug}-{line.key}",
+        )
+        if key not in found:
+            found[key] = abs(off), wrong
+    return tuple(wrong for _, wrong in sorted(found.values(), key=lambda pair: -pair[0]))
+
+
+def _text(cell: Cell) -> str:
+    return cell.text
+
+
+def _float(value: object) -> float:
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def _counted(words: Counter[str]) -> str:
+    return ", ".join(f"{words[word]} {word}" for word in RULES if words[word])
+
+
+def _listed(words: Counter[str]) -> str:
+    return ", ".join(f"{count} {word}" for word, count in words.most_common())
