@@ -37,7 +37,7 @@ def test_declared_runs_keep_their_ids(name: str):
 def run_ids(name: str) -> dict[str, str]:
     """Every run of seed 0 that a protocol declares, by row and dataset."""
     return {
-        f"{declared.slug}/{row.slug} {panel.dataset}": PROTOCOLS[name].run(panel, row, 0).id
+        f"{declared.slug}/{row.slug} {panel.key}": PROTOCOLS[name].run(panel, row, 0).id
         for declared in studies().values()
         for panel in PROTOCOLS[name].panels(declared)
         for row in filter(panel.trains, declared.trained)
