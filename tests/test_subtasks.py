@@ -24,7 +24,7 @@ from segnext.model import build_network
 from segnext.testing.by_distance import by_distance
 from studies.declare.protocols import PROTOCOLS
 from studies.declare.study import Study
-from studies.declare.subtasks import CHANCE, REACH, WITHOUT_CONTEXT, Prediction, Subtask
+from studies.declare.subtasks import CHANCE, REACH, WITHOUT_CONTEXT, Prediction, Subtask, controls
 from studies.judge.predictions import ByDistance, judge
 from studies.records.store import REPOSITORY, Store
 from studies.tables import studies, study
@@ -48,6 +48,32 @@ def test_a_subtask_can_be_run_as_it_is_declared(declared: Study, panel: Subtask)
         assert run.data.classes == panel.classes == len(source.classes)
         assert run.model.size in ("micro", "microscope", "microscope-wide")
         assert canonical(run)["model"]["channels"] == list(SIZES[run.model.size].channels)  # the record has the widths
+
+
+def test_a_learning_rate_is_a_field_and_has_images_of_its_own():
+    declared = study("table6")
+    panel = declared.panel("diagnostic/strips at 0.001")
+    assert (panel.dataset, panel.learning_rate) == ("diagnostic/strips", 0.001)
+    assert declared.panel("diagnostic/strips").learning_rate is None
+    run, shared = (PROTOCOLS["quick-full"].run(one, declared.row("full"), 0) for one in (panel, declared.subtasks[0]))
+    assert (run.data.dataset, run.train.learning_rate) == (shared.data.dataset, 0.001)
+    assert (run.data.train_split, run.data.test_split) == ("tuning", "tuning-val")
+    assert dataclasses.replace(run, train=shared.train, data=shared.data) == shared
+    for protocol in ("quick", "quick-full"):  # nor does the mixed scene stand in for it
+        with pytest.raises(ValueError, match=r"no recipe for diagnostic/strips at 0\.002"):
+            PROTOCOLS[protocol].run(dataclasses.replace(panel, learning_rate=0.002), declared.row("full"), 0)
+
+
+def test_controls_say_chance_without_the_cue_and_no_difference_where_it_is_local():
+    removed, local = controls("key", ("a", "b", "c"), "c")
+    assert [(one.task_name, one.purpose) for one in (removed, local)] == [
+        ("key-no-cue", "control"),
+        ("key-local", "control"),
+    ]
+    assert [(one.row, one.reference, one.sign) for one in removed.predictions] == [(row, CHANCE, "0") for row in "abc"]
+    assert [(one.row, one.reference, one.sign) for one in local.predictions] == [(row, "c", "0") for row in "ab"]
+    elsewhere, _ = controls("key", ("a", "b"), "c")  # another table trains the reference without the cue
+    assert elsewhere.rows == ("a", "b")
 
 
 @pytest.mark.parametrize("declared", studies().values(), ids=named)
