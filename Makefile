@@ -19,7 +19,7 @@ SEEDS ?= 0,1,2
 RESULTS := $(or $(OUT),$(if $(filter cpu,$(DEVICE)),.gpu-site/rehearsal,tests/benchmarks/results))
 
 .PHONY: help demo demo-slurm bench test lint format types tests tests-long fuzz tests-slurm tests-slurm-next oracle lock
-.PHONY: clean gpu gpu-wheels gpu-evidence gpu-data version
+.PHONY: clean predictions gpu gpu-wheels gpu-evidence gpu-data version
 
 help:
 	@echo "make demo        set up, a small study end to end on generated images, the report (into $(DEMO)/)"
@@ -35,6 +35,7 @@ help:
 	@echo "make gpu-wheels  fetch what such a machine may lack into .whl/ (5 MB), to be carried there"
 	@echo "make gpu-evidence MINUTES=8   CamVid on one card: Tables 7 and 6, seed by seed; DEVICE=cpu rehearses"
 	@echo "make version     version.json: the commit, for a copy without git; make gpu-data: CamVid into .camvid/"
+	@echo "make predictions  after a new prediction: enter it and its commit in the ledger, before its runs"
 	@echo "make format      let ruff lay the code out          make lock   renew requirements.lock"
 
 # The stamp is newer than the lock exactly when everything in the lock is installed. uv links from its cache: seconds.
@@ -167,6 +168,9 @@ version:
 format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+predictions: .venv/installed
+	$(BIN)/python tests/ledger.py
 
 lock: .venv/installed
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \

@@ -10,7 +10,7 @@ from conftest import FIXTURES
 
 from segnext.config import Model, Run, canonical
 from studies.declare.protocols import PROTOCOLS, Recipe
-from studies.declare.study import DATASETS, Claim, Panel, Reported, Row, Study
+from studies.declare.study import DATASETS, Claim, Panel, Reported, Row, Study, claims
 from studies.plan.runs import Selection, plan
 from studies.records.store import Store
 from studies.tables import studies, study
@@ -37,7 +37,7 @@ def test_declared_runs_keep_their_ids(name: str):
 def run_ids(name: str) -> dict[str, str]:
     """Every run of seed 0 that a protocol declares, by row and dataset."""
     return {
-        f"{declared.slug}/{row.slug} {panel.dataset}": PROTOCOLS[name].run(panel, row, 0).id
+        f"{declared.slug}/{row.slug} {panel.key}": PROTOCOLS[name].run(panel, row, 0).id
         for declared in studies().values()
         for panel in PROTOCOLS[name].panels(declared)
         for row in filter(panel.trains, declared.trained)
@@ -57,6 +57,14 @@ def test_the_papers_own_values_show_side_by_side_and_widen_the_tolerance():
     assert T.elsewhere(CITYSCAPES, "miou_ss") == {}
     assert T.spread(CITYSCAPES, "miou_ss") == 0.0
     assert S.spread(ADE, "miou_ss") == 0.0
+
+
+def test_claims_on_several_columns_take_their_differences_as_rows_take_numbers():
+    found = claims("x", "t", "s", "T above S", ADE(None, 1.5) | CITYSCAPES(-2.0, None), kind="equivalent")
+    assert found == [
+        Claim("x-miou_ss", "t", "s", "miou_ss", 1.5, "T above S", "equivalent", "ade20k"),
+        Claim("x-gflops", "t", "s", "gflops", -2.0, "T above S", "equivalent", "cityscapes"),
+    ]
 
 
 def test_a_quoted_rows_slug_is_its_name():

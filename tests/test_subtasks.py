@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import ledger
 import numpy as np
 import pytest
 import torch
@@ -25,17 +24,18 @@ from segnext.model import build_network
 from segnext.testing.by_distance import by_distance
 from studies.declare.protocols import PROTOCOLS
 from studies.declare.study import Study
-from studies.declare.subtasks import CHANCE, REACH, WITHOUT_CONTEXT, Prediction, Subtask
+from studies.declare.subtasks import CHANCE, REACH, WITHOUT_CONTEXT, Prediction, Subtask, controls
 from studies.judge.predictions import ByDistance, judge
 from studies.records.store import REPOSITORY, Store
 from studies.tables import studies, study
 
 SUBTASKS = [(s, panel) for s in studies().values() for panel in s.subtasks if isinstance(panel, Subtask)]
 COMMITTED = REPOSITORY / "results"
+needs_history = pytest.mark.skipif(not ledger.has_history(), reason="not a git checkout with its history")
 
 
 def named(pair: object) -> str:
-    return pair.dataset if isinstance(pair, Subtask) else pair.slug if isinstance(pair, Study) else ""
+    return pair.key if isinstance(pair, Subtask) else pair.slug if isinstance(pair, Study) else ""
 
 
 @pytest.mark.parametrize(("declared", "panel"), SUBTASKS, ids=named)
@@ -48,6 +48,32 @@ def test_a_subtask_can_be_run_as_it_is_declared(declared: Study, panel: Subtask)
         assert run.data.classes == panel.classes == len(source.classes)
         assert run.model.size in ("micro", "microscope", "microscope-wide")
         assert canonical(run)["model"]["channels"] == list(SIZES[run.model.size].channels)  # the record has the widths
+
+
+def test_a_learning_rate_is_a_field_and_has_images_of_its_own():
+    declared = study("table6")
+    panel = declared.panel("diagnostic/strips at 0.001")
+    assert (panel.dataset, panel.learning_rate) == ("diagnostic/strips", 0.001)
+    assert declared.panel("diagnostic/strips").learning_rate is None
+    run, shared = (PROTOCOLS["quick-full"].run(one, declared.row("full"), 0) for one in (panel, declared.subtasks[0]))
+    assert (run.data.dataset, run.train.learning_rate) == (shared.data.dataset, 0.001)
+    assert (run.data.train_split, run.data.test_split) == ("tuning", "tuning-val")
+    assert dataclasses.replace(run, train=shared.train, data=shared.data) == shared
+    for protocol in ("quick", "quick-full"):  # nor does the mixed scene stand in for it
+        with pytest.raises(ValueError, match=r"no recipe for diagnostic/strips at 0\.002"):
+            PROTOCOLS[protocol].run(dataclasses.replace(panel, learning_rate=0.002), declared.row("full"), 0)
+
+
+def test_controls_say_chance_without_the_cue_and_no_difference_where_it_is_local():
+    removed, local = controls("key", ("a", "b", "c"), "c")
+    assert [(one.task_name, one.purpose) for one in (removed, local)] == [
+        ("key-no-cue", "control"),
+        ("key-local", "control"),
+    ]
+    assert [(one.row, one.reference, one.sign) for one in removed.predictions] == [(row, CHANCE, "0") for row in "abc"]
+    assert [(one.row, one.reference, one.sign) for one in local.predictions] == [(row, "c", "0") for row in "ab"]
+    elsewhere, _ = controls("key", ("a", "b"), "c")  # another table trains the reference without the cue
+    assert elsewhere.rows == ("a", "b")
 
 
 @pytest.mark.parametrize("declared", studies().values(), ids=named)
@@ -64,28 +90,51 @@ def test_the_default_cells_of_a_quick_table_are_at_most_60_runs(declared: Study)
         assert len(quick.seeds_for(declared)) >= 5
 
 
+def test_the_ledger_has_every_prediction_and_no_other():
+    """`make predictions` after a new one. None is edited: a run was held against it, or will be."""
+    declared = [ledger.words(said) for said in ledger.declared()]
+    assert [entry.words for entry in ledger.entries()] == declared
+    assert len(set(declared)) == len(declared)
+    of_subtasks = [entry for entry in ledger.entries() if "subtask" in entry.said]
+    assert len(of_subtasks) == sum(len(panel.predictions) for _, panel in SUBTASKS)
+    assert all(entry.said["why"] for entry in of_subtasks)
+
+
+@needs_history
+def test_every_prediction_stands_in_the_commit_that_the_ledger_names():
+    assert ledger.unproven(ledger.entries()) == []
+
+
+@needs_history
+def test_an_edited_ledger_is_found_out():
+    """A prediction that says something else than its commit, and one that pretends to be older."""
+    entry = ledger.entries()[0]
+    other = dataclasses.replace(entry, words=ledger.words({**entry.said, "sign": "0"}))
+    older = dataclasses.replace(entry, commit=(ledger.git("rev-parse", f"{entry.commit}^") or "").strip())
+    assert ledger.unproven([entry, other, older]) == [other, older]
+    assert ledger.not_predicted_before(str(older.commit), [entry, older]) == [entry]
+
+
+@needs_history
 def test_every_record_was_made_with_the_prediction_that_it_is_held_against():
-    """Its commit is an ancestor of this one, and has every prediction about its row, word for word.
+    """Its commit is an ancestor of this one, and has every prediction about its row.
 
     None that it had is gone since. Rows may be added, each predicted before it is run; what a study only compares with
     may have been run for an earlier prediction.
     """
-    if _git("rev-parse", "HEAD") is None or _git("rev-parse", "--is-shallow-repository") == "true\n":
-        pytest.skip("not a git checkout with its history")
-    records = list(_records())
+    records, entries = list(_records()), ledger.entries()
     assert records
     for declared, panel, row, record in records:
         commit = record["provenance"]["commit"]
         assert not record["provenance"]["dirty"], record["id"]
-        assert _git("merge-base", "--is-ancestor", commit, "HEAD") is not None, (
-            f"{record['id']}: {commit} is no ancestor"
-        )
-        file = f"studies/tables/{declared.slug}.py"
-        before = _declared(_git("show", f"{commit}:{file}") or "", panel.dataset)
-        today = _declared((REPOSITORY / file).read_text(), panel.dataset)
-        about = {words for words, first in today.items() if first == row}
-        assert set(before) <= set(today), f"{record['id']}: a prediction about {panel.dataset} is gone since {commit}"
-        assert about <= set(before), f"{record['id']}: {file} had no prediction about {row} at {commit}"
+        assert ledger.is_ancestor(commit, "HEAD"), f"{record['id']}: {commit} is no ancestor"
+        about = [entry for entry in entries if entry.is_about(declared.slug, row, panel.title)]
+        late = ledger.not_predicted_before(commit, about)
+        assert late == [], f"{record['id']}: made at {commit}, before this was predicted of {row}"
+    today = {entry.words for entry in entries}
+    for commit in {record["provenance"]["commit"] for *_, record in records}:
+        gone = ledger.declared_at(commit) - today
+        assert gone == set(), f"predictions are gone since {commit}, which records were made at"
 
 
 def test_no_record_on_generated_data_is_without_a_prediction():
@@ -106,25 +155,6 @@ def _records() -> Iterator[tuple[Study, Subtask, str, dict]]:
             for seed in seeds:
                 if (record := store.run(protocol.run(panel, row, seed))) is not None:
                     yield declared, panel, row.slug, record
-
-
-def _declared(source: str, dataset: str) -> dict[str, str]:
-    """The predictions of a `Subtask(...)` in a study's file, without layout and comments, each with its row."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Subtask":
-            name = node.args[0]
-            exact = isinstance(name, ast.Constant) and name.value == dataset
-            rate = isinstance(name, ast.JoinedStr) and dataset.startswith(ast.unparse(name)[2:].split("{")[0])
-            if exact or (rate and " at " in dataset):
-                (found,) = (key.value for key in node.keywords if key.arg == "predictions")
-                assert isinstance(found, ast.Tuple)
-                return {ast.unparse(one): ast.literal_eval(one.args[0]) for one in found.elts}
-    return {}
-
-
-def _git(*words: str) -> str | None:
-    done = subprocess.run(["git", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    return done.stdout if done.returncode == 0 else None
 
 
 MODELS = {
@@ -270,7 +300,7 @@ def test_the_report_prints_refuted_predictions_too():
 
 def test_learning_rates_stand_side_by_side():
     declared = study("table6")
-    at = [panel for panel in declared.subtasks if panel.dataset.startswith("diagnostic/strips at ")]
+    at = [panel for panel in declared.subtasks if panel.task_name == "strips" and panel.learning_rate]
     assert len(at) == 3
     runs = [{"7x7": runs_of(60, 61, 62), "full": runs_of(accuracy)} for accuracy in (70, 80, 90)]
     shown = [(_variant(declared, panel), panel, own) for panel, own in zip(at, runs, strict=True)]

@@ -106,7 +106,7 @@ class Variant:
     @property
     def slug(self) -> str:
         """The name in file names and anchors."""
-        dataset = f"-{self.panel.dataset}" if self._among_several else ""
+        dataset = f"-{self.panel.key}" if self._among_several else ""
         dataset = dataset.replace("diagnostic/", "").replace(" ", "-")
         return f"{self.study.slug}-{self.protocol.name}{dataset}" + ("" if self.full else f"-{self.iterations}")
 

@@ -276,16 +276,18 @@ def rates_tables(study: Study, shown: Sequence[tuple[Variant, Subtask, Runs]]) -
     """How far a sub-task's outcome depends on the learning rate that its rows share: a table for each that was trained
     at several, with the slug of the variant that it belongs after."""
     tasks: dict[str, dict[str, tuple[Variant, Subtask, Runs]]] = {}
-    shared = {one[1].title: one for one in shown if one[0].full}
-    for title, one in shared.items():
-        task, _, rate = title.partition(" at ")
-        if rate:
-            tasks.setdefault(task, {})[rate] = one
+    shared: dict[str, tuple[Variant, Subtask, Runs]] = {}
+    for one in (one for one in shown if one[0].full):
+        rate, task = one[1].learning_rate, one[1].task_name
+        if rate is None:
+            shared[task] = one
+        else:
+            tasks.setdefault(task, {})[f"{rate:g}"] = one
     found = []
     for task, rates in tasks.items():
-        last = list(rates.values())[-1][0]
+        last, panel, _ = list(rates.values())[-1]
         if task in shared:
-            rates[f"{last.protocol.recipes[f'diagnostic/{task}'].train.learning_rate:g}, test images"] = shared[task]
+            rates[f"{last.protocol.recipes[panel.dataset].train.learning_rate:g}, test images"] = shared[task]
         found.append((last.slug, _rates_table(study, task, rates)))
     return found
 

@@ -3,7 +3,8 @@
 Each expectation has a source: the paper (its printed difference, from ImageNet's weights on other data) or this
 project's generated data (what results/ said at commit 3b149ab). The two may disagree: the runs decide, by the rules
 of `studies.judge.photographs`, and never the paper's own claim.
-`tests/test_photographs.py` holds every record on CamVid to the commit that it was made at. Nothing here is edited.
+The ledger beside the studies (`studies/tables/predictions.json`) has each with the commit that first had it, and
+`tests/test_photographs.py` holds every record on CamVid to that. Nothing here is edited.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from segnext.config import ENCODERS, ClassificationData, ClassificationTrain, Data, Model, Run, Train
 from studies.declare.study import Panel, Row, Study, unknown
-from studies.declare.subtasks import CLASSES
+from studies.declare.subtasks import RATES, Subtask
 
 UPSTREAM_SEED = 0  # DESIGN: pretraining has a seed of its own
 PRETRAINING_DROP_PATH = {"L": 0.2}  # VAN's code: B3 0.2, the others 0.1, as for segmentation
@@ -36,7 +36,7 @@ class Protocol:
     purpose: str
     needs: str  # what a user must bring
     seeds: tuple[int, ...]  # trained unless --seeds says otherwise
-    recipes: Mapping[str, Recipe]  # by dataset; "*": one in place of every dataset of segmentation
+    recipes: Mapping[str, Recipe]  # by a panel's key; "*": one in place of every dataset of segmentation
     size: str | None = None  # trains every row at this size instead of its own
     pretraining: str = ""  # ImageNet-1K weights that training starts from: `own`, `released`, or none
     seeds_of_subtasks: tuple[int, ...] = (0, 1, 2, 3, 4)  # where a claim is made
@@ -82,8 +82,8 @@ class Protocol:
 
     def recipe(self, panel: Panel, row: Row | None = None) -> Recipe:
         """The recipe of a panel, or of a row with a pretraining of its own; `ValueError` where there is none."""
-        name = f"{panel.dataset} after {row.pretraining}" if row and row.pretraining else panel.dataset
-        found = self.recipes.get(name) or self.recipes.get("*")
+        name = f"{panel.key} after {row.pretraining}" if row and row.pretraining else panel.key
+        found = self.recipes.get(name if isinstance(panel, Subtask) or name in self.recipes else "*")
         if found is None:
             raise ValueError(f"protocol {self.name} has no recipe for {name}")
         return found
@@ -206,35 +206,42 @@ _THUMBNAIL = dataclasses.replace(_SCENE, scale=(32, 32), crop=(32, 32), test_sca
 _MOMENT = _from_scratch(20, batch=4, learning_rate=1e-3, warmup_iterations=2)
 
 
-def _subtask(task: str, learning_rate: float | None = None) -> Recipe:
+def _recipe(panel: Subtask) -> Recipe:
     """Ours: short, at a rate that was tried on the sub-tasks; without dropout, augmented by flips alone."""
+    tuned = panel.learning_rate is not None
     data = Data(
-        f"diagnostic/{task}",
-        CLASSES.get(task, 2),
+        panel.dataset,
+        panel.classes,
         (96, 96),
         (96, 96),
-        test_split="test",  # drawn from parameters that the training images do not have
+        train_split="tuning" if tuned else "train",
+        test_split="tuning-val" if tuned else "test",  # `test` has parameters that the training images do not have
         ratio=(1.0, 1.0),
         photometric=False,
         test_scales=(1.0,),
         generator="1",
     )
-    train = _from_scratch(400, batch=8, learning_rate=learning_rate or 4e-3, warmup_iterations=30)
-    if learning_rate:
-        data = dataclasses.replace(data, train_split="tuning", test_split="tuning-val")
+    train = _from_scratch(400, batch=8, learning_rate=panel.learning_rate or 4e-3, warmup_iterations=30)
     return Recipe(data, dataclasses.replace(train, dropout=0.0))
 
 
+def _with_controls(name: str) -> list[Subtask]:
+    return [Subtask(name=name), Subtask(name=name, control="no-cue"), Subtask(name=name, control="local")]
+
+
 _SUBTASKS = (
-    *("strips", "strips-no-cue", "strips-local", "strips-independent", "strips-diagonal", "strips-blobs", "scale"),
-    *("key", "key-no-cue", "key-local", "gate", "gate-no-cue", "gate-local", "gate-additive", "mix", "mix-single"),
-    "fine",
+    *_with_controls("strips"),
+    *(Subtask(name="strips", twin=twin) for twin in ("independent", "diagonal", "blobs")),
+    Subtask(name="scale"),
+    *_with_controls("key"),
+    *_with_controls("gate"),
+    Subtask(name="gate", twin="additive"),
+    Subtask(name="mix"),
+    Subtask(name="mix", twin="single"),
+    Subtask(name="fine"),
+    *(Subtask(name=name, learning_rate=rate) for name in ("strips", "key", "fine") for rate in RATES),
 )
-_RATES = (1e-3, 4e-3, 1.6e-2)  # to see how far an outcome depends on the one that all rows share
-_GENERATED = {
-    **{f"diagnostic/{task}": _subtask(task) for task in _SUBTASKS},
-    **{f"diagnostic/{task} at {rate:g}": _subtask(task, rate) for task in ("strips", "key", "fine") for rate in _RATES},
-}
+_GENERATED = {panel.key: _recipe(panel) for panel in _SUBTASKS}
 
 _ALL = (
     Protocol(

@@ -78,6 +78,11 @@ class Panel:
         return {(self.dataset, metric): reason for metric, reason in reasons.items()}
 
     @property
+    def key(self) -> str:
+        """What tells it from the study's other panels, on the command line and in a job's specification."""
+        return self.dataset
+
+    @property
     def title(self) -> str:
         """The dataset's name in words."""
         return DATASETS[self.dataset][0]
@@ -186,6 +191,24 @@ class Claim:
     threshold: float | None = None  # of `learnt`, in the metric's own points
 
 
+def claims(
+    slug: str,
+    better: str,
+    worse: str,
+    text: str,
+    printed: Printed,
+    kind: Literal["greater", "equivalent"] = "greater",
+) -> list[Claim]:
+    """What is said of two rows on several columns, with the printed differences: a claim each, `SLUG-METRIC`.
+
+    `*claims("t5-ham-cc", "ham", "cc", "Ham above CC", ADE(None, None, 1.2, 1.3))` are two, on `miou_ss` and `miou_ms`.
+    """
+    return [
+        Claim(f"{slug}-{metric}", better, worse, metric, difference, text, kind, dataset)
+        for (dataset, metric), difference in printed.items()
+    ]
+
+
 @dataclass(frozen=True)
 class Study:
     """One table of the paper. `number` is how the paper names it, `caption` its words.
@@ -237,9 +260,9 @@ class Study:
     def panel(self, dataset: str = "") -> Panel:
         """The panel about this dataset; the first without a name. `ValueError` with the nearest name otherwise."""
         panels = (*self.panels, *self.subtasks)
-        found = next((panel for panel in panels if dataset in ("", panel.dataset)), None)
+        found = next((panel for panel in panels if dataset in ("", panel.key)), None)
         if found is None:
-            raise ValueError(unknown(f"dataset of {self.slug}", dataset, [panel.dataset for panel in panels]))
+            raise ValueError(unknown(f"dataset of {self.slug}", dataset, [panel.key for panel in panels]))
         return found
 
 

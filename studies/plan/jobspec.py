@@ -36,7 +36,7 @@ def specification(
     evaluation = cell.evaluation
     return JobSpec(
         study=cell.study.slug,
-        dataset=cell.panel.dataset,
+        dataset=cell.panel.key,
         row=cell.row.slug,
         protocol=cell.run.protocol,
         seed=cell.run.seed,

@@ -34,7 +34,7 @@ class Selection:
     def panels(self, protocol: Protocol) -> list[Panel]:
         """The panels that are trained. `ValueError` where the protocol has none of the datasets."""
         panels = protocol.panels(self.study)
-        chosen = [panel for panel in panels if {panel.dataset, panel.title} & set(self.datasets)]
+        chosen = [panel for panel in panels if {panel.key, panel.title} & set(self.datasets)]
         if self.datasets and not chosen:
             there = {panel.title: panel for panel in panels}
             raise ValueError(unknown(f"dataset of {self.study.slug}", ", ".join(self.datasets), there))
@@ -268,7 +268,7 @@ def costs(selections: Iterable[Selection], store: Store) -> list[tuple[str, Cost
         for panel in study.panels:
             for row in rows:
                 if (cost := row_cost(panel, row)) is not None:
-                    wanted.setdefault(cost, f"{study.slug}/{row.slug} {panel.dataset}")
+                    wanted.setdefault(cost, f"{study.slug}/{row.slug} {panel.key}")
         for side in study.squares:
             for measured in selection.rows:
                 wanted.setdefault(square_cost(study, measured, side), f"{study.slug}/{measured.slug} {side}x{side}")

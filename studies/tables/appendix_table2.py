@@ -1,8 +1,8 @@
 """Appendix Table 2: MSCA in the decoder. Run: `python -m studies.run appendix_table2`."""
 
 from segnext.config import Model
-from studies.declare.study import Claim, Panel, Row, Study
-from studies.declare.subtasks import CHANCE, MICROSCOPE, Prediction, Subtask
+from studies.declare.study import Panel, Row, Study, claims
+from studies.declare.subtasks import WITHOUT_STRIPS, at_rates, below, controls, equal, micro, subtask
 
 COCO = Panel("coco_stuff164k")
 
@@ -11,13 +11,7 @@ _WHY = COCO.why(
 )
 
 
-def _global(size: str, single: float, multi: float) -> tuple[Claim, Claim]:
-    text = "a CNN-style encoder needs a head with a global receptive field (appendix 2)"
-    ours, other = f"{size.lower()}-ham", f"{size.lower()}-msca"
-    return (
-        Claim(f"a2-ham-{size}-miou_ss", ours, other, "miou_ss", single, text),
-        Claim(f"a2-ham-{size}-miou_ms", ours, other, "miou_ms", multi, text),
-    )
+_GLOBAL = "a CNN-style encoder needs a head with a global receptive field (appendix 2)"
 
 
 STUDY = Study(
@@ -39,46 +33,23 @@ STUDY = Study(
         Row("SegNeXt-L w/ Ham", "l-ham", Model("L"), COCO(48.9, 70.0, 46.5, 47.2), why=_WHY),
     ),
     claims=(
-        *_global("T", 0.5, 0.5),
-        *_global("S", 0.1, 0.4),
-        *_global("B", 0.7, 0.8),
-        *_global("L", 0.6, 0.8),
+        *claims("a2-ham-T", "t-ham", "t-msca", _GLOBAL, COCO(None, None, 0.5, 0.5)),
+        *claims("a2-ham-S", "s-ham", "s-msca", _GLOBAL, COCO(None, None, 0.1, 0.4)),
+        *claims("a2-ham-B", "b-ham", "b-msca", _GLOBAL, COCO(None, None, 0.7, 0.8)),
+        *claims("a2-ham-L", "l-ham", "l-msca", _GLOBAL, COCO(None, None, 0.6, 0.8)),
     ),
-    subtasks=(
-        Subtask(
-            "diagnostic/key",
-            rows=("t-msca", "t-ham"),
-            predictions=(
-                Prediction("t-msca", "t-ham", "-", "a head has to see the whole image", "paper", (68, 255)),
-                Prediction("t-msca", "t-ham", "0", "encoder and MSCA head together see 68 pixels", distances=(20, 60)),
+    subtasks=micro(
+        WITHOUT_STRIPS,
+        quick=(
+            subtask(
+                "key",
+                below("t-msca", "t-ham", "a head has to see the whole image", (68, 255), "paper"),
+                equal("t-msca", "t-ham", "encoder and MSCA head together see 68 pixels", (20, 60)),
             ),
-            changes={**MICROSCOPE, "branches": ()},
         ),
-        Subtask(
-            "diagnostic/key-no-cue",
-            rows=("t-msca",),
-            predictions=(Prediction("t-msca", CHANCE, "0", "nothing tells the classes apart"),),
-            changes={**MICROSCOPE, "branches": ()},
-            protocol="quick-full",
-        ),
-        Subtask(
-            "diagnostic/key-local",
-            rows=("t-msca", "t-ham"),
-            predictions=(Prediction("t-msca", "t-ham", "0", "every pixel tells its own class"),),
-            changes={**MICROSCOPE, "branches": ()},
-            protocol="quick-full",
-        ),
-        *(
-            Subtask(
-                f"diagnostic/key at {rate}",
-                rows=("t-msca", "t-ham"),
-                predictions=(
-                    Prediction("t-msca", "t-ham", "-", "as at the rate that all rows share", distances=(68, 255)),
-                ),
-                changes={**MICROSCOPE, "branches": ()},
-                protocol="quick-full",
-            )
-            for rate in ("0.001", "0.004", "0.016")
+        quick_full=(
+            *controls("key", ("t-msca",), "t-ham"),  # without the cue, Ham is Table 5's
+            *at_rates("key", below("t-msca", "t-ham", distances=(68, 255))),
         ),
     ),
 )

@@ -2,9 +2,11 @@
 
 from segnext.config import Model
 from studies.declare.study import Claim, Panel, Row, Study
-from studies.declare.subtasks import CHANCE, Prediction, Subtask
+from studies.declare.subtasks import above, at_chance, at_rates, controls, equal, micro, subtask
 
 ADE = Panel("ade20k")
+
+_FAR = (21, 255)  # pixels: farther than the encoder sees
 
 STUDY = Study(
     slug="normalisation",
@@ -36,53 +38,25 @@ STUDY = Study(
         "averages over the whole image and so carries global context by itself, which an ablation of Ham has to tell "
         "apart from Ham.",
     ),
-    subtasks=(
-        Subtask(
-            "diagnostic/key",
-            rows=("t", "head-bn", "none", "none-head-bn"),
-            predictions=(
-                Prediction("none-head-bn", CHANCE, "0", "sees 20 pixels and nothing global", distances=(21, 255)),
-                Prediction("head-bn", "none-head-bn", "+", "Ham sees the whole image", distances=(21, 255)),
-                Prediction("none", "none-head-bn", "+", "GN averages over the whole image", distances=(21, 255)),
-                Prediction("t", "head-bn", "0", "with Ham, GN adds nothing", distances=(21, 255)),
+    subtasks=micro(
+        {"size": "microscope", "stages": (1,), "branches": ()},
+        quick=(
+            subtask(
+                "key",
+                at_chance("none-head-bn", "sees 20 pixels and nothing global", _FAR),
+                above("head-bn", "none-head-bn", "Ham sees the whole image", _FAR),
+                above("none", "none-head-bn", "GN averages over the whole image", _FAR),
+                equal("t", "head-bn", "with Ham, GN adds nothing", _FAR),
             ),
-            changes={"size": "microscope", "stages": (1,), "branches": ()},
         ),
-        Subtask(
-            "diagnostic/key-no-cue",
-            rows=("t", "none", "none-head-bn"),
-            predictions=(
-                Prediction("t", CHANCE, "0", "nothing tells the classes apart"),
-                Prediction("none", CHANCE, "0", "nothing tells the classes apart"),
-                Prediction("none-head-bn", CHANCE, "0", "nothing tells the classes apart"),
+        quick_full=(
+            *controls("key", ("t", "none", "none-head-bn"), "head-bn"),  # without the cue, head-bn is Table 5's Ham
+            *at_rates(
+                "key",
+                at_chance("none-head-bn", distances=_FAR),
+                above("none", "none-head-bn", distances=_FAR),
+                equal("t", "head-bn", distances=_FAR),
             ),
-            changes={"size": "microscope", "stages": (1,), "branches": ()},
-            protocol="quick-full",
-        ),
-        Subtask(
-            "diagnostic/key-local",
-            rows=("t", "head-bn", "none", "none-head-bn"),
-            predictions=(
-                Prediction("t", "head-bn", "0", "every pixel tells its own class"),
-                Prediction("none", "head-bn", "0", "every pixel tells its own class"),
-                Prediction("none-head-bn", "head-bn", "0", "every pixel tells its own class"),
-            ),
-            changes={"size": "microscope", "stages": (1,), "branches": ()},
-            protocol="quick-full",
-        ),
-        *(
-            Subtask(
-                f"diagnostic/key at {rate}",
-                rows=("t", "head-bn", "none", "none-head-bn"),
-                predictions=(
-                    Prediction("none-head-bn", CHANCE, "0", "as at the rate that all rows share", distances=(21, 255)),
-                    Prediction("none", "none-head-bn", "+", "as at the rate that all rows share", distances=(21, 255)),
-                    Prediction("t", "head-bn", "0", "as at the rate that all rows share", distances=(21, 255)),
-                ),
-                changes={"size": "microscope", "stages": (1,), "branches": ()},
-                protocol="quick-full",
-            )
-            for rate in ("0.001", "0.004", "0.016")
         ),
     ),
 )

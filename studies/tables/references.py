@@ -2,9 +2,10 @@
 
 from segnext.config import Model
 from studies.declare.study import Row, Study
-from studies.declare.subtasks import CHANCE, Prediction, Subtask
+from studies.declare.subtasks import at_rates, below, controls, equal, micro, subtask
 
 _SEEN = "with pixels alone it cannot tell its own strip's mark from another's"
+_WIDTH = "width does not replace reach"
 
 
 def _one_block(size: str, branches: tuple[int, ...], context: str) -> Model:
@@ -33,54 +34,29 @@ STUDY = Study(
         ),
     ),
     notes=("The rows are micro models: 15 to 16 thousand parameters, the pyramid 202 thousand.",),
-    subtasks=(
-        Subtask(
-            "diagnostic/strips",
-            rows=("full", "7x7-wide", "11x11-wide", "self-attention", "pyramid"),
-            predictions=(
-                Prediction("7x7-wide", "full", "-", "width does not replace reach", distances=(32, 60)),
-                Prediction("7x7-wide", "full", "0", "the mark is near", distances=(1, 16)),
-                Prediction("11x11-wide", "full", "-", "width does not replace reach", distances=(40, 60)),
-                Prediction("11x11-wide", "full", "0", "the mark is near", distances=(1, 32)),
-                Prediction("self-attention", "full", "-", _SEEN, distances=(24, 60)),
-                Prediction("pyramid", "full", "0", "its last stages see the whole image", distances=(1, 60)),
+    subtasks=micro(
+        {},
+        quick=(
+            subtask(
+                "strips",
+                below("7x7-wide", "full", _WIDTH, (32, 60)),
+                equal("7x7-wide", "full", "the mark is near", (1, 16)),
+                below("11x11-wide", "full", _WIDTH, (40, 60)),
+                equal("11x11-wide", "full", "the mark is near", (1, 32)),
+                below("self-attention", "full", _SEEN, (24, 60)),
+                equal("pyramid", "full", "its last stages see the whole image", (1, 60)),
             ),
         ),
-        Subtask(
-            "diagnostic/strips-no-cue",
-            rows=("7x7-wide", "11x11-wide", "self-attention", "pyramid"),
-            predictions=(
-                Prediction("7x7-wide", CHANCE, "0", "nothing tells the classes apart"),
-                Prediction("11x11-wide", CHANCE, "0", "nothing tells the classes apart"),
-                Prediction("self-attention", CHANCE, "0", "nothing tells the classes apart"),
-                Prediction("pyramid", CHANCE, "0", "nothing tells the classes apart"),
+        quick_full=(
+            # Without the cue, the full row is Table 6's.
+            *controls("strips", ("7x7-wide", "11x11-wide", "self-attention", "pyramid"), "full"),
+            *at_rates(
+                "strips",
+                below("7x7-wide", "full", distances=(32, 60)),
+                below("11x11-wide", "full", distances=(40, 60)),
+                below("self-attention", "full", distances=(24, 60)),
+                equal("pyramid", "full", distances=(1, 60)),
             ),
-            protocol="quick-full",
-        ),
-        Subtask(
-            "diagnostic/strips-local",
-            rows=("full", "7x7-wide", "11x11-wide", "self-attention", "pyramid"),
-            predictions=(
-                Prediction("7x7-wide", "full", "0", "every pixel tells its own class"),
-                Prediction("11x11-wide", "full", "0", "every pixel tells its own class"),
-                Prediction("self-attention", "full", "0", "every pixel tells its own class"),
-                Prediction("pyramid", "full", "0", "every pixel tells its own class"),
-            ),
-            protocol="quick-full",
-        ),
-        *(
-            Subtask(
-                f"diagnostic/strips at {rate}",
-                rows=("full", "7x7-wide", "11x11-wide", "self-attention", "pyramid"),
-                predictions=(
-                    Prediction("7x7-wide", "full", "-", "as at the rate that all rows share", distances=(32, 60)),
-                    Prediction("11x11-wide", "full", "-", "as at the rate that all rows share", distances=(40, 60)),
-                    Prediction("self-attention", "full", "-", "as at the rate that all rows share", distances=(24, 60)),
-                    Prediction("pyramid", "full", "0", "as at the rate that all rows share", distances=(1, 60)),
-                ),
-                protocol="quick-full",
-            )
-            for rate in ("0.001", "0.004", "0.016")
         ),
     ),
 )

@@ -1,8 +1,8 @@
 """Table 5: global context for the decoder. Run: `python -m studies.run table5`."""
 
 from segnext.config import Model
-from studies.declare.study import Claim, Panel, Row, Study
-from studies.declare.subtasks import CHANCE, MICROSCOPE, Prediction, Subtask
+from studies.declare.study import Claim, Panel, Row, Study, claims
+from studies.declare.subtasks import WITHOUT_STRIPS, at_rates, below, controls, equal, micro, subtask
 
 ADE = Panel("ade20k")
 
@@ -13,6 +13,7 @@ _CC = (
     "applied twice 27.77 M and 35.56 G. Its products are einsums, which the paper's tool does not count (0.60 G)."
 )
 _CLOSE = "Ham gives the best trade-off: close to non-local (0.1 below) at less computation"
+_NEAR = "the ring is near: no context from elsewhere is needed"
 
 STUDY = Study(
     slug="table5",
@@ -41,72 +42,31 @@ STUDY = Study(
         Row("SegNeXt-B w/ Ham", "ham", Model("B"), ADE(27.6, 34.9, 48.5, 49.9)),
     ),
     claims=(
-        Claim("t5-ham-cc-miou_ss", "ham", "cc", "miou_ss", 1.2, "Ham above CC (Sec. 4.2, global context)"),
-        Claim("t5-ham-cc-miou_ms", "ham", "cc", "miou_ms", 1.3, "Ham above CC (Sec. 4.2, global context)"),
-        Claim("t5-ham-ema-miou_ss", "ham", "ema", "miou_ss", 0.5, "Ham above EMA (Sec. 4.2, global context)"),
-        Claim("t5-ham-ema-miou_ms", "ham", "ema", "miou_ms", 0.8, "Ham above EMA (Sec. 4.2, global context)"),
-        Claim("t5-ham-nl-miou_ss", "ham", "nl", "miou_ss", -0.1, _CLOSE, kind="equivalent"),
-        Claim("t5-ham-nl-miou_ms", "ham", "nl", "miou_ms", -0.1, _CLOSE, kind="equivalent"),
+        *claims("t5-ham-cc", "ham", "cc", "Ham above CC (Sec. 4.2, global context)", ADE(None, None, 1.2, 1.3)),
+        *claims("t5-ham-ema", "ham", "ema", "Ham above EMA (Sec. 4.2, global context)", ADE(None, None, 0.5, 0.8)),
+        *claims("t5-ham-nl", "ham", "nl", _CLOSE, ADE(None, None, -0.1, -0.1), kind="equivalent"),
         Claim("t5-ham-nl-gflops", "nl", "ham", "gflops", 6.0, "Ham costs less than non-local, O(n) against O(n²)"),
     ),
-    subtasks=(
-        # The encoder without strips sees 20 pixels: what lies farther, the decoder's module has to bring.
-        Subtask(
-            "diagnostic/key",
-            rows=("cc", "ema", "nl", "ham"),
-            predictions=(
-                Prediction("cc", "ham", "-", "Ham above CC (Sec. 4.2)", "paper", (20, 255)),
-                Prediction("ema", "ham", "-", "Ham above EMA (Sec. 4.2)", "paper", (20, 255)),
-                Prediction("nl", "ham", "0", "Ham close to non-local (Sec. 4.2)", "paper", (20, 255)),
+    subtasks=micro(
+        WITHOUT_STRIPS,
+        quick=(
+            subtask(
+                "key",
+                below("cc", "ham", "Ham above CC (Sec. 4.2)", (20, 255), "paper"),
+                below("ema", "ham", "Ham above EMA (Sec. 4.2)", (20, 255), "paper"),
+                equal("nl", "ham", "Ham close to non-local (Sec. 4.2)", (20, 255), "paper"),
             ),
-            changes={**MICROSCOPE, "branches": ()},
+            subtask("gate", *(equal(row, "ham", _NEAR) for row in ("cc", "ema", "nl"))),
         ),
-        Subtask(
-            "diagnostic/gate",
-            rows=("cc", "ema", "nl", "ham"),
-            predictions=(
-                Prediction("cc", "ham", "0", "the ring is near: no context from elsewhere is needed"),
-                Prediction("ema", "ham", "0", "the ring is near: no context from elsewhere is needed"),
-                Prediction("nl", "ham", "0", "the ring is near: no context from elsewhere is needed"),
+        quick_full=(
+            *controls("key", ("cc", "ema", "nl", "ham"), "ham"),
+            *at_rates(
+                "key",
+                equal("cc", "ham", distances=(20, 255)),
+                below("ema", "ham", distances=(20, 255)),
+                equal("nl", "ham", distances=(20, 255)),
+                why="as measured at the rate that all rows share",
             ),
-            changes={**MICROSCOPE, "branches": ()},
-        ),
-        Subtask(
-            "diagnostic/key-no-cue",
-            rows=("cc", "ema", "nl", "ham"),
-            predictions=(
-                Prediction("cc", CHANCE, "0", "nothing tells the classes apart"),
-                Prediction("ema", CHANCE, "0", "nothing tells the classes apart"),
-                Prediction("nl", CHANCE, "0", "nothing tells the classes apart"),
-                Prediction("ham", CHANCE, "0", "nothing tells the classes apart"),
-            ),
-            changes={**MICROSCOPE, "branches": ()},
-            protocol="quick-full",
-        ),
-        Subtask(
-            "diagnostic/key-local",
-            rows=("cc", "ema", "nl", "ham"),
-            predictions=(
-                Prediction("cc", "ham", "0", "every pixel tells its own class"),
-                Prediction("ema", "ham", "0", "every pixel tells its own class"),
-                Prediction("nl", "ham", "0", "every pixel tells its own class"),
-            ),
-            changes={**MICROSCOPE, "branches": ()},
-            protocol="quick-full",
-        ),
-        *(
-            Subtask(
-                f"diagnostic/key at {rate}",
-                rows=("cc", "ema", "nl", "ham"),
-                predictions=(
-                    Prediction("cc", "ham", "0", "as measured at the rate that all rows share", distances=(20, 255)),
-                    Prediction("ema", "ham", "-", "as measured at the rate that all rows share", distances=(20, 255)),
-                    Prediction("nl", "ham", "0", "as measured at the rate that all rows share", distances=(20, 255)),
-                ),
-                changes={**MICROSCOPE, "branches": ()},
-                protocol="quick-full",
-            )
-            for rate in ("0.001", "0.004", "0.016")
         ),
     ),
 )

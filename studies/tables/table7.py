@@ -1,10 +1,14 @@
 """Table 7: the three decoders of Fig. 3. Run: `python -m studies.run table7`."""
 
 from segnext.config import Model
-from studies.declare.study import Claim, Panel, Row, Study
-from studies.declare.subtasks import CHANCE, Prediction, Subtask
+from studies.declare.study import Claim, Panel, Row, Study, claims
+from studies.declare.subtasks import above, at_rates, below, controls, micro, subtask
 
 ADE = Panel("ade20k")
+
+_HURTS = "stage 1 carries too much low-level information and hurts"
+_NO_DIFFERENCE = "multi-scale testing shows no difference (42.2 both)"
+_DISCS = "large discs of one colour: no decoder's grid is too coarse"
 
 STUDY = Study(
     slug="table7",
@@ -55,79 +59,31 @@ STUDY = Study(
         ),
     ),
     claims=(
-        Claim("t7-c-a-miou_ss", "c", "a", "miou_ss", 0.8, "decoder (c) above (a)"),
-        Claim("t7-c-a-miou_ms", "c", "a", "miou_ms", 1.1, "decoder (c) above (a)"),
-        Claim("t7-c-b-miou_ss", "c", "b", "miou_ss", 10.2, "decoder (c) above (b)"),
-        Claim("t7-c-b-miou_ms", "c", "b", "miou_ms", 1.6, "decoder (c) above (b)"),
-        Claim(
-            "t7-stage1-miou_ss",
-            "c",
-            "c-stage1",
-            "miou_ss",
-            0.4,
-            "stage 1 carries too much low-level information and hurts (Sec. 3.2)",
-        ),
-        Claim(
-            "t7-stage1-miou_ms",
-            "c",
-            "c-stage1",
-            "miou_ms",
-            0.0,
-            "multi-scale testing shows no difference (42.2 both)",
-            kind="equivalent",
-        ),
+        *claims("t7-c-a", "c", "a", "decoder (c) above (a)", ADE(None, None, 0.8, 1.1)),
+        *claims("t7-c-b", "c", "b", "decoder (c) above (b)", ADE(None, None, 10.2, 1.6)),
+        Claim("t7-stage1-miou_ss", "c", "c-stage1", "miou_ss", 0.4, f"{_HURTS} (Sec. 3.2)"),
+        Claim("t7-stage1-miou_ms", "c", "c-stage1", "miou_ms", 0.0, _NO_DIFFERENCE, kind="equivalent"),
         Claim("t7-stage1-gflops", "c-stage1", "c", "gflops", 5.5, "stage 1 brings heavy computation (Sec. 3.2)"),
     ),
-    subtasks=(
-        # `--protocol quick` trains this table on the mixed scene: `make demo`.
-        Subtask(
-            "diagnostic/fine",
-            rows=("a", "b", "c", "c-stage1"),
-            predictions=(
-                Prediction("c-stage1", "c", "-", "stage 1 carries too much low-level information and hurts", "paper"),
-                Prediction("c-stage1", "c", "+", "at stride 8 lines of 2 pixels are lost", distances=(1, 2)),
-                Prediction("a", "c", "-", "decoder (c) above (a)", "paper"),
-                Prediction("b", "c", "-", "decoder (c) above (b)", "paper"),
+    # `--protocol quick` trains this table on the mixed scene: `make demo`.
+    subtasks=micro(
+        {"size": "micro"},
+        quick_full=(
+            subtask(
+                "fine",
+                below("c-stage1", "c", _HURTS, source="paper"),
+                above("c-stage1", "c", "at stride 8 lines of 2 pixels are lost", (1, 2)),
+                below("a", "c", "decoder (c) above (a)", source="paper"),
+                below("b", "c", "decoder (c) above (b)", source="paper"),
             ),
-            changes={"size": "micro"},
-            protocol="quick-full",
-        ),
-        Subtask(
-            "diagnostic/key-local",
-            rows=("a", "b", "c", "c-stage1"),
-            predictions=(
-                Prediction("a", "c", "0", "large discs of one colour: no decoder's grid is too coarse"),
-                Prediction("b", "c", "0", "large discs of one colour: no decoder's grid is too coarse"),
-                Prediction("c-stage1", "c", "0", "large discs of one colour: no decoder's grid is too coarse"),
+            *controls("key", ("a", "b", "c", "c-stage1"), "c", local=_DISCS, order=("local", "no-cue")),
+            *at_rates(
+                "fine",
+                above("c-stage1", "c"),
+                above("a", "c"),
+                below("b", "c"),
+                why="as measured at the rate that all rows share",
             ),
-            changes={"size": "micro"},
-            protocol="quick-full",
-        ),
-        Subtask(
-            "diagnostic/key-no-cue",
-            rows=("a", "b", "c", "c-stage1"),
-            predictions=(
-                Prediction("a", CHANCE, "0", "nothing tells the classes apart"),
-                Prediction("b", CHANCE, "0", "nothing tells the classes apart"),
-                Prediction("c", CHANCE, "0", "nothing tells the classes apart"),
-                Prediction("c-stage1", CHANCE, "0", "nothing tells the classes apart"),
-            ),
-            changes={"size": "micro"},
-            protocol="quick-full",
-        ),
-        *(
-            Subtask(
-                f"diagnostic/fine at {rate}",
-                rows=("a", "b", "c", "c-stage1"),
-                predictions=(
-                    Prediction("c-stage1", "c", "+", "as measured at the rate that all rows share"),
-                    Prediction("a", "c", "+", "as measured at the rate that all rows share"),
-                    Prediction("b", "c", "-", "as measured at the rate that all rows share"),
-                ),
-                changes={"size": "micro"},
-                protocol="quick-full",
-            )
-            for rate in ("0.001", "0.004", "0.016")
         ),
     ),
 )

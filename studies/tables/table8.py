@@ -2,12 +2,13 @@
 
 from segnext.config import Model
 from studies.declare.study import Claim, Panel, Row, Study
-from studies.declare.subtasks import CHANCE, WITHOUT_CONTEXT, Prediction, Subtask
+from studies.declare.subtasks import WITHOUT_CONTEXT, at_rates, below, controls, equal, micro, subtask
 
 ADE = Panel("ade20k")
 
 _LKA = "LKA inside MSCAN"
 _VAN = "VAN encoder"
+_WITHOUT = ("t-lka", "t-van")
 
 
 def _matters(size: str, metric: str, difference: float) -> tuple[Claim, Claim]:
@@ -72,57 +73,15 @@ STUDY = Study(
         "LKA inside MSCAN. The printed costs and mIoU are literally those of VAN with a light Ham head in "
         "Enjoy-Hamburger's public table: there the stem, the norms' epsilon and (S) Ham's rank differ, too.",
     ),
-    subtasks=(
-        Subtask(
-            "diagnostic/strips",
-            rows=("t-lka", "t-van", "t"),
-            predictions=(
-                Prediction("t-lka", "t", "0", "LKA sees 56 pixels, MSCA 60", distances=(1, 52)),
-                Prediction("t-van", "t", "0", "LKA sees 56 pixels, MSCA 60", distances=(1, 52)),
-            ),
-            changes=WITHOUT_CONTEXT,
+    subtasks=micro(
+        WITHOUT_CONTEXT,
+        quick=(
+            subtask("strips", *(equal(row, "t", "LKA sees 56 pixels, MSCA 60", (1, 52)) for row in _WITHOUT)),
+            subtask("scale", *(below(row, "t", "multi-scale features matter", source="paper") for row in _WITHOUT)),
         ),
-        Subtask(
-            "diagnostic/scale",
-            rows=("t-lka", "t-van", "t"),
-            predictions=(
-                Prediction("t-lka", "t", "-", "multi-scale features matter", "paper"),
-                Prediction("t-van", "t", "-", "multi-scale features matter", "paper"),
-            ),
-            changes=WITHOUT_CONTEXT,
-        ),
-        Subtask(
-            "diagnostic/strips-no-cue",
-            rows=("t-lka", "t-van"),
-            predictions=(
-                Prediction("t-lka", CHANCE, "0", "nothing tells the classes apart"),
-                Prediction("t-van", CHANCE, "0", "nothing tells the classes apart"),
-            ),
-            changes=WITHOUT_CONTEXT,
-            protocol="quick-full",
-        ),
-        Subtask(
-            "diagnostic/strips-local",
-            rows=("t-lka", "t-van", "t"),
-            predictions=(
-                Prediction("t-lka", "t", "0", "every pixel tells its own class"),
-                Prediction("t-van", "t", "0", "every pixel tells its own class"),
-            ),
-            changes=WITHOUT_CONTEXT,
-            protocol="quick-full",
-        ),
-        *(
-            Subtask(
-                f"diagnostic/strips at {rate}",
-                rows=("t-lka", "t-van", "t"),
-                predictions=(
-                    Prediction("t-lka", "t", "0", "as at the rate that all rows share", distances=(1, 52)),
-                    Prediction("t-van", "t", "0", "as at the rate that all rows share", distances=(1, 52)),
-                ),
-                changes=WITHOUT_CONTEXT,
-                protocol="quick-full",
-            )
-            for rate in ("0.001", "0.004", "0.016")
+        quick_full=(
+            *controls("strips", _WITHOUT, "t"),  # without the cue, T is Table 6's full row
+            *at_rates("strips", *(equal(row, "t", distances=(1, 52)) for row in _WITHOUT)),
         ),
     ),
 )

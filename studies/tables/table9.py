@@ -1,7 +1,7 @@
 """Table 9: ADE20K, Cityscapes and COCO-Stuff. Run: `python -m studies.run table9`."""
 
 from segnext.config import Model
-from studies.declare.study import Claim, Panel, Reported, Row, Study
+from studies.declare.study import Claim, Panel, Printed, Reported, Row, Study
 
 ADE = Panel("ade20k")
 CITYSCAPES = Panel("cityscapes", ("gflops", "miou_ss", "miou_ms"), (1024, 2048))
@@ -16,6 +16,11 @@ _SEGFORMER = (
     | CITYSCAPES.why(gflops=_QUOTED)
     | COCO.why(gflops=f"{_QUOTED} The column repeats ADE20K's.")
 )
+
+
+def _segformer(size: str, printed: Printed, also: dict[str, Printed] | None = None) -> Reported:
+    model = Model(encoder=f"segformer_{size.lower()}")
+    return Reported(f"SegFormer-{size}", printed, model=model, why=_SEGFORMER, also=also or {})
 
 
 def _above_segformer(ours: str, peer: str, *differences: float) -> list[Claim]:
@@ -51,12 +56,7 @@ STUDY = Study(
     ),
     panels=(ADE, CITYSCAPES, COCO),
     rows=(
-        Reported(
-            "SegFormer-B0",
-            ADE(3.8, 8.4, 37.4, 38.0) | CITYSCAPES(125.5, 76.2, 78.1) | COCO(8.4, 35.6, None),
-            model=Model(encoder="segformer_b0"),
-            why=_SEGFORMER,
-        ),
+        _segformer("B0", ADE(3.8, 8.4, 37.4, 38.0) | CITYSCAPES(125.5, 76.2, 78.1) | COCO(8.4, 35.6, None)),
         Row(
             "SegNeXt-T",
             "t",
@@ -64,12 +64,7 @@ STUDY = Study(
             ADE(4.3, 6.6, 41.1, 42.2) | CITYSCAPES(50.5, 79.8, 81.4) | COCO(6.6, 38.7, 39.1),
             also={"Table 8": ADE(None, None, 41.0, 42.5)},
         ),
-        Reported(
-            "SegFormer-B1",
-            ADE(13.7, 15.9, 42.2, 43.1) | CITYSCAPES(243.7, 78.5, 80.0) | COCO(15.9, 40.2, None),
-            model=Model(encoder="segformer_b1"),
-            why=_SEGFORMER,
-        ),
+        _segformer("B1", ADE(13.7, 15.9, 42.2, 43.1) | CITYSCAPES(243.7, 78.5, 80.0) | COCO(15.9, 40.2, None)),
         Reported(
             "HRFormer-S",
             ADE(13.5, 109.5, 44.0, 45.1) | CITYSCAPES(835.7, 80.0, 81.0) | COCO(109.5, 37.9, 38.9),
@@ -80,11 +75,9 @@ STUDY = Study(
             Model("S"),
             ADE(13.9, 15.9, 44.3, 45.8) | CITYSCAPES(124.6, 81.3, 82.7) | COCO(15.9, 42.2, 42.8),
         ),
-        Reported(
-            "SegFormer-B2",
+        _segformer(
+            "B2",
             ADE(27.5, 62.4, 46.5, 47.5) | CITYSCAPES(717.1, 81.0, 82.2) | COCO(62.4, 44.6, None),
-            model=Model(encoder="segformer_b2"),
-            why=_SEGFORMER,
             also={"Sec. 1": ADE(27.6, None, None, None)},
         ),
         Reported("MaskFormer (Swin-T)", ADE(42, 55, 46.7, 48.8)),
@@ -97,12 +90,7 @@ STUDY = Study(
         ),
         Reported("SETR-MLA (IN-22K)", ADE(310.6, None, 48.6, 50.1) | CITYSCAPES(None, 79.3, 82.2)),
         Reported("DPT-Hybrid", ADE(124.0, 307.9, None, 49.0)),
-        Reported(
-            "SegFormer-B3",
-            ADE(47.3, 79.0, 49.4, 50.0) | CITYSCAPES(962.9, 81.7, 83.3) | COCO(79.0, 45.5, None),
-            model=Model(encoder="segformer_b3"),
-            why=_SEGFORMER,
-        ),
+        _segformer("B3", ADE(47.3, 79.0, 49.4, 50.0) | CITYSCAPES(962.9, 81.7, 83.3) | COCO(79.0, 45.5, None)),
         Reported("Mask2Former (Swin-T)", ADE(47, 74, 47.7, 49.6)),
         Reported(
             "HRFormer-B",
