@@ -103,7 +103,7 @@ def _notes(a: Results, b: Results, found: Comparison) -> list[str]:
             )
     for letter, side in (("A", a), ("B", b)):
         if side.damage:
-            notes.append(f"{len(side.damage)} damaged records of {letter} are left out.")
+            notes.append(f"Damaged and left out: {len(side.damage)} of {letter}'s records.")
     return notes
 
 

@@ -11,9 +11,11 @@ from reports.blocks.csv import to_csv
 from reports.blocks.figure import Drawing
 from reports.blocks.table import METRICS, Cell, Column, Line, Source, Table, Value, number
 from studies.judge.significance import mean
-from studies.judge.two_results import MARGIN, WORDS, Comparison, Likeness, Pair, Row, Values
+from studies.judge.two_results import TOLERANCE, WORDS, Comparison, Likeness, Pair, Row, Values
+from studies.judge.verdicts import EPSILON
 
 JUDGED = ("differs", "not resolved", "no difference", "few seeds")
+_BAND = EPSILON["miou_ss"]
 _LIKE: tuple[Likeness, ...] = ("equal", "equal to rounding", "different")
 _LOOKS = {  # colour, marker, filled
     "differs": ("#cc3311", "D", True),
@@ -30,13 +32,13 @@ Way = Callable[[str], str]
 def finding(found: Comparison) -> str:
     """What came out, in a sentence."""
     differ, costs = len(found.of("differs")), len(found.other_costs)
-    told = [f"{differ or 'none'} of {_count(found.tested, 'row')} that can be tested {_verb(differ, 'differ')}"]
+    told = [f"{differ or 'none'} of {_count(found.tested, 'comparison')} {_verb(differ, 'differ')} beyond chance"]
     if not found.tested:
         told = ["nothing can be tested: no row has three seeds on both sides, and other runs on one than on the other"]
     if costs:
         told.append(f"{_count(costs, 'model')} {_verb(costs, 'have', 'has')} another cost, which no chance explains")
     if alike := len(found.of("no difference")):
-        told.append(f"{alike} {_verb(alike, 'lie')} within ±{MARGIN:g}")
+        told.append(f"{alike} {_verb(alike, 'lie')} within the tolerance ({TOLERANCE})")
     if same := len(found.of("same runs")):
         told.append(f"{same} {_verb(same, 'rest')} on the very same runs")
     text = "; ".join(told)
@@ -139,7 +141,7 @@ def rows_table(found: Comparison, way_a: Way, way_b: Way, words: Sequence[str] =
         lines.append(Line(f"{words[0].replace(' ', '-')}-{place}", tuple(cells)))
     caption = (
         f"Means over seeds in percent; B − A with Welch's 95 % interval; p by Holm's method over {found.tested} "
-        "comparisons.",
+        "comparisons, each of a row on a metric.",
         "Runs that both sides share count on both: that makes the interval wider, never too narrow.",
     )
     slug = "rows" if judged else f"rows-{words[0].replace(' ', '-')}"
@@ -275,7 +277,7 @@ def drawing(found: Comparison) -> Drawing | None:
         return None
     caption = (
         f"B − A over A's mean, {_count(len(rows), 'row')} of both sides, with Welch's 95 % intervals; the band is "
-        f"±{MARGIN:g}; the longest intervals go on beyond the edge. Open: fewer than three seeds on a side. "
+        f"±{_BAND:g}; an interval that reaches the edge goes on beyond it. Open: fewer than three seeds on a side. "
         "Rows on the very same runs are not drawn."
     )
     described = [
@@ -287,7 +289,7 @@ def drawing(found: Comparison) -> Drawing | None:
 def _figure(rows: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     axes = figure.subplots()
-    axes.axhspan(-MARGIN, MARGIN, color="#777777", alpha=0.15, linewidth=0)
+    axes.axhspan(-_BAND, _BAND, color="#777777", alpha=0.15, linewidth=0)
     axes.axhline(0, color="#777777", linewidth=0.8)
     points = [
         (row.word, mean(row.sides[1]), row.found.difference or 0, row.found.interval) for row in rows if row.found
@@ -304,7 +306,7 @@ def _figure(rows: Sequence[Row]) -> Figure:
     # To the longest interval, unless one row that learnt in some seeds alone would make a line of all others.
     farthest = max(abs(y) for _, _, y, _ in points)
     longest = max((abs(end) for *_, interval in points for end in interval or ()), default=0.0)
-    reach = 1.1 * max(farthest, min(longest, 3 * farthest), 2 * MARGIN)
+    reach = 1.1 * max(farthest, min(longest, 3 * farthest), 2 * _BAND)
     axes.set(xlabel="A, percent", ylabel="B − A, points", ylim=(-reach, reach))
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize=8, handletextpad=0.3)
     return figure

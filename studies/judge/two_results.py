@@ -7,7 +7,7 @@ because older code did not measure them, are not compared.
 A row is compared by the means of its seeds: Welch's test, corrected by Holm's method over all rows and metrics of which
 both sides have three seeds or more, and not the very same runs. What is said to differ is wrong with a chance of at
 most 5 % for the whole comparison. Runs that both sides share make that chance smaller, never larger
-(tests/test_compare.py simulates it). `no difference`, of a row by itself: its 90 % interval lies within ±`MARGIN`.
+(tests/test_compare.py simulates it). `no difference`, of a row by itself: its 90 % interval lies within `TOLERANCE`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from segnext.config import digest
 from studies.declare.study import MEASURED_AS
 from studies.judge import pooling
 from studies.judge.significance import ERROR, MINIMUM_SEEDS, Difference, Side, decide, welch
+from studies.judge.verdicts import EPSILON
 from studies.records.provenance import made_by_todays_code
 from studies.records.schema import KINDS, Record
 from studies.records.store import Store, precision
@@ -34,12 +35,12 @@ ROUNDING = 0.01
 EXACT = 1e-9
 """Relative: of costs, which are counted."""
 
-MARGIN = 1.0
-"""Points: within it, rows count as not different (the default of the paper's levels, DESIGN.md)."""
+TOLERANCE = f"±{EPSILON['miou_ss']:.1f} mIoU, ±{EPSILON['top1']:.1f} Top-1"
+"""Within it rows count as not different, as printed and measured values do."""
 
 WORDS = {
     "differs": f"Welch's test over seeds, Holm's method over the comparison: p adjusted is at most {ERROR}",
-    "no difference": f"not shown to differ, and the row's own 90 % interval lies within ±{MARGIN}",
+    "no difference": f"not shown to differ, and the row's own 90 % interval lies within the tolerance: {TOLERANCE}",
     "not resolved": "neither; nor is anything said where no seed differs from another: no spread is no certainty",
     "few seeds": f"fewer than {MINIMUM_SEEDS} seeds on a side: the difference shows, nothing is said",
     "same runs": "both sides have the very same runs with the same numbers: there is nothing to test",
@@ -235,7 +236,8 @@ def _rows(a: Store, b: Store) -> list[Row]:
                     config = store.records[line["run_id"]]["config"]
                     cell = digest({key: value for key, value in config.items() if key != "seed"})
                     for metric in view.panel.accuracies:
-                        if (value := line[MEASURED_AS[metric]]) is not None:
+                        value = line[MEASURED_AS[metric]]
+                        if metric in EPSILON and value is not None:  # frames a second belong to a machine
                             key = cell, metric
                             found.setdefault(key, {})[line["seed"]] = line["run_id"], value
                             names.setdefault(key, {})[f"{line['study']}/{line['row']}"] = None
@@ -245,19 +247,23 @@ def _rows(a: Store, b: Store) -> list[Row]:
     return [Row(tuple(names[key]), *facts[key], mine.get(key, {}), theirs.get(key, {})) for key in facts]
 
 
+def decided(family: Sequence[tuple[Side, Side]]) -> list[Difference]:
+    """What Holm's method says of these comparisons: it is the rule of `significance` without a margin."""
+    return decide(family, math.inf)
+
+
 def _judged(rows: Sequence[Row], a: Store, b: Store) -> list[Row]:
     """The rows with what is said of them."""
     family = [row for row in rows if _word(row) == ""]
-    # With any difference within the margin, the rule of `significance` is Holm's own.
-    decided = iter(decide([row.sides for row in family], math.inf))
+    differences = iter(decided([row.sides for row in family]))
     judged = []
     for row in rows:
         word, found = _word(row), None
         if word == "":
-            found = next(decided)
-            word = "differs" if found.differs and found.differs.shows else _unresolved(*row.sides)
+            found = next(differences)
+            word = "differs" if found.differs and found.differs.shows else _unresolved(row)
         elif word == "few seeds":
-            (found,) = decide([row.sides], math.inf)
+            (found,) = decided([row.sides])
         (mine, mixed_a), (theirs, mixed_b) = _origins(row.a, row.b, a), _origins(row.b, row.a, b)
         differs = unlike(mine, theirs) if mine and theirs else ()
         judged.append(dataclasses.replace(row, word=word, found=found, made=differs, mixed=(mixed_a, mixed_b)))
@@ -281,6 +287,6 @@ def _word(row: Row) -> str:
     return "few seeds" if min(len(row.a), len(row.b)) < MINIMUM_SEEDS else ""
 
 
-def _unresolved(first: Side, second: Side) -> str:
-    t = welch(first, second)
-    return "no difference" if t and t.equal(MARGIN) <= ERROR else "not resolved"
+def _unresolved(row: Row) -> str:
+    t = welch(*row.sides)
+    return "no difference" if t and t.equal(EPSILON[row.metric]) <= ERROR else "not resolved"
