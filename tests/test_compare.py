@@ -17,6 +17,7 @@ from reporting import Page, add_run, fabricate
 from reports import compare
 from studies.judge import two_results
 from studies.judge.significance import ERROR
+from studies.records import revisions
 from studies.records.store import Store
 from studies.tables.table7 import STUDY
 
@@ -219,6 +220,38 @@ def test_a_revision_is_read_from_git_and_the_checkout_stays_as_it_is(tmp_path: P
     assert len(rows) > 20
     assert f"HEAD ({git('rev-parse', 'HEAD')[:7]})" in page
     assert git("status", "--porcelain") == before
+
+
+def test_a_revisions_damage_is_named_as_git_names_it_and_one_without_results_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    root = tmp_path / "repository"
+    root.mkdir()
+
+    def commit(message: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+        for words in (("add", "-A"), (*who, "commit", "--quiet", "--allow-empty", "-m", message)):
+            subprocess.run(["git", *words], cwd=root, check=True, timeout=60)
+
+    subprocess.run(["git", "init", "--quiet"], cwd=root, check=True, timeout=60)
+    commit("nothing")
+    store = a_folder(root / "results")
+    commit("six runs")
+    broken = store.path(sorted(store.records)[0])
+    broken.write_text("{")
+    commit("one is damaged")
+    monkeypatch.setattr(revisions, "REPOSITORY", root)
+    monkeypatch.chdir(tmp_path)
+    code, page, _ = compared("HEAD~1", "HEAD", out=tmp_path / "out")
+    assert code == 1
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True).stdout[:7]
+    assert capsys.readouterr().err.startswith(f"damaged: {head}:results/records/{broken.name}: ")
+    assert "records/" not in "".join(Page(page).links)  # git's are no files
+    with pytest.raises(SystemExit) as left:
+        compare.main(["HEAD~2", "HEAD", "--out", str(tmp_path / "other")])
+    assert left.value.code == 2
+    assert "has no results/records/: nothing can be compared" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_new_comparison_replaces_an_earlier_one_whole(tmp_path: Path):

@@ -66,6 +66,7 @@ def summary_table(found: Comparison) -> Table:
     caption = (
         "Records of both sides, by their ids. Equal: every measured number is the same.",
         "Equal to rounding: every metric within 0.01 points; of speeds, the ranges between the quartiles overlap.",
+        "A run that differs is one seed of its row: whether the row does, beyond chance, is said there.",
         f"{_made(found)}",
     )
     return Table("records", "Records of the same id", caption, columns, tuple(lines))

@@ -206,8 +206,6 @@ def made(record: Record) -> dict[str, str]:
     }
     if record["kind"] in ("run", "evaluation"):
         found["precision"] = precision(record)
-    if origin.get("dirty"):
-        found["code"] = f"{found.get('code', 'unknown')} with uncommitted changes"
     return found
 
 
