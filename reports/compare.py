@@ -128,7 +128,7 @@ def _files(a: Results, b: Results, found: Comparison, out: Path, notes: Sequence
         rows=compared.rows_table(found, *ways),
         summary=compared.summary_table(found),
         unequal=compared.pairs_table(found, *ways),
-        folded=[compared.rows_table(found, *ways, [word]) for word in ("same runs", "only A", "only B")],
+        folded=[compared.folded_table(found, *ways, word) for word in ("same runs", "only A", "only B")],
         rules=WORDS,
         defined=definitions([drawing] if drawing else []),
         glyphs=GLYPHS,

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from reports.blocks.csv import to_csv
 from reports.blocks.figure import Drawing
-from reports.blocks.table import METRICS, Cell, Column, Line, Source, Table, Value, number
+from reports.blocks.table import METRICS, Cell, Column, Line, Notes, Source, Table, Value, number
 from studies.judge.significance import mean
 from studies.judge.two_results import TOLERANCE, WORDS, Comparison, Likeness, Pair, Row, Values
 from studies.judge.verdicts import EPSILON
@@ -90,22 +90,23 @@ def pairs_table(found: Comparison, way_a: Way, way_b: Way) -> Table:
         Column("Differs most in", align="text"),
         Column("A"),
         Column("B"),
-        Column("Made otherwise", align="text"),
     )
     pairs = [pair for pair in found.pairs if pair.likeness != "equal"]
     pairs.sort(key=lambda pair: (pair.likeness == "equal to rounding", pair.kind, -_size(pair)))
-    lines = []
+    lines, notes = [], Notes()
     for pair in pairs:
         name, *values = pair.largest or ("counts of pixels alone", None, None)
-        ways = [
-            Source(side, to, f"record of {side}") for side, way in (("A", way_a), ("B", way_b)) if (to := way(pair.id))
-        ]
-        cells = [Cell(pair.id, sources=tuple(ways)), Cell(pair.kind), Cell(pair.likeness), Cell(str(name))]
-        cells += [Cell(_value(value)) for value in values]
-        cells.append(Cell("; ".join(pair.made) or "nothing that both record"))
-        lines.append(Line(pair.id, tuple(cells)))
-    caption = ("Each with the number that differs most.",)
-    return Table("unequal", "Records that are not equal", caption, columns, tuple(lines))
+        ways = [(side, to) for side, way in (("A", way_a), ("B", way_b)) if (to := way(pair.id))]
+        sources = tuple(Source(side, to, f"record of {side}") for side, to in ways)
+        likeness = Cell(pair.likeness, note=notes.mark(_otherwise(pair.made)))
+        cells = (Cell(pair.id, sources=sources), Cell(pair.kind), likeness, Cell(name), *map(_value, values))
+        lines.append(Line(pair.id, cells))
+    caption = ("Each with the number that differs most, and a note of what differs in how the two were made.",)
+    return Table("unequal", "Records that are not equal", caption, columns, tuple(lines), tuple(notes))
+
+
+def _otherwise(made: Sequence[str]) -> str:
+    return f"Made otherwise: {'; '.join(made)}." if made else "Made alike, as far as both say."
 
 
 def _size(pair: Pair) -> float:
@@ -113,41 +114,55 @@ def _size(pair: Pair) -> float:
     return abs(other - one) if isinstance(one, float | int) and isinstance(other, float | int) else 0.0
 
 
-def _value(value: object) -> str:
-    return number(value, 4 if abs(value) < 1 else 2) if isinstance(value, float | int) else "–"
+def _value(value: object) -> Cell:
+    if isinstance(value, int):
+        return Cell(f"{value:,}")
+    return Cell(number(value, 4 if abs(value) < 1 else 2)) if isinstance(value, float) else Cell()
 
 
-def rows_table(found: Comparison, way_a: Way, way_b: Way, words: Sequence[str] = JUDGED) -> Table:
-    """The rows of which one of these words is said: the means, and the difference."""
-    columns = [
-        Column("Row", align="text"),
-        Column("Protocol, data, metric", align="text"),
+def rows_table(found: Comparison, way_a: Way, way_b: Way) -> Table:
+    """The rows that both sides have, but those on the very same runs: the means, the difference, what is said of it."""
+    columns = (
+        Column("Row, protocol, data, metric", align="text"),
+        Column("Verdict", align="left"),
+        Column("B − A [95 %]"),
         Column("A (seeds)"),
         Column("B (seeds)"),
-    ]
-    judged = set(words) <= set(JUDGED)
-    if judged:
-        columns += [Column("B − A [95 %]"), Column("p, Holm's"), Column("Verdict", align="left")]
-        columns += [Column("Made otherwise", align="text")]
-    rows = sorted(found.of(*words), key=_order)
-    where = _where(found)
-    lines = []
-    for place, row in enumerate(rows):
-        cells = [Cell(_named(row)), Cell(where[id(row)]), _side(row.a, way_a), _side(row.b, way_b)]
-        if judged:
-            adjusted = row.found.differs.adjusted if row.found and row.found.differs else None
-            told = [*row.made, *(f"{side}: {mixed}" for side, mixed in zip("AB", row.mixed, strict=True) if mixed)]
-            cells += [Cell(difference(row)), Cell(_p(adjusted)), Cell(row.word, verdict=row.word)]
-            cells += [Cell("; ".join(told) or ("nothing that is recorded" if row.a and row.b else ""))]
-        lines.append(Line(f"{words[0].replace(' ', '-')}-{place}", tuple(cells)))
+        Column("p"),
+    )
+    where, lines, notes = _where(found), [], Notes()
+    for place, row in enumerate(sorted(found.of(*JUDGED), key=_order)):
+        adjusted = row.found.differs.adjusted if row.found and row.found.differs else None
+        mixed = [f"among those of {side}, {words}" for side, words in zip("AB", row.mixed, strict=True) if words]
+        cells = (
+            Cell(f"{_named(row)}: {where[id(row)]}"),
+            Cell(row.word, verdict=row.word),
+            Cell(difference(row), note=notes.mark(_otherwise([*row.made, *mixed]))),
+            _side(row.a, way_a),
+            _side(row.b, way_b),
+            Cell(_p(adjusted)),
+        )
+        lines.append(Line(str(place), cells))
     caption = (
         f"Means over seeds in percent; B − A with Welch's 95 % interval; p by Holm's method over {found.tested} "
         "comparisons, each of a row on a metric.",
         "Runs that both sides share count on both: that makes the interval wider, never too narrow.",
+        "The notes say what differs in how the runs that are not shared were made.",
     )
-    slug = "rows" if judged else f"rows-{words[0].replace(' ', '-')}"
-    title = "Rows on both sides" if judged else f"Rows: {', '.join(words)}"
-    return Table(slug, title, caption if judged else ("Means over seeds in percent.",), tuple(columns), tuple(lines))
+    return Table("rows", "Rows on both sides", caption, columns, tuple(lines), tuple(notes))
+
+
+def folded_table(found: Comparison, way_a: Way, way_b: Way, word: str) -> Table:
+    """The rows that are not compared, and why: `same runs`, `only A` or `only B`."""
+    columns = (Column("Row, protocol, data, metric", align="text"), Column("A (seeds)"), Column("B (seeds)"))
+    where, rows = _where(found), found.of(word)
+    sides = [(_side(row.a, way_a), _side(row.b, way_b)) for row in rows]
+    lines = [
+        Line(str(place), (Cell(f"{_named(row)}: {where[id(row)]}"), *cells))
+        for place, (row, cells) in enumerate(zip(rows, sides, strict=True))
+    ]
+    slug = f"rows-{word.lower().replace(' ', '-')}"
+    return Table(slug, f"Rows: {word}", ("Means over seeds in percent.",), columns, tuple(lines))
 
 
 def short_table(found: Comparison, most: int) -> Table:
