@@ -59,6 +59,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], int]] = {
     "studies.figures": (("--rows", f"table7/c[old]{OBEYED}"), 2),
     "studies.shortcuts": (("--datasets", f"[/old]{OBEYED}"), 2),
     "studies.records.snapshot": ((f"[/old]{OBEYED}",), 2),
+    "reports.compare": ((f"[/old]{OBEYED}", "HEAD"), 2),
     "reports.build": (("table7", "--logs", "--out", f"OUT/[/old]{OBEYED}"), 0),
 }
 

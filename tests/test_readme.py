@@ -35,7 +35,7 @@ def test_every_python_command_of_the_readme_runs(command: str, tmp_path: Path):
     expected, said = 0, ""
     if words[2:4] == ["segnext.data", "show"]:
         words[words.index("--out") + 1] = str(tmp_path / "sheet.png")  # it overwrites nothing unasked
-    if words[2] == "reports.build":
+    if words[2] in ("reports.build", "reports.compare"):
         words += ["--out", str(tmp_path / "out")]
         if "--check" in words:
             expected, said = 1, "out of date"

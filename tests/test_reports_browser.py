@@ -11,6 +11,9 @@ import pytest
 from browser import CHROMIUM, Browser, chromium
 from PIL import Image
 from reporting import Page, fabricate, render
+from test_compare import a_folder
+
+from reports import compare
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: apt-get install chromium")
 TABLE = "table7-quick"
@@ -49,6 +52,17 @@ def test_nothing_fails_and_the_page_itself_never_scrolls_sideways(browser, repor
         browser.open(path, width)
         assert browser.problems == []
         assert browser.run("document.documentElement.scrollWidth <= window.innerWidth"), path.name
+
+
+@pytest.mark.parametrize("width", [800, 1280])
+def test_a_comparison_never_scrolls_sideways(browser, tmp_path, width):
+    a_folder(tmp_path / "a")
+    a_folder(tmp_path / "a-rather-long-name-of-a-folder" / ("of-results-" * 8), shift=2.0, seeds=(5, 6, 7))
+    folders = [str(path) for path in (tmp_path / "a", *tmp_path.glob("a-*/*"))]
+    assert compare.main([*folders, "--out", str(tmp_path / "out")]) == 1
+    browser.open(tmp_path / "out" / "index.html", width)
+    assert browser.problems == []
+    assert browser.run("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def test_every_link_of_every_page_resolves(report):
