@@ -66,9 +66,10 @@ class Square:
         return "; ".join([f"{self.text}: {self.verdict}", *(f"{name}: {word}" for name, word in self.elsewhere)])
 
     @property
-    def mark(self) -> str:
-        """The word of the other protocols that the square's corner shows: the first that says anything."""
-        return next((word for _, word in self.elsewhere), "").replace(" ", "-")
+    def tried(self) -> str:
+        """The word that the corner shows: of the first other protocol with seeds enough, else of the first."""
+        words = [word for _, word in self.elsewhere]
+        return next((word for word in words if word != "few seeds"), words[0] if words else "")
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def _headline(
     sentences.append(f"{told}; {open_} are open: they need runs at the paper's scale.")
     small = [square for square in squares if square.elsewhere]
     if small:
-        words = Counter(word for square in small for word in [square.elsewhere[0][1]])
+        words = Counter(square.tried for square in small)
         sentences.append(
             f"On smaller data, which decides nothing about the paper, {len(small)} claims were tried: {_listed(words)}."
         )

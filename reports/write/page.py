@@ -73,9 +73,7 @@ def pages(report: Report, answers: Sequence[Table], markdown: str) -> dict[str, 
     def made(template_name: str, here: str, drawn: Iterable[Drawing] = (), **values: Any) -> str:
         return template(template_name).render(bar=bar, here=here, defined=definitions(drawn), glyphs=GLYPHS, **values)
 
-    tried = dict.fromkeys(
-        word for topic in first.topics for square in topic.squares for _, word in square.elsewhere[:1]
-    )
+    tried = dict.fromkeys(square.tried for topic in first.topics for square in topic.squares if square.tried)
     shown = dict.fromkeys(square.verdict for topic in first.topics for square in topic.squares)
     figure1 = report.summary.figure1
     found = {
