@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reports.blocks.style import GLYPHS
 from reports.blocks.table import METRICS, Cell, Line, Table, number
 from reports.evidence.gather import Evidence
 from reports.sections.claims import DECIDING
@@ -265,3 +266,19 @@ def _counted(words: Counter[str]) -> str:
 
 def _listed(words: Counter[str]) -> str:
     return ", ".join(f"{count} {word}" for word, count in words.most_common())
+
+
+def in_words(first: Landing) -> str:
+    """The answer and the claim map as Markdown, as they stand in the README and at the head of the summary."""
+    answer = " ".join((f"**{first.headline[0]}**", *first.headline[1:]))
+    lines = [
+        f"| {topic.subject} | {''.join(GLYPHS[square.verdict] for square in topic.squares)} | {topic.finding} |"
+        for topic in first.topics
+        if topic.squares
+    ]
+    words = dict.fromkeys(square.verdict for topic in first.topics for square in topic.squares)
+    legend = ", ".join(f"{GLYPHS[word]} {word}" for word in words)
+    return (
+        "\n".join([answer, "", f"| Table | Claims ({legend}) | What was found |", "| :--- | :--- | :--- |", *lines])
+        + "\n"
+    )

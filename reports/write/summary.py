@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reports.blocks.figure import Drawing, digest
 from reports.blocks.table import Source, Table
-from reports.sections import photographs, recipes
+from reports.sections import landing, photographs, recipes
 from reports.sections.parts import Report
 from reports.write.formats import Link, markdown
 from studies.declare.appendix_table1 import NUMBER
@@ -43,7 +43,11 @@ def pages(report: Report, store: Store, folder: Path, whole: bool) -> dict[str, 
         found[part.evidence.study.slug] = part.evidence.study.number, part.tables
     records = Path(os.path.relpath(store.folder / "records", folder.resolve())).as_posix()
     written = {f"{name}.md": markdown(title, tables, _links(name, records)) for name, (title, tables) in found.items()}
-    return {name: text + (_index(written) if name == "README.md" else "") for name, text in written.items()}
+    if "README.md" in written:
+        title, _, rest = written["README.md"].partition("\n\n")
+        answer = landing.in_words(landing.landing(report.parts, report.summary))
+        written["README.md"] = f"{title}\n\n{answer}\n{rest}{_index(written)}"
+    return written
 
 
 def _links(page: str, records: str) -> Link:
