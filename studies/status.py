@@ -25,7 +25,7 @@ from studies.plan.known import add_selectors, known, options_of, words
 from studies.plan.options import positive
 from studies.plan.runs import Cell, settled
 from studies.records.causes import CAUSES
-from studies.records.store import Store, precision
+from studies.records.store import Store
 from studies.records.typed import Damaged, content_of, tell
 from studies.records.workspace import Workspace
 from studies.slurm.scheduler import Queue
@@ -138,6 +138,7 @@ def _table(cells: Sequence[Cell], store: Store) -> Table:
 def _facts(cell: Cell, store: Store) -> dict[str, Any]:
     """What is known of a run. `miou` of an unfinished one is its last test on the way."""
     workspace = Workspace(cell.id)
+    record = store.scored(cell.id) if cell.state == "done" else None
     progress = workspace.progress() if cell.state == "running" else None
     rate = progress.rate if progress else None
     eta = None
@@ -160,7 +161,7 @@ def _facts(cell: Cell, store: Store) -> dict[str, Any]:
         "rate": rate,
         "eta": eta,
         "miou": _score(cell, workspace, store),
-        "precision": precision(store.records[cell.id]) if cell.state == "done" else None,
+        "precision": record.provenance.precision if record else None,
         "remedy": remedy(cell),
     }
 
@@ -173,8 +174,8 @@ def _where(cell: Cell, workspace: Workspace) -> dict[str, str]:
 
 def _score(cell: Cell, workspace: Workspace, store: Store) -> float | None:
     if cell.state == "done":
-        metrics = store.records[cell.id]["metrics"]
-        return metrics.get("miou_ss", metrics.get("top1"))
+        record = store.scored(cell.id)
+        return None if record is None else record.metrics.main
     if not workspace.curve.exists():
         return None
     try:

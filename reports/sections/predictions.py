@@ -27,7 +27,8 @@ from studies.judge import verdicts
 from studies.judge.predictions import ByDistance, Runs, Sides, by_distance, judge_family, sides, within
 from studies.judge.significance import RULE
 from studies.judge.verdicts import Judgement
-from studies.records.schema import Record
+from studies.records.schema import ShortcutRecord
+from studies.records.store import Store
 
 BINS = (1, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64, 72, 80, 96, 112, 128, 255)
 """Edges of the distances that a point of a figure stands for, in pixels: 4 are one step of the first stage."""
@@ -74,12 +75,12 @@ that are not resolved: table, sub-task, rows, distances."""
 _REVISED = "called supported until November 2026, by rules that were too bold (CHANGELOG.md)"
 
 
-def by_row(variant: Variant, records: Mapping[str, Record]) -> dict[str, list[ByDistance]]:
+def by_row(variant: Variant, store: Store) -> dict[str, list[ByDistance]]:
     """Every finished run of a sub-task, by row."""
     found: dict[str, list[ByDistance]] = {}
     for line in variant.finished:
-        if (own := by_distance(records[line["run_id"]])) is not None:
-            found.setdefault(line["row"], []).append(own)
+        if (own := by_distance(store.finished(line.run_id))) is not None:
+            found.setdefault(line.row, []).append(own)
     return found
 
 
@@ -108,7 +109,7 @@ def _mixed(variant: Variant, runs: Runs, *rows: str) -> str:
 
 
 def prediction_table(
-    variant: Variant, panel: Subtask, runs: Runs, judgements: Sequence[Judgement], probes: Sequence[Record] = ()
+    variant: Variant, panel: Subtask, runs: Runs, judgements: Sequence[Judgement], probes: Sequence[ShortcutRecord] = ()
 ) -> Table:
     """What was predicted of a sub-task's rows, and what came out, the refuted among them.
 
@@ -177,7 +178,7 @@ def prediction_table(
         f"5 % hold for all predictions of a table under a protocol together: {RULE}. The intervals are each one's own, "
         "over seeds, on one set of 200 test images.",
         *_caveats(panel, runs),
-        *(in_words(probe) for probe in probes if probe["config"]["task"] == panel.task_name),
+        *(in_words(probe) for probe in probes if probe.config.task == panel.task_name),
         *recipe_words(variant),
         f"Every row trained with {changes}; what differs between rows is the table's.",
     )
@@ -394,7 +395,7 @@ def learnt_from(panel: Subtask) -> float | None:
 
 
 def _parameters(variant: Variant, row: Row) -> Cell:
-    found = {line["trained_params"] for line in variant.finished if line["row"] == row.slug}
+    found = {line.trained_params for line in variant.finished_by_row.get(row.slug, ())}
     value = found.pop() if len(found) == 1 else None
     return Cell("–" if value is None else f"{value:,}", {"trained_params": value})
 

@@ -10,7 +10,7 @@ from studies.declare.protocols import PROTOCOLS, protocol
 from studies.plan.jobspec import specified_cell
 from studies.plan.options import positive
 from studies.plan.runs import Cell, plan, select
-from studies.records.schema import Record
+from studies.records.schema import EvaluationRecord, RunRecord
 from studies.records.store import Store
 from studies.records.workspace import Workspace
 from studies.tables import studies
@@ -42,7 +42,7 @@ def declared(text: str, options: argparse.Namespace, store: Store) -> Cell:
     return cells[0]
 
 
-def record_of(cell: Cell, store: Store) -> Record | None:
+def record_of(cell: Cell, store: Store) -> RunRecord | EvaluationRecord | None:
     """Its record, or None."""
     return store.evaluation(cell.evaluation) if cell.evaluation else store.run(cell.run)
 

@@ -232,8 +232,8 @@ def on_other_data(cells: Sequence[Cell], data_root: Path | None, store: Store) -
             return None
 
     def differs(cell: Cell) -> bool:
-        data, known = cell.run.data, store.records[cell.id]["provenance"].get("data") or {}
-        there = ((known.get(f"{use}_fingerprint"), getattr(data, f"{use}_split")) for use in ("train", "test"))
+        data, record = cell.run.data, store.scored(cell.id)
+        there = ((read.fingerprint, read.split) for read in (record.splits_read() if record else ()))
         return any(told and (fingerprint(data, split) or told) != told for told, split in there)
 
     other = {cell.id for cell in cells if cell.state == "done" and not cell.stands.detail and differs(cell)}
