@@ -7,9 +7,11 @@ import math
 import statistics
 import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -178,14 +180,27 @@ def _losses(rows: Sequence[Row], data: Sequence[Mapping[str, Value]]) -> Figure:
     return figure
 
 
+@dataclass(frozen=True)
+class Point:
+    """A line of a training curve's CSV: what of it is drawn."""
+
+    iteration: float
+    loss: float
+
+
+def points_of(lines: Iterable[Mapping[str, str]]) -> list[Point]:
+    """The points of the lines of a training curve's CSV. `ValueError` where one has no numbers."""
+    return [msgspec.convert(line, Point, strict=False) for line in lines]
+
+
 def read_curve(path: Path) -> list[tuple[float, float]]:
     """(iteration, finite loss), averaged over windows to at most MOST_POINTS; none without a file. Raises `Damaged`."""
     remedy = "restore it from git or delete it"
     content = content_of(path, remedy)
     try:
         lines = csv.DictReader((content or b"").decode().splitlines(), strict=True)
-        points = [(float(line["iteration"]), float(line["loss"])) for line in lines]
-    except (ValueError, TypeError, KeyError, csv.Error) as error:
+        points = [(point.iteration, point.loss) for point in points_of(lines)]
+    except (ValueError, csv.Error) as error:
         raise Damaged(path, f"not a readable training curve ({error})", remedy) from None
     points = [(iteration, loss) for iteration, loss in points if math.isfinite(loss)]
     window = max(1, -(-len(points) // MOST_POINTS))

@@ -19,6 +19,7 @@ from reports.blocks.figure import Drawing
 from reports.blocks.style import INK, row_styles
 from reports.blocks.table import Cell, Column, Line, Notes, Source, Table, Value, number
 from reports.evidence.gather import Variant
+from reports.sections.curves import points_of
 from reports.sections.shortcuts import in_words
 from reports.sections.tables import precision_cell, recipe_words, verdict_cell
 from studies.declare.study import Row, Study
@@ -405,7 +406,7 @@ def fallen(path: Path) -> int | None:
     if not path.exists():
         return None
     with path.open(newline="", encoding="utf-8") as file:
-        points = [(int(line["iteration"]), float(line["loss"])) for line in csv.DictReader(file)]
+        points = [(int(point.iteration), point.loss) for point in points_of(csv.DictReader(file))]
     means = [
         (points[end - 1][0], statistics.fmean(loss for _, loss in points[end - WINDOW : end]))
         for end in range(WINDOW, len(points) + 1)

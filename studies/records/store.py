@@ -98,14 +98,17 @@ class _Resolved:
     """The runs that measure a study's rows, each row resolved once: its seeds share its values."""
 
     def __init__(self) -> None:
-        self._first: dict[tuple[str, str, str, int], Run] = {}
+        self._runs: dict[tuple[str, str, str, int, int], Run] = {}
 
     def run(self, protocol: Protocol, panel: Panel, row: Row, seed: int, iterations: int) -> Run:
         """What measures a row."""
-        key = (protocol.name, panel.dataset, row.slug, iterations)
-        if key not in self._first:
-            self._first[key] = protocol.run(panel, row, 0, iterations)
-        return dataclasses.replace(self._first[key], seed=seed) if seed else self._first[key]
+        key = (protocol.name, panel.dataset, row.slug, iterations, seed)
+        if key not in self._runs:
+            first = self.run(protocol, panel, row, 0, iterations) if seed else None
+            self._runs[key] = (
+                dataclasses.replace(first, seed=seed) if first else protocol.run(panel, row, 0, iterations)
+            )
+        return self._runs[key]
 
 
 class Store:
@@ -319,6 +322,11 @@ class Store:
         if study.slug not in views or views[study.slug][0] is not study:
             views[study.slug] = (study, list(self._viewed(study)))
         return views[study.slug][1]
+
+    def line_of(self, identifier: str) -> tuple[View, Line] | None:
+        """The line of the tables that a run has, and the view that it stands in; None where today's have none."""
+        views = (view for study in studies().values() for view in self.views(study))
+        return next(((view, line) for view in views for line in view.lines if line.run_id == identifier), None)
 
     def _viewed(self, study: Study) -> Iterator[View]:
         resolved = _Resolved()
