@@ -41,7 +41,7 @@ def floor_of(name: str) -> str:
     return name.split(".")[0]
 
 
-MOST_STRING_KEYS = 85  # the limit was 120, of 514
+MOST_STRING_KEYS = 120  # there were 514; 75 are left, of command lines, drawings and what JSON has
 
 
 def test_facts_are_attributes_of_values_and_not_keys_of_dictionaries():

@@ -43,12 +43,9 @@ class Line:
 
     def columns(self) -> dict[str, Cell]:
         """The line as the CSV has it."""
-        return {
-            column: getattr(self, column) or None if column in _WORDS else getattr(self, column) for column in COLUMNS
-        }
+        values = ((column, getattr(self, column)) for column in COLUMNS)
+        return {column: None if value == "" else value for column, value in values}
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Line))
 """The columns of every table's CSV; results/README.md says what each one means."""
-
-_WORDS = frozenset(field.name for field in dataclasses.fields(Line) if field.type == "str")
