@@ -35,7 +35,7 @@ from studies import shortcuts as probed
 from studies.declare.study import Study
 from studies.declare.subtasks import Subtask
 from studies.records.attempts import lost
-from studies.records.schema import Record
+from studies.records.schema import ShortcutRecord
 from studies.records.store import Store
 
 
@@ -75,7 +75,7 @@ def pages(report: Report, store: Store, out: Path, markdown: Path, *, logs: bool
     for drawing in report.drawings:
         files.update(drawing.files)
     everything = [part.evidence for part in parts]
-    records = {record["id"]: record for evidence in everything for record in evidence.records(store)}
+    records = {record.id: record for evidence in everything for record in evidence.records(store)}
     files.update(_prediction_files(report.predictions))
     for table in (summary.claims, summary.discrepancies) if parts else ():
         files.update(_table_files(table))
@@ -95,14 +95,14 @@ def _way(start: Path, end: Path) -> str:
     return Path(os.path.relpath(end, start.resolve())).as_posix()
 
 
-def _study_part(evidence: Evidence, store: Store, probes: Sequence[Record]) -> StudyPart:
+def _study_part(evidence: Evidence, store: Store, probes: Sequence[ShortcutRecord]) -> StudyPart:
     variants = []
     predicted = _predicted(evidence, store, probes)
     for variant in evidence.variants:
         # A run that several tables share would else be drawn in each of them, alone.
         drawings: list[Drawing | None] = []
         if variant.telling:
-            drawings = [curves.strip(variant), curves.losses(variant, store), curves.classes(variant, store.records)]
+            drawings = [curves.strip(variant), curves.losses(variant, store), curves.classes(variant, store)]
         accuracy = tables.accuracy_table(variant)
         if isinstance(variant.panel, Subtask) and variant.panel.classes == 2:  # its own tables say more than mean IoU
             drawings, accuracy = drawings[1:2], dataclasses.replace(accuracy, lines=())
@@ -134,11 +134,11 @@ def _study_part(evidence: Evidence, store: Store, probes: Sequence[Record]) -> S
 
 
 def _predicted(
-    evidence: Evidence, store: Store, probes: Sequence[Record]
+    evidence: Evidence, store: Store, probes: Sequence[ShortcutRecord]
 ) -> dict[str, tuple[tuple[Table, ...], Drawing | None]]:
     """By variant: predictions about a sub-task of the generated data with their outcomes, and accuracy by distance."""
     shown = [
-        (variant, variant.panel, predictions.by_row(variant, store.records))
+        (variant, variant.panel, predictions.by_row(variant, store))
         for variant in evidence.variants
         if isinstance(variant.panel, Subtask)
     ]

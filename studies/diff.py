@@ -57,7 +57,7 @@ def _facts(cell: Cell, store: Store) -> dict[str, Mapping[str, Any]]:
     record = record_of(cell, store)
     facts = {"configuration": canonical(cell.wanted)}
     if record is not None:
-        origin = record["provenance"]
+        origin = record.plain["provenance"]
         facts |= {part: {key: origin[key] for key in keys if key in origin} for part, keys in PARTS.items()}
     return facts
 

@@ -15,7 +15,7 @@ from segnext.config import digest
 from segnext.door import Parser, command, say
 from studies.declare.protocols import PROTOCOLS, protocol
 from studies.plan.runs import Cell, plan, select
-from studies.records.schema import Record
+from studies.records.schema import Plain
 from studies.records.store import Store
 
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _submitted(selector: str, name: str, store: Store) -> Cell:
     chosen = protocol(name)
     cells = [cell for cell in plan(select([selector], chosen, None, None), chosen, None, store) if not cell.upstream]
-    submitted = [cell for cell in cells if "predictions" in (store.records.get(cell.id) or {})]
+    submitted = [cell for cell in cells if (run := store.scored(cell.id)) is not None and run.predictions is not None]
     if len(submitted) != 1:
         found = ", ".join(cell.label for cell in submitted) or "none"
         raise ValueError(
@@ -50,14 +50,12 @@ def _submitted(selector: str, name: str, store: Store) -> Cell:
     return submitted[0]
 
 
-def server_record(cell: Cell, value: float, source: str, store: Store) -> Record:
+def server_record(cell: Cell, value: float, source: str, store: Store) -> Plain:
     """The record of a server's score for a finished run. Raises `ValueError` where it has another one already."""
     (metric, *_) = cell.panel.accuracies
     before = store.server(cell.run, metric)
-    if before is not None and (before["value"], before["config"]["source"]) != (value, source):
-        raise ValueError(
-            f"{cell.label} has a score already, {before['value']}, in {before['id']}.json; delete that first"
-        )
+    if before is not None and (before.value, before.config.source) != (value, source):
+        raise ValueError(f"{cell.label} has a score already, {before.value}, in {before.id}.json; delete that first")
     config = {"run": cell.run.id, "metric": metric, "source": source}
     return {
         "id": f"server-{digest(config)}",
@@ -66,7 +64,7 @@ def server_record(cell: Cell, value: float, source: str, store: Store) -> Record
         "value": value,
         "provenance": {
             "entered": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "predictions": store.records[cell.id]["predictions"],
+            "predictions": store.records[cell.id].plain["predictions"],
         },
     }
 

@@ -25,7 +25,7 @@ from studies.declare.protocols import PROTOCOLS, protocol
 from studies.plan.options import add_data_root, numbers, positive, words_of
 from studies.plan.runs import Cell, plan, select
 from studies.plan.weights import verified
-from studies.records.schema import Record
+from studies.records.schema import RunRecord
 from studies.records.store import Store
 from studies.records.typed import to_json
 from studies.records.workspace import Workspace
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         made: dict[str, tuple[dict[str, Any], dict[str, np.ndarray]]] = {}
         for number, cell in enumerate(cells, start=1):
             out.print(f"{number}/{len(cells)} {cell.label}")
-            made[cell.id] = _pictures(cell, store.records[cell.id], weights[cell.id], options)
+            made[cell.id] = _pictures(cell, store.finished(cell.id), weights[cell.id], options)
     except (ValueError, OSError) as error:  # segnext.data.DataError is a ValueError
         parse.exit(3, f"{parse.prog}: nothing was written: {error}\n")
     for identifier, (facts, arrays) in made.items():
@@ -85,15 +85,15 @@ def _finished(cells: Iterable[Cell]) -> list[Cell]:
 
 def _weights(cell: Cell, store: Store) -> Path:
     """The kept weights of a finished run. `ValueError` where there are none, or others than its record names."""
-    record, path = store.records[cell.id], Workspace(cell.run.id).weights
+    path = Workspace(cell.run.id).weights
     if not path.exists():
         raise ValueError(f"{cell.label}: its weights are not in runs/{cell.id}; run it again with --rerun done")
-    verified(path, record["weights"]["sha256"], cell.label)
+    verified(path, store.weights_digest(cell.id), cell.label)
     return path
 
 
 def _pictures(
-    cell: Cell, record: Record, weights: Path, options: argparse.Namespace
+    cell: Cell, record: RunRecord, weights: Path, options: argparse.Namespace
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     import torch
 
@@ -140,7 +140,7 @@ def _pictures(
     facts = {
         "run": cell.id,
         "version": VERSION,
-        "weights": record["weights"]["sha256"],
+        "weights": record.weights.sha256 if record.weights else "",
         "dataset": data.dataset,
         "split": data.test_split,
         "classes": list(source.classes),

@@ -18,7 +18,7 @@ from segnext.door import Parser, command, console
 from studies.declare.study import unknown
 from studies.declare.subtasks import Subtask
 from studies.plan.options import positive, words_of
-from studies.records.schema import Record
+from studies.records.schema import Plain, ShortcutRecord, typed
 from studies.records.store import Store
 from studies.tables import studies
 
@@ -58,9 +58,10 @@ def probed() -> list[Shortcut]:
     return [Shortcut(task, tasks()[task], SIDES, REACHES) for task in wanted]
 
 
-def records(store: Store) -> list[Record]:
+def records(store: Store) -> list[ShortcutRecord]:
     """The recorded probes of today's sub-tasks, in their order."""
-    return [store.records[shortcut.id] for shortcut in probed() if shortcut.id in store.records]
+    found = (store.records.get(shortcut.id) for shortcut in probed())
+    return [record for record in found if isinstance(record, ShortcutRecord)]
 
 
 @command("python -m studies.shortcuts")
@@ -84,21 +85,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if store.path(shortcut.id).exists():
             out.print(f"{name}: done already")
             continue
-        record = _measured(shortcut)
-        store.add(record)
+        store.add(plain := _measured(shortcut))
+        record = typed(plain)
+        assert isinstance(record, ShortcutRecord)
         told = "; ".join(
             f"{k}: {_percent(a)} {_percent(b)}"
-            for k, a, b in zip(shortcut.sides, record["within"], record["beyond"], strict=True)
+            for k, a, b in zip(shortcut.sides, record.within, record.beyond, strict=True)
         )
-        out.print(f"{number} {name}, chance {record['chance']:.0f}, by side (within, beyond): {told}")
-        if counted := [
-            f"{k}: {value:.1f}" for k, value in zip(shortcut.reaches, record["counted"], strict=True) if value
-        ]:
+        out.print(f"{number} {name}, chance {record.chance:.0f}, by side (within, beyond): {told}")
+        if counted := [f"{k}: {value:.1f}" for k, value in zip(shortcut.reaches, record.counted, strict=True) if value]:
             out.print(f"  by counting the marks in sight, by reach: {'; '.join(counted)}")
     return 0
 
 
-def _measured(shortcut: Shortcut) -> Record:
+def _measured(shortcut: Shortcut) -> Plain:
     from segnext.data.generated.diagnostic import GeneratedSource
     from segnext.data.tools.probe import counted, distances, probe
     from studies.records.provenance import provenance

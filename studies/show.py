@@ -22,7 +22,8 @@ from studies.plan.known import words
 from studies.plan.options import shown
 from studies.plan.runs import Cell, settled, upstream
 from studies.records.causes import CAUSES
-from studies.records.store import Store, precision
+from studies.records.schema import EvaluationRecord, RunRecord
+from studies.records.store import Store
 from studies.records.typed import tell
 from studies.records.workspace import Workspace
 
@@ -52,17 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out.print(f"computed in {facts['precision']}")
     if cell.stands.cause and cell.state != "done":
         out.print(CAUSES[cell.stands.cause].words)
-    if record is not None and "classes" in record:
-        facts["metrics"] = _by_class(record["metrics"], record["classes"])
+    if record is not None:
+        facts |= {"metrics": _by_class(facts["metrics"], record.classes)}
     for title in ("configuration", "attempts", "metrics", "trained", "training", "provenance", "files"):
         if facts.get(title):
             _section(out, title, facts[title])
     return tell(store.damage)
 
 
-def _facts(cell: Cell, record: dict[str, Any] | None, store: Store) -> dict[str, Any]:
+def _facts(cell: Cell, record: RunRecord | EvaluationRecord | None, store: Store) -> dict[str, Any]:
     workspace = Workspace(cell.id)
-    before = upstream(cell)
+    before, plain = upstream(cell), record.plain if record else {}
     files = {
         "record": store.path(cell.id),
         "log": workspace.log,
@@ -77,11 +78,11 @@ def _facts(cell: Cell, record: dict[str, Any] | None, store: Store) -> dict[str,
         "cause": cell.stands.cause,
         "job": cell.stands.job,
         "starts_from": before.id if before else cell.run.init,
-        "precision": precision(record) if record else None,
+        "precision": record.provenance.precision if record else None,
         "command": f"python -m studies.run {words(cell)}",
         "configuration": canonical(cell.wanted),
         "attempts": list(map(dataclasses.asdict, workspace.attempts())),
-        **{key: value for key, value in (record or {}).items() if key not in ("config", "id", "kind")},
+        **{key: value for key, value in plain.items() if key not in ("config", "id", "kind")},
         "files": {name: shown(path) for name, path in files.items() if os.path.exists(path)},
     }
 

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
 
 import msgspec
 from rich.live import Live
@@ -25,7 +25,7 @@ from studies.plan.known import add_selectors, known, options_of, words
 from studies.plan.options import positive
 from studies.plan.runs import Cell, settled
 from studies.records.causes import CAUSES
-from studies.records.store import Store, precision
+from studies.records.store import Store
 from studies.records.typed import Damaged, content_of, tell
 from studies.records.workspace import Workspace
 from studies.slurm.scheduler import Queue
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = console(width=200, soft_wrap=False)
     cells, queue, store = _look(options)
     if options.json:
-        print_json([_facts(cell, store) for cell in cells])
+        print_json([dataclasses.asdict(_facts(cell, store)) for cell in cells])
     elif not cells:
         if not store.damage:
             out.print("nothing of it was started here; python -m studies.run STUDY --dry-run shows what would be")
@@ -109,8 +109,8 @@ def _table(cells: Sequence[Cell], store: Store) -> Table:
         table.add_column(heading, no_wrap=heading != "why", justify="right" if heading in ("img/s", "left") else "left")
     for cell in cells:
         facts = _facts(cell, store)
-        rate = "" if facts["rate"] is None else f"{facts['rate']:.1f}"
-        score = "" if facts["miou"] is None else f"{facts['miou']:.2f}{'' if cell.state == 'done' else '*'}"
+        rate = "" if facts.rate is None else f"{facts.rate:.1f}"
+        score = "" if facts.miou is None else f"{facts.miou:.2f}{'' if cell.state == 'done' else '*'}"
         seed = f"{cell.run.seed}"
         why = ": ".join(filter(None, (cell.stands.cause, cell.stands.detail)))
         label = cell.label.partition("@")[0] + (" before it" if cell.upstream else "")
@@ -119,13 +119,13 @@ def _table(cells: Sequence[Cell], store: Store) -> Table:
             label,
             seed,
             state,
-            facts["step"],
+            facts.step,
             rate,
-            _duration(facts["eta"]),
+            _duration(facts.eta),
             score,
-            facts["precision"] or "",
-            facts["job"],
-            facts["node"],
+            facts.precision or "",
+            facts.job,
+            facts.node,
             why,
         )
     if any(cell.state != "done" for cell in cells):
@@ -133,9 +133,32 @@ def _table(cells: Sequence[Cell], store: Store) -> Table:
     return table
 
 
-def _facts(cell: Cell, store: Store) -> dict[str, Any]:
-    """What is known of a run. `miou` of an unfinished one is its last test on the way."""
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a run: a line of the table, or of --json. `miou` of an unfinished one is its last test."""
+
+    run: str
+    study: str
+    row: str
+    seed: int
+    protocol: str
+    state: str
+    detail: str
+    cause: str
+    job: str
+    node: str
+    token: str
+    step: str
+    rate: float | None
+    eta: float | None  # seconds
+    miou: float | None
+    precision: str | None
+    remedy: str
+
+
+def _facts(cell: Cell, store: Store) -> Facts:
     workspace = Workspace(cell.id)
+    record = store.scored(cell.id) if cell.state == "done" else None
     progress = workspace.progress() if cell.state == "running" else None
     rate = progress.rate if progress else None
     eta = None
@@ -146,33 +169,29 @@ def _facts(cell: Cell, store: Store) -> dict[str, Any]:
     else:
         saved = workspace.last_state()
         step = f"{saved}/{cell.total}" if saved and cell.state != "done" else ""
-    return {
-        "run": cell.id,
-        "study": cell.study.slug,
-        "row": cell.row.slug,
-        "seed": cell.run.seed,
-        "protocol": cell.run.protocol,
-        **dataclasses.asdict(cell.stands),
-        **_where(cell, workspace),
-        "step": step,
-        "rate": rate,
-        "eta": eta,
-        "miou": _score(cell, workspace, store),
-        "precision": precision(store.records[cell.id]) if cell.state == "done" else None,
-        "remedy": remedy(cell),
-    }
-
-
-def _where(cell: Cell, workspace: Workspace) -> dict[str, str]:
-    """The job and the node of a finished run, whose standing is its record alone."""
+    # The standing of a finished run is its record alone: the attempt says where it ran.
     last = workspace.last_attempt() if cell.state == "done" else None
-    return {"job": last.job, "node": last.node} if last else {}
+    stands = dataclasses.replace(cell.stands, job=last.job, node=last.node) if last else cell.stands
+    return Facts(
+        run=cell.id,
+        study=cell.study.slug,
+        row=cell.row.slug,
+        seed=cell.run.seed,
+        protocol=cell.run.protocol,
+        **dataclasses.asdict(stands),
+        step=step,
+        rate=rate,
+        eta=eta,
+        miou=_score(cell, workspace, store),
+        precision=record.provenance.precision if record else None,
+        remedy=remedy(cell),
+    )
 
 
 def _score(cell: Cell, workspace: Workspace, store: Store) -> float | None:
     if cell.state == "done":
-        metrics = store.records[cell.id]["metrics"]
-        return metrics.get("miou_ss", metrics.get("top1"))
+        record = store.scored(cell.id)
+        return None if record is None else record.metrics.main
     if not workspace.curve.exists():
         return None
     try:

@@ -66,14 +66,14 @@ def test_a_page_is_made_again_exactly_when_something_changed(store, tmp_path, mo
     (out / run_pages.LIST).write_text("[]")
     assert remade() > {first, second}
     add_curve(store, first)
-    store.path(second).write_text(to_json(store.records[second]))
+    store.path(second).write_text(to_json(store.records[second].plain))
     assert remade() == {first, second}
     assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
 
 
 def test_a_difference_from_the_commit_is_shown_and_escaped(store, tmp_path):
     identifier = next(key for key in store.records if "-" not in key)
-    record = store.records[identifier]
+    record = store.records[identifier].plain
     store.path(identifier).write_text(
         json.dumps(record | {"provenance": {**record["provenance"], "diff": "+<b>x</b>"}})
     )

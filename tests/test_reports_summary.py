@@ -139,7 +139,7 @@ def test_one_study_writes_its_own_pages_and_leaves_the_claims_of_all(clone):
 
 def figure(csv: str, png: bytes) -> Drawing:
     drawing = Drawing("figure", "A caption.", "words", csv, lambda: pytest.fail("drawn"))
-    vars(drawing)["pictures"] = {"png": png}
+    drawing.drawn = {"png": png}
     return drawing
 
 

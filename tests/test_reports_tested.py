@@ -213,7 +213,7 @@ def test_a_test_servers_score_links_to_what_the_server_said(tmp_path):
     run = PROTOCOLS["paper"].run(table10.panel(), table10.row("t"), 0)
     store = Store()
     scored = add_run(store, TABLE7, TABLE7.row("c"), "paper", 0, 41.0)
-    record = store.records[scored] | {"id": run.id, "config": canonical(run), "metrics": {"miou_ms": None}}
+    record = store.records[scored].plain | {"id": run.id, "config": canonical(run), "metrics": {"miou_ms": None}}
     store.add(record)
     config = {"run": run.id, "metric": "miou_ms", "source": "http://example.org/1"}
     said = {"id": f"server-{digest(config)}", "kind": "server", "config": config, "value": 82.1, "provenance": {}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import dataclasses
 import json
@@ -18,6 +19,7 @@ from segnext.config import canonical
 from segnext.files import write_atomically
 from studies.declare.protocols import PROTOCOLS
 from studies.evidence import main as evidence
+from studies.plan.declared import declared
 from studies.records.store import COLUMNS, Store, difference, row_cost
 from studies.records.typed import to_json
 from studies.records.working_state import Claim, Process
@@ -86,6 +88,17 @@ def test_limited_runs_never_mix_with_full_ones():
     store.add(run_record("c", 0, 20.0, iterations=10))
     done = {line["iterations"]: line["miou_ss"] for line in store.table(TABLE7) if line["state"] == "done"}
     assert done == {PROTOCOLS["quick"].recipe(ADE).train.iterations: 50.0, 10: 20.0}
+
+
+def test_an_id_leads_to_the_row_and_the_length_that_it_is_of():
+    store = Store()
+    for record in (run_record("c", 1, 50.0), run_record("b", 3, 20.0, iterations=10)):
+        store.add(record)
+    options = argparse.Namespace(protocol="paper", limit_iterations=None)  # an id says both itself
+    for seed, row, length in ((1, "c", None), (3, "b", 10)):
+        wanted = PROTOCOLS["quick"].run(ADE, TABLE7.row(row), seed, length)
+        found = declared(wanted.id, options, store)
+        assert (found.label, found.run, found.state) == (f"table7/{row}@{seed}", wanted, "done")
 
 
 def test_the_same_records_give_the_same_bytes_in_any_order(tmp_path: Path):

@@ -6,8 +6,8 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import cache, cached_property
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import matplotlib
@@ -35,12 +35,15 @@ class Drawing:
     csv: str
     draw: Callable[[], Figure]
     photographic: bool = False  # of pixels more than of lines
+    drawn: Mapping[str, bytes] | None = field(default=None, init=False, compare=False, repr=False)  # by ending
 
-    @cached_property
+    @property
     def pictures(self) -> Mapping[str, bytes]:
         """The figure by ending."""
-        with matplotlib.rc_context(FIGURE):
-            return save(self.draw())
+        if self.drawn is None:
+            with matplotlib.rc_context(FIGURE):
+                self.drawn = save(self.draw())
+        return self.drawn
 
     @property
     def svg(self) -> str:
@@ -72,15 +75,15 @@ def keep(drawings: Iterable[Drawing], folder: Path) -> None:
         paths = {ending: folder / f"{drawing.slug}.{ending}" for ending in ENDINGS}
         found = {ending: path.read_bytes() for ending, path in paths.items() if path.is_file()}
         if all(digest(found.get(ending, b"")) == written.get(ending) for ending in ENDINGS):
-            vars(drawing)["pictures"] = found
+            drawing.drawn = found
 
 
 def draw(drawings: Iterable[Drawing]) -> None:
     """Draw what is not drawn yet: many figures in processes, for matplotlib takes half a second for each."""
-    waiting = [drawing for drawing in drawings if "pictures" not in vars(drawing)]
+    waiting = [drawing for drawing in drawings if drawing.drawn is None]
     made = spread(lambda place: waiting[place].pictures, len(waiting), MANY)
     for drawing, pictures in zip(waiting, made, strict=True):
-        vars(drawing)["pictures"] = pictures
+        drawing.drawn = pictures
 
 
 def manifest(drawings: Iterable[Drawing]) -> str:

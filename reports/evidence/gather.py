@@ -20,8 +20,18 @@ from studies.judge.pooling import Origin
 from studies.judge.verdicts import Judgement
 from studies.plan.state import standing
 from studies.records.attempts import lost
+from studies.records.lines import Line
 from studies.records.provenance import made_by_todays_code
-from studies.records.schema import Record
+from studies.records.schema import (
+    CostRecord,
+    EvaluationRecord,
+    File,
+    Record,
+    RunRecord,
+    ScoredRecord,
+    ServerRecord,
+    SpeedRecord,
+)
 from studies.records.store import Store, View, frame_speed, square_cost, square_speed
 
 UNITS = {"params_m": 1e6, "gflops": 1.0}
@@ -52,7 +62,7 @@ class Timings:
     """The speed records of one platform, by row and side of the square image."""
 
     platform: Platform
-    records: Mapping[tuple[str, int], Record]
+    records: Mapping[tuple[str, int], SpeedRecord]
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ class Variant:
     panel: Panel
     protocol: Protocol
     iterations: int | None  # None: the protocol has no recipe for the panel
-    lines: tuple[Mapping[str, Any], ...]  # of the derived table
+    lines: tuple[Line, ...]  # of the derived table
     marks: Mapping[str, tuple[str, ...]]  # by record
     origins: Mapping[str, Origin] = field(default_factory=dict)  # by record
     imported: tuple[Tested, ...] = ()  # weights that were trained elsewhere
@@ -123,7 +133,7 @@ class Variant:
     @property
     def seeds(self) -> list[int]:
         """The seeds that are finished or planned."""
-        known = {line["seed"] for line in self.lines if line["seed"] is not None}
+        known = {line.seed for line in self.lines if line.seed is not None}
         return sorted(known) or list(self.protocol.seeds_for(self.study))
 
     @property
@@ -132,9 +142,17 @@ class Variant:
         return len(self.rows) * len(self.seeds) if self.recipe else 0
 
     @cached_property
-    def finished(self) -> list[Mapping[str, Any]]:
+    def finished(self) -> list[Line]:
         """The lines that are measured."""
-        return [line for line in self.lines if line["state"] == "done"]
+        return [line for line in self.lines if line.state == "done"]
+
+    @cached_property
+    def finished_by_row(self) -> Mapping[str, Sequence[Line]]:
+        """The same by row."""
+        found: dict[str, list[Line]] = {}
+        for line in self.finished:
+            found.setdefault(line.row, []).append(line)
+        return found
 
     @property
     def progress(self) -> str:
@@ -155,7 +173,7 @@ class Variant:
         """
         if self.comparable or len(self.rows) == 1:
             return bool(self.finished or self.imported)
-        runs = {(line["seed"], line["run_id"]) for line in self.finished}
+        runs = {(line.seed, line.run_id) for line in self.finished}
         return len(runs) > len({seed for seed, _ in runs})
 
     def measured(self, row: str, metric: str) -> tuple[Seed, ...]:
@@ -166,11 +184,12 @@ class Variant:
     def _measured(self) -> dict[tuple[str, str], tuple[Seed, ...]]:
         found: dict[tuple[str, str], list[Seed]] = {}
         for line, metric in itertools.product(self.finished, (*MEASURED_AS, *LOOKED_AT)):
-            value = self.looked_at.get((line["run_id"], metric)) if metric in LOOKED_AT else line[MEASURED_AS[metric]]
-            if value is not None:
-                record = self.served.get((line["run_id"], metric), line["run_id"])
-                seed = Seed(line["seed"], value, record, self.marks.get(record, ()))
-                found.setdefault((line["row"], metric), []).append(seed)
+            looked_at = self.looked_at.get((line.run_id, metric))
+            value = looked_at if metric in LOOKED_AT else line.measured(MEASURED_AS[metric])
+            if value is not None and line.seed is not None:
+                record = self.served.get((line.run_id, metric), line.run_id)
+                seed = Seed(line.seed, value, record, self.marks.get(record, ()))
+                found.setdefault((line.row, metric), []).append(seed)
         return {key: tuple(seeds) for key, seeds in found.items()}
 
     def values(self, row: str, metric: str) -> list[float]:
@@ -187,7 +206,7 @@ class Variant:
 
     def precisions(self, row: str) -> str:
         """What the finished runs of a row were computed in; empty while there is none."""
-        return pooling.precisions(self.origins[line["run_id"]] for line in self.finished if line["row"] == row)
+        return pooling.precisions(self.origins[line.run_id] for line in self.finished_by_row.get(row, ()))
 
     def precision_of(self, seeds: Iterable[Seed]) -> str:
         """What these values were computed in."""
@@ -196,7 +215,7 @@ class Variant:
     @property
     def mixtures(self) -> str:
         """What the finished runs of each row do not share, as the end of a figure's caption."""
-        runs = {row.label: [line["run_id"] for line in self.finished if line["row"] == row.slug] for row in self.rows}
+        runs = {row.label: [line.run_id for line in self.finished_by_row.get(row.slug, ())] for row in self.rows}
         return "".join(f" † {label}: {words}." for label, own in runs.items() if (words := self.mixture(own)))
 
     @property
@@ -246,7 +265,7 @@ class Evidence:
     variants: tuple[Variant, ...]
     growth: Mapping[tuple[str, int], Expense]  # costs by row and side of the square image, where measured
     timings: tuple[Timings, ...]
-    frames: Mapping[Platform, Mapping[str, Record]]  # speed records of the networks that the study times, by name
+    frames: Mapping[Platform, Mapping[str, SpeedRecord]]  # speed records of the networks that the study times, by name
 
     def judge(self, variant: Variant, claim: Claim) -> Judgement:
         """The verdict on a claim under a variant, corrected for every claim that the table makes under its protocol."""
@@ -295,11 +314,11 @@ class Evidence:
     def records(self, store: Store) -> list[Record]:
         """Every record behind this study, by id."""
         finished = [line for variant in self.variants for line in variant.finished]
-        found = {line["run_id"] for line in finished}
-        found |= {key for line in finished if (key := line["upstream_run_id"]) in store.records}
+        found = {line.run_id for line in finished}
+        found |= {line.upstream_run_id for line in finished if line.upstream_run_id in store.records}
         found |= {expense.record for expense in (*self.expenses.values(), *self.growth.values())}
-        found |= {record["id"] for timings in self.timings for record in timings.records.values()}
-        found |= {record["id"] for frames in self.frames.values() for record in frames.values()}
+        found |= {record.id for timings in self.timings for record in timings.records.values()}
+        found |= {record.id for frames in self.frames.values() for record in frames.values()}
         for variant in self.variants:
             found |= {key for (run, _), key in variant.served.items() if run in found}
             for tested in (*variant.imported, *variant.retested):
@@ -312,7 +331,7 @@ class Common:
     """What is the same for every study: warnings of records, tests of finished weights, lost attempts."""
 
     warnings: Mapping[str, tuple[str, ...]]
-    retests: Mapping[str, Sequence[Record]]  # by `_weights`
+    retests: Mapping[str, Sequence[EvaluationRecord]]  # by `_weights`
     served: Mapping[tuple[str, str], str]  # by run and metric: a test server's record
     origins: Mapping[str, Origin]  # by record; that of a server's score is its run's
     ended: Mapping[str, str]  # by run without a record: how its last attempt ended
@@ -320,17 +339,17 @@ class Common:
 
 def common(store: Store) -> Common:
     """Read them once; `ValueError` for a damaged record."""
-    retests: dict[str, list[Record]] = {}
-    for record in store.kind("evaluation"):
+    retests: dict[str, list[EvaluationRecord]] = {}
+    for record in store.evaluated():
         retests.setdefault(_weights(record), []).append(record)
     served: dict[tuple[str, str], str] = {}
-    for record in store.kind("server"):
-        config = record["config"]
-        if _unscored(store.records.get(config["run"]), config["metric"]):
-            served.setdefault((config["run"], config["metric"]), record["id"])
+    for said in store.servers():
+        config = said.config
+        if _unscored(store.scored(config.run), config.metric):
+            served.setdefault((config.run, config.metric), said.id)
     warnings = {key: marks(record) for key, record in store.records.items()}
-    behind = {score: store.records[run] for (run, _), score in served.items() if run in store.records}
-    known = {record["id"]: record for kind in ("run", "evaluation") for record in store.kind(kind)} | behind
+    behind = {score: scored for (run, _), score in served.items() if (scored := store.scored(run)) is not None}
+    known = {one.id: one for one in store.runs()} | {one.id: one for one in store.evaluated()} | behind
     origins = {key: pooling.origin(record) for key, record in known.items()}
     return Common(warnings, retests, served, origins, {attempt.run_id: attempt.words for attempt in lost(store)})
 
@@ -352,9 +371,9 @@ def gather(study: Study, store: Store, standings: bool = False, shared: Common |
         Timings(
             platform,
             {
-                (row.slug, side): record
+                (row.slug, side): speed
                 for row, side in squares
-                if (record := store.speed(square_speed(study, row, side, platform)))
+                if (speed := store.speed(square_speed(study, row, side, platform)))
             },
         )
         for platform in (store.platforms() if study.squares else ())
@@ -388,7 +407,7 @@ def gather(study: Study, store: Store, standings: bool = False, shared: Common |
     )
 
 
-def _frames(study: Study, store: Store) -> dict[Platform, dict[str, Record]]:
+def _frames(study: Study, store: Store) -> dict[Platform, dict[str, SpeedRecord]]:
     found = {
         platform: {name: record for name in study.timed if (record := store.speed(frame_speed(study, name, platform)))}
         for platform in store.platforms()
@@ -396,9 +415,9 @@ def _frames(study: Study, store: Store) -> dict[Platform, dict[str, Record]]:
     return {platform: records for platform, records in found.items() if records}
 
 
-def _expense(record: Record) -> Expense:
-    units = {metric: record[MEASURED_AS[metric]] / unit for metric, unit in UNITS.items()}
-    return Expense(units, record["gmacs_fvcore"], record["id"])
+def _expense(record: CostRecord) -> Expense:
+    units = {metric: getattr(record, MEASURED_AS[metric]) / unit for metric, unit in UNITS.items()}
+    return Expense(units, record.gmacs_fvcore, record.id)
 
 
 def _unfinished(study: Study, view: View, store: Store, ended: Mapping[str, str] | None) -> dict[str, Counter[str]]:
@@ -406,14 +425,14 @@ def _unfinished(study: Study, view: View, store: Store, ended: Mapping[str, str]
     found: dict[str, Counter[str]] = {}
     rows = {row.slug: row for row in study.trained}
     for line in view.lines if view.iterations else ():
-        if line["state"] != "pending" or line["seed"] is None:
+        if line.state != "pending" or line.seed is None:
             continue
-        words = ended.get(line["run_id"], "") if ended is not None else ""
+        words = ended.get(line.run_id, "") if ended is not None else ""
         if ended is None:
-            stands = standing(view.protocol.run(view.panel, rows[line["row"]], line["seed"], view.iterations), store)
+            stands = standing(view.protocol.run(view.panel, rows[line.row], line.seed, view.iterations), store)
             words = f"{stands.state}: {stands.cause.replace('_', ' ')}" if stands.cause else stands.state
         if words not in ("", "new"):
-            found.setdefault(line["row"], Counter())[words] += 1
+            found.setdefault(line.row, Counter())[words] += 1
     return found
 
 
@@ -421,73 +440,79 @@ def _looked_at(study: Study, store: Store) -> dict[tuple[str, str], float]:
     """What claims need and no table has, by run and metric; nothing for a study without such claims."""
     wanted = {claim.metric for claim in study.claims} & set(LOOKED_AT)
     found: dict[tuple[str, str], float] = {}
-    for record in store.kind("run") if wanted else ():
-        thin = [place for place, name in enumerate(record["classes"]) if name in THIN]
-        edges = [record["metrics"].get("boundary_iou", [])[place : place + 1] for place in thin]
+    for record in store.runs() if wanted else ():
+        thin = [place for place, name in enumerate(record.classes) if name in THIN]
+        edges = [record.metrics.boundary_iou[place : place + 1] for place in thin]
         if known := [edge[0] for edge in edges if edge and edge[0] is not None]:
-            found[record["id"], "thin_boundary_iou"] = statistics.fmean(known)
+            found[record.id, "thin_boundary_iou"] = statistics.fmean(known)
         share = heat_inside(store, record) if "gradcam_inside" in wanted else None
         if share is not None:
-            found[record["id"], "gradcam_inside"] = share
+            found[record.id, "gradcam_inside"] = share
     return found
 
 
-def heat_inside(store: Store, record: Record) -> float | None:
+def heat_inside(store: Store, record: ScoredRecord) -> float | None:
     """The percent of Grad-CAM's heat inside the class's true pixels, mean over images; None without such pictures."""
-    if (facts := store.pictures(record["id"])) is None:
+    if (facts := store.pictures(record.id)) is None:
         return None
-    shares = [float(inside) for _, inside, _ in map(str.split, facts["shares"]) if inside != "-"]
-    same = facts["weights"] == record.get("weights", {}).get("sha256")
+    shares = [float(inside) for _, inside, _ in map(str.split, facts.shares) if inside != "-"]
+    same = record.weights is not None and facts.weights == record.weights.sha256
     return 100 * statistics.fmean(shares) if shares and same else None
 
 
-def _unscored(run: Record | None, metric: str) -> bool:
+def _unscored(run: ScoredRecord | None, metric: str) -> bool:
     """Whether a finished run has no score of its own: its labels are a test server's alone."""
-    return run is not None and run["metrics"].get(MEASURED_AS[metric]) is None
+    return run is not None and run.metrics.value(MEASURED_AS[metric]) is None
 
 
-def _weights(record: Record) -> str:
+def _weights(record: RunRecord | EvaluationRecord) -> str:
     """What the tests of the same weights on the same data share; a run's record gives that of its own weights."""
-    config = record["config"]
-    weights = config["weights"] if record["kind"] == "evaluation" else record["id"]
+    config = record.plain["config"]
+    weights = config["weights"] if isinstance(record, EvaluationRecord) else record.id
     return digest([weights, config["model"], config["data"]])
 
 
 def _imported(view: View, store: Store, shared: Common) -> Iterator[Tested]:
     for line in view.lines:
-        if line["state"] == "imported":
-            record = store.records[line["run_id"]]
-            if values := _by_metric(view.panel, shared.retests[_weights(record)], shared.warnings):
-                yield Tested(line["row"], record["config"]["weights"]["name"], values)
+        record = store.records.get(line.run_id) if line.state == "imported" else None
+        if not isinstance(record, EvaluationRecord) or not isinstance(file := record.config.weights, File):
+            continue
+        if values := _by_metric(view.panel, shared.retests[_weights(record)], shared.warnings):
+            yield Tested(line.row, file.name, values)
 
 
 def _retested(view: View, store: Store, shared: Common) -> Iterator[Tested]:
     """A run's own evaluation stands for Ham's seed 0, unless it was tested again with it."""
     for line in view.lines:
-        record = store.records.get(line["run_id"]) if line["state"] == "done" else None
-        if record is None or not (tests := shared.retests.get(_weights(record), ())):
+        record = store.records.get(line.run_id) if line.state == "done" else None
+        if not isinstance(record, RunRecord) or not (tests := shared.retests.get(_weights(record), ())):
             continue
-        repeated = any(test["config"]["ham_seed"] == 0 for test in tests)
+        repeated = any(test.config.ham_seed == 0 for test in tests)
         values = _by_metric(view.panel, tests if repeated else [record, *tests], shared.warnings)
         own = _by_metric(view.panel, [record] if repeated else [], shared.warnings)
-        yield Tested(line["row"], f"seed {line['seed']}", values, {key: seed.value for key, (seed,) in own.items()})
+        yield Tested(line.row, f"seed {line.seed}", values, {key: seed.value for key, (seed,) in own.items()})
 
 
 def _by_metric(
-    panel: Panel, tests: Sequence[Record], warnings: Mapping[str, tuple[str, ...]]
+    panel: Panel, tests: Sequence[RunRecord | EvaluationRecord], warnings: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[Seed, ...]]:
-    """The accuracies of some tests, by the seed of Ham's bases; a run's own evaluation used 0."""
+    """The accuracies of some tests, by the seed of Ham's bases."""
     found: dict[str, tuple[Seed, ...]] = {}
     for metric in panel.accuracies:
-        values = [(r["config"].get("ham_seed", 0), r["metrics"].get(MEASURED_AS[metric]), r["id"]) for r in tests]
+        values = [(_ham_seed(one), one.metrics.value(MEASURED_AS[metric]), one.id) for one in tests]
         seeds = (Seed(ham, value, key, warnings.get(key, ())) for ham, value, key in values if value is not None)
         if ordered := tuple(sorted(seeds, key=lambda seed: seed.seed)):
             found[metric] = ordered
     return found
 
 
+def _ham_seed(record: RunRecord | EvaluationRecord) -> int:
+    """The seed of Ham's bases: a run's own evaluation used 0."""
+    return record.config.ham_seed if isinstance(record, EvaluationRecord) else 0
+
+
 def marks(record: Record) -> tuple[str, ...]:
     """What a reader must be warned of beside a number, in words that are shown next to its link."""
-    if record["kind"] == "server":
+    if isinstance(record, ServerRecord):
         return ("test server",)
     return () if made_by_todays_code(record) else ("stale code",)

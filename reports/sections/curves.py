@@ -6,9 +6,12 @@ import csv
 import math
 import statistics
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -19,7 +22,6 @@ from reports.blocks.table import METRICS, Value
 from reports.evidence.gather import Variant
 from studies.declare.study import Row
 from studies.judge import verdicts
-from studies.records.schema import Record
 from studies.records.store import Store
 from studies.records.typed import Damaged, content_of
 
@@ -121,12 +123,12 @@ def losses(variant: Variant, store: Store) -> Drawing | None:
     curves: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for line in variant.finished:
         try:
-            points = read_curve(store.folder / "curves" / f"{line['run_id']}.csv")
+            points = read_curve(store.folder / "curves" / f"{line.run_id}.csv")
         except Damaged as damaged:
             store.damage.append(damaged)
             continue
         if points:
-            curves[line["row"], line["seed"]] = points
+            curves[line.row, line.seed or 0] = points
     if not curves:
         return None
     described = "; ".join(
@@ -178,14 +180,27 @@ def _losses(rows: Sequence[Row], data: Sequence[Mapping[str, Value]]) -> Figure:
     return figure
 
 
+@dataclass(frozen=True)
+class Point:
+    """A line of a training curve's CSV: what of it is drawn."""
+
+    iteration: float
+    loss: float
+
+
+def points_of(lines: Iterable[Mapping[str, str]]) -> list[Point]:
+    """The points of the lines of a training curve's CSV. `ValueError` where one has no numbers."""
+    return [msgspec.convert(line, Point, strict=False) for line in lines]
+
+
 def read_curve(path: Path) -> list[tuple[float, float]]:
     """(iteration, finite loss), averaged over windows to at most MOST_POINTS; none without a file. Raises `Damaged`."""
     remedy = "restore it from git or delete it"
     content = content_of(path, remedy)
     try:
         lines = csv.DictReader((content or b"").decode().splitlines(), strict=True)
-        points = [(float(line["iteration"]), float(line["loss"])) for line in lines]
-    except (ValueError, TypeError, KeyError, csv.Error) as error:
+        points = [(point.iteration, point.loss) for point in points_of(lines)]
+    except (ValueError, csv.Error) as error:
         raise Damaged(path, f"not a readable training curve ({error})", remedy) from None
     points = [(iteration, loss) for iteration, loss in points if math.isfinite(loss)]
     window = max(1, -(-len(points) // MOST_POINTS))
@@ -193,22 +208,23 @@ def read_curve(path: Path) -> list[tuple[float, float]]:
     return [(statistics.fmean(x for x, _ in chunk), statistics.fmean(y for _, y in chunk)) for chunk in chunks]
 
 
-def classes(variant: Variant, records: Mapping[str, Record]) -> Drawing | None:
+def classes(variant: Variant, store: Store) -> Drawing | None:
     """IoU and boundary IoU of every class in every row, mean over seeds; None while no record has them."""
     data: list[dict[str, Value]] = []
+    told = Counter[str]()
     for row in variant.rows:
-        found = [records[line["run_id"]] for line in variant.finished if line["row"] == row.slug]
+        found = [store.finished(line.run_id) for line in variant.finished_by_row.get(row.slug, ())]
         for metric in BY_CLASS:
-            known = [record for record in found if record["metrics"].get(metric)]
-            for place, name in enumerate(known[0]["classes"] if known else ()):
-                values = [value for record in known if (value := record["metrics"][metric][place]) is not None]
+            known = [(record.classes, by_class) for record in found if (by_class := record.metrics.by_class(metric))]
+            for place, name in enumerate(known[0][0] if known else ()):
+                values = [value for _, by_class in known if (value := by_class[place]) is not None]
                 mean = statistics.fmean(values) if values else None
+                told[metric] += mean is not None
                 data.append({"row": row.slug, "metric": metric, "class": name, "mean": mean, "n": len(values)})
     if not data:
         return None
-    told = {metric: [d["mean"] for d in data if d["metric"] == metric and d["mean"] is not None] for metric in BY_CLASS}
     described = (
-        "; ".join(f"{BY_CLASS[m]}: {len(v)} values" for m, v in told.items() if v) + f". Rows: {_names(variant)}"
+        "; ".join(f"{BY_CLASS[m]}: {told[m]} values" for m in BY_CLASS if told[m]) + f". Rows: {_names(variant)}"
     )
     legend = f"IoU and boundary IoU by class in percent, mean over seeds.{variant.mixtures}"
     caption = f"Protocol {variant.name}: {legend}"

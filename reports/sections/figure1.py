@@ -7,8 +7,8 @@ import math
 import re
 import statistics
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -215,18 +215,28 @@ def _outside(box: Bbox, frame: Bbox) -> float:
     return box.width * box.height - _overlap(box, frame)
 
 
+@dataclass(frozen=True)
+class Bar:
+    """What a row costs by one measure, and what the paper prints for it."""
+
+    row: str
+    metric: str
+    measured: float
+    printed: float | None
+
+
 def cost_bars(evidence: Evidence, panel: Panel) -> Drawing | None:
     """What every row of a table costs on a dataset, measured, with the printed value as a tick; None if nothing is."""
     rows = [row for row in evidence.study.rows if (panel.dataset, row.slug) in evidence.expenses]
     if not rows or not set(UNITS) & set(panel.columns):
         return None
-    data: list[dict[str, Value]] = [
-        {
-            "row": row.slug,
-            "metric": metric,
-            "measured": evidence.expenses[panel.dataset, row.slug].printed_units[metric],
-            "printed": row.prints(panel, metric),
-        }
+    bars = [
+        Bar(
+            row.slug,
+            metric,
+            evidence.expenses[panel.dataset, row.slug].printed_units[metric],
+            row.prints(panel, metric),
+        )
         for metric in UNITS
         for row in rows
     ]
@@ -234,11 +244,11 @@ def cost_bars(evidence: Evidence, panel: Panel) -> Drawing | None:
     caption = (
         f"Measured costs on {panel.title} at {panel.input_size[0]}×{panel.input_size[1]}, FLOPs in the paper's "
         "convention."
-        + (" Vertical tick: the printed value." if any(line["printed"] is not None for line in data) else "")
+        + (" Vertical tick: the printed value." if any(bar.printed is not None for bar in bars) else "")
         + (" Pale: another method's network." if any(isinstance(row, Reported) for row in rows) else "")
     )
     slug = f"{cost_slug(evidence, panel)}-bars"
-    return Drawing(slug, caption, "; ".join(told), to_csv(data), lambda: _bars(rows, data))
+    return Drawing(slug, caption, "; ".join(told), to_csv([asdict(bar) for bar in bars]), lambda: _bars(rows, bars))
 
 
 def _told(evidence: Evidence, panel: Panel, row: Row | Reported) -> str:
@@ -246,22 +256,22 @@ def _told(evidence: Evidence, panel: Panel, row: Row | Reported) -> str:
     return ", ".join(f"{METRICS[metric]} {number(expense.printed_units[metric], 2)}" for metric in UNITS)
 
 
-def _bars(rows: Sequence[Row | Reported], data: Sequence[Mapping[str, Value]]) -> Figure:
+def _bars(rows: Sequence[Row | Reported], costs: Sequence[Bar]) -> Figure:
     names = [textwrap.fill(row.label, 30, max_lines=3, placeholder=" …") for row in rows]
     height = 0.7 + sum(0.15 + 0.15 * (1 + name.count("\n")) for name in names)
     figure = Figure(figsize=(7.2, height), layout="constrained")
     colours = [colour for colour, _ in row_styles([row.slug for row in rows]).values()]
     for axes, metric in zip(figure.subplots(1, len(UNITS), sharey=True), UNITS, strict=True):
-        chosen = [line for line in data if line["metric"] == metric]
-        values = [float(line["measured"] or 0) for line in chosen]
+        chosen = [cost for cost in costs if cost.metric == metric]
+        values = [float(cost.measured) for cost in chosen]
         bars = axes.barh(range(len(rows)), values, height=0.6, color=colours)
         for bar, row in zip(bars, rows, strict=True):
             bar.set_alpha(0.35 if isinstance(row, Reported) else 0.85)
-        for place, (line, value) in enumerate(zip(chosen, values, strict=True)):
+        for place, (cost, value) in enumerate(zip(chosen, values, strict=True)):
             end = value
-            if line["printed"] is not None:
-                end = max(end, float(line["printed"]))
-                axes.plot(float(line["printed"]), place, marker="|", markersize=13, markeredgewidth=1.3, color=INK)
+            if cost.printed is not None:
+                end = max(end, float(cost.printed))
+                axes.plot(float(cost.printed), place, marker="|", markersize=13, markeredgewidth=1.3, color=INK)
             past = {"xytext": (8, 0), "textcoords": "offset points"}
             axes.annotate(number(value, 1), (end, place), **past, va="center", fontsize=7)
         axes.set(title=METRICS[metric])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from reports.blocks.table import Cell, Column, Line, Notes, Source, Table, number
 from reports.evidence.gather import Evidence, marks
 from reports.sections.scaling import named
-from studies.records.schema import Record
+from studies.records.schema import SpeedRecord
 
 
 def frame_table(evidence: Evidence) -> Table:
@@ -30,12 +30,12 @@ def frame_table(evidence: Evidence) -> Table:
     return Table(f"{study.slug}-frames", "Frames a second", caption, tuple(columns), tuple(lines), tuple(notes))
 
 
-def _cell(record: Record | None, where: str, notes: Notes) -> Cell:
+def _cell(record: SpeedRecord | None, where: str, notes: Notes) -> Cell:
     if record is None:
         return Cell(values={where: None})
-    if record["latency"] is None:
-        return Cell(values={where: None}, note=notes.mark(f"{record['reason']}."))
-    rate, low, high = (1 / record[key] for key in ("latency", "upper_quartile", "lower_quartile"))
+    if record.latency is None or record.upper_quartile is None or record.lower_quartile is None:
+        return Cell(values={where: None}, note=notes.mark(f"{record.reason}."))
+    rate, low, high = (1 / seconds for seconds in (record.latency, record.upper_quartile, record.lower_quartile))
     digits = 2 if rate < 10 else 1
     text = f"{number(rate, digits)} ({number(low, digits)} to {number(high, digits)})"
-    return Cell(text, {where: rate}, sources=(Source(text, record["id"], "speed record", marks(record)),))
+    return Cell(text, {where: rate}, sources=(Source(text, record.id, "speed record", marks(record)),))

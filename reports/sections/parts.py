@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from reports.blocks.figure import Drawing
 from reports.blocks.table import Table
 from reports.evidence.gather import Evidence, Variant
-from studies.records.schema import Record
+from studies.records.schema import ShortcutRecord
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Report:
     predictions: Sequence[Table]  # all of them with their outcomes, and the shortcut probes; none without a sub-task
     photographs: Sequence[Table]  # what was expected of them, and what came out; none where no study is about them
     recipes: Sequence[Table]
-    probes: Sequence[Record]
+    probes: Sequence[ShortcutRecord]
 
     @property
     def drawings(self) -> list[Drawing]:

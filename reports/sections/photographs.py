@@ -9,7 +9,7 @@ from studies.declare.expectations import EXPECTATIONS, MARGIN, METRICS, PROTOCOL
 from studies.declare.study import Study
 from studies.judge.photographs import WORDS, judge, outcomes, runs, value
 from studies.judge.significance import RULE, Difference
-from studies.records.schema import Record
+from studies.records.schema import RunRecord
 from studies.records.store import Store
 
 SLUG = "photographs"
@@ -58,7 +58,7 @@ def _table(name: str, chosen: Sequence[Study], store: Store) -> Table:
 
 
 def _cells(
-    name: str, study: Study, one: Expectation, found: Difference, sides: tuple[list[Record], list[Record]]
+    name: str, study: Study, one: Expectation, found: Difference, sides: tuple[list[RunRecord], list[RunRecord]]
 ) -> tuple[Cell, ...]:
     identity: dict[str, Value] = {
         "study": study.slug,
@@ -75,7 +75,7 @@ def _cells(
     low, high = found.interval or (None, None)
     word, p = judge(found, one)
     sources = tuple(
-        Source(f"{slug}@{record['config']['seed']}", record["id"], "run record")
+        Source(f"{slug}@{record.config.seed}", record.id, "run record")
         for slug, records in zip((one.row, one.reference), sides, strict=True)
         for record in records
     )
@@ -103,7 +103,7 @@ def _shown(found: Difference) -> str:
     return number(found.difference, 1, signed=True) + within
 
 
-def _by_class(metric: str, sides: tuple[list[Record], list[Record]]) -> str:
+def _by_class(metric: str, sides: tuple[list[RunRecord], list[RunRecord]]) -> str:
     """The differences of means of the thin classes, one by one; of these nothing is tested."""
     told = []
     for thin in THIN_CLASSES:
@@ -114,13 +114,13 @@ def _by_class(metric: str, sides: tuple[list[Record], list[Record]]) -> str:
     return ", ".join(told) or "–"
 
 
-def _mixed(records: Sequence[Record]) -> str:
+def _mixed(records: Sequence[RunRecord]) -> str:
     """What a reader must know of runs that are compared although they were not made alike."""
-    made = [record["provenance"] for record in records]
-    ways = {
-        "precisions": {one.get("precision", "float32") for one in made},
-        "versions of torch": {one["packages"]["torch"] for one in made},
-        "data": {one["data"].get("test_fingerprint") for one in made},
+    made = [record.provenance for record in records]
+    ways: dict[str, set[str | None]] = {
+        "precisions": {one.precision for one in made},
+        "versions of torch": {one.torch for one in made},
+        "data": {one.data.test_fingerprint for one in made if one.data},
     }
     mixed = [what for what, found in ways.items() if len(found) > 1]
     return f" (mixed {', '.join(mixed)})" if mixed else ""

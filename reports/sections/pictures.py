@@ -30,6 +30,7 @@ from reports.evidence.gather import Variant
 from segnext.config import Model
 from studies.declare.study import Row
 from studies.judge import verdicts
+from studies.records.schema import Pictures
 from studies.records.store import Store
 from studies.records.typed import Damaged, content_of
 
@@ -46,19 +47,29 @@ class Picture:
 
     row: Row
     seed: int
-    facts: Mapping[str, Any]
+    facts: Pictures
     arrays: Mapping[str, Array]  # empty where the numbers alone were kept, as of photographs that may not be committed
     digest: str  # of the arrays' file
 
     @property
+    def shows(self) -> tuple[object, ...]:
+        """What is looked at: pictures of the same stand side by side."""
+        facts = self.facts
+        return facts.dataset, facts.split, facts.images, facts.target, facts.version, facts.stage
+
+    @property
     def shares(self) -> dict[int, float]:
         """Part of Grad-CAM's heat inside the class's true pixels, by image; images without any heat are left out."""
-        return {int(image): float(inside) for image, inside, _ in map(str.split, self.facts["shares"]) if inside != "-"}
+        return {int(image): float(inside) for image, inside, _ in map(str.split, self.facts.shares) if inside != "-"}
+
+    def label(self, image: int) -> Array:
+        """The truth of an image."""
+        return self.arrays[f"label{image}"]
 
     @property
     def area(self) -> float:
         """The class's part of the pixels, mean over the images: the share of heat that is spread evenly."""
-        return statistics.fmean(float(area) for _, _, area in map(str.split, self.facts["shares"]))
+        return statistics.fmean(float(area) for _, _, area in map(str.split, self.facts.shares))
 
 
 def pictures(variant: Variant, store: Store) -> list[Picture]:
@@ -68,14 +79,12 @@ def pictures(variant: Variant, store: Store) -> list[Picture]:
     """
     found: list[Picture] = []
     for row in variant.rows:
-        for line in sorted((ln for ln in variant.finished if ln["row"] == row.slug), key=lambda ln: int(ln["seed"])):
-            picture = _read(row, line["seed"], line["run_id"], store)
-            if picture and picture.facts["weights"] == store.records[line["run_id"]]["weights"]["sha256"]:
+        for line in sorted(variant.finished_by_row.get(row.slug, ()), key=lambda line: line.seed or 0):
+            picture = _read(row, line.seed or 0, line.run_id, store)
+            if picture and picture.facts.weights == store.weights_digest(line.run_id):
                 found.append(picture)
                 break
-    first = found[0].facts if found else {}
-    same = ("dataset", "split", "images", "target", "version", "stage")
-    return [p for p in found if all(p.facts.get(key) == first.get(key) for key in same)][:MOST_ROWS]
+    return [picture for picture in found if picture.shows == found[0].shows][:MOST_ROWS]
 
 
 def _read(row: Row, seed: int, identifier: str, store: Store) -> Picture | None:
@@ -87,7 +96,7 @@ def _read(row: Row, seed: int, identifier: str, store: Store) -> Picture | None:
             return Picture(row, seed, facts, {}, "")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        places = range(len(facts["images"]))
+        places = range(len(facts.images))
         needed = {"field", *(f"{name}{k}" for name in ("image", "label", "predicted") for k in places)}
         if missing := needed - set(arrays):
             raise ValueError(f"it has no {', '.join(sorted(missing))}")
@@ -111,11 +120,11 @@ def drawings(variant: Variant, found: Sequence[Picture]) -> tuple[Drawing, ...]:
     if not found:
         return ()
     facts = found[0].facts
-    of = f"{facts['dataset']}, {facts['split']} split, the first {len(facts['images'])} images"
+    of = f"{facts.dataset}, {facts.split} split, the first {len(facts.images)} images"
     names = "; ".join(f"{p.row.label}, seed {p.seed}" for p in found)
     ours = reference(found)
     files: list[dict[str, Value]] = [
-        {"row": p.row.slug, "seed": p.seed, "run": p.facts["run"], "weights": p.facts["weights"], "arrays": p.digest}
+        {"row": p.row.slug, "seed": p.seed, "run": p.facts.run, "weights": p.facts.weights, "arrays": p.digest}
         for p in found
     ]
     made = [
@@ -138,12 +147,12 @@ def drawings(variant: Variant, found: Sequence[Picture]) -> tuple[Drawing, ...]:
             photographic=True,
         ),
     ]
-    if any(f"heat{place}" in p.arrays for p in found for place in range(len(facts["images"]))):
+    if any(f"heat{place}" in p.arrays for p in found for place in range(len(facts.images))):
         ordered = [p for p in found if p is not ours] + [ours]
         made.append(
             Drawing(
                 f"{variant.slug}-gradcam",
-                f"{of}: Grad-CAM of class “{facts['target']}” at the encoder's stage {facts['stage']}, all on one "
+                f"{of}: Grad-CAM of class “{facts.target}” at the encoder's stage {facts.stage}, all on one "
                 "scale; above each its own largest value. Line: the class's true pixels.",
                 f"Grad-CAM of {names}",
                 to_csv(files),
@@ -152,11 +161,11 @@ def drawings(variant: Variant, found: Sequence[Picture]) -> tuple[Drawing, ...]:
             )
         )
     if "codes" in ours.arrays:
-        errors = ours.facts["errors"]
+        errors = ours.facts.errors
         made.append(
             Drawing(
                 f"{variant.slug}-ham-bases",
-                f"{ours.row.label}, {facts['dataset']}, first image: the codes of {CODES_SHOWN} of Ham's bases after "
+                f"{ours.row.label}, {ours.facts.dataset}, first image: the codes of {CODES_SHOWN} of Ham's bases after "
                 "each update of its factorisation, each column on a scale of its own.",
                 "Relative error after each update: " + ", ".join(number(error, 3) for error in errors),
                 to_csv([{**files[found.index(ours)], "update": k, "error": error} for k, error in enumerate(errors)]),
@@ -186,23 +195,23 @@ def share_table(variant: Variant, found: Sequence[Picture]) -> Table:
     ):
         ours = None  # its own row was not looked at
     for picture in found:
-        if not picture.facts["shares"]:
+        if not picture.facts.shares:
             continue
         shares = picture.shares
         held = ours.shares if ours and picture is not ours else {}
         differences = [100 * (shares[image] - held[image]) for image in shares if image in held]
         mean = 100 * statistics.fmean(shares.values()) if shares else None
         interval = verdicts.mean_interval(differences) if len(differences) >= verdicts.MINIMUM_SEEDS else None
-        values: dict[str, Value] = {"row": picture.row.slug, "seed": picture.seed, "target": picture.facts["target"]}
-        mixed = variant.mixture([one.facts["run"] for one in (picture, ours) if one])
+        values: dict[str, Value] = {"row": picture.row.slug, "seed": picture.seed, "target": picture.facts.target}
+        mixed = variant.mixture([one.facts.run for one in (picture, ours) if one])
         shown = "no heat" if mean is None else number(mean, 1)
         lines.append(
             Line(
                 picture.row.slug,
                 (
                     Cell(f"{picture.row.label}, seed {picture.seed}", values),
-                    Cell(f"{len(shares)} of {len(picture.facts['shares'])}", {"images": len(shares)}),
-                    Cell(shown, {"inside": mean}, sources=(Source(shown, picture.facts["run"], "run"),)),
+                    Cell(f"{len(shares)} of {len(picture.facts.shares)}", {"images": len(shares)}),
+                    Cell(shown, {"inside": mean}, sources=(Source(shown, picture.facts.run, "run"),)),
                     Cell(number(100 * picture.area, 1), {"area": 100 * picture.area}),
                     Cell(
                         number(statistics.fmean(differences), 1, signed=True) if differences else "–",
@@ -212,9 +221,9 @@ def share_table(variant: Variant, found: Sequence[Picture]) -> Table:
                 ),
             )
         )
-    facts = found[0].facts if found else {"target": "", "stage": ""}
+    target, stage = (found[0].facts.target, found[0].facts.stage) if found else ("", "")
     caption = (
-        f"Class “{facts['target']}”, at the encoder's stage {facts['stage']}: part of Grad-CAM's heat that lies on the "
+        f"Class “{target}”, at the encoder's stage {stage}: part of Grad-CAM's heat that lies on the "
         "class's true pixels, mean over the images of the test split that have both.",
         "True pixels: the same of heat that is spread evenly. Difference: on the same images, with Student's interval "
         "over images; one run of each row, so it says nothing of other seeds.",
@@ -224,11 +233,11 @@ def share_table(variant: Variant, found: Sequence[Picture]) -> Table:
 
 
 def _reached(picture: Picture) -> dict[str, Value]:
-    return {f"reach_{share}": reach for share, reach in sorted(picture.facts["reach"].items())}
+    return {f"reach_{share}": reach for share, reach in sorted(picture.facts.reach.items())}
 
 
 def _reach(picture: Picture) -> str:
-    return f"{picture.row.label} {', '.join(str(reach) for _, reach in sorted(picture.facts['reach'].items()))}"
+    return f"{picture.row.label} {', '.join(str(reach) for _, reach in sorted(picture.facts.reach.items()))}"
 
 
 def _grid(rows: int, columns: int, height: float, width: float = 7.2) -> tuple[Figure, Array]:
@@ -247,15 +256,15 @@ def _grid(rows: int, columns: int, height: float, width: float = 7.2) -> tuple[F
 def _segmentations(found: Sequence[Picture]) -> Figure:
     """Fig. 4's order: image, ours (the first), the others, truth."""
     ours = found[0]
-    images = len(ours.facts["images"])
+    images = len(ours.facts.images)
     columns = len(found) + 2
-    shape = ours.arrays["label0"].shape
+    shape = ours.label(0).shape
     figure, axes = _grid(images, columns, 0.45 + images * 7.0 / columns * shape[0] / shape[1] + 0.35)
-    colours = ListedColormap([CLASSES[k % len(CLASSES)] for k in range(len(ours.facts["classes"]))])
+    colours = ListedColormap([CLASSES[k % len(CLASSES)] for k in range(len(ours.facts.classes))])
     options: dict[str, Any] = {"cmap": colours, "vmin": -0.5, "vmax": colours.N - 0.5, "interpolation": "nearest"}
     seen: set[int] = set()
     for place in range(images):
-        label = ours.arrays[f"label{place}"]
+        label = ours.label(place)
         known = label < colours.N
         seen.update(np.unique(label[known]).tolist())
         axes[place, 0].imshow(ours.arrays[f"image{place}"])
@@ -268,7 +277,7 @@ def _segmentations(found: Sequence[Picture]) -> Figure:
     heads = ["image", *(textwrap.fill(p.row.label, max(12, 80 // columns)) for p in found), "truth"]
     for axis, head in zip(axes[0], heads, strict=True):
         axis.set_title(head, fontsize=7, fontweight="normal")
-    handles = [Patch(color=colours(k), label=ours.facts["classes"][k]) for k in sorted(seen)][:12]
+    handles = [Patch(color=colours(k), label=ours.facts.classes[k]) for k in sorted(seen)][:12]
     figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=6.5, handlelength=1)
     return figure
 
@@ -279,16 +288,16 @@ def _outline(axes: Axes, region: Array, colour: str) -> None:
 
 
 def _gradcam(found: Sequence[Picture]) -> Figure:
-    images = len(found[0].facts["images"])
-    target = found[0].facts["classes"].index(found[0].facts["target"])
+    images = len(found[0].facts.images)
+    target = found[0].facts.classes.index(found[0].facts.target)
     heats = [p.arrays[f"heat{k}"].astype(float) for p in found for k in range(images) if f"heat{k}" in p.arrays]
     largest = max(float(heat.max()) for heat in heats) or 1.0
-    shape = found[0].arrays["label0"].shape
+    shape = found[0].label(0).shape
     figure, axes = _grid(len(found), images, 0.3 + len(found) * (6.2 / images * shape[0] / shape[1] + 0.2))
     drawn = None
     for place, picture in enumerate(found):
         for column in range(images):
-            axis, label = axes[place, column], picture.arrays[f"label{column}"]
+            axis, label = axes[place, column], picture.label(column)
             axis.imshow(picture.arrays[f"image{column}"].mean(axis=2), cmap="gray", vmin=0, vmax=255)
             heat = picture.arrays.get(f"heat{column}")
             if heat is None:
@@ -308,9 +317,9 @@ def _fields(found: Sequence[Picture]) -> Figure:
     for axis, picture in zip(axes[0], found, strict=True):
         field = picture.arrays["field"].astype(float)
         axis.imshow(np.log10(field / field.max() + 1e-4), cmap="cividis", vmin=-4, vmax=0)
-        halves = [half for _, half in sorted(picture.facts["reach"].items())]
+        halves = [half for _, half in sorted(picture.facts.reach.items())]
         for half in halves:
-            reach = half * field.shape[0] / picture.facts["field_side"]
+            reach = half * field.shape[0] / picture.facts.field_side
             corner = field.shape[0] / 2 - reach
             axis.add_patch(
                 Rectangle((corner, corner), 2 * reach, 2 * reach, fill=False, edgecolor=DIFFERS, linewidth=0.8)
@@ -332,5 +341,5 @@ def _codes(ours: Picture) -> Figure:
             top = codes[:, code].max() or 1.0
             axes[place, column].imshow(codes[step, code], cmap="cividis", vmin=0, vmax=top)
         name = "start" if step == 0 else f"update {step}"
-        axes[place, 0].set_ylabel(f"{name}\nerror {ours.facts['errors'][step]:.2f}", fontsize=6.5)
+        axes[place, 0].set_ylabel(f"{name}\nerror {ours.facts.errors[step]:.2f}", fontsize=6.5)
     return figure

@@ -19,6 +19,7 @@ from reports.blocks.figure import Drawing
 from reports.blocks.style import INK, row_styles
 from reports.blocks.table import Cell, Column, Line, Notes, Source, Table, Value, number
 from reports.evidence.gather import Variant
+from reports.sections.curves import points_of
 from reports.sections.shortcuts import in_words
 from reports.sections.tables import precision_cell, recipe_words, verdict_cell
 from studies.declare.study import Row, Study
@@ -27,7 +28,8 @@ from studies.judge import verdicts
 from studies.judge.predictions import ByDistance, Runs, Sides, by_distance, judge_family, sides, within
 from studies.judge.significance import RULE
 from studies.judge.verdicts import Judgement
-from studies.records.schema import Record
+from studies.records.schema import ShortcutRecord
+from studies.records.store import Store
 
 BINS = (1, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64, 72, 80, 96, 112, 128, 255)
 """Edges of the distances that a point of a figure stands for, in pixels: 4 are one step of the first stage."""
@@ -74,12 +76,12 @@ that are not resolved: table, sub-task, rows, distances."""
 _REVISED = "called supported until November 2026, by rules that were too bold (CHANGELOG.md)"
 
 
-def by_row(variant: Variant, records: Mapping[str, Record]) -> dict[str, list[ByDistance]]:
+def by_row(variant: Variant, store: Store) -> dict[str, list[ByDistance]]:
     """Every finished run of a sub-task, by row."""
     found: dict[str, list[ByDistance]] = {}
     for line in variant.finished:
-        if (own := by_distance(records[line["run_id"]])) is not None:
-            found.setdefault(line["row"], []).append(own)
+        if (own := by_distance(store.finished(line.run_id))) is not None:
+            found.setdefault(line.row, []).append(own)
     return found
 
 
@@ -108,7 +110,7 @@ def _mixed(variant: Variant, runs: Runs, *rows: str) -> str:
 
 
 def prediction_table(
-    variant: Variant, panel: Subtask, runs: Runs, judgements: Sequence[Judgement], probes: Sequence[Record] = ()
+    variant: Variant, panel: Subtask, runs: Runs, judgements: Sequence[Judgement], probes: Sequence[ShortcutRecord] = ()
 ) -> Table:
     """What was predicted of a sub-task's rows, and what came out, the refuted among them.
 
@@ -177,7 +179,7 @@ def prediction_table(
         f"5 % hold for all predictions of a table under a protocol together: {RULE}. The intervals are each one's own, "
         "over seeds, on one set of 200 test images.",
         *_caveats(panel, runs),
-        *(in_words(probe) for probe in probes if probe["config"]["task"] == panel.task_name),
+        *(in_words(probe) for probe in probes if probe.config.task == panel.task_name),
         *recipe_words(variant),
         f"Every row trained with {changes}; what differs between rows is the table's.",
     )
@@ -396,7 +398,7 @@ def learnt_from(panel: Subtask) -> float | None:
 
 
 def _parameters(variant: Variant, row: Row) -> Cell:
-    found = {line["trained_params"] for line in variant.finished if line["row"] == row.slug}
+    found = {line.trained_params for line in variant.finished_by_row.get(row.slug, ())}
     value = found.pop() if len(found) == 1 else None
     return Cell("–" if value is None else f"{value:,}", {"trained_params": value})
 
@@ -406,7 +408,7 @@ def fallen(path: Path) -> int | None:
     if not path.exists():
         return None
     with path.open(newline="", encoding="utf-8") as file:
-        points = [(int(line["iteration"]), float(line["loss"])) for line in csv.DictReader(file)]
+        points = [(int(point.iteration), point.loss) for point in points_of(csv.DictReader(file))]
     means = [
         (points[end - 1][0], statistics.fmean(loss for _, loss in points[end - WINDOW : end]))
         for end in range(WINDOW, len(points) + 1)

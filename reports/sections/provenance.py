@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from reports.blocks.table import Cell, Column, Line, Table
-from studies.records.schema import Record
-from studies.records.store import precision
+from studies.records.schema import Record, ScoredRecord, SpeedRecord
 
 
 def provenance_table(records: Sequence[Record]) -> Table:
@@ -20,7 +19,7 @@ def provenance_table(records: Sequence[Record]) -> Table:
         Line(fact.lower().replace(" ", "-"), (Cell(fact), Cell(_joined(values)), Cell(str(values.total()))))
         for fact, values in counted.items()
     ]
-    kinds = Counter(record["kind"] for record in records)
+    kinds = Counter(record.kind for record in records)
     columns = (Column("Fact", align="left"), Column("Value", align="text"), Column("Records"))
     caption = (
         f"Records: {', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))}.",
@@ -30,20 +29,24 @@ def provenance_table(records: Sequence[Record]) -> Table:
 
 
 def _facts(record: Record) -> Iterator[tuple[str, str]]:
-    origin = record["provenance"]
-    if record["kind"] in ("run", "evaluation"):
-        yield "Precision", precision(record)
-    elif record["kind"] == "speed":
-        yield "Precision", record["config"]["platform"]["precision"]
-    for fact in ("device", "processor", "threads", "python"):
-        if origin.get(fact) is not None:
-            yield fact.capitalize(), str(origin[fact])
-    if packages := origin.get("packages"):
-        yield "Packages", ", ".join(f"{package} {version}" for package, version in sorted(packages.items()))
-    if origin.get("commit"):
-        yield "Commit", origin["commit"][:12] + (" with uncommitted changes" if origin.get("dirty") else "")
-    if origin.get("code"):
-        yield "Code", str(origin["code"])
+    origin = record.provenance
+    if isinstance(record, ScoredRecord):
+        yield "Precision", origin.precision
+    elif isinstance(record, SpeedRecord):
+        yield "Precision", record.config.platform.precision
+    facts = {
+        "Device": origin.device,
+        "Processor": origin.processor,
+        "Threads": origin.threads,
+        "Python": origin.python,
+    }
+    yield from ((fact, str(value)) for fact, value in facts.items() if value is not None)
+    if origin.packages:
+        yield "Packages", ", ".join(f"{package} {version}" for package, version in sorted(origin.packages.items()))
+    if origin.commit:
+        yield "Commit", origin.commit[:12] + (" with uncommitted changes" if origin.dirty else "")
+    if origin.code:
+        yield "Code", origin.code
 
 
 def _joined(values: Counter[str]) -> str:

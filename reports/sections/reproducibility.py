@@ -16,8 +16,8 @@ from studies.declare.study import Row
 from studies.judge import verdicts
 from studies.records.attempts import LostAttempt
 from studies.records.causes import CAUSES
-from studies.records.schema import Record
-from studies.records.store import REPOSITORY, precision
+from studies.records.schema import Record, RunRecord, ScoredRecord
+from studies.records.store import REPOSITORY
 
 TITLE = "Reproducibility"
 SLUG = "reproducibility"
@@ -29,7 +29,7 @@ Items = Sequence[tuple[str, str | Cell]]
 
 def tables(everything: Sequence[Evidence], records: Sequence[Record], lost: Sequence[LostAttempt]) -> list[Table]:
     """The checklist's five parts in its order, and after each what it needs more room for."""
-    runs = [record for record in records if record["kind"] == "run"]
+    runs = [record for record in records if isinstance(record, RunRecord)]
     return [
         _part(1, "Models and algorithms", _models(everything)),
         choices_table(),
@@ -165,7 +165,7 @@ def _short(code: str) -> str:
 
 
 def _datasets(records: Sequence[Record]) -> Items:
-    used = sorted({record["config"]["data"]["dataset"] for record in records if "data" in record["config"]})
+    used = sorted({record.config.data.dataset for record in records if isinstance(record, ScoredRecord)})
     generated = [name for name in used if name.startswith("diagnostic/")]
     real = [name for name in used if name not in generated]
     return [
@@ -193,13 +193,10 @@ def data_table(records: Iterable[Record]) -> Table:
     """Every split that was read: images, fingerprint, and how many records read it."""
     found: Counter[tuple[str, str, str, str, str]] = Counter()
     for record in records:
-        told = record["provenance"].get("data") or {}
-        data = record["config"].get("data") or {}
-        for use in ("train", "test"):
-            if fingerprint := told.get(f"{use}_fingerprint"):
-                images = str(told.get(f"{use}_images", "–"))
-                contents = told.get(f"{use}_contents", "–")
-                found[data["dataset"], data[f"{use}_split"], images, fingerprint, contents] += 1
+        for read in record.splits_read() if isinstance(record, ScoredRecord) else ():
+            if read.fingerprint:
+                images = "–" if read.images is None else str(read.images)
+                found[read.dataset, read.split, images, read.fingerprint, read.contents or "–"] += 1
     columns = (
         Column("Dataset", align="text"),
         Column("Split", align="left"),
@@ -222,9 +219,9 @@ def data_table(records: Iterable[Record]) -> Table:
 
 
 def _code(records: Sequence[Record]) -> Items:
-    commands = Counter(record["provenance"].get("command", "") for record in records)
-    commits = {record["provenance"].get("commit") for record in records} - {None}
-    changed = sum(bool(record["provenance"].get("dirty")) for record in records)
+    commands = Counter(record.provenance.command for record in records)
+    commits = {record.provenance.commit for record in records} - {None}
+    changed = sum(record.provenance.dirty for record in records)
     stale = sum("stale code" in marks(record) for record in records)
     shown = "; ".join(command for command, _ in sorted(commands.items()) if command)
     return [
@@ -244,10 +241,10 @@ def _code(records: Sequence[Record]) -> Items:
     ]
 
 
-def _results(everything: Sequence[Evidence], runs: Sequence[Record]) -> Items:
+def _results(everything: Sequence[Evidence], runs: Sequence[RunRecord]) -> Items:
     seeds: dict[str, set[int]] = defaultdict(set)
     for run in runs:
-        seeds[run["config"]["protocol"]].add(run["config"]["seed"])
+        seeds[run.config.protocol].add(run.config.seed)
     repeated = sum(len(variant.retested) for evidence in everything for variant in evidence.variants)
     told = "; ".join(f"{name}: {', '.join(map(str, sorted(found)))}" for name, found in sorted(seeds.items()))
     metrics = ", ".join(METRICS.values())
@@ -274,23 +271,21 @@ def _results(everything: Sequence[Evidence], runs: Sequence[Record]) -> Items:
     ]
 
 
-def compute_table(runs: Sequence[Record], lost: Sequence[LostAttempt]) -> Table:
+def compute_table(runs: Sequence[RunRecord], lost: Sequence[LostAttempt]) -> Table:
     """What training took by protocol and model, lost attempts included, and what led to no record."""
-    groups: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
     for run in runs:
-        config = run["config"]
-        model = f"{config['model'].get('encoder', 'mscan')} {config['model']['size']}"
-        groups[config["protocol"], model, precision(run)].append(run)
+        groups[run.config.protocol, run.config.trained_as, run.provenance.precision].append(run)
     lines = [
         _compute_line(
             protocol,
             model,
             computed,
             len(found),
-            sum(_attempts(run) for run in found),
-            [run["training"]["seconds"] for run in found],
-            sum(run["provenance"].get("process_seconds", run["training"]["seconds"]) for run in found),
-            sum(run["provenance"].get("gpu_seconds", 0.0) for run in found),
+            sum(run.provenance.attempts for run in found),
+            [run.training.seconds for run in found if run.training.seconds is not None],
+            sum(run.process_seconds for run in found),
+            sum(run.provenance.gpu_seconds for run in found),
         )
         for (protocol, model, computed), found in sorted(groups.items())
     ]
@@ -337,8 +332,3 @@ def _compute_line(
         Cell(duration(gpus) if gpus else "–", {"gpu_seconds": gpus}),
     )
     return Line(re.sub(r"[^a-z0-9]+", "-", f"{protocol} {model} {computed}".lower()).strip("-"), cells)
-
-
-def _attempts(run: Record) -> int:
-    attempts = run["provenance"].get("attempts", 1)
-    return attempts if isinstance(attempts, int) else len(attempts)

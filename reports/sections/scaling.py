@@ -70,15 +70,15 @@ def _points(evidence: Evidence, timings: Timings | None) -> list[Point]:
             expense = evidence.growth.get((row.slug, side))
             record = timings.records.get((row.slug, side)) if timings else None
             values: dict[str, float | None] = dict.fromkeys(QUANTITIES)
-            sources, timing = {}, {}
+            sources: dict[str, Source] = {}
+            timing: dict[str, Value] = {}
             if expense:
-                values["gmacs"] = expense.printed_units["gflops"]
-                sources["gmacs"] = Source(str(side), expense.record, "cost record")
+                values |= {"gmacs": expense.printed_units["gflops"]}
+                sources |= {"gmacs": Source(str(side), expense.record, "cost record")}
             if record:
-                timing = {key: record[key] for key in _TIMING}
-                values["latency"] = record["latency"]
-                values["memory"] = None if record["memory"] is None else record["memory"] / 1e6
-                link = Source(str(side), record["id"], "speed record", marks(record))
+                timing = {key: getattr(record, key) for key in _TIMING}
+                values |= {"latency": record.latency, "memory": record.memory and record.memory / 1e6}
+                link = Source(str(side), record.id, "speed record", marks(record))
                 sources |= {"latency": link, "memory": link}
             points.append(Point(row.slug, side, values, sources, timing))
     return points

@@ -7,25 +7,25 @@ from collections.abc import Sequence
 from reports.blocks.table import Cell, Column, Line, Notes, Source, Table, number
 from reports.evidence.gather import marks
 from studies.declare.subtasks import TOLD_NEARBY
-from studies.records.schema import Record
+from studies.records.schema import ShortcutRecord
 from studies.shortcuts import IMAGES
 
 
-def shortcuts_table(probes: Sequence[Record]) -> Table:
+def shortcuts_table(probes: Sequence[ShortcutRecord]) -> Table:
     """What patches tell of a class by themselves: at chance beyond a patch's reach, or the data give labels away."""
-    sides, reaches = (probes[0]["config"][name] if probes else [] for name in ("sides", "reaches"))
+    sides, reaches = (probes[0].config.sides, probes[0].config.reaches) if probes else ([], [])
     notes, lines = Notes(), []
     for probe in probes:
-        task = probe["config"]["task"]
-        source = Source(task, probe["id"], "record", marks(probe))
+        task = probe.config.task
+        source = Source(task, probe.id, "record", marks(probe))
         cells = [
             Cell(task, {"task": task}, sources=(source,), note=notes.mark(TOLD_NEARBY.get(task, ""))),
-            Cell(number(probe["chance"], 0), {"chance": probe["chance"]}),
+            Cell(number(probe.chance, 0), {"chance": probe.chance}),
         ]
-        for where in ("within", "beyond"):
-            for side, value in zip(sides, probe[where], strict=True):
+        for where, values in (("within", probe.within), ("beyond", probe.beyond)):
+            for side, value in zip(sides, values, strict=True):
                 cells.append(_percent(f"{where}_{side}", value))
-        for reach, value in zip(reaches, probe["counted"], strict=True):
+        for reach, value in zip(reaches, probe.counted, strict=True):
             cells.append(_percent(f"counted_{reach}", value))
         lines.append(Line(task, tuple(cells)))
     caption = (
@@ -50,14 +50,14 @@ def _percent(name: str, value: float | None) -> Cell:
     return Cell("–" if value is None else number(value, 1), {name: value})
 
 
-def in_words(probe: Record) -> str:
+def in_words(probe: ShortcutRecord) -> str:
     """A probe in a sentence."""
-    within, beyond = ([value for value in probe[where] if value is not None] for where in ("within", "beyond"))
-    sides = ", ".join(map(str, probe["config"]["sides"]))
+    within, beyond = ([value for value in side if value is not None] for side in (probe.within, probe.beyond))
+    sides = ", ".join(map(str, probe.config.sides))
     told = [f"{number(max(beyond), 1)} % beyond it"] if beyond else []
     told += [f"{number(max(within), 1)} % within it"] if within else []
     said = [f"Shortcut probes (patches of {sides} pixels) tell at most {' and '.join(told)}."]
-    if counted := [number(value, 1) for value in probe["counted"] if value is not None]:
-        reaches = ", ".join(map(str, probe["config"]["reaches"]))
+    if counted := [number(value, 1) for value in probe.counted if value is not None]:
+        reaches = ", ".join(map(str, probe.config.reaches))
         said.append(f"Counting the marks in sight tells {', '.join(counted)} % of what lies beyond {reaches} pixels.")
-    return " ".join([*said, *filter(None, [TOLD_NEARBY.get(probe["config"]["task"])])])
+    return " ".join([*said, *filter(None, [TOLD_NEARBY.get(probe.config.task)])])

@@ -264,11 +264,11 @@ def _trained(variant: Variant, row: Row | Reported) -> Cell:
     """The model that a row was really trained as, with its size once a run has finished."""
     if isinstance(row, Reported):
         return Cell(values={"trained_model": None, "trained_params": None})
-    lines = [line for line in variant.lines if line["row"] == row.slug]
-    parameters = next((line["trained_params"] for line in lines if line["trained_params"] is not None), None)
-    values: dict[str, Value] = {"trained_model": lines[0]["trained_model"], "trained_params": parameters}
+    lines = [line for line in variant.lines if line.row == row.slug]
+    parameters = next((line.trained_params for line in lines if line.trained_params is not None), None)
+    values: dict[str, Value] = {"trained_model": lines[0].trained_model, "trained_params": parameters}
     size = "" if parameters is None else f", {parameters / 1e6:.3f} M"
-    return Cell(f"{lines[0]['trained_model']}{size}", values)
+    return Cell(f"{lines[0].trained_model}{size}", values)
 
 
 def verdict_cell(judgement: Judgement, values: dict[str, Value], notes: Notes) -> Cell:

@@ -23,8 +23,18 @@ from reports.evidence.gather import Evidence, Variant, marks
 from reports.sections.curves import read_curve
 from studies.declare.subtasks import Subtask
 from studies.records import working_state
-from studies.records.schema import Record
-from studies.records.store import Store, precision
+from studies.records.schema import (
+    CostRecord,
+    EvaluationRecord,
+    Metrics,
+    Record,
+    RunRecord,
+    ScoredRecord,
+    ServerRecord,
+    ShortcutRecord,
+    SpeedRecord,
+)
+from studies.records.store import Store
 from studies.records.typed import Damaged
 from studies.records.workspace import Workspace
 
@@ -101,9 +111,9 @@ def pages(
     again, as the list beside them knows.
     """
     uses = _uses(everything)
-    found: dict[str, Record] = {record["id"]: record for record in shared}
+    found: dict[str, Record] = {record.id: record for record in shared}
     for evidence in everything:
-        found.update((record["id"], record) for record in evidence.records(store))
+        found.update((record.id, record) for record in evidence.records(store))
     known = _known_pages(out)
     source = [code(), jinja2.__version__, Path(str(template.filename)).read_text(encoding="utf-8"), results]
     shown = [_Shown(found[identifier], uses.get(identifier, ()), store) for identifier in sorted(found)]
@@ -142,7 +152,7 @@ class _Shown:
     """What the page of a record follows from, other than code."""
 
     def __init__(self, record: Record, uses: Sequence[Use], store: Store) -> None:
-        identifier, before = record["id"], _before(record)
+        identifier, before = record.id, _before(record)
         self.identifier, self.record, self.uses, self.marks = identifier, record, uses, marks(record)
         self.before = before if before in store.records else ""
         self.curve = store.folder / "curves" / f"{identifier}.csv"
@@ -152,25 +162,24 @@ class _Shown:
 
 def _page(shown: _Shown, store: Store, template: Template, results: str, logs: bool) -> str:
     record, identifier = shown.record, shown.identifier
-    origin = record["provenance"]
-    classes = record.get("classes") or []
-    columns = [key for key in BY_CLASS if record.get("metrics", {}).get(key)]
+    metrics, classes = (record.metrics, record.classes) if isinstance(record, ScoredRecord) else (Metrics(), [])
+    columns = [key for key in BY_CLASS if metrics.by_class(key)]
     return template.render(
         record=record,
-        kind=KINDS[record["kind"]],
+        kind=KINDS[record.kind],
         marks=shown.marks,
         uses=shown.uses,
         facts=list(_facts(record)),
-        metrics=[(words, record["metrics"][key]) for key, words in METRICS.items() if _known(record, key)],
+        metrics=[(words, value) for key, words in METRICS.items() if (value := metrics.value(key)) is not None],
         by_class=[BY_CLASS[key] for key in columns],
-        classes=[(label, [record["metrics"][key][place] for key in columns]) for place, label in enumerate(classes)],
+        classes=[(label, [metrics.by_class(key)[place] for key in columns]) for place, label in enumerate(classes)],
         curve=_curve(shown.curve) if shown.curve.exists() else None,
         curve_file=f"{results}/curves/{identifier}.csv",
         record_file=f"{results}/records/{identifier}.json",
         before=shown.before,
-        config=_flat(record["config"]),
-        origin=[(key, value) for key, value in _flat(origin) if key != "diff"],
-        diff=origin.get("diff", ""),
+        config=_flat(record.plain["config"]),
+        origin=[(key, value) for key, value in _flat(record.plain["provenance"]) if key != "diff"],
+        diff=record.provenance.diff or "",
         attempts=_attempts(identifier) if logs else (),
         width=WIDTH,
         height=HEIGHT,
@@ -179,58 +188,59 @@ def _page(shown: _Shown, store: Store, template: Template, results: str, logs: b
 
 def _before(record: Record) -> str:
     """The run whose weights a run starts from, or whose weights were tested."""
-    before = record["config"].get("init" if record["kind"] == "run" else "weights")
-    return before if isinstance(before, str) else ""
-
-
-def _known(record: Record, metric: str) -> bool:
-    return record.get("metrics", {}).get(metric) is not None
+    match record:
+        case RunRecord():
+            return record.config.init or ""
+        case EvaluationRecord():
+            return record.config.weights if isinstance(record.config.weights, str) else ""
+    return ""
 
 
 def _facts(record: Record) -> Iterator[tuple[str, str]]:
     """What the record measured besides its metrics, in words."""
-    match record["kind"]:
-        case "cost":
-            yield "Parameters", f"{record['params']:,}"
-            yield "Multiply-adds, the paper's convention", f"{number(record['gmacs'], 4)} G"
-            yield "Multiply-adds, fvcore's count", f"{number(record['gmacs_fvcore'], 4)} G"
-        case "speed":
-            if record["latency"] is not None:
+    match record:
+        case CostRecord():
+            yield "Parameters", f"{record.params:,}"
+            yield "Multiply-adds, the paper's convention", f"{number(record.gmacs, 4)} G"
+            yield "Multiply-adds, fvcore's count", f"{number(record.gmacs_fvcore, 4)} G"
+        case SpeedRecord():
+            if record.latency is not None:
                 yield (
                     "Latency",
-                    f"{record['latency']:.4g} s, quartiles {record['lower_quartile']:.4g} s and "
-                    f"{record['upper_quartile']:.4g} s over {record['passes']} passes",
+                    f"{record.latency:.4g} s, quartiles {record.lower_quartile:.4g} s and "
+                    f"{record.upper_quartile:.4g} s over {record.passes} passes",
                 )
-            if record["memory"] is not None:
-                yield "Peak memory", f"{record['memory'] / 1e6:,.1f} MB"
-            if record["reason"]:
-                yield "Not measured", record["reason"]
-        case "server":
-            yield "Score", f"{record['value']:g}"
-        case "shortcut":
-            for side, within, beyond in zip(record["config"]["sides"], record["within"], record["beyond"], strict=True):
+            if record.memory is not None:
+                yield "Peak memory", f"{record.memory / 1e6:,.1f} MB"
+            if record.reason:
+                yield "Not measured", record.reason
+        case ServerRecord():
+            yield "Score", f"{record.value:g}"
+        case ShortcutRecord():
+            for side, within, beyond in zip(record.config.sides, record.within, record.beyond, strict=True):
                 told = ", ".join(
                     f"{number(value, 1)} % where the cue lies {where}"
                     for value, where in ((within, "within it"), (beyond, "beyond it"))
                     if value is not None
                 )
                 yield f"Told by patches of {side}×{side} pixels", told or "no such pixels"
-            yield "Chance", f"{number(record['chance'], 1)} %"
-        case "run":
-            trained, training = record["trained"], record["training"]
-            yield "Trained parameters", f"{trained['params']:,}"
-            yield "Its multiply-adds", f"{number(trained['gmacs'], 4)} G at {trained['height']}×{trained['width']}"
-            yield (
-                "Training",
-                (
-                    f"{training['iterations']:,} iterations in {training['seconds']:,.0f} s, "
-                    f"{training['images_per_second']:g} images/s, last loss {training['final_loss']:.4f}"
-                ),
+            yield "Chance", f"{number(record.chance, 1)} %"
+        case RunRecord():
+            trained, training = record.trained, record.training
+            yield "Trained parameters", f"{trained.params:,}"
+            yield "Its multiply-adds", f"{number(trained.gmacs, 4)} G at {trained.height}×{trained.width}"
+            known = (
+                (training.iterations, "{:,} iterations"),
+                (training.seconds, "{:,.0f} s"),
+                (training.images_per_second, "{:g} images/s"),
+                (training.final_loss, "last loss {:.4f}"),
             )
-    if record["kind"] in ("run", "evaluation"):
-        yield "Precision", precision(record)
-    if weights := record.get("weights"):
-        yield "Weights", f"{weights['name']}, SHA-256 {weights['sha256']}"
+            said = ", ".join(words.format(value) for value, words in known if value is not None)
+            yield "Training", said.replace(" iterations, ", " iterations in ", 1)
+    if isinstance(record, ScoredRecord):
+        yield "Precision", record.provenance.precision
+        if record.weights is not None:
+            yield "Weights", f"{record.weights.name}, SHA-256 {record.weights.sha256}"
 
 
 def _flat(value: Any, path: str = "") -> list[tuple[str, str]]:
@@ -296,14 +306,14 @@ def _uses(everything: Sequence[Evidence]) -> dict[str, list[Use]]:
             used(expense.record, f"{study.number}, {side}×{side}: {labels[row]}", study.slug)
         for timings in evidence.timings:
             for (row, side), record in timings.records.items():
-                used(record["id"], f"{study.number}, {side}×{side}: {labels[row]}", study.slug)
+                used(record.id, f"{study.number}, {side}×{side}: {labels[row]}", study.slug)
         for variant in evidence.variants:
             shown = f"{study.number}, protocol {variant.name}"
             for line in variant.finished:
-                text = f"{shown}: {labels[line['row']]}, seed {line['seed']}"
-                used(line["run_id"], text, f"{_rows_of(variant)}-{line['row']}")
+                text = f"{shown}: {labels[line.row]}, seed {line.seed}"
+                used(line.run_id, text, f"{_rows_of(variant)}-{line.row}")
             for (run, _), score in variant.served.items():
-                rows = (line["row"] for line in variant.finished if line["run_id"] == run)
+                rows = (line.row for line in variant.finished if line.run_id == run)
                 for row in rows:
                     used(score, f"{shown}: {labels[row]}", f"{variant.slug}-{row}")
             for tested in (*variant.imported, *variant.retested):

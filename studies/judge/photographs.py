@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from studies.declare.expectations import EXPECTATIONS, MARGIN, PROTOCOLS, THIN_CLASSES, Expectation
 from studies.declare.protocols import protocol
 from studies.judge.significance import Difference, Outcome, decide
-from studies.records.schema import Record
+from studies.records.schema import RunRecord
 from studies.records.store import Store
 from studies.tables import study
 
@@ -46,20 +46,20 @@ def judge(found: Difference, expectation: Expectation) -> tuple[str, float | Non
     return _WORDS[outcome], test.p if test else None
 
 
-def value(record: Record, metric: str, classes: Sequence[str] = THIN_CLASSES) -> float | None:
+def value(record: RunRecord, metric: str, classes: Sequence[str] = THIN_CLASSES) -> float | None:
     """What a run's record says: its mIoU, or the mean over these classes; None where one of them was not measured."""
     if metric == "miou_ss":
-        return None if record["metrics"]["miou_ss"] is None else float(record["metrics"]["miou_ss"])
-    by_class = dict(zip(record["classes"], record["metrics"].get(metric, ()), strict=False))
-    values = [by_class[name] for name in classes if by_class.get(name) is not None]
+        return record.metrics.miou_ss
+    by_class = dict(zip(record.classes, record.metrics.by_class(metric), strict=False))
+    values = [known for name in classes if (known := by_class.get(name)) is not None]
     return statistics.fmean(values) if len(values) == len(classes) else None
 
 
-def runs(store: Store, name: str, slug: str, row: str) -> list[Record]:
+def runs(store: Store, name: str, slug: str, row: str) -> list[RunRecord]:
     """The records of a row of a table under a protocol, by seed: at full length only."""
     declared, chosen = study(slug), protocol(name)
     (panel,) = chosen.panels(declared)
-    seeds = sorted({record["config"]["seed"] for record in store.kind("run") if record["config"]["protocol"] == name})
+    seeds = sorted({record.config.seed for record in store.runs() if record.config.protocol == name})
     found = (store.run(chosen.run(panel, declared.row(row), seed)) for seed in seeds)
     return [record for record in found if record is not None]
 
@@ -77,5 +77,5 @@ def outcomes(store: Store, name: str, slug: str) -> Mapping[Pair, Difference]:
     return {pair: found[pair] for pair in pairs}
 
 
-def _values(records: Sequence[Record], metric: str) -> list[float]:
+def _values(records: Sequence[RunRecord], metric: str) -> list[float]:
     return [found for record in records if (found := value(record, metric)) is not None]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from segnext.config import PRECISIONS
-from studies.records.schema import Record
+from studies.records.schema import ScoredRecord
 from studies.records.store import precision
 
 Origin = Mapping[str, str]
@@ -15,16 +15,15 @@ Origin = Mapping[str, str]
 PRECISION, TORCH = "precision", "torch"
 
 
-def origin(record: Record) -> Origin:
+def origin(record: ScoredRecord) -> Origin:
     """What a record was computed in, with and from. Builds of one release of torch (`+cu130`, `+cpu`) are one."""
-    provenance, data = record["provenance"], record["config"].get("data") or {}
     found = {PRECISION: precision(record)}
-    if torch := provenance.get("packages", {}).get("torch"):
+    if torch := record.provenance.torch:
         found[TORCH] = torch.partition("+")[0]
-    for use in ("train", "test"):
-        for what, name in (("fingerprint", "images"), ("contents", "contents")):
-            if value := (provenance.get("data") or {}).get(f"{use}_{what}"):
-                found[f"{data['dataset']} {data[f'{use}_split']} {name}"] = value
+    for split in record.splits_read():
+        for name, value in (("images", split.fingerprint), ("contents", split.contents)):
+            if value:
+                found[f"{split.dataset} {split.split} {name}"] = value
     return found
 
 

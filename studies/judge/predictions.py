@@ -10,7 +10,7 @@ from studies.declare.subtasks import CHANCE, MARGIN, Prediction
 from studies.judge import verdicts
 from studies.judge.significance import Side, decide
 from studies.judge.verdicts import Interval, Judgement
-from studies.records.schema import Record
+from studies.records.schema import RunRecord
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class ByDistance:
         return 100 * sum(self.right[slice(*distances)]) / pixels if pixels else None
 
 
-def by_distance(record: Record) -> ByDistance | None:
+def by_distance(record: RunRecord) -> ByDistance | None:
     """What a run's record says by distance; None where it does not."""
-    if not (cue := record.get("cue")):
+    if (cue := record.cue) is None:
         return None
-    counts = (tuple(map(int, cue[name].split())) for name in ("pixels", "right"))
-    return ByDistance(record["config"]["seed"], record["id"], *counts)
+    counts = (tuple(map(int, numbers.split())) for numbers in (cue.pixels, cue.right))
+    return ByDistance(record.config.seed, record.id, *counts)
 
 
 Runs = Mapping[str, Sequence[ByDistance]]

@@ -274,7 +274,7 @@ class _Job:
         if isinstance(evaluation.weights, Weights):
             digest = verified(path, evaluation.weights.sha256, path.name)
         else:
-            digest = verified(path, Store().records[run.id]["weights"]["sha256"], f"run {run.id}")
+            digest = verified(path, Store().weights_digest(run.id), f"run {run.id}")
         model = build_network(run.model, run.data.classes, run.task)
         load_released(model, load_file(path), path.name)
         testing = open_split(run.data, run.data.test_split, self._root)
@@ -301,7 +301,7 @@ class _Job:
                 raise UpstreamMissing(
                     f"run {init.id} ({init.data.dataset}), which this one starts from, did not finish"
                 )
-            digest = verified(path, store.records[init.id]["weights"]["sha256"], f"run {init.id}")
+            digest = verified(path, store.weights_digest(init.id), f"run {init.id}")
         else:
             path = pretrained_file(Path(self._spec.pretrained or "."), init)
             digest = sha256(path)

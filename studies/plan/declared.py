@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
 
 from studies.declare.protocols import PROTOCOLS, protocol
 from studies.plan.jobspec import specified_cell
 from studies.plan.options import positive
 from studies.plan.runs import Cell, plan, select
-from studies.records.schema import Record
+from studies.plan.state import standing
+from studies.records.schema import EvaluationRecord, RunRecord
 from studies.records.store import Store
 from studies.records.workspace import Workspace
-from studies.tables import studies
+from studies.tables import study
 
 _ID = re.compile(r"[0-9a-f]{12}")
 
@@ -42,7 +42,7 @@ def declared(text: str, options: argparse.Namespace, store: Store) -> Cell:
     return cells[0]
 
 
-def record_of(cell: Cell, store: Store) -> Record | None:
+def record_of(cell: Cell, store: Store) -> RunRecord | EvaluationRecord | None:
     """Its record, or None."""
     return store.evaluation(cell.evaluation) if cell.evaluation else store.run(cell.run)
 
@@ -51,23 +51,15 @@ def _of_id(identifier: str, store: Store) -> Cell:
     spec = Workspace(identifier).spec()
     if spec is not None:
         return specified_cell(spec, store)
-    record = store.records.get(identifier)
-    if record is None or record["kind"] != "run":
+    if not isinstance(store.records.get(identifier), RunRecord):
         raise ValueError(f"there is no run {identifier}, neither recorded nor started here")
-    config = record["config"]
-    found = next((cell for cell in _possible(config, store) if cell.id == identifier), None)
+    found = store.line_of(identifier)
     if found is None:
         raise ValueError(f"run {identifier} is of no row that is declared today")
-    return found
-
-
-def _possible(config: dict[str, object], store: Store) -> Iterator[Cell]:
-    """The runs of every row with a record's protocol, seed and length, and what they start from."""
-    chosen = protocol(str(config["protocol"]))
-    train, seed = config["train"], config["seed"]
-    assert isinstance(train, dict)
-    assert isinstance(seed, int)
-    for study in studies().values():
-        for selection in select([study.slug], chosen, None, [seed]):
-            yield from plan([selection], chosen, train["iterations"], store)
-            yield from plan([selection], chosen, None, store)
+    view, line = found
+    assert line.seed is not None, identifier  # it is a run
+    assert view.iterations is not None, identifier
+    declared = study(line.study)
+    row = declared.row(line.row)
+    run = view.protocol.run(view.panel, row, line.seed, view.iterations)
+    return Cell(declared, view.panel, row, run, standing(run, store))

@@ -89,9 +89,13 @@ def newest(times: Iterable[StepTime], cpu: bool, precision: str, compiled: str) 
 
 def step_key(run: Run) -> str:
     """What a step's time depends on: the model, the crop, the classes and the batch."""
-    train = canonical(run.train)
-    parts = {"model": canonical(run.model), "crop": list(run.data.crop), "classes": run.data.classes}
-    return digest({**parts, "batch": train["batch"], "accumulate": train.get("accumulate", 1)})
+    accumulate = canonical(run.train).get("accumulate", 1)
+    return _key(canonical(run.model), list(run.data.crop), run.data.classes, run.train.batch, accumulate)
+
+
+def _key(model: dict[str, Any], crop: Any, classes: int, batch: int, accumulate: int) -> str:
+    parts = {"model": model, "crop": crop, "classes": classes, "batch": batch, "accumulate": accumulate}
+    return digest(parts)
 
 
 def step_times(store: Store) -> dict[str, list[StepTime]]:
@@ -102,19 +106,12 @@ def step_times(store: Store) -> dict[str, list[StepTime]]:
     found: dict[str, list[StepTime]] = {}
     for path in sorted((store.folder / "probes").glob("*.json")):
         _add(found, path, store, committed=True)
-    for record in sorted(store.kind("run"), key=lambda record: record["provenance"]["finished"]):
-        config, origin = record["config"], record["provenance"]
-        train, data = config["train"], config["data"]
-        parts = {"model": config["model"], "crop": data["crop"], "classes": data["classes"]}
-        key = digest({**parts, "batch": train["batch"], "accumulate": train.get("accumulate", 1)})
-        rate = record["training"]["images_per_second"]
-        time = StepTime(
-            rate,
-            origin["device"],
-            origin.get("processes", 1),
-            origin.get("precision", "float32"),
-            compiler(origin.get("compiled", "")),
-        )
+    for record in sorted(store.runs(), key=lambda record: record.provenance.finished or ""):
+        config, origin = record.config, record.provenance
+        if (rate := record.training.images_per_second) is None:
+            continue
+        time = StepTime(rate, origin.device or "", origin.processes, origin.precision, compiler(origin.compiled))
+        key = _key(config.model, config.data.crop, config.data.classes, config.train.batch, config.train.accumulate)
         found.setdefault(key, []).append(time)
     for path in sorted(probes_folder().glob("*.json"), key=lambda path: path.stat().st_mtime):
         _add(found, path, store, committed=False)
@@ -163,8 +160,8 @@ def keep(run: Run, facts: dict[str, Any]) -> Path:
 
 def _disk(cells: Iterable[Cell], store: Store) -> float | None:
     """What runs leave under runs/: their last states and their weights."""
-    sizes = {digest(record["config"]["model"]): record["params"] for record in store.kind("cost")}
-    sizes |= {digest(r["config"]["model"]): r["trained"]["params"] for r in store.kind("run")}
+    sizes = {digest(cost.config.model): cost.params for cost in store.costs()}
+    sizes |= {digest(run.config.model): run.trained.params for run in store.runs()}
     total = 0.0
     for cell in cells:
         params = sizes.get(digest(canonical(cell.run.model)))

@@ -99,6 +99,15 @@ def upstream(cell: Cell) -> Run | None:
     return cell.run.init if cell.evaluation is None and isinstance(cell.run.init, Run) else None
 
 
+def _parts(selector: str) -> tuple[str, str | None, int | None]:
+    """The study, the row and the seed that a selector names; None for what it does not."""
+    matched = _SELECTOR.match(selector)
+    if matched is None:
+        raise ValueError(f"{selector!r} is not of the form STUDY[/ROW][@seed], for example table7/c-stage1@0")
+    name, row, seed = matched.group("study", "row", "seed")
+    return name, row, None if seed is None else int(seed)
+
+
 def select(
     selectors: Sequence[str], protocol: Protocol, rows: Sequence[str] | None, seeds: Sequence[int] | None
 ) -> list[Selection]:
@@ -109,15 +118,13 @@ def select(
     chosen = []
     everything = list(selectors) == ["all"]
     for selector in studies() if everything else selectors:
-        matched = _SELECTOR.match(selector)
-        if matched is None:
-            raise ValueError(f"{selector!r} is not of the form STUDY[/ROW][@seed], for example table7/c-stage1@0")
-        found = study(matched["study"])
+        name, slug, number = _parts(selector)
+        found = study(name)
         known = [row.slug for row in found.trained]
-        wanted = [matched["row"]] if matched["row"] else rows or known
+        wanted = [slug] if slug else rows or known
         if everything:
             wanted = [slug for slug in wanted if slug in known]
-        seed = (int(matched["seed"]),) if matched["seed"] else tuple(seeds or protocol.seeds_for(found))
+        seed = tuple(seeds or protocol.seeds_for(found)) if number is None else (number,)
         if wanted:
             chosen.append(Selection(found, tuple(found.row(slug) for slug in wanted), seed))
     if not chosen:
@@ -129,12 +136,9 @@ def matches(selectors: Sequence[str]) -> Callable[[str, str, int], bool]:
     """Whether (study, row, seed) is among the selected, for runs that exist; without selectors, or `all`, each is."""
     chosen = []
     for selector in () if list(selectors) == ["all"] else selectors:
-        matched = _SELECTOR.match(selector)
-        if matched is None:
-            raise ValueError(f"{selector!r} is not of the form STUDY[/ROW][@seed], for example table7/c-stage1@0")
-        found = study(matched["study"])
-        row = found.row(matched["row"]).slug if matched["row"] else None
-        chosen.append((found.slug, row, int(matched["seed"]) if matched["seed"] else None))
+        name, slug, number = _parts(selector)
+        found = study(name)
+        chosen.append((found.slug, found.row(slug).slug if slug else None, number))
     return lambda name, slug, seed: (
         not chosen or any(s == name and r in (None, slug) and n in (None, seed) for s, r, n in chosen)
     )
@@ -232,8 +236,8 @@ def on_other_data(cells: Sequence[Cell], data_root: Path | None, store: Store) -
             return None
 
     def differs(cell: Cell) -> bool:
-        data, known = cell.run.data, store.records[cell.id]["provenance"].get("data") or {}
-        there = ((known.get(f"{use}_fingerprint"), getattr(data, f"{use}_split")) for use in ("train", "test"))
+        data, record = cell.run.data, store.scored(cell.id)
+        there = ((read.fingerprint, read.split) for read in (record.splits_read() if record else ()))
         return any(told and (fingerprint(data, split) or told) != told for told, split in there)
 
     other = {cell.id for cell in cells if cell.state == "done" and not cell.stands.detail and differs(cell)}

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import msgspec
+
 from segnext.files import write_atomically
 from studies.records.causes import CAUSES
 from studies.records.store import Store, runs_folder
@@ -81,9 +83,8 @@ def _written(path: Path) -> Iterator[LostAttempt]:
         return
     try:
         for line in csv.DictReader(content.decode().splitlines(), strict=True):
-            numbers = (float(line["started"]), float(line["seconds"]), int(line["processes"]), int(line["gpus"]))
-            yield LostAttempt(line["run_id"], *numbers, line["cause"])
-    except (ValueError, TypeError, KeyError, csv.Error) as error:
+            yield msgspec.convert(line, LostAttempt, strict=False)
+    except (ValueError, csv.Error) as error:  # msgspec.ValidationError is a ValueError
         raise Damaged(path, f"not a readable list of attempts ({error})", remedy) from None
 
 

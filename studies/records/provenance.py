@@ -14,6 +14,7 @@ from typing import Any
 
 from segnext.config import Platform
 from segnext.measure import machine
+from studies.records.schema import Record
 from studies.records.snapshot import code_version
 from studies.records.store import REPOSITORY
 
@@ -69,9 +70,9 @@ SAME_TO_ROUNDING = {
 """By kind of record: earlier fingerprints, each with the change after it, which tests hold to rounding."""
 
 
-def made_by_todays_code(record: dict[str, Any]) -> bool:
+def made_by_todays_code(record: Record) -> bool:
     """Whether the code behind a record does today what it did then."""
-    code, kind = record["provenance"].get("code"), record["kind"]
+    code, kind = record.provenance.code, record.kind
     return code == code_fingerprint(kind) or code in SAME_TO_ROUNDING.get(kind, {})
 
 

@@ -11,52 +11,36 @@ import dataclasses
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from segnext.config import Cost, Evaluation, Platform, Run, Speed, canonical, digest
 from segnext.door import folder_of
 from segnext.files import write_atomically
 from studies.declare.protocols import PROTOCOLS, Protocol
 from studies.declare.study import Panel, Reported, Row, Study
-from studies.records.schema import Pictures, Record, check
-from studies.records.typed import Damaged, content_of, value_of, write
+from studies.records.lines import COLUMNS, Cell, Line
+from studies.records.schema import (
+    CostRecord,
+    EvaluationRecord,
+    Pictures,
+    Plain,
+    Record,
+    RunRecord,
+    ScoredRecord,
+    ServerRecord,
+    SpeedRecord,
+    typed,
+)
+from studies.records.typed import Damaged, content_of, read, value_of, write
 from studies.tables import studies
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 RESTORE = "restore it from git, or delete it: then the run counts as not done"
-
-COLUMNS = (
-    "study",
-    "row",
-    "protocol",
-    "dataset",
-    "seed",
-    "run_id",
-    "upstream_run_id",
-    "state",
-    "params",
-    "gmacs",
-    "gmacs_fvcore",
-    "input_height",
-    "input_width",
-    "trained_model",
-    "trained_params",
-    "trained_gmacs",
-    "iterations",
-    "precision",
-    "miou_ss",
-    "miou_ms",
-    "top1",
-    "fps",
-)
-"""The columns of every table's CSV; results/README.md says what each one means."""
-
-Line = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -66,7 +50,7 @@ class View:
     protocol: Protocol
     panel: Panel
     iterations: int | None
-    lines: list[Line]
+    lines: Sequence[Line]
 
 
 def results_folder() -> Path:
@@ -79,21 +63,67 @@ def runs_folder() -> Path:
     return (folder_of("SEGNEXT_RUNS") or REPOSITORY / "runs").resolve()
 
 
+R = TypeVar("R", bound=Record)
+
+
+class _Read:
+    """What was read of the records, and what follows from it; a store that has written reads anew."""
+
+    def __init__(self, found: Mapping[str, tuple[Record, str]]) -> None:
+        self.records = {identifier: record for identifier, (record, _) in found.items()}
+        self.digests = {identifier: digest for identifier, (_, digest) in found.items()}
+        self.views: dict[str, tuple[Study, list[View]]] = {}
+
+    @cached_property
+    def by_kind(self) -> dict[str, list[Record]]:
+        """The records of each kind, by id."""
+        found: dict[str, list[Record]] = {}
+        for record in self.records.values():
+            found.setdefault(record.kind, []).append(record)
+        return found
+
+    @cached_property
+    def tried(self) -> dict[str, dict[tuple[int, str], set[int]]]:
+        """By protocol, then by length and dataset, the seeds that anything was run with."""
+        found: dict[str, dict[tuple[int, str], set[int]]] = {}
+        for record in self.by_kind.get("run", ()):
+            assert isinstance(record, RunRecord)
+            config = record.config
+            key = config.train.iterations, config.data.dataset
+            found.setdefault(config.protocol, {}).setdefault(key, set()).add(config.seed)
+        return found
+
+
+class _Resolved:
+    """The runs that measure a study's rows, each row resolved once: its seeds share its values."""
+
+    def __init__(self) -> None:
+        self._runs: dict[tuple[str, str, str, int, int], Run] = {}
+
+    def run(self, protocol: Protocol, panel: Panel, row: Row, seed: int, iterations: int) -> Run:
+        """What measures a row."""
+        key = (protocol.name, panel.dataset, row.slug, iterations, seed)
+        if key not in self._runs:
+            first = self.run(protocol, panel, row, 0, iterations) if seed else None
+            self._runs[key] = (
+                dataclasses.replace(first, seed=seed) if first else protocol.run(panel, row, 0, iterations)
+            )
+        return self._runs[key]
+
+
 class Store:
     """The records of a results folder, read once."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or results_folder()
+        self.damage: list[Damaged] = []
+        """What was found damaged so far, here and by whoever reads the files of runs for this store's sake."""
+        self._known: _Read | None = None
 
-    @cached_property
+    @property
     def records(self) -> dict[str, Record]:
         """All whole records by id; `damage` names the others."""
-        return {identifier: record for identifier, (record, _) in self._read.items()}
-
-    @cached_property
-    def damage(self) -> list[Damaged]:
-        """What was found damaged so far, here and by whoever reads the files of runs for this store's sake."""
-        return []
+        return self._read.records
 
     def damaged(self, identifier: str) -> Damaged | None:
         """What is wrong with the record of this id."""
@@ -103,23 +133,27 @@ class Store:
 
     def read_digest(self, identifier: str) -> str:
         """The SHA-256 of the file of a record of `records`, as it was read."""
-        return self._read[identifier][1]
+        return self._read.digests[identifier]
 
-    @cached_property
-    def _read(self) -> dict[str, tuple[Record, str]]:
-        found = {}
+    @property
+    def _read(self) -> _Read:
+        if self._known is None:
+            self._known = _Read(dict(self._whole()))
+        return self._known
+
+    def _whole(self) -> Iterator[tuple[str, tuple[Record, str]]]:
+        """Each record that is whole, by id, and the digest of its file."""
         for path in self._files():
             try:
                 content = content_of(path, RESTORE)
                 if content is None:
                     continue
-                record = value_of(content, dict[str, Any], path, RESTORE)
-                found[path.stem] = _checked(path, record), hashlib.sha256(content).hexdigest()
+                record = _checked(path, value_of(content, Plain, path, RESTORE))
+                yield path.stem, (record, hashlib.sha256(content).hexdigest())
             except Damaged as damaged:
                 self.damage.append(damaged)
             except ValueError as error:
                 self.damage.append(Damaged(path, str(error), RESTORE))
-        return found
 
     def _files(self) -> list[Path]:
         folder = self.folder / "records"
@@ -133,81 +167,93 @@ class Store:
             )
             return []
 
-    def pictures(self, identifier: str) -> dict[str, Any] | None:
-        """The facts of a run's pictures (`schema.Pictures`); None without, and where they are damaged."""
-        path = self.folder / "cam" / f"{identifier}.json"
-        remedy = "restore it from git, or delete it and its .npz"
+    def pictures(self, identifier: str) -> Pictures | None:
+        """The facts of a run's pictures; None without, and where they are damaged."""
         try:
-            content = content_of(path, remedy)
-            if content is None:
-                return None
-            facts = value_of(content, dict[str, Any], path, remedy)
-            value_of(content, Pictures, path, remedy)
+            return read(
+                self.folder / "cam" / f"{identifier}.json", Pictures, "restore it from git, or delete it and its .npz"
+            )
         except Damaged as damaged:
             self.damage.append(damaged)
             return None
-        return facts
 
-    def kind(self, kind: str) -> list[Record]:
+    def kind(self, kind: str) -> Sequence[Record]:
         """All records of a kind, by id."""
-        return self._by_kind.get(kind, [])
+        return self._read.by_kind.get(kind, [])
 
-    @cached_property
-    def _by_kind(self) -> dict[str, list[Record]]:
-        found: dict[str, list[Record]] = {}
-        for record in self.records.values():
-            found.setdefault(record["kind"], []).append(record)
-        return found
+    def runs(self) -> Sequence[RunRecord]:
+        """The records of all finished runs, by id."""
+        return _of(self.kind("run"), RunRecord)
+
+    def evaluated(self) -> Sequence[EvaluationRecord]:
+        """The records of all tests of finished weights, by id."""
+        return _of(self.kind("evaluation"), EvaluationRecord)
+
+    def scored(self, identifier: str) -> ScoredRecord | None:
+        """The record of a finished run, or of a test of finished weights; None where there is none of this id."""
+        return _as(self.records.get(identifier), ScoredRecord)
+
+    def weights_digest(self, identifier: str) -> str:
+        """The SHA-256 of the weights that a finished run left. `KeyError` where it has not finished."""
+        weights = self.finished(identifier).weights
+        assert weights is not None, identifier
+        return weights.sha256
+
+    def finished(self, identifier: str) -> RunRecord:
+        """The record of a run that is known to have finished. `KeyError` where it has not."""
+        record = self.records[identifier]
+        assert isinstance(record, RunRecord), identifier
+        return record
 
     def path(self, identifier: str) -> Path:
         """Where the record of this id lies once it is finished."""
         return self.folder / "records" / f"{identifier}.json"
 
-    def run(self, run: Run) -> Record | None:
+    def run(self, run: Run) -> RunRecord | None:
         """The record of this run, or None while it has not finished."""
-        return self._find(run.id, run)
+        return _as(self._find(run.id, run), RunRecord)
 
-    def cost(self, cost: Cost) -> Record | None:
+    def cost(self, cost: Cost) -> CostRecord | None:
         """The record of this cost measurement, or None."""
-        return self._find(cost.id, cost)
+        return _as(self._find(cost.id, cost), CostRecord)
 
-    def evaluation(self, evaluation: Evaluation) -> Record | None:
+    def evaluation(self, evaluation: Evaluation) -> EvaluationRecord | None:
         """The record of this test of finished weights, or None."""
-        return self._find(evaluation.id, evaluation)
+        return _as(self._find(evaluation.id, evaluation), EvaluationRecord)
 
-    def evaluations(self, run: Run) -> list[Record]:
+    def costs(self) -> Sequence[CostRecord]:
+        """The records of all costs, by id."""
+        return _of(self.kind("cost"), CostRecord)
+
+    def evaluations(self, run: Run) -> list[EvaluationRecord]:
         """The records of every repeated test of this run, by the seed of Ham's bases."""
-        found = (record for record in self.kind("evaluation") if record["config"]["weights"] == run.id)
-        return sorted(found, key=lambda record: record["config"]["ham_seed"])
+        found = (record for record in self.evaluated() if record.config.weights == run.id)
+        return sorted(found, key=lambda record: record.config.ham_seed)
 
-    def server(self, run: Run, metric: str) -> Record | None:
+    def servers(self) -> Sequence[ServerRecord]:
+        """The records of all scores of test servers, by id."""
+        return _of(self.kind("server"), ServerRecord)
+
+    def server(self, run: Run, metric: str) -> ServerRecord | None:
         """The record of what a test server said about this run, or None."""
-        wanted = {"run": run.id, "metric": metric}
-        found = (record for record in self.kind("server") if wanted.items() <= record["config"].items())
+        found = (record for record in self.servers() if (record.config.run, record.config.metric) == (run.id, metric))
         return next(found, None)
 
-    def imported(self, run: Run) -> list[Record]:
+    def imported(self, run: Run) -> list[EvaluationRecord]:
         """The records of weights that were trained elsewhere and stand for this run."""
-        return [
-            record
-            for record in self.kind("evaluation")
-            if record.get("stands_for") == run.id and record["config"]["ham_seed"] == 0
-        ]
+        return [record for record in self.evaluated() if record.stands_for == run.id and record.config.ham_seed == 0]
 
-    def speed(self, speed: Speed) -> Record | None:
+    def speed(self, speed: Speed) -> SpeedRecord | None:
         """The record of this speed measurement, or None."""
-        return self._find(speed.id, speed)
+        return _as(self._find(speed.id, speed), SpeedRecord)
 
     def platforms(self) -> list[Platform]:
         """Everything that a speed was measured on."""
-        found = {Platform(**record["config"]["platform"]) for record in self.kind("speed")}
-        return sorted(found, key=repr)
+        return sorted({record.config.platform for record in _of(self.kind("speed"), SpeedRecord)}, key=repr)
 
     def _find(self, identifier: str, value: Run | Cost | Speed | Evaluation) -> Record | None:
         record = self.records.get(identifier)
-        if record is None or record["config"] == (wanted := canonical(value)):
-            return record
-        if change := difference(record["config"], wanted):
+        if record is not None and (change := difference(record.plain["config"], canonical(value))):
             raise ValueError(f"{self.path(identifier)} was made for another configuration: {change}")
         return record
 
@@ -219,18 +265,18 @@ class Store:
             return None
         return hashlib.sha256(content).hexdigest() if content is not None else None
 
-    def add(self, record: Record) -> Path:
+    def add(self, record: Plain) -> Path:
         """Write a finished record, once. An existing one with this id stays as it is: the first to finish counts.
 
         `ValueError` where it is not whole.
 
         Unless the record says in its provenance that it `supersedes` that very one, by its digest.
         """
-        path = self.path(record["id"])
-        if not path.exists() or record["provenance"].get("supersedes") == self.digest(record["id"]):
-            write(path, _checked(path, record))
-        for cached in ("records", "_read", "_by_kind", "_views", "_tried", "damage"):
-            self.__dict__.pop(cached, None)
+        path = self.path(str(record.get("id")))
+        whole = _checked(path, record)
+        if not path.exists() or whole.provenance.supersedes == self.digest(whole.id):
+            write(path, record)
+        self._known, self.damage = None, []
         return path
 
     def build_tables(self) -> list[Path]:
@@ -266,46 +312,24 @@ class Store:
             tables[self.folder / f"{study.slug}.csv"] = buffer.getvalue()
         return tables
 
-    def table(self, study: Study) -> list[Line]:
+    def table(self, study: Study) -> list[dict[str, Cell]]:
         """The lines of a study's CSV: one per row, protocol, dataset, seed and length. None means not measured."""
-        return [line for view in self.views(study) for line in view.lines]
+        return [line.columns() for view in self.views(study) for line in view.lines]
 
     def views(self, study: Study) -> list[View]:
         """A study by protocol, dataset and length: as it was run, and always as the paper has it."""
-        self.records  # noqa: B018  (views are of the records as they are)
-        if study.slug not in self._views or self._views[study.slug][0] is not study:
-            self._views[study.slug] = (study, list(self._viewed(study)))
-        return self._views[study.slug][1]
+        views = self._read.views
+        if study.slug not in views or views[study.slug][0] is not study:
+            views[study.slug] = (study, list(self._viewed(study)))
+        return views[study.slug][1]
 
-    @cached_property
-    def _views(self) -> dict[str, tuple[Study, list[View]]]:
-        return {}
-
-    @cached_property
-    def _tried(self) -> dict[str, dict[tuple[int, str], set[int]]]:
-        """By protocol, then by length and dataset, the seeds that anything was run with."""
-        found: dict[str, dict[tuple[int, str], set[int]]] = {}
-        for config in (record["config"] for record in self.kind("run")):
-            key = config["train"]["iterations"], config["data"]["dataset"]
-            found.setdefault(config["protocol"], {}).setdefault(key, set()).add(config["seed"])
-        return found
-
-    @cached_property
-    def _runs(self) -> dict[tuple[str, int, int, int], tuple[dict[int, Run], Panel, Row]]:
-        return {}
-
-    def _run(self, protocol: Protocol, panel: Panel, row: Row, seed: int, iterations: int) -> Run:
-        """What measures a row, made once. The seeds of a row share its values, and what these once resolved to."""
-        key = (protocol.name, id(panel), id(row), iterations)
-        if key not in self._runs:
-            first = protocol.run(panel, row, 0, iterations)
-            self._runs[key] = {0: first}, panel, row  # held: their ids are the key
-        known = self._runs[key][0]
-        if seed not in known:
-            known[seed] = dataclasses.replace(known[0], seed=seed)
-        return known[seed]
+    def line_of(self, identifier: str) -> tuple[View, Line] | None:
+        """The line of the tables that a run has, and the view that it stands in; None where today's have none."""
+        views = (view for study in studies().values() for view in self.views(study))
+        return next(((view, line) for view in views for line in view.lines if line.run_id == identifier), None)
 
     def _viewed(self, study: Study) -> Iterator[View]:
+        resolved = _Resolved()
         for protocol in PROTOCOLS.values():
             panels = protocol.panels(study)
             for panel in study.panels if protocol.name == "paper" else panels:
@@ -313,29 +337,31 @@ class Store:
                     lines = [self._untrained(study, panel, row) for row in study.trained]
                     yield View(protocol, panel, None, lines)
                     continue
-                for iterations, seeds in self._lengths(study, protocol, panel).items():
+                for iterations, seeds in self._lengths(study, protocol, panel, resolved).items():
                     lines = [
                         line
                         for row in filter(panel.trains, study.trained)
-                        for line in self._lines(study, protocol, panel, row, seeds, iterations)
+                        for line in self._lines(study, protocol, panel, row, seeds, iterations, resolved)
                     ]
                     if iterations == protocol.recipe(panel).train.iterations:
                         lines += self._imported_lines(study, protocol, panel)
                     yield View(protocol, panel, iterations, lines)
 
-    def _lengths(self, study: Study, protocol: Protocol, panel: Panel) -> dict[int, list[int | None]]:
+    def _lengths(
+        self, study: Study, protocol: Protocol, panel: Panel, resolved: _Resolved
+    ) -> dict[int, list[int | None]]:
         """The lengths, the longest first, that rows of this panel were run at, each with its seeds."""
         full = protocol.recipe(panel).train.iterations
-        tried = self._tried.get(protocol.name, {})
+        tried = self._read.tried.get(protocol.name, {})
         lengths: dict[int, list[int | None]] = {}
         for iterations in sorted({full, *(length for length, _ in tried)}, reverse=True):
             seeds: set[int] = set()
             for row in filter(panel.trains, study.trained):
                 # A row that is shorter by its own recipe is not cut by a length between the two.
                 if iterations == full or iterations < protocol.recipe(panel, row).train.iterations:
-                    first = self._run(protocol, panel, row, 0, iterations)
+                    first = resolved.run(protocol, panel, row, 0, iterations)
                     candidates = tried.get((first.train.iterations, first.data.dataset), set()) - seeds
-                    runs = (self._run(protocol, panel, row, seed, iterations) for seed in candidates)
+                    runs = (resolved.run(protocol, panel, row, seed, iterations) for seed in candidates)
                     seeds |= {run.seed for run in runs if run.id in self.records}
             if seeds and iterations == full:
                 seeds |= set(protocol.seeds_for(study))
@@ -353,55 +379,75 @@ class Store:
         for row in filter(panel.trains, study.trained):
             run = protocol.run(panel, row, seed=0)
             for record in self.imported(run):
-                (line,) = self._lines(study, protocol, panel, row, [None], run.train.iterations)
-                line.update(run_id=record["id"], upstream_run_id=None, state="imported", iterations=None)
-                line.update(precision=precision(record))
-                lines.append({**line, **_metrics(record)})
+                line = dataclasses.replace(
+                    self._cost_line(study, panel, row),
+                    protocol=protocol.name,
+                    dataset=run.data.dataset,
+                    run_id=record.id,
+                    state="imported",
+                    trained_model=run.model.size,
+                    precision=record.provenance.precision,
+                )
+                lines.append(_scored(line, record))
         return lines
 
     def _untrained(self, study: Study, panel: Panel, row: Row) -> Line:
         """A line of a panel without runs: costs alone, or a dataset that has no recipe yet."""
         line = self._cost_line(study, panel, row)
-        measured = not panel.accuracies and line["params"] is not None
-        line.update(protocol="paper", dataset=panel.dataset, state="done" if measured else "pending")
-        return line
+        measured = not panel.accuracies and line.params is not None
+        state = "done" if measured else "pending"
+        return dataclasses.replace(line, protocol="paper", dataset=panel.dataset, state=state)
 
     def _lines(
-        self, study: Study, protocol: Protocol, panel: Panel, row: Row, seeds: Iterable[int | None], iterations: int
+        self,
+        study: Study,
+        protocol: Protocol,
+        panel: Panel,
+        row: Row,
+        seeds: Iterable[int | None],
+        iterations: int,
+        resolved: _Resolved,
     ) -> Iterator[Line]:
         costs = self._cost_line(study, panel, row)
         for seed in seeds:
-            run = self._run(protocol, panel, row, seed or 0, iterations)
+            run = resolved.run(protocol, panel, row, seed or 0, iterations)
             record = self.run(run) if seed is not None else None
-            line = {
-                **costs,
-                "protocol": protocol.name,
-                "dataset": run.data.dataset,
-                "seed": seed,
-                "run_id": run.id if seed is not None else None,
-                "upstream_run_id": run.init.id if isinstance(run.init, Run) else None,
-                "state": "done" if record else "pending",
-                "trained_model": run.model.size,
-                "iterations": run.train.iterations,
-            }
-            if record:
-                line.update(trained_params=record["trained"]["params"], trained_gmacs=record["trained"]["gmacs"])
-                line.update(precision=precision(record))
-                line.update(_metrics(record))
-                for metric in panel.accuracies:
-                    if line[metric] is None and (said := self.server(run, metric)) is not None:
-                        line[metric] = said["value"]
-            yield line
+            line = dataclasses.replace(
+                costs,
+                protocol=protocol.name,
+                dataset=run.data.dataset,
+                seed=seed,
+                run_id=run.id if seed is not None else "",
+                upstream_run_id=run.init.id if isinstance(run.init, Run) else "",
+                state="done" if record else "pending",
+                trained_model=run.model.size,
+                iterations=run.train.iterations,
+            )
+            yield line if record is None else self._finished(line, run, record, panel)
+
+    def _finished(self, line: Line, run: Run, record: RunRecord, panel: Panel) -> Line:
+        """With what its record measured; a score that only a test server can give is that of its record."""
+        line = dataclasses.replace(
+            _scored(line, record),
+            trained_params=record.trained.params,
+            trained_gmacs=record.trained.gmacs,
+            precision=record.provenance.precision,
+        )
+        told: dict[str, Any] = {
+            metric: said.value
+            for metric in panel.accuracies
+            if line.measured(metric) is None and (said := self.server(run, metric)) is not None
+        }
+        return dataclasses.replace(line, **told)
 
     def _cost_line(self, study: Study, panel: Panel, row: Row) -> Line:
-        line: Line = dict.fromkeys(COLUMNS)
         height, width = panel.input_size
-        line.update(study=study.slug, row=row.slug, input_height=height, input_width=width)
+        line = Line(study=study.slug, row=row.slug, input_height=height, input_width=width)
         if cost := self.row_cost(panel, row):
-            line.update({key: cost[key] for key in ("params", "gmacs", "gmacs_fvcore")})
+            line = dataclasses.replace(line, params=cost.params, gmacs=cost.gmacs, gmacs_fvcore=cost.gmacs_fvcore)
         return line
 
-    def row_cost(self, panel: Panel, row: Row | Reported) -> Record | None:
+    def row_cost(self, panel: Panel, row: Row | Reported) -> CostRecord | None:
         """The record of the cost that a table prints for a row."""
         cost = row_cost(panel, row)
         return None if cost is None else self.cost(cost)
@@ -409,11 +455,23 @@ class Store:
 
 def precision(record: Record) -> str:
     """What a run or a test was computed in, one of `segnext.config.PRECISIONS`; older records do not say: float32."""
-    return str(record["provenance"].get("precision") or "float32")
+    return record.provenance.precision
 
 
-def _metrics(record: Record) -> Line:
-    return {key: record["metrics"].get(key) for key in ("miou_ss", "miou_ms", "top1", "fps")}
+def _scored(line: Line, record: ScoredRecord) -> Line:
+    metrics = record.metrics
+    return dataclasses.replace(
+        line, miou_ss=metrics.miou_ss, miou_ms=metrics.miou_ms, top1=metrics.top1, fps=metrics.fps
+    )
+
+
+def _of(records: Iterable[Record], kind: type[R]) -> list[R]:
+    return [record for record in records if isinstance(record, kind)]
+
+
+def _as(record: Record | None, kind: type[R]) -> R | None:
+    assert record is None or isinstance(record, kind), record.id
+    return record
 
 
 def row_cost(panel: Panel, row: Row | Reported) -> Cost | None:
@@ -448,9 +506,9 @@ def difference(old: Any, new: Any, path: str = "") -> str | None:
     return None if old == new else f"{path}: {old!r} -> {new!r}"
 
 
-def _checked(path: Path, record: Record) -> Record:
+def _checked(path: Path, plain: Plain) -> Record:
     """The record. `ValueError` where it is not whole, or not of this name."""
-    check(record)
-    if record.get("id") != path.stem or not path.stem.endswith(digest(record.get("config"))):
+    record = typed(plain)
+    if record.id != path.stem or not path.stem.endswith(digest(plain.get("config"))):
         raise ValueError("its configuration does not give its id: it was edited or renamed")
     return record

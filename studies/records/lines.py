@@ -1,0 +1,51 @@
+"""A line of a table's CSV as a value: one row, protocol, dataset, seed and length."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """None, or no words, means not measured; results/README.md says what each column means."""
+
+    study: str = ""
+    row: str = ""
+    protocol: str = ""
+    dataset: str = ""
+    seed: int | None = None
+    run_id: str = ""
+    upstream_run_id: str = ""
+    state: str = ""
+    params: int | None = None
+    gmacs: float | None = None
+    gmacs_fvcore: float | None = None
+    input_height: int | None = None
+    input_width: int | None = None
+    trained_model: str = ""
+    trained_params: int | None = None
+    trained_gmacs: float | None = None
+    iterations: int | None = None
+    precision: str = ""
+    miou_ss: float | None = None
+    miou_ms: float | None = None
+    top1: float | None = None
+    fps: float | None = None
+
+    def measured(self, column: str) -> float | None:
+        """What a column of numbers says."""
+        found = getattr(self, column)
+        assert not isinstance(found, str), column
+        return found
+
+    def columns(self) -> dict[str, Cell]:
+        """The line as the CSV has it."""
+        values = ((column, getattr(self, column)) for column in COLUMNS)
+        return {column: None if value == "" else value for column, value in values}
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Line))
+"""The columns of every table's CSV; results/README.md says what each one means."""
