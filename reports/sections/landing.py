@@ -199,7 +199,7 @@ def _measured(parts: Sequence[StudyPart]) -> tuple[tuple[str, str], ...]:
     for variant in (v for evidence in everything for v in evidence.variants if v.counted or v.finished):
         name = variant.protocol.name
         planned[name] = planned.get(name, 0) + variant.planned
-        finished.setdefault(name, set()).update(line["run_id"] for line in variant.finished)
+        finished.setdefault(name, set()).update(line.run_id for line in variant.finished)
         purpose[name] = variant.protocol.purpose
     order = sorted(
         finished, key=lambda name: (name != DECIDING, not name.startswith(DECIDING), name.startswith("quick"))
@@ -211,7 +211,7 @@ def _measured(parts: Sequence[StudyPart]) -> tuple[tuple[str, str], ...]:
 
 
 def _runs(everything: Sequence[Evidence]) -> set[str]:
-    return {line["run_id"] for evidence in everything for variant in evidence.variants for line in variant.finished}
+    return {line.run_id for evidence in everything for variant in evidence.variants for line in variant.finished}
 
 
 def _square(line: Line) -> Square:

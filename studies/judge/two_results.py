@@ -25,7 +25,7 @@ from studies.judge import pooling
 from studies.judge.significance import ERROR, MINIMUM_SEEDS, Difference, Side, decide, welch
 from studies.judge.verdicts import EPSILON
 from studies.records.provenance import made_by_todays_code
-from studies.records.schema import KINDS, Record
+from studies.records.schema import KINDS, Record, RunRecord
 from studies.records.store import Store, precision
 from studies.tables import studies
 
@@ -230,17 +230,19 @@ def _rows(a: Store, b: Store) -> list[Row]:
     for store, found in zip((a, b), sides, strict=True):
         for study in studies().values():
             for view in store.views(study):
-                for line in (line for line in view.lines if line["state"] == "done" and view.iterations):
-                    config = store.records[line["run_id"]]["config"]
+                for line in (line for line in view.lines if line.state == "done" and view.iterations):
+                    config = store.finished(line.run_id).plain["config"]
+                    assert line.seed is not None
+                    assert line.iterations is not None
                     cell = digest({key: value for key, value in config.items() if key != "seed"})
                     for metric in view.panel.accuracies:
-                        value = line[MEASURED_AS[metric]]
+                        value = line.measured(MEASURED_AS[metric])
                         if metric in EPSILON and value is not None:  # frames a second belong to a machine
                             key = cell, metric
-                            found.setdefault(key, {})[line["seed"]] = line["run_id"], value
-                            names.setdefault(key, {})[f"{line['study']}/{line['row']}"] = None
-                            rate, length = config["train"]["learning_rate"], line["iterations"]
-                            facts[key] = line["protocol"], line["dataset"], rate, length, metric
+                            found.setdefault(key, {})[line.seed] = line.run_id, value
+                            names.setdefault(key, {})[f"{line.study}/{line.row}"] = None
+                            rate, length = config["train"]["learning_rate"], line.iterations
+                            facts[key] = line.protocol, line.dataset, rate, length, metric
     mine, theirs = sides
     return [Row(tuple(names[key]), *facts[key], mine.get(key, {}), theirs.get(key, {})) for key in facts]
 
@@ -268,11 +270,11 @@ def _judged(rows: Sequence[Row], a: Store, b: Store) -> list[Row]:
     return judged
 
 
-def _origins(own: Values, other: Values, store: Store) -> tuple[list[Record], str]:
+def _origins(own: Values, other: Values, store: Store) -> tuple[list[RunRecord], str]:
     """The records of a side, without those that the other has, too, if any are left; and what all do not share."""
     shared = set(own.values()) & set(other.values())
-    alone = [store.records[key] for key, value in own.values() if (key, value) not in shared]
-    every = [store.records[key] for key, _ in own.values()]
+    alone = [store.finished(key) for key, value in own.values() if (key, value) not in shared]
+    every = [store.finished(key) for key, _ in own.values()]
     return alone or every, pooling.mixture(map(pooling.origin, every))
 
 
