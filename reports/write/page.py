@@ -14,11 +14,13 @@ from markupsafe import Markup
 from PIL import Image
 
 from reports.blocks.figure import Drawing
-from reports.blocks.style import GLYPHS, INK
+from reports.blocks.style import GLYPHS, INK, OTHERS_GLYPHS
 from reports.blocks.table import Table
-from reports.sections import reproducibility
+from reports.sections import others, reproducibility
 from reports.sections.parts import StudyPart, Summary
 from studies.declare import appendix_table1 as training
+from studies.judge.others import METHOD
+from studies.judge.others import RULES as OTHERS_RULES
 from studies.judge.verdicts import RULES
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -41,7 +43,7 @@ def render(summary: Summary, studies: Sequence[StudyPart], recipes: Sequence[Tab
         training=training,
         rules=RULES,
         defined=definitions(drawn),
-        glyphs=GLYPHS,
+        glyphs=GLYPHS | OTHERS_GLYPHS,
         style=Markup(text("page.css")),
         script=Markup(text("page.js")),
     )
@@ -54,6 +56,19 @@ def checklist(tables: Sequence[Table]) -> str:
         checklist=reproducibility.CHECKLIST,
         tables=tables,
         glyphs=GLYPHS,
+        script=Markup(text("page.js")),
+    )
+
+
+def elsewhere(tables: Sequence[Table], markdown: str) -> str:
+    """The page about what others measured; `markdown` is the way to the folder of the Markdown pages."""
+    return template("others.html.j2").render(
+        title=others.TITLE,
+        method=METHOD,
+        rules=OTHERS_RULES,
+        tables=tables,
+        markdown=markdown,
+        glyphs=GLYPHS | OTHERS_GLYPHS,
         script=Markup(text("page.js")),
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -34,6 +35,7 @@ QUALITIES = {
 ROLES = ("evidence", "background")
 STATISTICS = {"value": "one value", "mean": "mean", "median": "median", "lowest": "lowest", "highest": "highest"}
 YES_NO = {"yes": True, "no": False}
+ACCURACIES = ("miou_ss", "miou_ms", "top1")
 TESTS = {
     "": "as its framework tests",
     "aligned": "images aligned to 32",
@@ -92,6 +94,7 @@ class Published:
 COLUMNS = tuple(field.name for field in fields(Published))
 _TYPES = get_type_hints(Published)
 _WORDS = {"role": ROLES, "kind": KINDS, "statistic": STATISTICS, "quality": QUALITIES, "tested": TESTS}
+_DATE = re.compile(r"(\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?)?")
 _NEEDED = ("id", "model", "metric", "source", "who", "where", "weights_id")
 
 
@@ -114,6 +117,8 @@ def typed(line: Mapping[str, str]) -> Published:
     for name, allowed in _WORDS.items():
         if line[name] not in allowed:
             raise ValueError(unknown(name, line[name], list(allowed)))
+    if not _DATE.fullmatch(line["date"]):
+        raise ValueError(f"date is {line['date']!r}: 2023, 2023-02 or 2023-02-14")
     found = Published(**{name: _value(name, line[name]) for name in COLUMNS})
     if found.n == 0 or (found.sd is not None and (found.sd < 0 or found.n == 1)):
         raise ValueError(f"n {line['n']} and sd {line['sd']}: n is 1 or more, sd not negative and of two or more")
@@ -208,6 +213,8 @@ def _evidence(line: Published, studies: Mapping[str, Study]) -> None:
     columns = study.panel(line.dataset).columns if line.dataset else ()
     if line.metric not in columns:
         raise ValueError(unknown(f"metric of {line.study} on {line.dataset or 'no dataset'}", line.metric, columns))
+    if line.value <= 0 or (line.metric in ACCURACIES and line.value > 100):
+        raise ValueError(f"{line.metric} is {line.value:g}: accuracies are in percent, and nothing is below 0")
 
 
 def row_of(study: Study, slug: str) -> Row | Reported:
