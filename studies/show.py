@@ -26,9 +26,9 @@ from studies.plan.declared import add_declared, declared, record_of
 from studies.plan.known import words
 from studies.plan.options import shown
 from studies.plan.runs import Cell, settled, upstream
+from studies.published import listing
 from studies.records.causes import CAUSES
 from studies.records.store import Store, precision
-from studies.published import listing
 from studies.records.typed import Damaged, tell
 from studies.records.workspace import Workspace
 from studies.tables import studies

@@ -144,7 +144,9 @@ def test_the_page_is_whole_and_its_links_resolve(rendered):
         if link.startswith("#"):
             assert link[1:] in page.ids, link
         else:
-            assert (out / link).exists(), link
+            file, _, place = link.partition("#")
+            assert (out / file).exists(), link
+            assert not place or f'id="{place}"' in (out / file).read_text(), link
             records.add(link)
     assert sum(link.startswith("runs/") for link in records) == 4 + 4 * 3 + 4 * 2
     references = re.findall(r'(?:href="#|url\(#|aria-labelledby=")([^")]+)', text)

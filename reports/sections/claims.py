@@ -133,8 +133,8 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
         "Under another protocol a verdict says how the claim stands there, on other data and at another scale: it "
         "neither confirms nor refutes the paper.",
         "Interval: Welch's, over seeds; verdicts corrected by Holm's method within each table.",
-        "Others: what other projects published about it, one word a source, in words and a colour of their own, by rules "
-        "that the page about others gives; it changes no verdict of ours.",
+        "Others: what other projects published about it, one word a source, by rules that the page about others gives; "
+        "it changes no verdict of ours.",
     )
     return Table("claims", "Claims", caption, columns, tuple(lines), tuple(notes))
 

@@ -1,4 +1,4 @@
-"""What others published, for reading: a column of every table, a word on every claim, and the page about the sources."""
+"""What others published, for reading: a column of every table, a word on every claim, and a page by source."""
 
 from __future__ import annotations
 
@@ -52,9 +52,10 @@ def _range(level: Level) -> str:
         return "–"
     low, high = number(values[0], 2), number(values[-1], 2)
     text = low if low == high else f"{low} to {high}"
-    if level.within is None:
+    if level.within is None or level.tolerance is None:
         return text
-    return f"{text}; {level.within} of {len(level.sources)} within ±{level.tolerance:g}"
+    tolerance = number(level.tolerance, 1 if level.tolerance >= 0.1 else 2)
+    return f"{text}; {level.within} of {len(level.sources)} within ±{tolerance}"
 
 
 def _source(line: Published) -> Source:
@@ -108,8 +109,8 @@ def tables() -> list[Table]:
 
 
 def _finding(finding: referee.Finding) -> Table:
-    columns = (Column("Of", align="text"), Column("Others"), Column(finding.against), Column("Difference"))
-    columns += (Column("Source", align="text"),)
+    source = Column("Source", align="text")
+    columns = (Column("Of", align="text"), Column("Others"), Column(finding.against), Column("Difference"), source)
     lines = tuple(
         Line(
             str(place),
@@ -196,7 +197,7 @@ def _sources(lines: Sequence[Published]) -> Table:
 
 
 def _says(lines: Sequence[Published], source: str) -> str:
-    """How a source's trainings lie to the printed values of each data set: `ADE20K: 4 of 5 within ε, −1.09 to +1.15`."""
+    """How a source's trainings lie to what is printed: `Table 9, ADE20K: 4 of 5 within ε, −1.09 to +1.15`."""
     found: dict[str, list[tuple[bool, float]]] = {}
     own = [line for line in lines if line.source == source]
     for study in studies().values():
@@ -204,20 +205,19 @@ def _says(lines: Sequence[Published], source: str) -> str:
             for row in study.rows:
                 for metric in panel.accuracies:
                     level = others.level(own, study, row, panel, metric)
-                    if level.printed is not None and level.within is not None:
+                    if level.sources and level.printed is not None and level.within is not None:
                         near = found.setdefault(f"{study.number}, {panel.title}", [])
                         near += [(level.within > 0, line.value - level.printed) for line in level.sources]
-    return "; ".join(
-        f"{name}: {sum(inside for inside, _ in near)} of {len(near)} within ε, "
-        f"{number(min(gap for _, gap in near), 2, signed=True)} to {number(max(gap for _, gap in near), 2, signed=True)}"
-        for name, near in found.items()
-        if near
-    ) or "–"
+    words = []
+    for name, near in found.items():
+        gaps = [number(end, 2, signed=True) for end in (min(gap for _, gap in near), max(gap for _, gap in near))]
+        words.append(f"{name}: {sum(inside for inside, _ in near)} of {len(near)} within ε, {gaps[0]} to {gaps[1]}")
+    return "; ".join(words) or "–"
 
 
 def _seeds(lines: Sequence[Published]) -> Table:
-    columns = (Column("Network", align="text"), Column("Trainings"), Column("sd"), Column("Range"))
-    columns += (Column("Source", align="text"),)
+    source = Column("Source", align="text")
+    columns = (Column("Network", align="text"), Column("Trainings"), Column("sd"), Column("Range"), source)
     found = others.spreads(lines)
     rows = tuple(
         Line(

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from studies.declare.study import Reported, Row, Study, unknown
 
@@ -125,7 +125,7 @@ def typed(line: Mapping[str, str]) -> Published:
     return found
 
 
-def _value(name: str, text: str) -> object:
+def _value(name: str, text: str) -> Any:
     kinds = get_args(_TYPES[name]) or (_TYPES[name],)
     if kinds[0] is str or (not text and type(None) in kinds):
         return text if kinds[0] is str else None
@@ -168,7 +168,9 @@ def _table(path: Path, columns: Sequence[str]) -> Iterable[tuple[int, dict[str, 
         raise ValueError(f"damaged: {path}: its first line is not {','.join(columns)}; restore it")
     for number, row in rows[1:]:
         if len(row) != len(columns):
-            raise ValueError(f"damaged: {path}, line {number}: {len(row)} columns, not {len(columns)}; correct the line")
+            raise ValueError(
+                f"damaged: {path}, line {number}: {len(row)} columns, not {len(columns)}; correct the line"
+            )
         yield number, dict(zip(columns, row, strict=True))
 
 
@@ -182,7 +184,9 @@ def check(lines: Sequence[Published], studies: Mapping[str, Study]) -> None:
     for line in lines:
         for key in (line.id, _same(line)):
             if key in seen:
-                raise ValueError(f"{line.id} repeats {seen[key]}: {line.model}, {line.metric} {line.value:g}; delete one")
+                raise ValueError(
+                    f"{line.id} repeats {seen[key]}: {line.model}, {line.metric} {line.value:g}; delete one"
+                )
             seen[key] = line.id
         if line.superseded and (line.superseded not in weights or line.superseded == line.weights_id):
             raise ValueError(f"{line.id}: superseded by {line.superseded}, which no other line has as weights_id")

@@ -31,7 +31,7 @@ RULES = {
     "smaller": f"above 0, and more than {UNCERTAIN:.1f} below the printed one",
     "larger": f"more than {UNCERTAIN:.1f} above the printed one",
     "opposite": f"{UNCERTAIN:.1f} or more below 0",
-    "unclear": f"0 or below, by less than {UNCERTAIN:.1f}; or the paper prints no difference above 0 to hold it against",
+    "unclear": f"0 or below, by less than {UNCERTAIN:.1f}; or no difference above 0 is printed",
     "mixed": "the sources disagree",
     "nobody": "no source measured both rows alike",
 }
@@ -156,7 +156,7 @@ def claim(lines: Iterable[Published], study: Study, asserted: Claim) -> Said:
     ]
     judged = asserted.kind == "greater" and asserted.metric in JUDGED
     printed = asserted.printed if judged else None
-    differences, apart = [], []
+    differences, apart = list[Difference](), list[Difference]()
     for source in sorted({line.source for line in sides[0]} & {line.source for line in sides[1]}):
         pairs = [pair for pair in itertools.product(*sides) if {line.source for line in pair} == {source}]
         alike = [pair for pair in pairs if not _unlike(*pair)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -192,8 +193,8 @@ def _table8(lines: Sequence[Published]) -> Finding | None:
     return Finding(
         "table8",
         "Rows of Table 8 and another repository",
-        f"{len(same)} of {len(figures)} printed numbers of {table8.number}'s rows without MSCA equal, once rounded, those of "
-        "Enjoy-Hamburger's public table: a VAN encoder with a light Ham, trained by another recipe. Read so, the rows "
+        f"{len(same)} of {len(figures)} printed numbers of {table8.number}'s rows without MSCA equal, once rounded, those "
+        "of Enjoy-Hamburger's public table: a VAN encoder with a light Ham, trained by another recipe. Read so, the rows "
         "are no ablation of MSCA alone.",
         "printed",
         figures,
@@ -222,13 +223,15 @@ def _cell(lines: Iterable[Published], slug: str, row: str, dataset: str, metric:
     return list(others.level(lines, table, found, table.panel(dataset), metric).counted)
 
 
-def _against_print(lines: Iterable[Published]) -> tuple[Figure, ...]:
-    found = []
+def _against_print(lines: Sequence[Published]) -> tuple[Figure, ...]:
+    found, models = [], Counter((line.model, line.metric, line.source) for line in lines)
     for line in lines:
         table = study(line.study)
         printed = _prints(table, table.panel(line.dataset), line.row, line.metric)
         if printed is not None:
             what = line.model if line.metric.startswith("miou") else f"{line.model}, {line.metric}"
+            several = models[line.model, line.metric, line.source] > 1 and line.weighs
+            what += f", {line.date}" if several else "" if line.weighs else f", {line.statistic}"
             found.append(Figure(what, line.value, printed, (line,)))
     return tuple(found)
 
