@@ -193,9 +193,9 @@ def _table8(lines: Sequence[Published]) -> Finding | None:
     return Finding(
         "table8",
         "Rows of Table 8 and another repository",
-        f"{len(same)} of {len(figures)} printed numbers of {table8.number}'s rows without MSCA equal, once rounded, those "
-        "of Enjoy-Hamburger's public table: a VAN encoder with a light Ham, trained by another recipe. Read so, the rows "
-        "are no ablation of MSCA alone.",
+        f"{len(same)} of {len(figures)} printed numbers of {table8.number}'s rows without MSCA equal, once rounded, "
+        "those of Enjoy-Hamburger's public table: a VAN encoder with a light Ham, trained by another recipe. Read so, "
+        "the rows are no ablation of MSCA alone.",
         "printed",
         figures,
     )
