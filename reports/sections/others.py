@@ -211,7 +211,7 @@ def _says(lines: Sequence[Published], source: str) -> str:
     words = []
     for name, near in found.items():
         gaps = [number(end, 2, signed=True) for end in (min(gap for _, gap in near), max(gap for _, gap in near))]
-        words.append(f"{name}: {sum(inside for inside, _ in near)} of {len(near)} within ε, {gaps[0]} to {gaps[1]}")
+        words.append(f"{name}: {sum(inside for inside, _ in near)} of {len(near)} within ε, {' to '.join(dict.fromkeys(gaps))}")
     return "; ".join(words) or "–"
 
 
