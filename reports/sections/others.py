@@ -198,7 +198,7 @@ def _sources(lines: Sequence[Published]) -> Table:
 
 def _says(lines: Sequence[Published], source: str) -> str:
     """How a source's trainings lie to what is printed: `Table 9, ADE20K: 4 of 5 within ε, −1.09 to +1.15`."""
-    found: dict[str, list[tuple[bool, float]]] = {}
+    found: dict[str, list[tuple[float, bool]]] = {}
     own = [line for line in lines if line.source == source]
     for study in studies().values():
         for panel in study.panels:
@@ -207,11 +207,12 @@ def _says(lines: Sequence[Published], source: str) -> str:
                     level = others.level(own, study, row, panel, metric)
                     if level.sources and level.printed is not None and level.within is not None:
                         near = found.setdefault(f"{study.number}, {panel.title}", [])
-                        near += [(level.within > 0, line.value - level.printed) for line in level.sources]
+                        near += [(line.value - level.printed, level.within > 0) for line in level.sources]
     words = []
     for name, near in found.items():
-        gaps = [number(end, 2, signed=True) for end in (min(gap for _, gap in near), max(gap for _, gap in near))]
-        words.append(f"{name}: {sum(inside for inside, _ in near)} of {len(near)} within ε, {' to '.join(dict.fromkeys(gaps))}")
+        ends = dict.fromkeys(number(end, 2, signed=True) for end in (min(near)[0], max(near)[0]))
+        inside = sum(within for _, within in near)
+        words.append(f"{name}: {inside} of {len(near)} within ε, {' to '.join(ends)}")
     return "; ".join(words) or "–"
 
 
