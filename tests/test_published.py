@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -52,6 +53,13 @@ def test_every_line_is_read_checked_and_traced_to_a_source():
     assert not any(others.counts(known) for known in LINES if known.kind in ("copied", "checkpoint", "authors"))
     assert {known.source for known in LINES} >= set(published.trust())
     assert all(known.address.startswith("https://") for known in LINES if known.address)
+
+
+def test_an_installed_package_has_the_files():
+    with open(REPOSITORY / "pyproject.toml", "rb") as file:
+        patterns = tomllib.load(file)["tool"]["setuptools"]["package-data"]["studies"]
+    listed = {path for pattern in patterns for path in (REPOSITORY / "studies").glob(pattern)}
+    assert {published.PATH, published.SOURCES} <= listed
 
 
 def test_a_line_is_written_as_it_was_read():
