@@ -57,9 +57,10 @@ def read(chosen: Sequence[Study], store: Store, *, logs: bool = False) -> Report
         shortcuts.shortcuts_table(probes),
     )
     shown = [(v.variant, v.predicted[0]) for part in parts for v in part.variants if v.predicted]
-    theirs = others.tables() if parts else []
     told = [predictions.matrix(shown), summary.shortcuts] if shown else []
-    return Report(parts, summary, told, photographs.photograph_tables(chosen, store), recipes.tables(), theirs, probes)
+    return Report(
+        parts, summary, told, photographs.photograph_tables(chosen, store), recipes.tables(), others.tables(), probes
+    )
 
 
 def pages(report: Report, store: Store, out: Path, markdown: Path, *, logs: bool = False) -> dict[str, str | bytes]:
@@ -84,9 +85,8 @@ def pages(report: Report, store: Store, out: Path, markdown: Path, *, logs: bool
     answers = reproducibility.tables(everything, [records[key] for key in sorted(records)], lost(store))
     files.update(_answer_files(answers))
     files.update(_recipe_files(report.recipes))
-    if report.others:
-        files[f"{others.SLUG}.html"] = page.elsewhere(report.others, _way(out, markdown))
-        files[f"{others.SLUG}.csv"] = to_csv(others.values())
+    files[f"{others.SLUG}.html"] = page.elsewhere(report.others, _way(out, markdown))
+    files[f"{others.SLUG}.csv"] = to_csv(others.values())
     files["index.html"] = page.render(summary, parts, report.recipes, _way(out, markdown))
     files[MANIFEST] = manifest(report.drawings)
     files["page.css"] = page.text("page.css")

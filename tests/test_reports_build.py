@@ -21,6 +21,7 @@ from studies.records.store import REPOSITORY, Store, row_cost
 from studies.tables.table7 import STUDY
 
 ALWAYS = {"index.html", "page.css", "figures.json", "runs.json", "recipes.csv"}
+ALWAYS |= {"others.html", "others.csv"}
 ALWAYS |= {f"reproducibility{name}" for name in (".html", ".md", "-choices.csv", "-compute.csv")}
 
 
@@ -63,7 +64,7 @@ def test_nothing_measured_renders_pending(results, out):
     files = render(out, "table7")
     shown = ("table7", "claims", "costs-not-reproduced", "appendix_table1")
     tables = {f"{name}.{ending}" for name in shown for ending in ("tex", "csv")}
-    pages = {f"summary/{name}.md" for name in ("README", "photographs", *shown)}
+    pages = {f"summary/{name}.md" for name in ("README", "photographs", "others", *shown)}
     assert set(files) == {*ALWAYS, "table7-claims.csv", *tables, *pages}
     assert b"0 of 12 runs finished" in files["index.html"]
     assert {line["protocol"] for line in lines_of(files, "table7.csv")} == {"paper"}
@@ -245,7 +246,7 @@ def test_terminal_says_what_was_written_relative_to_here(results, out, capsys, m
     text = capsys.readouterr().out
     assert "wrote out/index.html" in text
     assert "wrote out/{table7,claims,costs-not-reproduced,appendix_table1}.{csv,tex}" in text
-    assert "wrote out/summary/{README,claims,costs-not-reproduced,photographs,appendix_table1,table7}.md" in text
+    assert "wrote out/summary/{README,claims,costs-not-reproduced,photographs,others,appendix_table1,table7}.md" in text
     assert "derived results/{table1,table2," in text
     assert "✓ supported" in text
     render(Path("out"))

@@ -59,7 +59,8 @@ def _range(level: Level) -> str:
 
 
 def _source(line: Published) -> Source:
-    return Source(number(line.value, 2), _place(line), line.words, _marks(line))
+    why = f" ({mark})" if (mark := _mark(line)) else ""
+    return Source(number(line.value, 2) + why, _place(line), line.words)
 
 
 def _place(line: Published) -> str:
@@ -67,13 +68,13 @@ def _place(line: Published) -> str:
     return f"{SLUG}.html#{SLUG}-{line.role}-{line.id}"
 
 
-def _marks(line: Published) -> tuple[str, ...]:
-    """Why a number of a training counts for nothing, in a word or two."""
+def _mark(line: Published) -> str:
+    """What a number is that stands apart from independent trainings that were read at the source; else empty."""
     if line.kind != "retrained":
-        return ("released weights" if line.kind == "checkpoint" else line.kind,)
+        return "released weights" if line.kind == "checkpoint" else line.kind
     if not line.independent:
-        return ("related group",)
-    return () if line.quality == "verified" else (line.quality,)
+        return "related group"
+    return "" if line.quality == "verified" else line.quality
 
 
 def said_cell(study: Study, claim: Claim) -> Cell:
@@ -256,7 +257,7 @@ def _numbers(role: str, title: str, lines: Sequence[Published], caption: str) ->
     )
     rows = []
     for line in lines:
-        why = "superseded" if line.superseded else ", ".join(_marks(line))
+        why = "superseded" if line.superseded else _mark(line)
         value = f"{line.value:g}" + ("" if line.statistic == "value" else f" ({line.statistic})")
         place = f"{line.study}/{line.row}: " if line.study and line.row else ""
         cells = (

@@ -38,7 +38,7 @@ def pages(report: Report, store: Store, folder: Path, whole: bool) -> dict[str, 
         found["predictions"] = "Predictions about the generated data", told
     if whole and report.photographs:
         found[photographs.SLUG] = photographs.TITLE, list(report.photographs)
-    if whole and report.others:
+    if whole:
         *shown, _ = report.others  # the background stands on the built page alone
         found[others.SLUG] = others.TITLE, shown
     found[recipes.SLUG] = NUMBER, list(report.recipes)
