@@ -18,6 +18,7 @@ from reports.sections import (
     figure1,
     frames,
     ham,
+    others,
     overview,
     photographs,
     pictures,
@@ -57,7 +58,9 @@ def read(chosen: Sequence[Study], store: Store, *, logs: bool = False) -> Report
     )
     shown = [(v.variant, v.predicted[0]) for part in parts for v in part.variants if v.predicted]
     told = [predictions.matrix(shown), summary.shortcuts] if shown else []
-    return Report(parts, summary, told, photographs.photograph_tables(chosen, store), recipes.tables(), probes)
+    return Report(
+        parts, summary, told, photographs.photograph_tables(chosen, store), recipes.tables(), others.tables(), probes
+    )
 
 
 def pages(report: Report, store: Store, out: Path, markdown: Path, *, logs: bool = False) -> dict[str, str | bytes]:
@@ -83,6 +86,7 @@ def pages(report: Report, store: Store, out: Path, markdown: Path, *, logs: bool
     files.update(_answer_files(answers))
     files.update(_recipe_files(report.recipes))
     files.update(page.pages(report, answers, _way(out, markdown)))
+    files[f"{others.SLUG}.csv"] = to_csv(others.values())
     files[MANIFEST] = manifest(report.drawings)
     files.update({name: page.text(name) for name in ("page.css", "page.js")})
     results = _way(out / run_pages.FOLDER, store.folder)

@@ -1,6 +1,7 @@
 """All that is known of a row's run: `python -m studies.show STUDY/ROW[@seed]`, or of the run with this id.
 
-Its resolved configuration, what it starts from, where it stands, its result and where that comes from.
+Its resolved configuration, what it starts from, where it stands, its result and where that comes from; and what others
+measured for the row (`studies.published` lists it all). Of a row that is only quoted, that is everything.
 Exit codes: 0 fine, 1 a file is damaged, 2 usage.
 """
 
@@ -17,15 +18,21 @@ from rich.table import Table
 
 from segnext.config import canonical
 from segnext.door import Parser, command, console, print_json
+from studies.declare import published
+from studies.declare.published import Published
+from studies.declare.study import Reported
+from studies.judge import others
 from studies.plan.declared import add_declared, declared, record_of
 from studies.plan.known import words
 from studies.plan.options import shown
 from studies.plan.runs import Cell, settled, upstream
+from studies.published import listing
 from studies.records.causes import CAUSES
 from studies.records.schema import EvaluationRecord, RunRecord
 from studies.records.store import Store
-from studies.records.typed import tell
+from studies.records.typed import Damaged, tell
 from studies.records.workspace import Workspace
+from studies.tables import studies
 
 
 @command("python -m studies.show")
@@ -37,12 +44,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parse.add_argument("--json", action="store_true", help="as JSON, the record whole")
     options = parse.parse_args(arguments)
     store = Store()
+    slug, _, row = options.run.partition("/")
+    if slug in studies() and any(isinstance(found, Reported) and found.slug == row for found in studies()[slug].rows):
+        return _quoted(slug, row, store, options.json)
     (cell,), _ = settled([declared(options.run, options, store)], store)
     record = record_of(cell, store)
     store.damage += Workspace(cell.id).damage()
     facts = _facts(cell, record, store)
+    elsewhere = _others(cell.study.slug, cell.row.slug, store)
     if options.json:
-        print_json(facts)
+        print_json({**facts, "others": list(map(dataclasses.asdict, elsewhere))})
         return tell(store.damage)
     out = console()
     out.print(cell.label, style="bold", end="")
@@ -58,7 +69,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for title in ("configuration", "attempts", "metrics", "trained", "training", "provenance", "files"):
         if facts.get(title):
             _section(out, title, facts[title])
+    _tell_others(out, elsewhere)
     return tell(store.damage)
+
+
+def _quoted(slug: str, row: str, store: Store, as_json: bool) -> int:
+    """A peer's row is never run here: what others measured for it is all there is."""
+    elsewhere = _others(slug, row, store)
+    if as_json:
+        print_json({"row": f"{slug}/{row}", "others": list(map(dataclasses.asdict, elsewhere))})
+        return tell(store.damage)
+    out, quoted = console(), published.row_of(studies()[slug], row)
+    printed = ", ".join(f"{dataset} {metric} {value}" for (dataset, metric), value in quoted.printed.items())
+    out.print(f"{slug}/{row}", style="bold", end="")
+    out.print(f": {quoted.label}, quoted and never trained here; printed: {printed}")
+    _tell_others(out, elsewhere)
+    return tell(store.damage)
+
+
+def _others(slug: str, row: str, store: Store) -> list[Published]:
+    """What others measured for a row. A damaged list hides nothing else."""
+    try:
+        return others.of_row(others.published(), studies()[slug], row)
+    except ValueError as error:
+        store.damage.append(Damaged(published.PATH, str(error), "correct the line, or restore the file"))
+        return []
+
+
+def _tell_others(out: Console, lines: Sequence[Published]) -> None:
+    if lines:
+        out.print("what others measured", style="bold")
+        out.print(listing(lines))
 
 
 def _facts(cell: Cell, record: RunRecord | EvaluationRecord | None, store: Store) -> dict[str, Any]:

@@ -32,9 +32,9 @@ PROVENANCE = {
     "attempts": 1,
 }
 DATA = {"train_fingerprint": "f00d", "test_fingerprint": "beef"}
-PAGES = {f"{name}.html" for name in ("index", "appendix_table1", "reproducibility", "how-to-read")}
+PAGES = {f"{name}.html" for name in ("index", "appendix_table1", "others", "reproducibility", "how-to-read")}
 OF_CLAIMS = {f"{name}.html" for name in ("claims", "overview", "costs-not-reproduced", "photographs")}
-ALWAYS = {*PAGES, "page.css", "page.js", "figures.json", "runs.json", "recipes.csv"}
+ALWAYS = {*PAGES, "page.css", "page.js", "figures.json", "runs.json", "recipes.csv", "others.csv"}
 ALWAYS |= {f"reproducibility{name}" for name in (".html", ".md", "-choices.csv", "-compute.csv")}
 """What every report has, and what one about any study has."""
 

@@ -56,6 +56,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], int]] = {
     "studies.evidence": (("table7/c@0", "--miou", "1", "--source", FOREIGN, "--protocol", f"[/old]{OBEYED}"), 2),
     "studies.probe": (("table7/c", *SMOKE, "--device", f"[/old]{OBEYED}"), 3),
     "studies.gc": ((), 0),
+    "studies.published": ((f"table9/[old]{OBEYED}",), 2),
     "studies.figures": (("--rows", f"table7/c[old]{OBEYED}"), 2),
     "studies.shortcuts": (("--datasets", f"[/old]{OBEYED}"), 2),
     "studies.records.snapshot": ((f"[/old]{OBEYED}",), 2),

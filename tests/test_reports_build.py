@@ -72,7 +72,7 @@ def test_nothing_measured_renders_pending(results, out):
     files = render(out, "table7")
     shown = ("table7", "claims", "costs-not-reproduced", "appendix_table1")
     tables = {f"{name}.{ending}" for name in shown for ending in ("tex", "csv")}
-    pages = {f"summary/{name}.md" for name in ("README", "photographs", *shown)}
+    pages = {f"summary/{name}.md" for name in ("README", "photographs", "others", *shown)}
     assert set(files) == {*ALWAYS, *OF_CLAIMS, "table7.html", "table7-claims.csv", *tables, *pages}
     assert "0 of 12 runs finished" in whole(files)
     assert {line["protocol"] for line in lines_of(files, "table7.csv")} == {"paper"}
@@ -252,7 +252,7 @@ def test_terminal_says_what_was_written_relative_to_here(results, out, capsys, m
     text = capsys.readouterr().out
     assert re.search(r"wrote out/\{index,[^}]*\}\.html", text)
     assert "wrote out/{table7,claims,costs-not-reproduced,appendix_table1}.{csv,html,tex}" in text
-    assert "wrote out/summary/{README,claims,costs-not-reproduced,photographs,appendix_table1,table7}.md" in text
+    assert "wrote out/summary/{README,claims,costs-not-reproduced,photographs,others,appendix_table1,table7}.md" in text
     assert "derived results/{table1,table2," in text
     assert "✓ supported" in text
     render(Path("out"))

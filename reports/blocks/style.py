@@ -50,6 +50,9 @@ GLYPHS = {
 }
 """A verdict is a word, a glyph and a colour (write/templates/page.css), so that none of the three has to be seen."""
 
+OTHERS_GLYPHS = dict.fromkeys(("same", "smaller", "larger", "opposite", "unclear", "mixed", "nobody"), "◆")
+"""The words on what others published are not those on our runs: one glyph and one colour of their own."""
+
 FIGURE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
     "font.size": 9,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from reports.blocks.table import METRICS, Cell, Column, Line, Notes, Source, Table, Value, number
 from reports.evidence.gather import UNITS, Evidence, Variant
+from reports.sections.others import said_cell
 from reports.sections.scaling import scaling_slugs
 from reports.sections.tables import cost_slug, needed_seeds, verdict_cell
 from studies.declare.study import Claim, Reported
@@ -75,6 +76,7 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
         Column("Claim", align="text"),
         Column("Verdict", align="left"),
         Column("Ours [95 % interval]"),
+        Column("Others", align="left"),
         Column("Printed"),
         Column("Missing to decide it", align="text"),
         Column("Difference of", align="text"),
@@ -109,6 +111,7 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
                 Cell(claim.text, {**identity, "text": claim.text}),
                 _linked(judgement, verdict_anchor, {"verdict": judgement.verdict}, notes),
                 _ours(judgement, notes),
+                said_cell(study, claim),
                 Cell(_printed(claim), {"printed": claim.printed}),
                 Cell(missing or "–", {"missing": missing or None}),
                 Cell(_sides(evidence, claim)),
@@ -130,6 +133,8 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
         "Under another protocol a verdict says how the claim stands there, on other data and at another scale: it "
         "neither confirms nor refutes the paper.",
         "Interval: Welch's, over seeds; verdicts corrected by Holm's method within each table.",
+        "Others: what other projects published about it, one word a source, by rules that the page about others gives; "
+        "it changes no verdict of ours.",
     )
     return Table("claims", "Claims", caption, columns, tuple(lines), tuple(notes))
 

@@ -88,6 +88,7 @@ class Report:
     predictions: Sequence[Table]  # all of them with their outcomes, and the shortcut probes; none without a sub-task
     photographs: Sequence[Table]  # what was expected of them, and what came out; none where no study is about them
     recipes: Sequence[Table]
+    others: Sequence[Table]  # what other projects published
     probes: Sequence[ShortcutRecord]
 
     @property

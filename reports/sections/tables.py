@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from reports.blocks.table import METRICS, Cell, Column, Line, Notes, Source, Table, Value, number
 from reports.evidence.gather import UNITS, Evidence, Seed, Tested, Variant
+from reports.sections.others import CAPTION as OTHERS
+from reports.sections.others import elsewhere, others_cell
 from studies.declare.study import Panel, Reported, Row
 from studies.judge import pooling, verdicts
 from studies.judge.verdicts import Judgement
@@ -27,14 +29,16 @@ def cost_table(evidence: Evidence, panel: Panel) -> Table:
     height, width = panel.input_size
     rows = [r for r in study.rows if isinstance(r, Row) or r.model or any(r.prints(panel, m) for m in UNITS)]
     notes = Notes()
-    columns, lines = [ROW], []
+    columns, lines, theirs = [ROW], [], elsewhere(study, panel, [metric for metric in UNITS if metric in panel.columns])
     for metric in UNITS:
         columns += _columns([metric], ("printed", "measured", "agrees") if metric in panel.columns else ("measured",))
+        columns += _columns([metric], ("others",)) if metric in theirs else []
     for row in rows:
         cells = [Cell(row.label, {"name": row.label}, note=notes.mark(row.note if panel == study.panels[0] else ""))]
         for metric in UNITS:
             found = _cost_cells(evidence, panel, row, metric, notes)
             cells += found if metric in panel.columns else found[1:2]
+            cells += [others_cell(study, panel, row, metric)] if metric in theirs else []
         lines.append(Line(row.slug, (*cells, _fvcore(evidence, panel, row)), isinstance(row, Reported)))
     caption: tuple[str, ...] = (
         f"Full-size rows at {height}×{width} with {panel.classes} classes, whatever was trained.",
@@ -45,6 +49,7 @@ def cost_table(evidence: Evidence, panel: Panel) -> Table:
         caption += (
             f"Agrees: within {verdicts.ROUNDING} of the printed value (a print is rounded to 0.1, sometimes twice).",
         )
+    caption += (OTHERS,) if theirs else ()
     title = "Costs" if len(study.panels) == 1 else f"Costs on {panel.title}"
     columns.append(Column("fvcore's count", "GFLOPs"))
     return Table(cost_slug(evidence, panel), title, caption, tuple(columns), tuple(lines), tuple(notes))
@@ -91,7 +96,9 @@ def accuracy_table(variant: Variant) -> Table:
     study, metrics = variant.study, variant.panel.accuracies
     titles = ("printed", "ours", "difference", "verdict") if variant.comparable else ("paper (printed)", "ours")
     columns = [ROW] if variant.comparable else [ROW, Column("Trained as (parameters)", align="left")]
-    columns += _columns(metrics, titles)
+    theirs = elsewhere(study, variant.panel, metrics) if variant.comparable else ()
+    for metric in metrics:
+        columns += _columns([metric], (*titles, "others") if metric in theirs else titles)
     computed = bool(variant.finished or variant.imported)
     columns += [Column("Precision", align="left")] if computed else []
     notes = Notes()
@@ -103,9 +110,10 @@ def accuracy_table(variant: Variant) -> Table:
         cells = [name] if variant.comparable else [name, trained]
         for metric in metrics:
             cells += _accuracy_cells(variant, row, metric, notes)
+            cells += [others_cell(study, variant.panel, row, metric)] if metric in theirs else []
         cells += [precision_cell(variant.precisions(row.slug))] if computed else []
         lines.append(Line(row.slug, tuple(cells), isinstance(row, Reported)))
-        lines += [_imported_line(variant, row, file) for file in variant.imported if file.row == row.slug]
+        lines += [_imported_line(variant, row, file, theirs) for file in variant.imported if file.row == row.slug]
     title = f"Accuracies, protocol {variant.name}"
     return Table(variant.slug, title, _accuracy_caption(variant), tuple(columns), tuple(lines), tuple(notes))
 
@@ -131,6 +139,8 @@ def _accuracy_caption(variant: Variant) -> tuple[str, ...]:
             f"Verdict: the interval of (ours − printed) against ±ε; ε = {tolerances}, or the spread of the paper's own "
             "values for a row where that is larger."
         )
+    if variant.comparable and elsewhere(variant.study, variant.panel, variant.panel.accuracies):
+        caption.append(OTHERS)
     if variant.imported:
         caption.append(f"Imported: {verdicts.RULES['imported']}.")
     if not variant.comparable:
@@ -202,7 +212,7 @@ def _difference(metric: str, difference: float | None) -> Cell:
     return Cell(text, {f"{metric}_difference": difference})
 
 
-def _imported_line(variant: Variant, row: Row | Reported, file: Tested) -> Line:
+def _imported_line(variant: Variant, row: Row | Reported, file: Tested, theirs: Sequence[str]) -> Line:
     """Weights of elsewhere, tested here with Ham's first seed: in no mean, and not among what was reproduced."""
     label = f"{row.label}, released weights: {file.name}"
     found = {metric: seeds[0] for metric, seeds in file.values.items()}
@@ -212,6 +222,7 @@ def _imported_line(variant: Variant, row: Row | Reported, file: Tested) -> Line:
     cells = [Cell(label, values)] if variant.comparable else [Cell(label, values), imported]
     for metric in variant.panel.accuracies:
         cells += _imported_cells(variant, row, metric, found.get(metric))
+        cells += [Cell()] if metric in theirs else []
     cells.append(precision_cell(pooling.precisions([variant.origins[record]])))
     return Line(f"{row.slug}-{record}", tuple(cells), under=True)
 

@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from reports.blocks.csv import to_csv
-from reports.blocks.style import GLYPHS
+from reports.blocks.style import GLYPHS, OTHERS_GLYPHS
 from reports.blocks.table import Cell, Source, Table, Value
 from reports.evidence.gather import Evidence, Variant
 
@@ -20,13 +20,14 @@ _COLOURS = {  # of the terminal; the word and the glyph say the same
     **dict.fromkeys(("contradicted", "differs", "unexplained", "above", "below"), "red"),
     **dict.fromkeys(("inconclusive", "no difference", "not resolved", "few seeds"), "yellow"),
     "imported": "cyan",
+    **dict.fromkeys(OTHERS_GLYPHS, "magenta"),
     "pending": "dim",
 }
 
 
 def shown(cell: Cell) -> str:
     """A cell's text with the glyph of its verdict and its footnote's mark."""
-    glyph = GLYPHS.get(cell.verdict, "")
+    glyph = (GLYPHS | OTHERS_GLYPHS).get(cell.verdict, "")
     return f"{glyph} {cell.text}".strip() + (f" †{cell.note}" if cell.note else "")
 
 

@@ -16,12 +16,14 @@ from markupsafe import Markup
 from PIL import Image
 
 from reports.blocks.figure import Drawing
-from reports.blocks.style import GLYPHS, INK
+from reports.blocks.style import GLYPHS, INK, OTHERS_GLYPHS
 from reports.blocks.table import Table
-from reports.sections import landing, reproducibility
+from reports.sections import landing, others, reproducibility
 from reports.sections.parts import Report, StudyPart, VariantPart
 from studies.declare import appendix_table1 as training
 from studies.declare.subtasks import Subtask
+from studies.judge.others import METHOD
+from studies.judge.others import RULES as OTHERS_RULES
 from studies.judge.verdicts import RULES
 
 RECIPES = "appendix_table1"
@@ -50,69 +52,57 @@ def pages(report: Report, answers: Sequence[Table], markdown: str) -> dict[str, 
 
     A link to a place is one to the page that has it.
     """
-    sheets = _sheets(report, markdown)
-    names = {
-        f"{part.evidence.study.slug}.html": landing.subject(part.evidence.study.slug, part.evidence.study.number)
-        for part in report.parts
-    }
-    main = {name: words for name, words in names.items() if name.startswith("table")}
-    recipes_, others = (
-        [sheet for sheet in sheets if sheet.slug == RECIPES],
-        [sheet for sheet in sheets if sheet.slug != RECIPES],
+    sheets, first, figure1 = (
+        _sheets(report, markdown),
+        landing.landing(report.parts, report.summary),
+        report.summary.figure1,
     )
-    bar = [
-        *main.items(),
-        *((sheet.name, sheet.words) for sheet in recipes_),
-        *((name, words) for name, words in names.items() if name not in main),
-        *((sheet.name, sheet.words) for sheet in others),
-        (f"{reproducibility.SLUG}.html", "Reproducibility"),
-        ("how-to-read.html", "How to read"),
-    ]
-    first = landing.landing(report.parts, report.summary)
+    common = {"bar": _bar(report, sheets), "glyphs": GLYPHS | OTHERS_GLYPHS, "markdown": markdown}
 
-    def made(template_name: str, here: str, drawn: Iterable[Drawing] = (), **values: Any) -> str:
-        return template(template_name).render(bar=bar, here=here, defined=definitions(drawn), glyphs=GLYPHS, **values)
+    def made(name: str, template_name: str, drawn: Iterable[Drawing] = (), **values: Any) -> tuple[str, str]:
+        return name, template(template_name).render(here=name, defined=definitions(drawn), **common, **values)
 
-    tried = dict.fromkeys(square.tried for topic in first.topics for square in topic.squares if square.tried)
-    shown = dict.fromkeys(square.verdict for topic in first.topics for square in topic.squares)
-    figure1 = report.summary.figure1
-    found = {
-        "index.html": made(
-            "index.html.j2",
-            "index.html",
-            [figure1] if figure1 else [],
-            landing=first,
-            summary=report.summary,
-            shown=list(shown),
-            tried=list(tried),
-        )
+    squares = [square for topic in first.topics for square in topic.squares]
+    legend = {
+        "shown": list(dict.fromkeys(square.verdict for square in squares)),
+        "tried": list(dict.fromkeys(square.tried for square in squares if square.tried)),
     }
+    drawn = [figure1] if figure1 else []
+    found = [made("index.html", "index.html.j2", drawn, landing=first, summary=report.summary, **legend)]
     for part in report.parts:
-        slug = part.evidence.study.slug
-        found[f"{slug}.html"] = made(
-            "study.html.j2",
-            f"{slug}.html",
-            part.drawings,
-            part=part,
-            subject=names[f"{slug}.html"],
-            finding=landing.finding(part),
-            variants=_arranged(part),
-            markdown=markdown,
-        )
-    for sheet in sheets:
-        found[sheet.name] = made("sheet.html.j2", sheet.name, sheet=sheet)
-    name = f"{reproducibility.SLUG}.html"
-    found[name] = made(
-        "reproducibility.html.j2",
-        name,
-        title=reproducibility.TITLE,
-        checklist=reproducibility.CHECKLIST,
-        tables=answers,
-    )
-    found["how-to-read.html"] = made(
-        "how-to-read.html.j2", "how-to-read.html", rules=RULES, elsewhere=landing.ELSEWHERE
-    )
-    return _linked(found)
+        study = part.evidence.study
+        words = {"subject": landing.subject(study.slug, study.number), "finding": landing.finding(part)}
+        arranged = _arranged(part)
+        found.append(made(f"{study.slug}.html", "study.html.j2", part.drawings, part=part, variants=arranged, **words))
+    found += [made(sheet.name, "sheet.html.j2", sheet=sheet) for sheet in sheets]
+    found += [
+        made(_OTHERS, "others.html.j2", title=others.TITLE, method=METHOD, rules=OTHERS_RULES, tables=report.others),
+        made(
+            _CHECKLIST,
+            "reproducibility.html.j2",
+            title=reproducibility.TITLE,
+            checklist=reproducibility.CHECKLIST,
+            tables=answers,
+        ),
+        made(_RULES, "how-to-read.html.j2", rules=RULES, elsewhere=landing.ELSEWHERE),
+    ]
+    return _linked(dict(found))
+
+
+def _bar(report: Report, sheets: Sequence[Sheet]) -> list[tuple[str, str]]:
+    """The navigation: pages and their words; the recipes, appendix Table 1, where the paper has them."""
+    studies = [part.evidence.study for part in report.parts]
+    names = {f"{study.slug}.html": landing.subject(study.slug, study.number) for study in studies}
+    main = {name: words for name, words in names.items() if name.startswith("table")}
+    return [
+        *main.items(),
+        *((sheet.name, sheet.words) for sheet in sheets if sheet.slug == RECIPES),
+        *((name, words) for name, words in names.items() if name not in main),
+        *((sheet.name, sheet.words) for sheet in sheets if sheet.slug != RECIPES),
+        (_OTHERS, "What others measured"),
+        (_CHECKLIST, "Reproducibility"),
+        (_RULES, "How to read"),
+    ]
 
 
 def _arranged(part: StudyPart) -> list[tuple[VariantPart, str, bool]]:
@@ -209,6 +199,7 @@ def _linked(found: dict[str, str]) -> dict[str, str]:
 
 _ID = re.compile(r'\bid="([^"]+)"')
 _PLACE = re.compile(r'href="#([^"]+)"')
+_OTHERS, _CHECKLIST, _RULES = f"{others.SLUG}.html", f"{reproducibility.SLUG}.html", "how-to-read.html"
 _FORMATS = {"tex": "LaTeX", "csv": "CSV"}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reports.blocks.figure import Drawing, digest
 from reports.blocks.table import Source, Table
-from reports.sections import landing, photographs, recipes
+from reports.sections import landing, others, photographs, recipes
 from reports.sections.parts import Report
 from reports.write.formats import Link, markdown
 from studies.declare.appendix_table1 import NUMBER
@@ -38,6 +38,9 @@ def pages(report: Report, store: Store, folder: Path, whole: bool) -> dict[str, 
         found["predictions"] = "Predictions about the generated data", told
     if whole and report.photographs:
         found[photographs.SLUG] = photographs.TITLE, list(report.photographs)
+    if whole:
+        *shown, _ = report.others  # the background stands on the built page alone
+        found[others.SLUG] = others.TITLE, shown
     found[recipes.SLUG] = NUMBER, list(report.recipes)
     for part in report.parts:
         found[part.evidence.study.slug] = part.evidence.study.number, part.tables
@@ -54,6 +57,10 @@ def _links(page: str, records: str) -> Link:
     """Where a page finds a source: a record by its file, a place of the report by the page of its table."""
 
     def link(source: Source) -> str:
+        if source.target.startswith("https:"):
+            return source.target
+        if source.target.startswith(f"{others.SLUG}.html#"):
+            return f"{others.SLUG}.md" if page != others.SLUG else ""
         if "#" not in source.target:
             return f"{records}/{source.target}.json"
         anchor = source.target.partition("#")[2]
@@ -70,6 +77,7 @@ def _index(names: Iterable[str]) -> str:
         "predictions.md": "what generated data were predicted to show, and what they showed",
         f"{photographs.SLUG}.md": "what rows were expected to differ by on photographs, and what came out",
         "costs-not-reproduced.md": "printed costs that the measured ones do not agree with, and why",
+        f"{others.SLUG}.md": "what other projects published: what it says of the paper, and how far to trust it",
         f"{recipes.SLUG}.md": "the recipes",
     }
     lines = "".join(f"- [{name}]({name}): {said}.\n" for name, said in words.items() if name in names)
