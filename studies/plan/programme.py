@@ -201,7 +201,7 @@ def _spread(study: Study, chosen: Protocol, store: Store, metric: str) -> Spread
 def _claim(
     one: Asked, spreads: Mapping[str, Spread | None], chosen: Protocol, clock: Clock, hours: dict[str, Hours]
 ) -> Question:
-    claim = one.claim
+    claim, alpha, rows = one.claim, power.first_step(one.family), len(one.rows)
     assert claim is not None
     start = Question(
         one.name,
@@ -212,23 +212,21 @@ def _claim(
         claim.text,
         one.judgement.verdict,
         claim.printed,
-        power.first_step(one.family),
+        alpha,
         have=one.seeds,
     )
     spread = spreads.get(one.metric)
     if reason := _unplannable(one, spread):
         return dataclasses.replace(start, reason=reason)
     assert spread is not None
-    assert start.alpha is not None
     difference = claim.printed if claim.printed is not None else EPSILON[one.metric]
-    needed = power.claim_seeds(claim.kind, difference, MARGIN, spread.sd, start.alpha, len(one.rows))
+    needed = power.claim_seeds(claim.kind, difference, MARGIN, spread.sd, alpha, rows)
     seeds = needed
     if needed is not None and one.seeds >= needed:  # they are there and did not decide it: by what they showed
         seeds = one.judgement.seeds
     start = dataclasses.replace(start, difference=difference, spread=spread, seeds=seeds)
     if seeds is None or seeds > MOST_SEEDS:
         return dataclasses.replace(start, reason=_too_many(claim.kind, difference, seeds, one.seeds, needed))
-    alpha, rows = start.alpha, len(one.rows)
     chances = [
         power.claim_power(claim.kind, size, MARGIN, spread.sd, seeds, alpha, rows)
         for size in (difference, difference / 2)
