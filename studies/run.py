@@ -20,6 +20,8 @@ from studies.declare.protocols import protocol
 from studies.launch.carry_out import OF_A_CLUSTER, carry_out
 from studies.launch.measure import measure_costs, measure_speeds
 from studies.launch.preview import as_json, show_needs, show_plan, tell_left, tell_left_out
+from studies.launch.until import check as check_looks
+from studies.launch.until import until_decided
 from studies.plan.options import (
     SELECTOR,
     add_data_root,
@@ -92,6 +94,14 @@ def parser() -> argparse.ArgumentParser:
         "their fingerprints: looked at here alone), what failed for whatever cause, or what is done; a record is "
         "replaced when its successor is whole",
     )
+    parse.add_argument(
+        "--until-decided",
+        action="store_true",
+        help="add seeds in planned looks until every claim of the selection is decided, or would hardly be",
+    )
+    parse.add_argument(
+        "--looks", type=numbers, metavar="5,10", help="with --until-decided: after how many seeds (default: 5,10)"
+    )
     parse.add_argument("--dry-run", action="store_true", help="say what exists and what would start; start nothing")
     parse.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
 
@@ -162,6 +172,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return shortcuts(words[1:])
     parse = parser()
     options = parse.parse_args(words)
+    check_looks(options)
+    if not options.until_decided:
+        return _run(parse, options, words)
+    chosen = protocol(_protocol_name(options))
+    selections = select(options.selectors, chosen, options.rows, None)
+    selections = [dataclasses.replace(selection, datasets=options.datasets) for selection in selections]
+
+    def of_a_look(study: str, rows: Sequence[str], datasets: Sequence[str], seeds: Sequence[int]) -> int:
+        own = {"selectors": [study], "rows": list(rows), "datasets": tuple(datasets), "seeds": tuple(seeds)}
+        return _run(parse, argparse.Namespace(**{**vars(options), **own}), words)
+
+    return until_decided(console(width=160), selections, chosen, options, of_a_look)
+
+
+def _run(parse: argparse.ArgumentParser, options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Carry out what the options say; `words` are what was typed."""
     out = console(width=160)
     chosen = protocol(_protocol_name(options))
     resources = resources_of(options)

@@ -22,9 +22,11 @@ from segnext.config import Run
 from studies import next as to_run_next
 from studies import run as studies_run
 from studies.declare.protocols import protocol
-from studies.judge import asked, power, verdicts
+from studies.judge import asked, looks, power, verdicts
+from studies.judge.looks import Followed, conditional_power, judged
 from studies.plan import cheapest
 from studies.plan.hours import Clock
+from studies.plan.looking import keep, path_of, planned
 from studies.plan.programme import Programme, deciding, first_lines, programme, ranges
 from studies.plan.runs import plan, select
 from studies.records.store import Store
@@ -400,3 +402,139 @@ def test_planning_imports_no_torch(tmp_path: Path):
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "python -m studies.run table7" in done.stdout
+
+
+# --- looks
+
+
+def followed(draw: np.random.Generator, differences: list[float], kind: str = "greater") -> list[Followed]:
+    """Claims of a table whose rows are all held against one, ten seeds each."""
+    reference = draw.normal(0.0, 0.5, 10).tolist()
+    rows = [draw.normal(difference, 0.5, 10).tolist() for difference in differences]
+    return [Followed(f"claim{place}", kind, row, reference, 1.0) for place, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "truth"), [("greater", 0.0), ("equivalent", verdicts.MARGIN)], ids=["no difference", "at the margin"]
+)
+@pytest.mark.parametrize("claims", [1, 6])
+def test_a_wrong_word_in_a_table_over_all_looks_is_as_rare_as_5_percent(
+    kind: str, truth: float, claims: int, monkeypatch: pytest.MonkeyPatch
+):
+    """Where nothing is given up, which can only make wrong words rarer."""
+    monkeypatch.setattr(looks, "GIVEN_UP", 0.0)
+    monkeypatch.setattr(looks, "DRAWS", 2)
+    trials, wrong = 500, 0
+    for trial in range(trials):
+        found = judged(followed(np.random.default_rng([trial, claims]), [truth] * claims, kind), (5, 10), claims)
+        wrong += any(stand.verdict in ("supported", "contradicted") for stand in found.values())
+    assert wrong / trials <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
+
+
+def test_a_decided_claim_keeps_its_looks_verdict_and_later_seeds_do_not_enter_it():
+    reference = [0.0, 0.1, -0.1, 0.05, -0.05]
+    early = [value + 3.0 for value in reference]
+    first = Followed("claim", "greater", early, reference)
+    later = Followed("claim", "greater", [*early, *[-9.0] * 5], [*reference, *[9.0] * 5])
+    assert judged([later], (5, 10), 4) == judged([first], (5, 10), 4)
+    assert judged([later], (5, 10), 4)["claim"].look == 1
+    assert judged([Followed("claim", "greater", early[:4], reference)], (5, 10), 4)["claim"].verdict == "pending"
+
+
+def test_claims_that_were_not_run_count_at_every_look():
+    """What is shown at 1 % alone is not shown as one of many."""
+    draw = np.random.default_rng(1)
+    reference, row = draw.normal(0.0, 0.5, 5).tolist(), draw.normal(1.6, 0.5, 5).tolist()
+    one = Followed("claim", "greater", row, reference)
+    p = verdicts.ordering(row, reference).p
+    assert judged([one], (5, 10), math.floor(0.01 / p))["claim"].verdict == "supported"
+    assert judged([one], (5, 10), math.floor(0.01 / p) + 1)["claim"].verdict == "not resolved"
+
+
+@pytest.mark.parametrize(("kind", "difference"), [("greater", 0.4), ("equivalent", 0.05)])
+def test_the_conditional_power_is_how_often_the_last_look_decides(kind: str, difference: float):
+    draw = np.random.default_rng(7)
+    second = np.array([0.0, 0.5, -0.5, 0.25, -0.25])
+    first = second[::-1] + difference
+    said = conditional_power(Followed("claim", kind, first.tolist(), second.tolist()), 5, 10, 0.02)
+    sd, trials, decided = math.sqrt((first.var(ddof=1) + second.var(ddof=1)) / 2), 1500, 0
+    for _ in range(trials):
+        sides = [[*side.tolist(), *draw.normal(side.mean(), sd, 5).tolist()] for side in (first, second)]
+        judge = verdicts.ordering if kind == "greater" else verdicts.equivalence
+        decided += judge(*sides, 0.98).verdict != "not resolved"
+    assert abs(decided / trials - said) <= 0.05
+    assert 0.02 < said < 0.98
+
+
+def test_a_claim_that_would_hardly_be_decided_is_given_up_and_one_that_might_be_is_not():
+    reference = [0.0, 0.6, -0.6, 0.3, -0.3]
+    nothing = Followed("nothing", "greater", [value + 0.02 for value in reversed(reference)], reference, 0.1)
+    printed = Followed("printed", "greater", [value + 0.02 for value in reversed(reference)], reference, 2.5)
+    found = judged([nothing, printed], (5, 10), 2)
+    assert found["nothing"].verdict == "given up"
+    assert found["printed"].verdict == "not resolved", "were the printed difference true, the last look would decide"
+
+
+def test_looks_add_seeds_by_a_plan_that_is_written_first_until_all_is_over(
+    empty: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """All but one of the runs are fabricated; that one is trained."""
+    smoke, table = protocol("smoke"), study("table7")
+    words = ["table7", "--rows", "b,c", "--protocol", "smoke", "--until-decided", "--looks", "3"]
+    assert studies_run.main([*words, "--dry-run"]) == 0
+    assert "t7-c-b-miou_ss: pending" in capsys.readouterr().out
+    assert not (tmp_path / "results" / "looks").exists()
+
+    assert keep(planned(table, smoke, ["b", "c"], (), (3,), empty), empty)
+    for row, seeds in (("c", 3), ("b", 2)):
+        for seed in range(seeds):
+            add_run(Store(), table, table.row(row), "smoke", seed, 50.0 + seed / 10)
+    for path in (REPOSITORY / "results" / "records").glob("cost-*.json"):
+        (tmp_path / "results" / "records" / path.name).write_bytes(path.read_bytes())
+    assert studies_run.main(words) == 0
+    told = capsys.readouterr().out
+    assert "look 1: seeds 0 to 2" in told
+    assert told.rstrip().endswith("all looks are over")
+    trained = [record for record in Store().kind("run") if record["provenance"]["finished"] != "2026-01-01T00:01:30Z"]
+    assert {record["config"]["seed"] for record in trained if record["config"]["init"]} == {2}
+    assert studies_run.main(words) == 0
+    assert "train" not in capsys.readouterr().out, "what is over starts nothing"
+
+
+def test_a_plan_is_not_changed_after_it_was_written(empty: Store, capsys: pytest.CaptureFixture[str]):
+    table, smoke = study("table7"), protocol("smoke")
+    keep(planned(table, smoke, ["b", "c"], (), (5, 10), empty), empty)
+    before = path_of(empty, "table7", "smoke").read_bytes()
+    for words in (["--rows", "b,c", "--looks", "3,4"], ["--rows", "a,c"]):
+        with pytest.raises(SystemExit) as left:
+            studies_run.main(["table7", "--protocol", "smoke", "--until-decided", *words])
+        assert left.value.code == 2
+        assert "was written for other" in capsys.readouterr().err
+    assert path_of(empty, "table7", "smoke").read_bytes() == before
+
+
+def test_seeds_that_were_there_before_the_plan_do_not_enter(empty: Store):
+    fill(empty, {"c": 41.1, "a": 38.0}, 3)
+    plan_ = planned(study("table7"), PRETRAINED, ["a", "c"], (), (5, 10), Store())
+    assert (plan_.first, plan_.until(1), len(plan_.until(2))) == (3, (3, 4, 5, 6, 7), 10)
+    assert plan_.shares == pytest.approx((0.01, 0.04))
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "why"),
+    [
+        (["--looks", "5,10"], 2, "--looks goes with --until-decided"),
+        (["--until-decided", "--looks", "10,5"], 2, "numbers of seeds that grow"),
+        (["--until-decided", "--looks", "2,5"], 2, "numbers of seeds that grow, 3 or more"),
+        (["--until-decided", "--seeds", "0-4"], 2, "--seeds does not go with --until-decided"),
+        (["--until-decided", "--limit-iterations", "2"], 2, "--limit-iterations does not go with --until-decided"),
+        (["--until-decided", "--rows", "c"], 2, "no claim of table7 is about these rows alone"),
+        (["--until-decided", "--data-root", "/nowhere"], 3, "/nowhere"),
+    ],
+)
+def test_words_that_make_no_plan_are_named_and_nothing_is_written(words, code, why, empty: Store, tmp_path, capsys):
+    with pytest.raises(SystemExit) as left:
+        studies_run.main(["table7", "--protocol", "camvid-half", *words])
+    assert left.value.code == code
+    assert why in capsys.readouterr().err
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

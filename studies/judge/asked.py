@@ -61,7 +61,14 @@ class Asked:
 def claims(study: Study, chosen: Protocol, store: Store) -> list[Asked]:
     """The claims of a study on accuracies that a protocol trains, in the paper's order."""
     panels = chosen.panels(study)
-    asked = [claim for claim in study.claims if claim.metric not in COSTS and study.panel(claim.dataset) in panels]
+    trained = {row.slug for row in study.trained}
+    asked = [
+        claim
+        for claim in study.claims
+        if claim.metric not in COSTS
+        and study.panel(claim.dataset) in panels
+        and (chosen.comparable or (claim.kind != "at least" and {claim.better, claim.worse} <= trained))
+    ]
     values = {panel.dataset: measured(study, panel, chosen, store) for panel in panels}
     found = [_claim(study, claim, values[study.panel(claim.dataset).dataset], len(asked)) for claim in asked]
     judged = verdicts.holm([functools.partial(_judge, one) for one in found])
