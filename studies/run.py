@@ -20,8 +20,6 @@ from studies.declare.protocols import protocol
 from studies.launch.carry_out import OF_A_CLUSTER, carry_out
 from studies.launch.measure import measure_costs, measure_speeds
 from studies.launch.preview import as_json, show_needs, show_plan, tell_left, tell_left_out
-from studies.launch.until import check as check_looks
-from studies.launch.until import until_decided
 from studies.plan.options import (
     SELECTOR,
     add_data_root,
@@ -172,9 +170,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return shortcuts(words[1:])
     parse = parser()
     options = parse.parse_args(words)
-    check_looks(options)
     if not options.until_decided:
+        if options.looks:
+            raise ValueError("--looks goes with --until-decided")
         return _run(parse, options, words)
+    from studies.launch.until import check_options, until_decided  # scipy: not for a plain dry run
+
+    check_options(options)
     chosen = protocol(_protocol_name(options))
     selections = select(options.selectors, chosen, options.rows, None)
     selections = [dataclasses.replace(selection, datasets=options.datasets) for selection in selections]

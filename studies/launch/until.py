@@ -29,7 +29,7 @@ Run = Callable[[str, Sequence[str], Sequence[str], Sequence[int]], int]
 """Carries out what `studies.run` does for a study, its rows, its data sets and its seeds; returns the exit code."""
 
 
-def check(options: argparse.Namespace) -> None:
+def check_options(options: argparse.Namespace) -> None:
     """`ValueError` for options that do not go with `--until-decided`."""
     given = {
         "--seeds": options.seeds,
@@ -39,10 +39,6 @@ def check(options: argparse.Namespace) -> None:
         "--limit-iterations": options.limit_iterations,
         "--json": options.json,
     }
-    if not options.until_decided:
-        if options.looks:
-            raise ValueError("--looks goes with --until-decided")
-        return
     for name, value in given.items():
         if value:
             raise ValueError(f"{name} does not go with --until-decided, which chooses the runs by its plan")
