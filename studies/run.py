@@ -96,6 +96,14 @@ def parser() -> argparse.ArgumentParser:
         "their fingerprints: looked at here alone), what failed for whatever cause, or what is done; a record is "
         "replaced when its successor is whole",
     )
+    parse.add_argument(
+        "--until-decided",
+        action="store_true",
+        help="add seeds in planned looks until every claim of the selection is decided, or would hardly be",
+    )
+    parse.add_argument(
+        "--looks", type=numbers, metavar="5,10", help="with --until-decided: after how many seeds (default: 5,10)"
+    )
     parse.add_argument("--dry-run", action="store_true", help="say what exists and what would start; start nothing")
     parse.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
 
@@ -161,6 +169,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return elsewhere(words[1:])
     parse = parser()
     options = parse.parse_args(words)
+    if not options.until_decided:
+        if options.looks:
+            raise ValueError("--looks goes with --until-decided")
+        return _run(parse, options, words)
+    from studies.launch.until import check_options, until_decided  # scipy: not for a plain dry run
+
+    check_options(options)
+    chosen = protocol(_protocol_name(options))
+    selections = select(options.selectors, chosen, options.rows, None)
+    selections = [dataclasses.replace(selection, datasets=options.datasets) for selection in selections]
+
+    def of_a_look(study: str, rows: Sequence[str], datasets: Sequence[str], seeds: Sequence[int]) -> int:
+        own = {"selectors": [study], "rows": list(rows), "datasets": tuple(datasets), "seeds": tuple(seeds)}
+        return _run(parse, argparse.Namespace(**{**vars(options), **own}), words)
+
+    return until_decided(console(width=160), selections, chosen, options, of_a_look)
+
+
+def _run(parse: argparse.ArgumentParser, options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Carry out what the options say; `words` are what was typed."""
     planned = _planned(options)
     store = planned.store
     store.damage += [damaged for cell in planned.cells for damaged in Workspace(cell.id).damage()]
@@ -214,7 +242,9 @@ def _show(planned: _Planned, options: argparse.Namespace) -> None:
     out.print("nothing started (--dry-run)")
 
 
-def _launch(parse: argparse.ArgumentParser, planned: _Planned, options: argparse.Namespace, words: list[str]) -> int:
+def _launch(
+    parse: argparse.ArgumentParser, planned: _Planned, options: argparse.Namespace, words: Sequence[str]
+) -> int:
     """Start what is to start, after every check; returns the exit code."""
     out, todo, store = console(width=160), planned.todo, planned.store
     if options.only in (None, "pretrain"):

@@ -47,6 +47,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], int]] = {
     "segnext.data": (("check", "camvid", "--split", "train", "--data-root", "DATA", "--processes", "1"), 1),
     "studies.list": ((f"[/old]{OBEYED}",), 2),
     "studies.status": ((), 1),
+    "studies.next": ((f"[/old]{OBEYED}",), 2),
     "studies.show": (("table7/c", *SMOKE), 0),
     "studies.run": (("table7/c@0", *SMOKE, "--dry-run"), 0),
     "studies.diff": (("RECORDED", "ANOTHER"), 1),

@@ -24,6 +24,7 @@ from segnext.data import DataError
 from segnext.data.images import read_colours, read_image, read_label, read_size
 from studies import cancel, diff, doctor, evidence, figures, gc, logs, run, shortcuts, show, status
 from studies import list as listing
+from studies import next as to_run_next
 from studies.declare.protocols import protocol
 from studies.plan.estimate import keep
 from studies.plan.jobspec import specification
@@ -40,6 +41,7 @@ CODES = range(6)  # as every command documents
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "status": status.main,
     "list": listing.main,
+    "next": to_run_next.main,
     "show": show.main,
     "run": run.main,
     "logs": logs.main,
@@ -264,6 +266,7 @@ WORDS = [
         "-n",
         "5",
     ),
+    *("--gpu-hours", "inf", "0.5", "--with", "'", "paper-pretrained"),
     *("--miou", "50", "500", "--source", "--follow", "--check", "--help", "--", "--no-such", "--nodes", "\udcff"),
 ]
 

@@ -26,7 +26,7 @@ from studies.records.workspace import Workspace
 from studies.slurm import scheduler
 from studies.slurm.profile import Profile
 
-CHOOSE = ("rows", "seeds", "datasets", "retry", "rerun", "dry_run", "json", "follow")
+CHOOSE = ("rows", "seeds", "datasets", "retry", "rerun", "until_decided", "looks", "dry_run", "json", "follow")
 """Options that say which runs are started, or how that is shown, and not how a run is carried out."""
 
 ALWAYS = ("protocol", "data_root")

@@ -1,0 +1,209 @@
+"""What to run next: `python -m studies.next [STUDY ...] [--gpu-hours 200] [--protocol paper-pretrained]`.
+
+The cheapest way to decide what is open of the paper's claims and levels: for each its seeds, for 80 % power at the
+printed difference, and the commands, in the order of claims decided per hour; then what needs more than the budget,
+and what no budget decides. Exit codes: 0 fine, 1 a file is damaged, 2 usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import shlex
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from segnext.config import COMPILERS, PRECISIONS
+from segnext.door import Parser, command, console, print_json
+from studies.judge.power import POWER
+from studies.plan.programme import COMPILE, PRECISION, Line, Programme, Question, deciding, hours_words, programme
+from studies.records.store import Store
+from studies.records.typed import tell
+from studies.tables import studies, study
+
+WIDTH = 80
+EAGER = "eager"
+ON_ONE_GPU = "--device cuda --max-parallel 1"
+
+
+@command("python -m studies.next")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parse = Parser(prog="python -m studies.next", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1])
+    parse.add_argument("studies", nargs="*", metavar="STUDY", help="whose claims and levels (default: every study's)")
+    parse.add_argument("--gpu-hours", type=_hours, default=200.0, metavar="H", help="the budget (default: 200)")
+    parse.add_argument(
+        "--protocol", default="paper-pretrained", help="paper-pretrained (default) or paper: those decide claims"
+    )
+    parse.add_argument("--precision", choices=PRECISIONS, default=PRECISION, help=f"default: {PRECISION}")
+    parse.add_argument(
+        "--compile", choices=(EAGER, *COMPILERS[1:]), default=COMPILE, help=f"default: {COMPILE}, the fast way on a GPU"
+    )
+    parse.add_argument(
+        "--with",
+        dest="extra",
+        type=_words,
+        default=shlex.split(ON_ONE_GPU),
+        metavar="WORDS",
+        help=f"what else every command says: '--cluster slurm --profile lab' (default: '{ON_ONE_GPU}')",
+    )
+    parse.add_argument("--json", action="store_true", help="as JSON")
+    options = parse.parse_args(arguments)
+    wanted = [study(name) for name in dict.fromkeys(options.studies)] or list(studies().values())
+    store = Store()
+    found = programme(
+        wanted,
+        deciding(options.protocol),
+        options.gpu_hours,
+        store,
+        precision=options.precision,
+        compiled="" if options.compile == EAGER else options.compile,
+        extra=options.extra,
+    )
+    if options.json:
+        print_json(as_json(found))
+    else:
+        out = console(width=WIDTH)
+        for text in _text(found):
+            out.print(text)
+    return tell(store.damage)
+
+
+def as_json(found: Programme) -> dict[str, Any]:
+    """The plan for another program."""
+    return {**dataclasses.asdict(found), "hours": found.hours}
+
+
+def _text(found: Programme) -> Iterator[str]:
+    claims = sum(question.kind != "level" for line in found.lines for question in line.questions)
+    levels = sum(len(line.questions) for line in found.lines) - claims
+    undecided = claims + sum(question.kind != "level" for question in (*found.beyond, *found.never))
+    yield from _wrapped(
+        f"Under {found.protocol}, {found.budget:,g} GPU-hours decide {claims} of {undecided} open claims and {levels} "
+        f"levels with {100 * POWER:.0f} % power: {hours_words(found.hours)}."
+    )
+    yield ""
+    if found.lines:
+        yield f"{'decides':<47}{'printed':>7}{'seeds':>6}{'power':>6}{'half':>5}"
+    for place, line in enumerate(found.lines, start=1):
+        yield from _step(place, line)
+    yield from _left(found)
+    yield from _wrapped(_how(found))
+
+
+def _step(place: int, line: Line) -> Iterator[str]:
+    yield f"{place}. {hours_words(line.hours)}{_by(line)}, {line.until:,.1f} so far"
+    for question in line.questions:
+        yield f"  {_row(question)}"
+    for text in line.commands:
+        yield from pasted(text)
+    if any(question.dataset.endswith("_test") for question in line.questions):
+        yield "    then send the predictions to the test server: python -m studies.evidence"
+    yield ""
+
+
+def _by(line: Line) -> str:
+    """Where a step's hours come from."""
+    if not line.hours:
+        return ""
+    share = round(100 * line.arithmetic / line.hours)
+    return {0: " by measured steps", 100: " by arithmetic"}.get(share, f", {share} % of them by arithmetic")
+
+
+def _row(question: Question) -> str:
+    size = "" if question.difference is None else f"{question.difference:+.1f}"
+    if question.kind == "level":
+        size = f"±{question.difference:.1f}"
+    seeds = "" if question.seeds is None else str(question.seeds)
+    chances = ["" if chance is None else f"{chance:.2f}" for chance in (question.power, question.half)]
+    return f"{question.name:<45}{size:>7}{seeds:>6}{chances[0]:>6}{chances[1]:>5}".rstrip()
+
+
+def _left(found: Programme) -> Iterator[str]:
+    for kind, title in (("claim", "Claims"), ("level", "Levels")):
+        left = [question for question in found.beyond if question.kind == kind]
+        if left:
+            yield f"{title} beyond the budget, with the hours of each alone:"
+            for question in sorted(left, key=lambda one: one.hours):
+                yield f"  {_row(question):<70}{question.hours:>7,.0f}h"
+            yield ""
+    if found.never:
+        yield "What no plan decides:"
+        for question in found.never:
+            yield from _wrapped(f"{question.name}: {question.reason}", "  ")
+        yield ""
+    if found.elsewhere:
+        hint = "; --protocol paper has them" if found.protocol != "paper" else ""
+        names = ", ".join(found.elsewhere)
+        yield from _wrapped(f"{len(found.elsewhere)} claims are not trained under {found.protocol}: {names}{hint}")
+        yield ""
+
+
+def _how(found: Programme) -> str:
+    planned = [question for line in found.lines for question in line.questions]
+    spreads = dict.fromkeys(
+        f"{question.study} {question.metric} {question.spread.sd:.2f} ({question.spread.words})"
+        for question in (*planned, *found.beyond)
+        if question.spread and question.spread.source == "records"
+    )
+    others = dict.fromkeys(
+        f"{question.metric} {question.spread.sd:.2f} ({question.spread.words})"
+        for question in (*planned, *found.beyond)
+        if question.spread and question.spread.source != "records"
+    )
+    spread = "; ".join((*spreads, *others))
+    words = (
+        "Power: of each claim's test, were the printed difference true (half: were half of it), at 5 % over the "
+        "claims of its table (Holm's first step); where none is printed, of a difference of the metric's ±. "
+        "Of a level: the chance of `reproduced`, were ours the printed one, with the fewest seeds whose interval's "
+        f"half-width is within ±. Spread over seeds: {spread or 'not needed'}."
+    )
+    return f"{words} Hours: {found.hours_from}; training alone, on one GPU." if found.hours_from else words
+
+
+def pasted(text: str, width: int = WIDTH, indent: str = "    ") -> Iterator[str]:
+    r"""A command as it can be pasted, in lines of this width that end in ` \`."""
+    line = ""
+    for word in shlex.split(text):
+        quoted = shlex.quote(word)
+        if line and len(indent) + len(line) + 1 + len(quoted) + 2 > width:
+            yield f"{indent}{line} \\"
+            line = f"  {quoted}"
+        else:
+            line = f"{line} {quoted}" if line else quoted
+    yield f"{indent}{line}"
+
+
+def _wrapped(text: str, indent: str = "") -> Iterable[str]:
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  " if indent else "",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _hours(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 < found < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of hours")
+    return found
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} are no words of a command: {error}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
