@@ -121,11 +121,6 @@ def _choice(where: str, what: str, choices: Sequence[Choice], key: str = "") -> 
     return Line(key, (Cell(where, values), Cell(what), Cell(source), Cell(origin, {"origin": origin})))
 
 
-def _short(code: str) -> str:
-    words = " ".join(code.split()).rstrip(":,( ")
-    return words if len(words) <= 60 else f"{words[:57]}..."
-
-
 def _datasets(records: Sequence[Record]) -> Items:
     used = sorted({record["config"]["data"]["dataset"] for record in records if "data" in record["config"]})
     generated = [name for name in used if name.startswith("diagnostic/")]
