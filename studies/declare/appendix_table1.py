@@ -27,6 +27,12 @@ class PrintedRecipe:
 
 NUMBER = "Appendix Table 1"
 
+CAPTION = (
+    "Training details on different benckmarks. 80K + 80K means we pretrain 80K iterations on Pascal VOC trainaug set "
+    "and finetune 80K on its trainval set. 80K + 40K denotes we pretrain 600K iterations on COCO dataset and finetune "
+    "40K on its trainval set."
+)
+
 APPENDIX_TABLE1 = (
     PrintedRecipe("ADE20K", (512, 512), 16, (160_000,), "ade20k"),
     PrintedRecipe("Cityscapes", (1024, 1024), 8, (160_000,), "cityscapes"),
