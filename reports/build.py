@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segnext.door import Parser, command, console, say, typed_path
+from segnext.files import write_atomically
 from studies.records import attempts
 from studies.records.store import REPOSITORY, Store
 from studies.records.typed import tell
@@ -99,16 +100,10 @@ def _write(path: Path, content: str | bytes) -> None:
     A new one is written in its place, a seventh of the time: half of it, after a crash, is replaced by the next report.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
-    if not path.exists():
-        path.write_bytes(data)
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    if path.exists():
+        write_atomically(path, content, durable=False)
+    else:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def _check(report: Report, store: Store, folder: Path, pages: Mapping[str, str | bytes], whole: bool) -> int:

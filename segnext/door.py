@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
 
 USAGE, STOPPED = 2, 5
 CONTINUES = "stopped: the same command continues"
+PLAIN_SECONDS = 15.0  # between two lines about the same work in a log, which has no bars
 
 # What a terminal obeys instead of showing it (C0 but tab and newline, C1), and what turns the order of letters around.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -127,6 +129,14 @@ def console(width: int | None = None, soft_wrap: bool = True, error: bool = Fals
     stream = sys.stderr if error else sys.stdout
     wide = None if stream.isatty() else width
     return Plain(stderr=error, width=wide, soft_wrap=soft_wrap, markup=False, highlight=False, emoji=False)
+
+
+def bars(on: Console, *columns: ProgressColumn, title: str = "{task.description}", shown: bool = True) -> Progress:
+    """rich's bars, each a title, the bar and these columns; nothing where `on` is no terminal or `shown` is false."""
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    described = TextColumn(title, markup=False), BarColumn(bar_width=28)
+    return Progress(*described, *columns, console=on, disable=not (on.is_terminal and shown))
 
 
 def typed_path(text: str) -> Path:

@@ -8,13 +8,14 @@ import uuid
 from pathlib import Path
 
 LEFT_AFTER = 3600.0  # seconds: nobody writes that long, so that an older temporary file is one that a kill left
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # what `temporary_beside` calls a file
 
 
-def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
+def write_atomically(path: Path, content: str | bytes | memoryview, *, durable: bool = True) -> None:
     """Replace `path` as a whole: unique temporary name, fsync, `os.replace`. What kills have left there is swept.
 
-    Raises `OSError` (a full disk, say) and then leaves what was there.
+    Without `durable`, for what can be made again, it does not wait for the disk and sweeps nothing: after a crash of
+    the machine the file may be empty. Raises `OSError` (a full disk, say) and then leaves what was there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
@@ -23,12 +24,14 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
         with open(temporary, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
             written = os.fstat(file.fileno()).st_mtime  # by the clock of the file server
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sweep(path.parent, written - LEFT_AFTER)
+    if durable:
+        _sweep(path.parent, written - LEFT_AFTER)
 
 
 def temporary_beside(path: Path) -> Path:
@@ -40,7 +43,7 @@ def _sweep(folder: Path, before: float) -> None:
     """Delete temporary files that nobody has written to since."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if _TEMPORARY.fullmatch(entry.name):
+            if TEMPORARY.fullmatch(entry.name):
                 try:
                     if entry.stat(follow_symlinks=False).st_mtime < before:
                         os.unlink(entry.path)

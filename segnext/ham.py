@@ -74,15 +74,15 @@ class NMF(Stochastic):
             bases = self.initial_bases(batch, dim, self.rank, x.device).to(pixels.dtype)
             codes = torch.softmax(INVERSE_TEMPERATURE * (seen @ bases), dim=-1)
             for _ in range(self.steps if self.training else self.evaluation_steps):
-                codes = _updated_codes(seen, bases, codes)
-                projected = seen.mT @ codes
-                bases = bases * projected / (bases @ (codes.mT @ codes) + EPSILON)
-            codes = _updated_codes(pixels, bases, codes)
+                codes = updated(codes, bases, seen)
+                bases = updated(bases, codes, seen.mT)
+            codes = updated(codes, bases, pixels)
             return (codes @ bases.mT).view(batch, height, width, dim).permute(0, 3, 1, 2).to(x.dtype)
 
 
-def _updated_codes(pixels: Tensor, bases: Tensor, codes: Tensor) -> Tensor:
-    return codes * (pixels @ bases) / (codes @ (bases.mT @ bases) + EPSILON)
+def updated(factor: Tensor, other: Tensor, product: Tensor) -> Tensor:
+    """The multiplicative update of one factor of `product = factor other^T`, for codes and bases alike."""
+    return factor * (product @ other) / (factor @ (other.mT @ other) + EPSILON)
 
 
 class Hamburger(nn.Module):

@@ -26,7 +26,7 @@ from segnext.msca import LKA, MSCA
 from segnext.testing.fusing import FoldedMSCA
 from segnext.training import segmentation
 
-PATCHED = {"segnext.fast.depthwise", "segnext.fast.cross_entropy"}  # the kernels do it themselves
+PATCHED = {"segnext.fast.depthwise_kernels", "segnext.fast.cross_entropy"}  # the kernels do it themselves
 
 
 def call(function: InterpretedFunction, *arguments: object, **named: object) -> object:

@@ -20,7 +20,7 @@ from PIL import Image
 from scipy.io import savemat
 from scipy.sparse import csc_array
 
-from segnext.data import open_dataset
+from segnext.data import classes, open_dataset
 from segnext.data.__main__ import main
 from segnext.data.images import Original
 from segnext.data.source import DataError
@@ -173,7 +173,7 @@ def test_label_maps_are_those_of_the_facts():
     assert {**COCO, 255: 255} == convert_labels.COCO_VALUES
     assert list(convert_labels.CONTEXT_VALUES) == MAPS["pascal_context"]
     assert list(convert_labels.CONTEXT_VALUES.values()) == list(range(60))
-    np.testing.assert_array_equal(convert_isaid.ISAID_COLOURS, COLOURS)
+    np.testing.assert_array_equal(list(classes.ISAID.values()), COLOURS)
 
 
 @given(st.data())

@@ -19,7 +19,7 @@ from segnext.fast import upsampling
 from segnext.look.gradcam import _Watched
 from segnext.model import build_network
 from segnext.testing import evaluate
-from segnext.testing.fusing import folded
+from segnext.testing.fusing import fuse_for_inference
 from segnext.testing.metrics import Boundary, Confusion
 from segnext.training.segmentation import segmentation_loss
 
@@ -145,7 +145,7 @@ def test_an_evaluation_is_on_the_card_from_pixels_to_counts_and_asks_it_for_noth
     with card:
         with Copies(), monkeypatch.context() as patch:
             patch.setattr(nn.Module, "to", lambda module, **layout: module)  # parameters without storage refuse it
-            network = folded(network)
+            network = fuse_for_inference(network)
         data = dataclasses.replace(DATA, window=window, stride=window and (32, 32))
         pixels = [torch.zeros(2, *size, 3, dtype=torch.uint8, device=CARD) for size in ((64, 64), (96, 64))]
         labels = torch.zeros(2, 70, 50, dtype=torch.uint8, device=CARD)

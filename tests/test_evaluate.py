@@ -24,7 +24,7 @@ from segnext.data import DataError, open_split, transforms
 from segnext.testing import evaluate as module
 from segnext.testing.evaluate import evaluate, predictions, probabilities, scores, windows
 from segnext.testing.footprint import Footprint, _Living
-from segnext.testing.fusing import folded
+from segnext.testing.fusing import fuse_for_inference
 
 CPU = torch.device("cpu")
 SCENE = Data("diagnostic/scene", 7, (96, 96), (96, 96), test_scales=(0.5, 1.0), generator="1")
@@ -276,7 +276,7 @@ def test_a_group_is_bounded_by_what_a_pass_needs(micro: SegNeXt, monkeypatch: py
     passed = module._scores
     monkeypatch.setattr(module, "_scores", lambda *given: batches.append(len(given[1])) or passed(*given))
     data = dataclasses.replace(SCENE, scale=(384, 384))
-    one = 2 * (Footprint(folded(micro)).bytes(384, 384) + 12 * 384 * 384) + 4 * 7 * 96 * 96
+    one = 2 * (Footprint(fuse_for_inference(micro)).bytes(384, 384) + 12 * 384 * 384) + 4 * 7 * 96 * 96
     monkeypatch.setitem(module.MEMORY_LIMIT, "cpu", 2 * one)
     evaluate(micro, Few(4), data, multi_scale=True, batch=4)
     assert batches == [4] * 4, "two images and their flips"
@@ -284,7 +284,7 @@ def test_a_group_is_bounded_by_what_a_pass_needs(micro: SegNeXt, monkeypatch: py
 
 def test_what_a_pass_needs_is_followed_without_numbers(micro: SegNeXt, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("segnext.testing.fusing._ONEDNN", False)
-    network = folded(micro)
+    network = fuse_for_inference(micro)
     x = torch.zeros(1, 3, 96, 128).to(memory_format=torch.channels_last)
     with torch.inference_mode(), _Living([*network.parameters(), *network.buffers(), x]) as living:
         network.logits(x)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from segnext import Model, SegNeXt
 from segnext.fast.upsampling import BLOCK, add_probabilities, cross_entropy, likeliest, upsampled
-from segnext.testing.fusing import folded
+from segnext.testing.fusing import fuse_for_inference
 
 
 def resized(scores: Tensor, *sizes: tuple[int, int]) -> Tensor:
@@ -56,7 +56,7 @@ def test_a_folded_network_gives_the_same_and_leaves_the_network_as_it_is(
     torch.manual_seed(0)
     network = unlike_new(SegNeXt(model, 7))
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    faster = folded(network)
+    faster = fuse_for_inference(network)
     for size in ((64, 64), (47, 81)):
         x = torch.randn(2, 3, *size)
         expected = network(x)

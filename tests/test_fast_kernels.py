@@ -13,7 +13,7 @@ from conftest import REPOSITORY
 
 triton = pytest.importorskip("triton", reason="Triton is not installed: the kernels for CUDA cannot be tested")
 
-from segnext.fast import cross_entropy, depthwise, group_norm, pointwise, residual  # noqa: E402
+from segnext.fast import cross_entropy, depthwise, depthwise_kernels, group_norm, pointwise, residual  # noqa: E402
 
 HALF = ("bf16", "fp16")
 SPECIALISED = {"C", "sB", "sA", "sX", "branch", "xbranch", "gbranch"}  # multiples of 16, which the kernels may know
@@ -80,10 +80,10 @@ def test_the_convolutions_compile_for_an_h100_and_load_16_bytes_at_once(
     warps, tx = depthwise._shape(128, 64, 8 if dtype in HALF else 4)
     tile = shape | {"TX": tx, "FLIP": False, "BIAS": True}
     pointers = {"x": dtype, "taps": "fp32", "bias": "fp32", "out": dtype}
-    made = [compiled(depthwise._spread, pointers, (), tile, warps)]
+    made = [compiled(depthwise_kernels.spread, pointers, (), tile, warps)]
     if kx == 1:
         plus = {"PLUS": True, "FLIP": True, "BIAS": False}
-        made.append(compiled(depthwise._gather, {**pointers, "plus": dtype}, (), tile | plus, warps))
+        made.append(compiled(depthwise_kernels.gather, {**pointers, "plus": dtype}, (), tile | plus, warps))
     for kernel in made:
         loads = re.findall(r"ld\.global\.[\w:.]+", kernel.asm["ptx"])
         assert loads
@@ -93,7 +93,11 @@ def test_the_convolutions_compile_for_an_h100_and_load_16_bytes_at_once(
     warps, tx = depthwise._shape(128, 64, 4)
     columns = kx if kx * k0 <= depthwise.TAPS else 1
     compiled(
-        depthwise._weights, {"x": dtype, "g": dtype, "partial": "fp32"}, (), shape | {"TX": tx, "JG": columns}, warps
+        depthwise_kernels.weight_sums,
+        {"x": dtype, "g": dtype, "partial": "fp32"},
+        (),
+        shape | {"TX": tx, "JG": columns},
+        warps,
     )
 
 

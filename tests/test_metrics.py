@@ -116,27 +116,6 @@ def test_the_order_and_grouping_of_images_never_matters(seed: int):
     assert together.score(boundary) == apart.score(boundary_apart)
 
 
-@given(seed=seeds)
-@settings(max_examples=20, deadline=None)
-def test_merged_counts_are_those_of_all_images(seed: int):
-    prediction, label = random_pair(seed, 5)
-    for kind in (Confusion, Boundary):
-        whole, first, second = kind(5), kind(5), kind(5)
-        whole.add(prediction, label)
-        first.add(prediction[:1], label[:1])
-        second.add(prediction[1:], label[1:])
-        first.merge(second)
-        assert torch.equal(first.counts, whole.counts)
-        assert first.counts.dtype == torch.int64
-
-
-def test_counts_of_other_classes_do_not_merge():
-    with pytest.raises(ValueError, match="do not add up"):
-        Confusion(3).merge(Confusion(4))
-    with pytest.raises(ValueError, match="do not add up"):
-        Confusion(2).merge(Boundary(2))
-
-
 def test_a_class_that_is_nowhere_does_not_enter_the_mean():
     score = counted(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 1]), 3).score()
     assert score.iou == [50.0, pytest.approx(200 / 3), None]

@@ -149,6 +149,13 @@ def test_what_a_kill_left_is_swept_and_what_is_being_written_is_not(tmp_path: Pa
     assert {path.name for path in tmp_path.iterdir()} == {being_written.name, other.name, "c.json"}
 
 
+def test_what_can_be_made_again_is_replaced_whole_without_waiting_for_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.fsync", lambda file: pytest.fail("waited for the disk"))
+    for content in ("old", "new"):
+        write_atomically(tmp_path / "progress.json", content, durable=False)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("progress.json", "new")]
+
+
 @pytest.mark.parametrize("damage", ["torn", "edited", "renamed", "partial"])
 def test_a_damaged_or_edited_record_is_named_and_hides_no_other(damage: str):
     store = Store()

@@ -9,6 +9,7 @@ from typing import Any
 
 from reports.blocks.table import Cell, Column, Line, Notes, Source, Table, Value
 from segnext.config import SIZES, Data, Model, canonical
+from segnext.config.fields import choices_of, told
 from studies.declare.appendix_table1 import APPENDIX_TABLE1, CHOICES, FIELDS, FIXED, PrintedRecipe, chain
 from studies.declare.protocols import PAPER, PRETRAINING_DROP_PATH, PROTOCOLS, Protocol, Recipe
 
@@ -82,7 +83,7 @@ def datasets_table() -> Table:
         after = Source(recipe.after, f"#{SLUG}-datasets-{_anchor(recipe.after)}")
         values = (data.train_split, data.test_split, data.classes, data.scale, data.crop, train.batch, train.iterations)
         cells = (
-            Cell(name, note=notes.mark(CHOICES.get(name, ""))),
+            Cell(name, note=notes.mark(_noted(name))),
             Cell(recipe.after, sources=(after,)) if recipe.after else Cell("imagenet1k"),
             *(Cell(_shown(value)) for value in values),
             Cell(f"windows of {_shown(data.window)}, every {_shown(data.stride)}" if data.window else "whole images"),
@@ -128,6 +129,10 @@ def fields_table() -> Table:
     return Table(f"{SLUG}-fields", "Recipes field by field", caption, tuple(columns), tuple(lines))
 
 
+def _noted(recipe: str) -> str:
+    return f"{told(CHOICES[recipe])}." if recipe in CHOICES else ""
+
+
 def _beginning(protocol: Protocol) -> str:
     return _BEGINNINGS[protocol.pretraining]
 
@@ -145,7 +150,7 @@ def fixed_table() -> Table:
     """What no field of a recipe sets."""
     columns = (Column("Value", align="text"), Column("Every protocol", align="text"), Column("Source", align="text"))
     lines = (
-        Line(str(place), (Cell(fixed.words), Cell(fixed.value), Cell(fixed.source)))
+        Line(str(place), (Cell(fixed.words), Cell(fixed.value), Cell(told(fixed.choices))))
         for place, fixed in enumerate(FIXED)
     )
     caption = ("Constants of the code of segmentation, which the tests hold this table to.",)
@@ -194,7 +199,8 @@ def _flat(recipe: Recipe, protocol: Protocol) -> Iterator[dict[str, Value]]:
 
 def _described(part: object, name: str) -> tuple[str, str]:
     """A field in words, and the source of its value; its bare name where a test has yet to ask for them."""
-    return FIELDS.get(f"{type(part).__name__}.{name}", (name, ""))
+    words = FIELDS.get(f"{type(part).__name__}.{name}", name)
+    return words, told(choices_of(part).get(name, ()))
 
 
 def _anchor(recipe: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import statistics
 from collections import Counter, defaultdict
@@ -11,18 +10,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from reports.blocks.table import METRICS, Cell, Column, Line, Source, Table
 from reports.evidence.gather import Evidence, marks
 from reports.sections.provenance import duration, provenance_table
+from segnext.config import ClassificationData, ClassificationTrain, Data, Execution, Model, Size, Train
+from segnext.config.choices import IN_CODE
+from segnext.config.fields import SOURCES, Choice, choices_of, told
 from studies.declare.appendix_table1 import CHOICES, FIELDS, FIXED
 from studies.declare.study import Row
 from studies.judge import verdicts
 from studies.records.attempts import LostAttempt
 from studies.records.causes import CAUSES
 from studies.records.schema import Record, RunRecord, ScoredRecord
-from studies.records.store import REPOSITORY
 
 TITLE = "Reproducibility"
 SLUG = "reproducibility"
 CHECKLIST = "the ML reproducibility checklist, version 2.0"
-_MARK = re.compile(r"\b(Paper|Official code|Ours|VAN)(?=[:,;])")
 
 Items = Sequence[tuple[str, str | Cell]]
 
@@ -81,8 +81,8 @@ def _has(everything: Sequence[Evidence], slug: str) -> bool:
 
 
 def choices_table() -> Table:
-    """Every choice with its source, as marked where it is made: in the recipes, and in the comments of the code."""
-    lines = [*_declared(), *_marked()]
+    """Every choice with its source: of the recipes, of the models, and of what the code does."""
+    lines = list(_choices())
     counts = Counter(line.cells[3].values["origin"] for line in lines)
     caption = (
         "“Paper:” as printed. “Official code:” as the authors released it, where the paper is silent or differs; "
@@ -98,70 +98,26 @@ def choices_table() -> Table:
     return Table(f"{SLUG}-choices", "Choices, and where each comes from", caption, columns, tuple(lines))
 
 
-def _declared() -> Iterator[Line]:
-    for name, (what, source) in FIELDS.items():
-        yield _choice(f"recipe, {name}", what, source)
+def _choices() -> Iterator[Line]:
+    for kind in (Data, Train, ClassificationData, ClassificationTrain, Size, Model, Execution):
+        for name, choices in choices_of(kind).items():
+            yield _choice(kind.__name__, FIELDS.get(f"{kind.__name__}.{name}", name), choices, key=name)
     for fixed in FIXED:
-        yield _choice("every recipe", f"{fixed.words}: {fixed.value}", fixed.source)
-    for name, source in CHOICES.items():
-        yield _choice(f"recipe {name}", "what differs from the others", source)
+        yield _choice("every recipe", f"{fixed.words}: {fixed.value}", fixed.choices)
+    for name, choices in CHOICES.items():
+        yield _choice(f"recipe {name}", "what differs from the others", choices)
+    for name, choices in IN_CODE.items():
+        module, _, what = name.partition(":")
+        yield _choice(module, what, choices)
 
 
-def _choice(where: str, what: str, source: str) -> Line:
-    found = _MARK.findall(source + ":")
-    origin = next((word for word in ("Ours", "Official code", "VAN", "Paper") if word in found), "Paper")
+def _choice(where: str, what: str, choices: Sequence[Choice], key: str = "") -> Line:
+    """A line; of several origins it shows the one that is farthest from the paper."""
+    origin = max((choice.source for choice in choices), key=SOURCES.index)
+    source = told(choices)
     values = {"where": where, "what": what, "source": source, "origin": origin}
-    key = re.sub(r"[^a-z0-9]+", "-", f"{where} {what} {source}".lower())[:80].strip("-")
+    key = re.sub(r"[^a-z0-9]+", "-", f"{where} {key or what}".lower()).strip("-")
     return Line(key, (Cell(where, values), Cell(what), Cell(source), Cell(origin, {"origin": origin})))
-
-
-def _marked() -> Iterator[Line]:
-    """The marked comments and docstrings of segnext/: no number of a line, which any edit would change."""
-    seen: Counter[str] = Counter()
-    for path in sorted((REPOSITORY / "segnext").rglob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        where = path.relative_to(REPOSITORY).as_posix()
-        found = [(what, comment) for what, comment in _comments(text) if _MARK.search(comment)]
-        found += [(what, said) for what, said in _docstrings(text) if _MARK.search(said)]
-        for what, said in found:
-            line = _choice(where, what, said)
-            seen[line.key] += 1
-            yield line if seen[line.key] == 1 else Line(f"{line.key}-{seen[line.key]}", line.cells)
-
-
-def _comments(text: str) -> Iterator[tuple[str, str]]:
-    """(code, comment) of each line that ends with a comment, or of the line after a comment of its own."""
-    lines = text.splitlines()
-    place = 0
-    while place < len(lines):
-        code, mark, comment = lines[place].partition("# ")
-        place += 1
-        if not mark or ('"' in comment.split("#")[0] and code.count('"') % 2):
-            continue
-        if not code.strip():
-            while place < len(lines) and lines[place].strip().startswith("# "):
-                comment += " " + lines[place].strip()[2:]
-                place += 1
-            code = next(filter(str.strip, lines[place:]), "")
-        if code.strip().startswith(")"):  # the end of a statement of several lines: its beginning names it
-            margin = len(code) - len(code.lstrip())
-            code = next(line for line in reversed(lines[: place - 1]) if line[margin : margin + 1].strip())
-        yield _short(code), comment.strip()
-
-
-def _docstrings(text: str) -> Iterator[tuple[str, str]]:
-    """(name, sentences from the first mark on) of each docstring."""
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            for paragraph in (ast.get_docstring(node) or "").split("\n\n"):
-                said = " ".join(paragraph.split())
-                if mark := _MARK.search(said):
-                    yield node.name, said[mark.start() :]
-
-
-def _short(code: str) -> str:
-    words = " ".join(code.split()).rstrip(":,( ")
-    return words if len(words) <= 60 else f"{words[:57]}..."
 
 
 def _datasets(records: Sequence[Record]) -> Items:

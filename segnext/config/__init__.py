@@ -1,7 +1,7 @@
 """What a run is, as frozen values: `Model`, `Data`, `Train`, `Run`; `Cost`, `Speed`: measurements alone; their ids.
 
-This room imports no torch, so that declaring, planning and reporting stay instant. Every default carries its source:
-`Paper:` the paper, `Official code:` the release at c87bcae, `Ours:` a choice of this project.
+This room imports no torch, so that declaring, planning and reporting stay instant. A field carries whose choice
+its default is (`fields.Choice`); `choices` lists those that the code makes outside of fields.
 """
 
 from segnext.config.architecture import CHOICES as CHOICES

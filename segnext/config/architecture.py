@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from segnext.config.fields import later, require
+from segnext.config.fields import chosen, later, needed, official, paper, require
 from segnext.config.identity import fields
 
 
@@ -15,12 +15,12 @@ from segnext.config.identity import fields
 class Size:
     """One column of Table 2, and what the released code adds to it."""
 
-    channels: tuple[int, int, int, int]  # Paper: Table 2, C of the four stages
-    depths: tuple[int, int, int, int]  # Paper: Table 2, L
-    expansion_ratios: tuple[int, int, int, int]  # Paper: Table 2, e.r.
-    decoder_channels: int  # Paper: Table 2, "decoder dimension"
-    nmf_rank: int  # Official code: MD_R in local_configs/segnext (B and L: the default of ham_head.py:19)
-    drop_path: float  # Official code: local_configs/segnext; the paper is silent
+    channels: tuple[int, int, int, int] = needed(paper("Table 2, C of the four stages"))
+    depths: tuple[int, int, int, int] = needed(paper("Table 2, L"))
+    expansion_ratios: tuple[int, int, int, int] = needed(paper("Table 2, e.r."))
+    decoder_channels: int = needed(paper('Table 2, "decoder dimension"'))
+    nmf_rank: int = needed(official("MD_R in local_configs/segnext (B and L: the default of ham_head.py:19)"))
+    drop_path: float = needed(official("local_configs/segnext", "the paper is silent"))
 
 
 SIZES: dict[str, Size] = {
@@ -28,19 +28,17 @@ SIZES: dict[str, Size] = {
     "S": Size((64, 128, 320, 512), (2, 2, 4, 2), (8, 8, 4, 4), 256, 16, 0.1),
     "B": Size((64, 128, 320, 512), (3, 3, 12, 3), (8, 8, 4, 4), 512, 64, 0.1),
     "L": Size((64, 128, 320, 512), (3, 5, 27, 3), (8, 8, 4, 4), 1024, 64, 0.3),
-    # Ours: the stand-in that `--protocol quick` trains, small enough for minutes on one CPU core.
+    # The stand-ins, which are ours: segnext.config.choices says what for.
     "micro": Size((16, 32, 48, 64), (1, 1, 2, 1), (4, 4, 4, 4), 64, 16, 0.0),
-    # Ours: one block at stride 4 and nothing after it, so that how far it sees can be counted; with `stages=(1,)`.
     "microscope": Size((24, 8, 8, 8), (1, 0, 0, 0), (2, 2, 2, 2), 32, 16, 0.0),
-    # Ours: the same with as many parameters without the two long branches as `microscope` has with them.
     "microscope-wide": Size((26, 8, 8, 8), (1, 0, 0, 0), (2, 2, 2, 2), 32, 16, 0.0),
 }
 
 # What an encoder with widths of its own puts in the size's place. The light Ham decoder on top keeps the size's.
 _PVT: dict[str, Any] = {"expansion_ratios": (4, 4, 4, 4), "nmf_rank": 0, "drop_path": 0.1}  # SegFormer: no NMF at all
 ENCODERS: dict[str, dict[str, Any]] = {
-    "mscan": {},  # Paper: Sec. 3.1
-    "van": {},  # VAN-B0 to B3: the same channels, depths and ratios as MSCAN-T to L (VAN, Table 2)
+    "mscan": {},
+    "van": {},  # VAN-B0 to B3 have the channels, depths and ratios of MSCAN-T to L
     # torchvision: convnext_tiny(), convnext_small()
     "convnext_tiny": {
         "channels": (96, 192, 384, 768),
@@ -70,7 +68,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "nmf_gradient": ("full", "one-step"),
 }
 
-DECODER_STAGES = {"a": (1, 2, 3, 4), "b": (4,), "c": (2, 3, 4)}  # Paper: Fig. 3
+DECODER_STAGES = {"a": (1, 2, 3, 4), "b": (4,), "c": (2, 3, 4)}
 
 
 @dataclass(frozen=True)
@@ -81,27 +79,33 @@ class Model:
     """
 
     size: str = "T"
-    branches: tuple[int, ...] = (7, 11, 21)  # Paper: Sec. 3.1, the strip kernels; Table 6 drops them one by one
-    channel_mixing: bool = True  # Paper: Eq. 1, the 1x1 convolution; Table 6
-    attention: bool = True  # Paper: Eq. 2, the element-wise product; Table 6
-    decoder: str = "c"  # Paper: Fig. 3 (a), (b), (c); Table 7
+    branches: tuple[int, ...] = chosen((7, 11, 21), paper("Sec. 3.1, the strip kernels; Table 6 drops them one by one"))
+    channel_mixing: bool = chosen(True, paper("Eq. 1, the 1x1 convolution; Table 6"))
+    attention: bool = chosen(True, paper("Eq. 2, the element-wise product; Table 6"))
+    decoder: str = chosen("c", paper("Fig. 3 (a), (b), (c); Table 7"))
     stages: tuple[int, ...] | None = None  # encoder stages that decoder (c) reads; None: those of Fig. 3
     nmf_rank: int | None = None  # None: the size's own
     drop_path: float | None = None  # None: the size's own
     encoder: str = later(
-        "mscan", frozen="mscan"
-    )  # Paper: Sec. 3.1; "van": what Table 8's digits say; others: Table 9, Fig. 1
+        "mscan",
+        paper('Sec. 3.1; "van": what Table 8\'s digits say; others: Table 9, Fig. 1'),
+        frozen="mscan",
+    )
     mixer: str = later(
-        "msca", frozen="msca"
-    )  # Paper: Sec. 3.1; "lka": VAN's large-kernel attention in its place, Table 8
+        "msca",
+        paper('Sec. 3.1; "lka": VAN\'s large-kernel attention in its place, Table 8'),
+        frozen="msca",
+    )
     context: str = later(
-        "ham", frozen="ham"
-    )  # Paper: Sec. 3.2; Table 5 (cc, ema, nl), appendix Table 2 (msca), or none
+        "ham", paper("Sec. 3.2; Table 5 (cc, ema, nl), appendix Table 2 (msca), or none"), frozen="ham"
+    )
     encoder_norm: str = later(
-        "bn", frozen="bn"
-    )  # Paper: Sec. 3.1, "we use batch normalization instead of layer normalization"
-    head_norm: str = later("gn", frozen="gn")  # Official code: GN with 32 groups; the paper names BN alone
-    nmf_gradient: str = later("full", frozen="full")  # Official code: PyTorch; JSeg and HamNet: "one-step"
+        "bn",
+        paper('Sec. 3.1, "we use batch normalization instead of layer normalization"'),
+        frozen="bn",
+    )
+    head_norm: str = later("gn", official("GN with 32 groups", "the paper names BN alone"), frozen="gn")
+    nmf_gradient: str = later("full", official("PyTorch", 'JSeg and HamNet: "one-step"'), frozen="full")
 
     def __post_init__(self) -> None:
         require(self.size in SIZES, f"Model.size: {self.size!r} is not one of {', '.join(SIZES)}")

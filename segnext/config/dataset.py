@@ -4,28 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from segnext.config.fields import later, require
+from segnext.config.fields import chosen, later, needed, official, ours, paper, require, van
 
 
 @dataclass(frozen=True)
 class Data:
     """A dataset and how its images reach the model. Sizes are (height, width) in pixels, but for `scale`."""
 
-    dataset: str
-    classes: int
-    scale: tuple[int, int]  # (long edge, short edge) that an image is fitted into, keeping its ratio, before `ratio`
-    crop: tuple[int, int]
-    train_split: str = "train"
-    test_split: str = "val"
-    ratio: tuple[float, float] = (0.5, 2.0)  # Paper: Sec. 4, "random scaling (from 0.5 to 2)"
-    cat_max_ratio: float = 0.75  # Official code: RandomCrop(cat_max_ratio=0.75)
-    flip: float = 0.5  # Paper: Sec. 4, random horizontal flipping
-    photometric: bool = True  # Official code: PhotoMetricDistortion in every pipeline; not in the paper
-    test_scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # Official code: MS, each also flipped
-    test_multiple: int = 32  # Official code: ResizeToMultiple(32) in the test pipeline
-    generator: str = ""  # version of the generator, for generated datasets
-    window: tuple[int, int] | None = later(None, frozen=None)  # tested in windows of this size; None: whole images
-    stride: tuple[int, int] | None = later(None, frozen=None)  # from one window to the next
+    dataset: str = needed(paper("Sec. 4"))
+    classes: int = needed(paper("Sec. 4"))
+    # (long edge, short edge) that an image is fitted into, keeping its ratio, before `ratio`
+    scale: tuple[int, int] = needed(official())
+    crop: tuple[int, int] = needed(paper("appendix Table 1"))
+    train_split: str = chosen("train", paper("appendix Table 1 (VOC)"), ours("else the usual one"))
+    test_split: str = chosen("val", paper("Tables 4 to 12"), ours("val where they do not say"))
+    ratio: tuple[float, float] = chosen((0.5, 2.0), paper('Sec. 4, "random scaling (from 0.5 to 2)"'))
+    cat_max_ratio: float = chosen(0.75, official("RandomCrop"))
+    flip: float = chosen(0.5, paper("Sec. 4"), official("0.5"))
+    photometric: bool = chosen(True, official("PhotoMetricDistortion", "not in the paper"))
+    test_scales: tuple[float, ...] = chosen((0.5, 0.75, 1.0, 1.25, 1.5, 1.75), official())
+    test_multiple: int = chosen(32, official("ResizeToMultiple"))
+    generator: str = chosen("", ours("of data that is generated"))  # the generator's version
+    # Tested in windows of this size; None: whole images.
+    window: tuple[int, int] | None = later(None, official(), frozen=None)
+    stride: tuple[int, int] | None = later(None, official(), frozen=None)  # from one window to the next
 
     def __post_init__(self) -> None:
         require(
@@ -46,17 +48,17 @@ class ClassificationData:
     defaults are VAN's. Sizes are in pixels.
     """
 
-    dataset: str = "imagenet1k"
-    classes: int = 1000
-    crop: tuple[int, int] = (224, 224)
-    train_split: str = "train"
-    test_split: str = "val"
-    area: tuple[float, float] = (0.08, 1.0)  # VAN: RandomResizedCrop, part of the image's area
-    aspect: tuple[float, float] = (3 / 4, 4 / 3)
-    interpolations: tuple[str, ...] = ("bilinear", "bicubic")  # VAN: one at random; DeiT: bicubic
-    flip: float = 0.5
-    rand_augment: tuple[float, float] = (9.0, 0.5)  # VAN and DeiT: rand-m9-mstd0.5-inc1: magnitude and its deviation
-    erasing: float = 0.25  # VAN and DeiT: probability of random erasing, filled with normal noise
-    test_resize: int = 248  # VAN: the short edge, bicubic, before the centre crop; DeiT: 256
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # VAN: timm's default of its ViT; DeiT: ImageNet's
-    deviation: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    dataset: str = chosen("imagenet1k", paper("Sec. 4"))
+    classes: int = chosen(1000, paper("Sec. 4"))
+    crop: tuple[int, int] = chosen((224, 224), van(other="DeiT: the same"))
+    train_split: str = chosen("train", paper("Sec. 4"))
+    test_split: str = chosen("val", paper("Table 3"))
+    area: tuple[float, float] = chosen((0.08, 1.0), van(other="DeiT: the same"))
+    aspect: tuple[float, float] = chosen((3 / 4, 4 / 3), van(other="DeiT: the same"))
+    interpolations: tuple[str, ...] = chosen(("bilinear", "bicubic"), van(other="DeiT: bicubic"))  # one at random
+    flip: float = chosen(0.5, van(other="DeiT: the same"))
+    rand_augment: tuple[float, float] = chosen((9.0, 0.5), van("rand-m9-mstd0.5-inc1", "DeiT: the same"))
+    erasing: float = chosen(0.25, van("filled with normal noise", "DeiT: the same"))
+    test_resize: int = chosen(248, van("bicubic", "DeiT: 256"))
+    mean: tuple[float, float, float] = chosen((0.5, 0.5, 0.5), van("timm's default of its ViT", "DeiT: ImageNet's"))
+    deviation: tuple[float, float, float] = chosen((0.5, 0.5, 0.5), van(other="DeiT: ImageNet's"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from segnext.config.fields import require, require_precision
+from segnext.config.fields import chosen, official, require, require_precision
 
 COMPILERS = ("", "inductor", "graphs", "inductor+graphs")
 """How a training step reaches the device: operator by operator, through torch.compile, as a CUDA graph, or both."""
@@ -26,7 +26,8 @@ class Execution:
     workers: int = 0  # loader processes beside each
     log_interval: int = 10  # iterations between two lines of the training curve
     checkpoint_interval: int | None = None  # iterations between two checkpoints; None: `segnext.training.train` decides
-    evaluation_interval: int = 8_000  # Official code: iterations between two single-scale tests; 0: at the end alone
+    # Iterations between two single-scale tests; 0: at the end alone.
+    evaluation_interval: int = chosen(8_000, official("iterations between two single-scale tests"))
     evaluation_batch: int = 8  # images of one size that are evaluated together
     multi_scale: bool = False  # tested at several scales, too, where no table shows it
     precision: str = "float32"  # one of PRECISIONS; recorded, for it rounds otherwise

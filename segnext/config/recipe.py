@@ -6,24 +6,24 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from segnext.config.fields import later, require
+from segnext.config.fields import chosen, later, needed, official, ours, paper, require, van
 
 
 @dataclass(frozen=True)
 class Train:
     """A recipe. The batch is the global batch; lengths are in iterations."""
 
-    iterations: int
-    batch: int = 16  # Paper: Sec. 4
-    learning_rate: float = 6e-5  # Paper: Sec. 4
-    head_learning_rate_factor: float = 10.0  # Official code: custom_keys 'head'
-    weight_decay: float = 0.01  # Official code
-    warmup_iterations: int = 1500  # Official code: linear, from warmup_ratio
-    warmup_ratio: float = 1e-6  # Official code
-    poly_power: float = 1.0  # Official code; the paper says "poly"
-    dropout: float = 0.1  # Official code: Dropout2d before the classifier
+    iterations: int = needed(paper("Sec. 4, appendix Table 1"))
+    batch: int = chosen(16, paper("Sec. 4, appendix Table 1"))
+    learning_rate: float = chosen(6e-5, paper("Sec. 4"))
+    head_learning_rate_factor: float = chosen(10.0, official("paramwise_cfg, custom_keys 'head'"))
+    weight_decay: float = chosen(0.01, official())
+    warmup_iterations: int = chosen(1500, official("linear, from warmup_ratio"))
+    warmup_ratio: float = chosen(1e-6, official())
+    poly_power: float = chosen(1.0, official(other='the paper says "poly"'))
+    dropout: float = chosen(0.1, official("Dropout2d before the classifier"))
     # Parts that a batch is passed in, one after the other. Not in `Execution`: BatchNorm sees a part at a time.
-    accumulate: int = later(1, frozen=1)
+    accumulate: int = later(1, ours(), frozen=1)
 
     def __post_init__(self) -> None:
         for name in ("iterations", "batch", "accumulate"):
@@ -46,21 +46,23 @@ class ClassificationTrain:
     over all but the last `cooldown_iterations`, after a linear warm-up.
     """
 
-    iterations: int = 310 * 1251  # 300 epochs and 10 of cooldown, of 1,281,167 images in batches of 1024
-    batch: int = 1024
-    learning_rate: float = 1e-3
-    minimum_learning_rate: float = 1e-6  # VAN; DeiT: 1e-5
-    weight_decay: float = 0.05  # not of biases and other vectors
-    epoch_iterations: int = 1251
-    warmup_iterations: int = 5 * 1251
-    warmup_learning_rate: float = 1e-6
-    cooldown_iterations: int = 10 * 1251
-    mixup: float = 0.8
-    cutmix: float = 1.0
-    switch: float = 0.5  # probability of cutmix instead of mixup, drawn for each batch
-    mixing: int = 128  # VAN: samples that follow each other are mixed among themselves, the batch of one of 8 GPUs
-    smoothing: float = 0.1
-    accumulate: int = later(1, frozen=1)  # as Train.accumulate; each part is made of whole blocks of `mixing`
+    iterations: int = chosen(310 * 1251, van("300 epochs and 10 of cooldown"))  # of 1,281,167 images
+    batch: int = chosen(1024, van("8 × 128"))
+    learning_rate: float = chosen(1e-3, van(other="DeiT: the same at this batch"))
+    minimum_learning_rate: float = chosen(1e-6, van(other="DeiT: 1e-5"))
+    weight_decay: float = chosen(0.05, van(other="DeiT: the same"))  # not of biases and other vectors
+    epoch_iterations: int = chosen(1251, van())
+    warmup_iterations: int = chosen(5 * 1251, van("5 epochs"))
+    warmup_learning_rate: float = chosen(1e-6, van())
+    cooldown_iterations: int = chosen(10 * 1251, van("10 epochs"))
+    mixup: float = chosen(0.8, van(other="DeiT: the same"))
+    cutmix: float = chosen(1.0, van(other="DeiT: the same"))
+    switch: float = chosen(0.5, van("drawn for each batch", "DeiT: the same"))  # probability of cutmix, else mixup
+    # Samples that follow each other are mixed among themselves.
+    mixing: int = chosen(128, van("the batch of one of 8 GPUs"))
+    smoothing: float = chosen(0.1, van(other="DeiT: the same"))
+    # As Train.accumulate; each part is made of whole blocks of `mixing`.
+    accumulate: int = later(1, ours(), frozen=1)
 
     def __post_init__(self) -> None:
         for name in ("iterations", "batch", "epoch_iterations", "mixing", "accumulate"):

@@ -20,6 +20,14 @@ def _table(text: str) -> dict[str, Colour]:
     return colours
 
 
+def _voc_colour(label: int) -> Colour:
+    """VOC 2012 development kit, VOClabelcolormap.m: a number's bits, three by three, are the channels' highest."""
+    red, green, blue = (
+        sum((label >> (3 * place + channel) & 1) << (7 - place) for place in range(3)) for channel in range(3)
+    )
+    return red, green, blue
+
+
 ADE20K = _table("""
 120 120 120 wall
 180 120 120 building
@@ -173,6 +181,9 @@ ADE20K = _table("""
 92 0 255 flag
 """)
 
+CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+"""What each of the 19 classes (train ids) is called in the label files: cityscapesScripts, helpers/labels.py."""
+
 CITYSCAPES = _table("""
 128 64 128 road
 244 35 232 sidewalk
@@ -195,29 +206,38 @@ CITYSCAPES = _table("""
 119 11 32 bicycle
 """)
 
-VOC2012 = _table("""
-0 0 0 background
-128 0 0 aeroplane
-0 128 0 bicycle
-128 128 0 bird
-0 0 128 boat
-128 0 128 bottle
-0 128 128 bus
-128 128 128 car
-64 0 0 cat
-192 0 0 chair
-64 128 0 cow
-192 128 0 diningtable
-64 0 128 dog
-192 0 128 horse
-64 128 128 motorbike
-192 128 128 person
-0 64 0 pottedplant
-128 64 0 sheep
-0 192 0 sofa
-128 192 0 train
-0 64 128 tvmonitor
-""")
+VOC_PALETTE: tuple[Colour, ...] = tuple(map(_voc_colour, range(256)))
+"""The colours of VOC's indexed label files, also of the 235 values that no class has."""
+
+VOC2012: dict[str, Colour] = dict(
+    zip(
+        (
+            "background",
+            "aeroplane",
+            "bicycle",
+            "bird",
+            "boat",
+            "bottle",
+            "bus",
+            "car",
+            "cat",
+            "chair",
+            "cow",
+            "diningtable",
+            "dog",
+            "horse",
+            "motorbike",
+            "person",
+            "pottedplant",
+            "sheep",
+            "sofa",
+            "train",
+            "tvmonitor",
+        ),
+        VOC_PALETTE,
+        strict=False,
+    )
+)
 
 PASCAL_CONTEXT = _table("""
 180 120 120 aeroplane

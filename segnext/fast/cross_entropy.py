@@ -19,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from segnext.data.source import IGNORE
-from segnext.fast.depthwise import _on
+from segnext.fast.tensors import on_device_of
 
 IGNORED = tl.constexpr(IGNORE)
 CELL = 4096  # pixels of a cell at most: one warp goes through them
@@ -155,7 +155,7 @@ def _cross_entropy(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     losses = scores.new_empty(batch * h * w, dtype=torch.float32)
     padded = max(2, triton.next_power_of_2(classes))
     if len(losses):
-        with _on(scores):
+        with on_device_of(scores):
             _cells[(len(losses),)](
                 scores, labels, losses, corners, classes, h, w, height, width, *scores.stride(), h / height, w / width,
                 P=_pixels(padded), CP=padded, num_warps=1, enable_fp_fusion=True,
@@ -170,7 +170,7 @@ def _cross_entropy_backward(corners: Tensor, gradient: Tensor, dtype: torch.dtyp
     out, cells, padded = _gradient(corners, dtype), batch * h * w, max(2, triton.next_power_of_2(classes))
     rows = max(1, 1024 // padded)
     if cells:
-        with _on(corners):
+        with on_device_of(corners):
             _nodes[(triton.cdiv(cells, rows),)](
                 corners, gradient.float().contiguous(), out, cells, classes, h, w, N=rows, CP=padded
             )

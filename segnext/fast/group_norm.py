@@ -18,8 +18,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from segnext.fast.depthwise import _empty, _last, _on
 from segnext.fast.residual import _place, _rows
+from segnext.fast.tensors import channels_last, empty_like, on_device_of
 
 PROGRAMS = 528  # about: 4 for each of an H100's 132 multiprocessors; each writes its sums, and those are read again
 
@@ -83,7 +83,7 @@ def _summed(g: Tensor, x: Tensor, shift: Tensor, square: bool) -> tuple[Tensor, 
     chunk = min(blocks, max(1, batch * blocks * parts // PROGRAMS))
     chunks = triton.cdiv(blocks, chunk)
     partial = x.new_empty(batch, chunks, 2, channels, dtype=torch.float32)
-    with _on(x):
+    with on_device_of(x):
         _sums[(batch * chunks * parts,)](
             g, x, shift, partial, pixels, channels, chunk, SQUARE=square, TR=tr, TC=tc, num_warps=4
         )
@@ -94,7 +94,7 @@ def _summed(g: Tensor, x: Tensor, shift: Tensor, square: bool) -> tuple[Tensor, 
 def _scaled(g: Tensor, x: Tensor, factors: list[Tensor], out: Tensor) -> None:
     batch, channels, height, width = x.shape
     tr, tc = _rows(height * width, channels)
-    with _on(x):
+    with on_device_of(x):
         _affine[(batch * triton.cdiv(height * width, tr) * triton.cdiv(channels, tc),)](
             g, x, torch.stack(factors), out, height * width, channels, batch,
             PLUS=len(factors) == 3, TR=tr, TC=tc, num_warps=4,
@@ -110,7 +110,7 @@ def _spread(of_groups: Tensor, channels: int) -> Tensor:
 def _group_norm(
     x: Tensor, weight: Tensor, bias: Tensor, groups: int, epsilon: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    x, pixels, channels = _last(x), x.shape[2] * x.shape[3], x.shape[1]
+    x, pixels, channels = channels_last(x), x.shape[2] * x.shape[3], x.shape[1]
     shift = x[:, :, 0, 0].float().contiguous()
     once, twice = _summed(x, x, shift, square=True)
     means = (shift + once / pixels).unflatten(1, (groups, -1))  # (B, G, C/G)
@@ -129,7 +129,7 @@ def _group_norm(
 def _group_norm_backward(
     gradient: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    x, gradient, channels, groups = _last(x), _last(gradient), x.shape[1], mean.shape[1]
+    x, gradient, channels, groups = channels_last(x), channels_last(gradient), x.shape[1], mean.shape[1]
     means, rstds = _spread(mean, channels), _spread(rstd, channels)
     to_bias, to_factor = _summed(gradient, x, means, square=False)
     share = channels // groups * x.shape[2] * x.shape[3]
@@ -137,7 +137,7 @@ def _group_norm_backward(
     along = _spread((to_factor * weight).unflatten(1, (groups, -1)).sum(2), channels) / share
     level = _spread((to_bias * weight).unflatten(1, (groups, -1)).sum(2), channels) / share
     p = -rstds * rstds * rstds * along
-    out = _empty(x)
+    out = empty_like(x)
     _scaled(gradient, x, [p, -p * means - rstds * level, rstds * weight], out)
     return out, (to_factor * rstds).sum(0), to_bias.sum(0)
 
@@ -146,7 +146,9 @@ def _group_norm_backward(
 def _(
     x: Tensor, weight: Tensor, bias: Tensor, groups: int, epsilon: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    out = _last(F.group_norm(x.float(), groups, weight.float(), bias.float()).to(dtype))  # looks at shapes and devices
+    out = channels_last(
+        F.group_norm(x.float(), groups, weight.float(), bias.float()).to(dtype)
+    )  # looks at shapes and devices
     mean = x.new_empty(x.shape[0], groups, dtype=torch.float32)
     return out, mean, torch.empty_like(mean)
 
@@ -154,7 +156,7 @@ def _(
 @_group_norm_backward.register_fake
 def _(gradient: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     sums = x.new_empty(x.shape[1], dtype=torch.float32)
-    return _empty(x), sums, torch.empty_like(sums)
+    return empty_like(x), sums, torch.empty_like(sums)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from segnext.fast.depthwise import _cast, _last, _on, _tile
+from segnext.fast.tensors import autocast_as, channel_tile, channels_last, on_device_of
 
 PROGRAMS = 528  # about: 4 for each of an H100's 132 multiprocessors; each writes its sums, and those are read again
 
@@ -43,13 +43,13 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
     Computed in x's dtype, or autocast's where that is on. The gradient of the bias is summed in float32.
     """
-    x = _cast(x)
+    x = autocast_as(x)
     return _pointwise(x, weight.flatten(1).to(x.dtype), bias)
 
 
 def _tiles(rows: int, channels: int, size: int) -> tuple[int, int]:
     """Rows and channels of a tile: four loads of 16 bytes for each thread of four warps."""
-    tc = _tile(channels)
+    tc = channel_tile(channels)
     return min(4 * 128 * 16 // size // tc, triton.next_power_of_2(rows)), tc
 
 
@@ -63,7 +63,7 @@ def _column_sums(x: Tensor) -> Tensor:
     chunk = min(blocks, max(1, blocks * parts // PROGRAMS))
     places = triton.cdiv(blocks, chunk)
     partial = x.new_empty(places, channels, dtype=torch.float32)
-    with _on(x):
+    with on_device_of(x):
         _sums[(places * parts,)](x.contiguous(), partial, rows, channels, chunk, TR=tr, TC=tc, num_warps=4)
     return partial.sum(0)
 
@@ -75,7 +75,7 @@ def _(x: Tensor) -> Tensor:
 
 def _matrix(x: Tensor) -> Tensor:
     """(B H W, C): a view of channels-last memory."""
-    return _last(x).permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+    return channels_last(x).permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

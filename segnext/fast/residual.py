@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from segnext.fast.depthwise import _empty, _last, _on, _tile
+from segnext.fast.tensors import channel_tile, channels_last, empty_like, on_device_of
 
 TILE = 2048  # values that a program's four warps hold at a time
 PROGRAMS = 1056  # of the backward pass, about: each writes its sums, and those are read again
@@ -84,7 +84,7 @@ def scaled_residual(x: Tensor, y: Tensor, scale: Tensor, keep: Tensor | None) ->
 
 def _rows(pixels: int, channels: int) -> tuple[int, int]:
     """Pixels and channels of a tile."""
-    tc = _tile(channels)
+    tc = channel_tile(channels)
     return min(TILE // tc, triton.next_power_of_2(pixels)), tc
 
 
@@ -100,9 +100,9 @@ def _residual(x: Tensor, y: Tensor, scale: Tensor, keep: Tensor | None) -> Tenso
     if x.numel():
         tr, tc = _rows(pixels, channels)
         kept = scale if keep is None else keep.contiguous()
-        with _on(x):
+        with on_device_of(x):
             _forward[(batch * triton.cdiv(pixels, tr) * triton.cdiv(channels, tc),)](
-                _last(x), _last(y), scale.contiguous(), kept, out, pixels, channels,
+                channels_last(x), channels_last(y), scale.contiguous(), kept, out, pixels, channels,
                 KEEP=keep is not None, TR=tr, TC=tc, num_warps=4,
             )  # fmt: skip
     return out
@@ -111,7 +111,7 @@ def _residual(x: Tensor, y: Tensor, scale: Tensor, keep: Tensor | None) -> Tenso
 @torch.library.custom_op("segnext::scaled_residual_backward", mutates_args=())
 def _residual_backward(gradient: Tensor, y: Tensor, scale: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
     batch, channels, height, width = y.shape
-    out, pixels = _empty(y), height * width
+    out, pixels = empty_like(y), height * width
     if not y.numel():
         return out, scale.new_zeros(channels, dtype=torch.float32)
     tr, tc = _rows(pixels, channels)
@@ -120,9 +120,9 @@ def _residual_backward(gradient: Tensor, y: Tensor, scale: Tensor, keep: Tensor 
     places = batch * triton.cdiv(blocks, chunk)
     partial = y.new_empty(places, channels, dtype=torch.float32)
     kept = scale if keep is None else keep.contiguous()
-    with _on(y):
+    with on_device_of(y):
         _gradients[(places * parts,)](
-            _last(gradient), _last(y), scale.contiguous(), kept, out, partial, pixels, channels, chunk,
+            channels_last(gradient), channels_last(y), scale.contiguous(), kept, out, partial, pixels, channels, chunk,
             KEEP=keep is not None, TR=tr, TC=tc, num_warps=4,
         )  # fmt: skip
     return out, partial.sum(0)
@@ -131,12 +131,12 @@ def _residual_backward(gradient: Tensor, y: Tensor, scale: Tensor, keep: Tensor 
 @_residual.register_fake
 def _(x: Tensor, y: Tensor, scale: Tensor, keep: Tensor | None) -> Tensor:
     added = scale[:, None, None] * y  # the plain formula looks at shapes and devices
-    return _last(x + (added if keep is None else added * keep[:, :, None, None]))
+    return channels_last(x + (added if keep is None else added * keep[:, :, None, None]))
 
 
 @_residual_backward.register_fake
 def _(gradient: Tensor, y: Tensor, scale: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
-    return _empty(y), scale.new_empty(scale.shape, dtype=torch.float32)
+    return empty_like(y), scale.new_empty(scale.shape, dtype=torch.float32)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from segnext.ham import EPSILON, INVERSE_TEMPERATURE, NMF
+from segnext.ham import INVERSE_TEMPERATURE, NMF, updated
 
 Map = npt.NDArray[np.float32]
 
@@ -57,11 +57,11 @@ def bases_evolution(nmf: NMF, x: Tensor) -> tuple[Map, list[float]]:
     codes = torch.softmax(INVERSE_TEMPERATURE * (pixels @ bases), dim=-1)
     seen, errors = [codes], [_error(pixels, bases, codes)]
     for _ in range(nmf.evaluation_steps):
-        codes = codes * (pixels @ bases) / (codes @ (bases.mT @ bases) + EPSILON)
-        bases = bases * (pixels.mT @ codes) / (bases @ (codes.mT @ codes) + EPSILON)
+        codes = updated(codes, bases, pixels)
+        bases = updated(bases, codes, pixels.mT)
         seen.append(codes)
         errors.append(_error(pixels, bases, codes))
-    codes = codes * (pixels @ bases) / (codes @ (bases.mT @ bases) + EPSILON)
+    codes = updated(codes, bases, pixels)
     maps = torch.cat([*seen, codes]).mT.reshape(len(seen) + 1, nmf.rank, height, width)
     return maps.cpu().numpy(), [*errors, _error(pixels, bases, codes)]
 

@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from segnext.data.generated.drawing import NOTHING
 from segnext.data.source import IGNORE, Pixels
-
-NOTHING = 255  # the distance of a pixel that no cue decides
 
 
 def by_distance(

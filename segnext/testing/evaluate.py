@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypedDict, Unpack
 
 import torch
 import torch.distributed as distributed
@@ -25,7 +26,7 @@ from segnext.ham import NMF
 from segnext.model import SegNeXt
 from segnext.precision import full_precision
 from segnext.testing.footprint import Footprint
-from segnext.testing.fusing import folded
+from segnext.testing.fusing import fuse_for_inference
 from segnext.testing.metrics import Boundary, Confusion, Score
 
 Progress = Callable[[int, int], None]
@@ -35,66 +36,48 @@ MEMORY_LIMIT = {"cpu": 2 << 30, "cuda": 8 << 30}  # bytes of images that are pas
 ROUGHLY = 4096  # bytes: more than any network here needs for a pixel of images so small that this alone decides
 
 
-def evaluate(
-    model: nn.Module,
-    source: Source,
-    data: Data,
-    *,
-    multi_scale: bool = False,
-    batch: int = 1,
-    device: torch.device | None = None,
-    ham_seed: int = 0,
-    share: tuple[int, int] = (0, 1),
-    workers: int = 0,
-    progress: Progress | None = None,
-) -> Score:
-    """Score the model on every image of a split at the labels' own size; arguments as those of `predictions`.
+class How(TypedDict, total=False):
+    """How a split is predicted; what is left out is as the comments say. Only the first three change what is predicted.
 
-    With `share` = (rank, world) this process evaluates the images rank, rank + world, ..., and the int64 counts are
-    summed over torch's default process group: each image counts once, and every process returns the whole split's
-    score. Raises `ValueError` where there is no such group.
+    Batch and workers change nothing beyond rounding.
     """
-    _check_group(*share)
-    device = device or torch.device("cpu")
+
+    multi_scale: bool  # every ratio of `data.test_scales`, each also flipped; else one pass at the test scale
+    ham_seed: int  # of the bases that Ham starts from, for every image the same; else 0
+    share: tuple[int, int]  # (rank, world): images rank, rank + world, ...; else all, (0, 1)
+    batch: int  # images of one size that are passed together, fewer where that exceeds `MEMORY_LIMIT`; else 1
+    device: torch.device  # else the CPU
+    workers: int  # processes that decode and resize images; else this one does
+    progress: Progress | None  # called after every pass; may raise to stop
+
+
+def evaluate(model: nn.Module, source: Source, data: Data, **how: Unpack[How]) -> Score:
+    """Score the model on every image of a split at the labels' own size.
+
+    With `share` the int64 counts are summed over torch's default process group: each image counts once, and every
+    process returns the whole split's score. Raises `ValueError` where there is no such group.
+    """
+    rank, world = how.get("share", (0, 1))
+    _check_group(rank, world)
+    device = how.get("device", torch.device("cpu"))
     confusion, boundary = Confusion(data.classes, device), Boundary(data.classes, device=device)
-    for group, predicted in _predicted(
-        model, source, data, multi_scale, batch, device, ham_seed, share, workers, progress
-    ):
+    for group, predicted in _predicted(model, source, data, **how):
         confusion.count(predicted, group.labels)
         boundary.count(predicted, group.labels)
-    if share[1] > 1:
+    if world > 1:
         confusion.all_reduce()
         boundary.all_reduce()
     return confusion.score(boundary)
 
 
 def predictions(
-    model: nn.Module,
-    source: Source,
-    data: Data,
-    *,
-    multi_scale: bool = False,
-    batch: int = 1,
-    device: torch.device | None = None,
-    ham_seed: int = 0,
-    share: tuple[int, int] = (0, 1),
-    workers: int = 0,
-    progress: Progress | None = None,
+    model: nn.Module, source: Source, data: Data, **how: Unpack[How]
 ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
     """The likeliest class of every pixel: image numbers, predictions and labels, uint8 `(B, H, W)` on the CPU.
 
-    Single-scale: one pass. Multi-scale (MS): every ratio of `data.test_scales`, each also flipped. Up to `batch` images
-    that follow each other and have the same size are passed together, fewer where that would need more memory than
-    `MEMORY_LIMIT`; images are decoded and resized by `workers` processes (0: by this one). Neither changes anything
-    beyond rounding. `progress` is called after every pass, and may raise to stop. Ham starts from the bases of
-    `ham_seed`, for every image the same. Autocast is off. The model is left in evaluation mode.
-
-    Raises `DataError` for an image that cannot be read.
+    Autocast is off. The model is left in evaluation mode. Raises `DataError` for an image that cannot be read.
     """
-    device = device or torch.device("cpu")
-    for group, predicted in _predicted(
-        model, source, data, multi_scale, batch, device, ham_seed, share, workers, progress
-    ):
+    for group, predicted in _predicted(model, source, data, **how):
         yield group.numbers, predicted.cpu(), group.labels.cpu()
 
 
@@ -102,13 +85,14 @@ def _predicted(
     model: nn.Module,
     source: Source,
     data: Data,
-    multi_scale: bool,
-    batch: int,
-    device: torch.device,
-    ham_seed: int,
-    share: tuple[int, int],
-    workers: int,
-    progress: Progress | None,
+    *,
+    multi_scale: bool = False,
+    ham_seed: int = 0,
+    share: tuple[int, int] = (0, 1),
+    batch: int = 1,
+    device: torch.device = torch.device("cpu"),  # noqa: B008  # a constant
+    workers: int = 0,
+    progress: Progress | None = None,
 ) -> Iterator[tuple[_Group, Tensor]]:
     """Groups of images, and the likeliest class of their pixels, uint8 `(B, H, W)`, both on the device."""
     model.eval()
@@ -118,7 +102,7 @@ def _predicted(
     ratios, flips = (data.test_scales, (False, True)) if multi_scale else ((1.0,), (False,))
     rank, world = share
     mine = range(rank, len(source), world)
-    network = folded(model) if isinstance(model, SegNeXt) else model
+    network = fuse_for_inference(model) if isinstance(model, SegNeXt) else model
     memory = _Memory(network, data, max(ratios), len(flips), multi_scale)
     done = 0
 

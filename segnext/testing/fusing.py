@@ -29,7 +29,7 @@ from segnext.mscan import Block
 _ONEDNN = torch.backends.mkldnn.is_available()  # on a CPU that it knows; without it nothing is lost but time
 
 
-def folded(network: nn.Module) -> nn.Module:
+def fuse_for_inference(network: nn.Module) -> nn.Module:
     """A copy in evaluation mode that gives the same to rounding, in fewer passes over memory."""
     network = copy.deepcopy(network).eval()
     with torch.no_grad():

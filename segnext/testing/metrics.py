@@ -14,7 +14,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor
 
-IGNORE = 255
+from segnext.data.source import IGNORE
 
 BOUNDARY_RATIO = 0.02  # Cheng et al. 2021: the band's width as a part of the image's diagonal
 
@@ -23,15 +23,6 @@ class _Counts:
     """Sums that add up over images, and so over processes."""
 
     counts: Tensor  # int64
-
-    def merge(self, other: _Counts) -> None:
-        """Add what another has counted. Raises `ValueError` where it counted other classes."""
-        if type(self) is not type(other) or self.counts.shape != other.counts.shape:
-            raise ValueError(
-                f"{type(self).__name__} of {tuple(self.counts.shape)} and {type(other).__name__} of "
-                f"{tuple(other.counts.shape)} do not add up; count the same classes in both"
-            )
-        self.counts += other.counts
 
     def all_reduce(self) -> None:
         """Sum over the processes of torch's default group, in each of them; without a group there is one process."""

@@ -16,20 +16,17 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import nn
 
 from segnext.config import Data
+from segnext.data.classes import CITYSCAPES_IDS, VOC_PALETTE
 from segnext.data.source import Pixels, Source
 from segnext.files import write_atomically
-from segnext.testing.evaluate import Progress, predictions
-
-# cityscapesScripts, helpers/labels.py: the label id of each of the 19 classes (train ids).
-CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+from segnext.testing.evaluate import How, predictions
 
 
 @dataclass(frozen=True)
@@ -64,33 +61,12 @@ class Manifest:
     settings: Mapping[str, Any] = field(default_factory=dict)  # how it was predicted: multi-scale, Ham's seed
 
 
-def predict(
-    model: nn.Module,
-    source: Source,
-    data: Data,
-    *,
-    multi_scale: bool = False,
-    batch: int = 1,
-    device: torch.device | None = None,
-    ham_seed: int = 0,
-    workers: int = 0,
-    progress: Progress | None = None,
-) -> Iterator[tuple[str, Pixels]]:
+def predict(model: nn.Module, source: Source, data: Data, **how: Unpack[How]) -> Iterator[tuple[str, Pixels]]:
     """The name of each image and the likeliest class of its pixels, uint8 `(H, W)`; as `evaluate` has them.
 
     A split without labels, as a test server's, will do.
     """
-    for numbers, maps, _ in predictions(
-        model,
-        source,
-        data,
-        multi_scale=multi_scale,
-        batch=batch,
-        device=device,
-        ham_seed=ham_seed,
-        workers=workers,
-        progress=progress,
-    ):
+    for numbers, maps, _ in predictions(model, source, data, **how):
         for number, classes in zip(numbers, maps, strict=True):
             yield source.name(number), classes.numpy()
 
@@ -133,18 +109,6 @@ def export(
     return manifest
 
 
-def load_manifest(path: Path) -> Manifest:
-    """Read a manifest and hold its archive beside it to it. Raises `ValueError` where they are not of one piece."""
-    try:
-        manifest = Manifest(**json.loads(path.read_text()))
-        content = (path.parent / manifest.archive).read_bytes()
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{path}: not a manifest with its archive beside it ({error}); export again") from error
-    if hashlib.sha256(content).hexdigest() != manifest.sha256:
-        raise ValueError(f"{path}: {manifest.archive} is not the archive that was exported; export again")
-    return manifest
-
-
 def _beside(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
@@ -153,21 +117,10 @@ def _png(pixels: Pixels, form: Form) -> bytes:
     values = pixels if form.values is None else np.array(form.values, dtype=np.uint8)[pixels]
     picture = Image.fromarray(values)
     if form.palette:
-        picture.putpalette(_voc_colours())
+        picture.putpalette([level for colour in VOC_PALETTE for level in colour])
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _voc_colours() -> bytes:
-    """VOC 2012 development kit, VOClabelcolormap.m: the bits of a number, three by three, from the highest down."""
-    numbers = np.arange(256, dtype=np.uint8)
-    colours = np.zeros((256, 3), dtype=np.uint8)
-    for place in range(8):
-        for channel in range(3):
-            colours[:, channel] |= (numbers >> channel & 1) << (7 - place)
-        numbers >>= 3
-    return colours.tobytes()
 
 
 def _tar(files: Mapping[str, bytes]) -> bytes:

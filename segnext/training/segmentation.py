@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from segnext.config import Data, Run, Train
 from segnext.data import Source
+from segnext.data.source import IGNORE
 from segnext.data.stream import Batch, Loading, Share, stream
 from segnext.decoder import resize
 from segnext.fast.choice import is_fast
@@ -18,7 +19,6 @@ from segnext.fast.upsampling import cross_entropy
 from segnext.model import SegNeXt
 from segnext.precision import full_precision
 from segnext.released_weights import released_name
-from segnext.testing.metrics import IGNORE
 
 
 class Segmentation:

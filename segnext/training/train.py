@@ -129,88 +129,140 @@ def train(
     if world.size > 1:
         synchronise(model)
     step = TrainingStep(this, model, execution, world)
-    done, seconds = 0, 0.0
     identity = world.gather(identity_of(source) if world.first else {})[0]  # one look at the files for all
-    if (state := load_state(folder, put_aside=world.first)) is not None:
-        if state["run"] != run.id:
-            raise ValueError(f"{folder} holds the state of run {state['run']}, not of {run.id}; move it away")
-        require_same_data(state, identity, folder)
-        model.load_state_dict(state["model"])
-        step.optimiser.load_state_dict(state["optimiser"])
-        step.scaler.load_state_dict(state.get("scaler") or step.scaler.state_dict())
-        torch.set_rng_state(state["rng"])
-        if device.type == "cuda" and "cuda_rng" in state:
-            torch.cuda.set_rng_state(state["cuda_rng"], device)
-        done, seconds = state["iteration"], state["seconds"]
-    if len(set(starts := world.gather(done))) > 1:
-        raise ValueError(f"{folder}: the processes see states after {starts} iterations; it must be a shared folder")
-    settings, saved, saving, last = run.train, done, 0.0, -math.inf  # how long the last checkpoint took, and its end
-    late, stop_after = READ_LATE[device.type], math.inf
-    pending: deque[tuple[int, float, _OnItsWay]] = deque()  # (iteration, learning rate, loss) of steps under way
-    started = time.perf_counter()
+    states = _States(run, folder, execution, world, model, step, identity)
+    done, seconds = states.restored()
+    losses = _Losses(run, device, world, on_step, seconds)
+    loading = Loading(execution.workers, (run.seed, numbers_needed(model)), pinned=device.type == "cuda")
+    batches = on_device(iter(this.batches(done, Share(world.rank, world.size), loading)), device)
+    losses.start_clock()
+    while done < run.train.iterations:
+        rate = this.learning_rate(done)
+        loss = step(itertools.islice(batches, run.train.accumulate), rate)
+        done += 1
+        losses.add(done, rate, loss, asked=stop())
+        losses.read(states.saved)
+        paused = bool(pause_every) and done % pause_every == 0
+        ended = done == run.train.iterations
+        stopped = (done >= losses.stop_after or paused) and not ended
+        if stopped or ended or states.due(done):
+            losses.read(states.saved, unread=0)
+            states.save(done, losses.seconds)
+            if stopped or ended:
+                world.wait()  # a launcher ends the others when one leaves: not while the first is writing
+            losses.start_clock()
+        if stopped:
+            raise Stopped(f"stopped after {done} of {run.train.iterations} iterations; the same command continues")
+    return model, losses.seconds
 
-    def save() -> float:
-        """Returns the seconds that it took."""
+
+class _States:
+    """The states of a run in its folder: which one it continues from, when the next is due, and what is in one."""
+
+    def __init__(
+        self,
+        run: Run,
+        folder: Path,
+        execution: Execution,
+        world: World,
+        model: nn.Module,
+        step: TrainingStep,
+        identity: Mapping[str, str],
+    ) -> None:
+        self._run, self._folder, self._world = run, folder, world
+        self._model, self._step, self._identity = model, step, identity
+        self._device, self._interval = torch.device(execution.device), execution.checkpoint_interval
+        self._took, self._ended = 0.0, -math.inf  # the last checkpoint: its seconds, and when it was written
+        self.saved = 0  # iterations after which the newest state was taken
+
+    def restored(self) -> tuple[int, float]:
+        """Puts the newest state in place, if there is one; iterations done, and the seconds that they took."""
+        seconds = 0.0
+        if (state := load_state(self._folder, put_aside=self._world.first)) is not None:
+            if state["run"] != self._run.id:
+                raise ValueError(
+                    f"{self._folder} holds the state of run {state['run']}, not of {self._run.id}; move it away"
+                )
+            require_same_data(state, self._identity, self._folder)
+            self._model.load_state_dict(state["model"])
+            self._step.optimiser.load_state_dict(state["optimiser"])
+            self._step.scaler.load_state_dict(state.get("scaler") or self._step.scaler.state_dict())
+            torch.set_rng_state(state["rng"])
+            if self._device.type == "cuda" and "cuda_rng" in state:
+                torch.cuda.set_rng_state(state["cuda_rng"], self._device)
+            self.saved, seconds = state["iteration"], state["seconds"]
+        if len(set(starts := self._world.gather(self.saved))) > 1:
+            raise ValueError(
+                f"{self._folder}: the processes see states after {starts} iterations; it must be a shared folder"
+            )
+        return self.saved, seconds
+
+    def due(self, done: int) -> bool:
+        """Whether a state is to be saved after `done` iterations: at the interval, else as often as costs little."""
+        if self._interval is not None:
+            return done % self._interval == 0
+        waited = time.perf_counter() - self._ended
+        return done % CHECKPOINT_INTERVAL == 0 and waited > self._took / CHECKPOINT_SHARE
+
+    def save(self, done: int, seconds: float) -> None:
+        """Rank 0 writes the state after `done` iterations; the others go on."""
         started = time.perf_counter()
-        if world.first:
+        if self._world.first:
+            cuda = {"cuda_rng": torch.cuda.get_rng_state(self._device)} if self._device.type == "cuda" else {}
             content = {
-                "run": run.id,
-                "data": identity,
+                "run": self._run.id,
+                "data": self._identity,
                 "iteration": done,  # also the position in the data: the stream is a function of it
                 "seconds": seconds,
-                "model": model.state_dict(),
-                "optimiser": step.optimiser.state_dict(),
-                "scaler": step.scaler.state_dict(),  # empty but for float16
+                "model": self._model.state_dict(),
+                "optimiser": self._step.optimiser.state_dict(),
+                "scaler": self._step.scaler.state_dict(),  # empty but for float16
                 "rng": torch.get_rng_state(),
-                **({"cuda_rng": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}),
+                **cuda,
             }
-            save_state(folder, done, content)
-        return time.perf_counter() - started
+            save_state(self._folder, done, content)
+        self.saved, self._ended = done, time.perf_counter()
+        self._took = self._ended - started
 
-    def due() -> bool:
-        if execution.checkpoint_interval is not None:
-            return done % execution.checkpoint_interval == 0
-        return done % CHECKPOINT_INTERVAL == 0 and time.perf_counter() - last > saving / CHECKPOINT_SHARE
 
-    def read(unread: int) -> None:
-        """Read the losses of all steps but the newest `unread`."""
-        nonlocal seconds, started, stop_after
-        while len(pending) > unread:
-            iteration, rate, values = pending.popleft()
+class _Losses:
+    """The losses of steps under way, each read a few steps later; with them, the clock and the word to stop."""
+
+    def __init__(
+        self, run: Run, device: torch.device, world: World, on_step: Callable[[Step], None], seconds: float
+    ) -> None:
+        self._batch, self._world, self._on_step = run.train.batch, world, on_step
+        self._late = READ_LATE[device.type]
+        self._pending: deque[tuple[int, float, _OnItsWay]] = deque()  # iteration, learning rate, (loss, asked to stop)
+        self._started = 0.0
+        self.seconds = seconds  # in steps, over all attempts
+        self.stop_after = math.inf  # iterations
+
+    def start_clock(self) -> None:
+        """What passed since the last step that was read does not count."""
+        self._started = time.perf_counter()
+
+    def add(self, iteration: int, rate: float, loss: Tensor, *, asked: bool) -> None:
+        """A step that was taken: its loss and whether this process was asked to stop, summed over the processes."""
+        if asked and self._world.size == 1:
+            self.stop_after = iteration
+        values = torch.stack([loss.double() / self._world.size, torch.full_like(loss, asked, dtype=torch.float64)])
+        self._pending.append((iteration, rate, _OnItsWay(self._world.total(values))))
+
+    def read(self, saved: int, unread: int | None = None) -> None:
+        """Reads all losses but the newest `unread`, None: as many as the device may lie behind. Raises `Diverged`."""
+        while len(self._pending) > (self._late if unread is None else unread):
+            iteration, rate, values = self._pending.popleft()
             loss, asked = values.get()
             if not math.isfinite(loss):
                 raise Diverged(f"the loss is {loss} at iteration {iteration - 1}; the last good state is after {saved}")
             if asked:  # after a step that all processes take before they can know: the same in each
-                stop_after = min(stop_after, iteration + late)
+                self.stop_after = min(self.stop_after, iteration + self._late)
             now = time.perf_counter()
-            seconds, elapsed, started = seconds + now - started, now - started, now
-            if world.first:
-                on_step(Step(iteration, loss, rate, settings.batch / elapsed))
-
-    loading = Loading(execution.workers, (run.seed, numbers_needed(model)), pinned=device.type == "cuda")
-    batches = on_device(iter(this.batches(done, Share(world.rank, world.size), loading)), device)
-    started = time.perf_counter()
-    while done < settings.iterations:
-        rate = this.learning_rate(done)
-        loss = step(itertools.islice(batches, settings.accumulate), rate)
-        done += 1
-        asked = stop()
-        if asked and world.size == 1:
-            stop_after = done
-        values = torch.stack([loss.double() / world.size, torch.full_like(loss, asked, dtype=torch.float64)])
-        pending.append((done, rate, _OnItsWay(world.total(values))))
-        read(late)
-        paused = bool(pause_every) and done % pause_every == 0
-        stopped = (done >= stop_after or paused) and done < settings.iterations
-        if stopped or due() or done == settings.iterations:
-            read(0)
-            saving, saved = save(), done
-            if stopped or done == settings.iterations:
-                world.wait()  # a launcher ends the others when one leaves: not while the first is writing
-            started = last = time.perf_counter()
-        if stopped:
-            raise Stopped(f"stopped after {done} of {settings.iterations} iterations; the same command continues")
-    return model, seconds
+            elapsed, self._started = now - self._started, now
+            self.seconds += elapsed
+            if self._world.first:
+                self._on_step(Step(iteration, loss, rate, self._batch / elapsed))
 
 
 def identity_of(source: Source | ClassFolderSource) -> dict[str, str]:

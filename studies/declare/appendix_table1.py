@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from segnext.config.fields import Choice, official, ours, paper
 from studies.declare.protocols import PAPER, Recipe
 
 
@@ -58,83 +59,88 @@ APPENDIX_TABLE1 = (
     PrintedRecipe("iSAID", (896, 896), 16, (160_000,), "isaid"),
 )
 
-_MMSEGMENTATION = "Ours: the scale is mmsegmentation's; no config was released."
+_SCALE = ours("the scale is mmsegmentation's", "no config was released")
 
-CHOICES: Mapping[str, str] = {
-    "ade20k": "Official code: scale; whole images tested, at multiples of 32.",
-    "cityscapes": "Official code: scale; tested in windows, on which the paper is silent.",
-    "cityscapes_test": "Paper: Table 11's input size. Ours: trained at it, without val; the paper says neither.",
-    "coco_stuff164k": 'Official code: scale and 171 classes; the paper\'s 172 count "unlabeled".',
-    "voc2012_trainaug": _MMSEGMENTATION,
-    "voc2012_test": f"{_MMSEGMENTATION} What is predicted for the test split is scored by the VOC server.",
-    "coco_voc": "Ours: COCO with VOC's 21 classes; the paper gives no label map. Ours: scale.",
-    "voc2012_test after coco_voc": _MMSEGMENTATION,
-    "pascal_context": f"{_MMSEGMENTATION} Ours: whole images tested; 59 classes, as the rows compared with.",
-    "pascal_context after ade20k": "Paper: Table 12, †. Ours: the same length as without.",
+CHOICES: Mapping[str, tuple[Choice, ...]] = {
+    "ade20k": (official("scale", "whole images tested, at multiples of 32"),),
+    "cityscapes": (official("scale", "tested in windows, on which the paper is silent"),),
+    "cityscapes_test": (
+        paper("Table 11's input size"),
+        ours("trained at it, without val", "the paper says neither"),
+    ),
+    "coco_stuff164k": (official("scale and 171 classes", 'the paper\'s 172 count "unlabeled"'),),
+    "voc2012_trainaug": (_SCALE,),
+    "voc2012_test": (_SCALE, ours("what is predicted for the test split is scored by the VOC server")),
+    "coco_voc": (ours("COCO with VOC's 21 classes", "the paper gives no label map"), ours("scale")),
+    "voc2012_test after coco_voc": (_SCALE,),
+    "pascal_context": (_SCALE, ours("whole images tested", "59 classes, as the rows compared with")),
+    "pascal_context after ade20k": (paper("Table 12, †"), ours("the same length as without")),
     "isaid": (
-        "Official code (Jittor): scale, whole tiles tested. Ours: tiles of 896 overlapping by 384, as the PyTorch "
-        "release's instructions; the Jittor ones say 800 and 200."
+        official("the Jittor release's scale, whole tiles tested"),
+        ours(
+            "tiles of 896 overlapping by 384, as the PyTorch release's instructions", "the Jittor ones say 800 and 200"
+        ),
     ),
 }
 """By recipe of segmentation: what appendix Table 1 does not print of it, and where that comes from."""
 
-FIELDS: Mapping[str, tuple[str, str]] = {
-    "Data.dataset": ("Dataset", "Paper: Sec. 4"),
-    "Data.classes": ("Classes", "Paper: Sec. 4"),
-    "Data.train_split": ("Training split", "Paper: appendix Table 1 (VOC). Ours: else the usual one"),
-    "Data.test_split": ("Test split", "Paper: Tables 4 to 12. Ours: val where they do not say"),
-    "Data.scale": ("Size that an image is fitted into, keeping its ratio (long × short edge)", "Official code"),
-    "Data.crop": ("Training crop", "Paper: appendix Table 1"),
-    "Data.ratio": ("Random scaling, from and to", "Paper: Sec. 4"),
-    "Data.cat_max_ratio": ("Largest share of a crop that one class may take", "Official code: RandomCrop"),
-    "Data.flip": ("Probability of a horizontal flip", "Paper: Sec. 4. Official code: 0.5"),
-    "Data.photometric": ("Photometric distortion", "Official code: PhotoMetricDistortion; not in the paper"),
-    "Data.test_scales": ("Scales of the multi-scale test, each also flipped", "Official code"),
-    "Data.test_multiple": ("Tested at multiples of (pixels)", "Official code: ResizeToMultiple"),
-    "Data.window": ("Tested in windows of", "Official code"),
-    "Data.stride": ("From one window to the next", "Official code"),
-    "Data.generator": ("Version of the generator", "Ours: of data that is generated"),
-    "Train.iterations": ("Iterations", "Paper: Sec. 4, appendix Table 1"),
-    "Train.batch": ("Batch, over all processes", "Paper: Sec. 4, appendix Table 1"),
-    "Train.learning_rate": ("Learning rate", "Paper: Sec. 4"),
-    "Train.head_learning_rate_factor": ("Its factor in the decoder", "Official code: paramwise_cfg"),
-    "Train.weight_decay": ("Weight decay", "Official code"),
-    "Train.warmup_iterations": ("Iterations of linear warm-up", "Official code"),
-    "Train.warmup_ratio": ("Where the warm-up begins, as a part of the rate", "Official code"),
-    "Train.poly_power": ("Power of the poly decay to zero", 'Official code; the paper says "poly"'),
-    "Train.dropout": ("Dropout before the classifier", "Official code"),
-    "Train.accumulate": ("Parts that a batch is passed in", "Ours"),
-    "ClassificationData.dataset": ("Dataset", "Paper: Sec. 4"),
-    "ClassificationData.classes": ("Classes", "Paper: Sec. 4"),
-    "ClassificationData.train_split": ("Training split", "Paper: Sec. 4"),
-    "ClassificationData.test_split": ("Test split", "Paper: Table 3"),
-    "ClassificationData.crop": ("Crop, in training and in the test", "VAN; DeiT: the same"),
-    "ClassificationData.area": ("Random resized crop, its share of the image's area", "VAN; DeiT: the same"),
-    "ClassificationData.aspect": ("Random resized crop, its aspect ratio", "VAN; DeiT: the same"),
-    "ClassificationData.interpolations": ("Interpolation, one at random", "VAN; DeiT: bicubic"),
-    "ClassificationData.flip": ("Probability of a horizontal flip", "VAN; DeiT: the same"),
-    "ClassificationData.rand_augment": ("RandAugment, magnitude and its deviation", "VAN; DeiT: the same"),
-    "ClassificationData.erasing": ("Probability of random erasing", "VAN; DeiT: the same"),
-    "ClassificationData.test_resize": ("Short edge before the test's centre crop", "VAN; DeiT: 256"),
-    "ClassificationData.mean": ("Mean subtracted, of channels in 0 to 1", "VAN; DeiT: ImageNet's"),
-    "ClassificationData.deviation": ("Divided by", "VAN; DeiT: ImageNet's"),
-    "ClassificationTrain.iterations": ("Iterations", "VAN: 300 epochs and 10 of cooldown"),
-    "ClassificationTrain.batch": ("Batch, over all processes", "VAN: 8 × 128"),
-    "ClassificationTrain.learning_rate": ("Learning rate", "VAN; DeiT: the same at this batch"),
-    "ClassificationTrain.minimum_learning_rate": ("Rate at the end of the cosine", "VAN; DeiT: 1e-5"),
-    "ClassificationTrain.weight_decay": ("Weight decay", "VAN; DeiT: the same"),
-    "ClassificationTrain.epoch_iterations": ("Iterations of an epoch, through which the rate is constant", "VAN"),
-    "ClassificationTrain.warmup_iterations": ("Iterations of linear warm-up", "VAN: 5 epochs"),
-    "ClassificationTrain.warmup_learning_rate": ("Rate at which the warm-up begins", "VAN"),
-    "ClassificationTrain.cooldown_iterations": ("Iterations at the lowest rate, at the end", "VAN: 10 epochs"),
-    "ClassificationTrain.mixup": ("Mixup, parameter of its beta distribution", "VAN; DeiT: the same"),
-    "ClassificationTrain.cutmix": ("CutMix, parameter of its beta distribution", "VAN; DeiT: the same"),
-    "ClassificationTrain.switch": ("Probability of CutMix instead of mixup", "VAN; DeiT: the same"),
-    "ClassificationTrain.mixing": ("Images that are mixed among themselves", "VAN: the batch of one of 8 GPUs"),
-    "ClassificationTrain.smoothing": ("Label smoothing", "VAN; DeiT: the same"),
-    "ClassificationTrain.accumulate": ("Parts that a batch is passed in", "Ours"),
+FIELDS: Mapping[str, str] = {
+    "Data.dataset": "Dataset",
+    "Data.classes": "Classes",
+    "Data.train_split": "Training split",
+    "Data.test_split": "Test split",
+    "Data.scale": "Size that an image is fitted into, keeping its ratio (long × short edge)",
+    "Data.crop": "Training crop",
+    "Data.ratio": "Random scaling, from and to",
+    "Data.cat_max_ratio": "Largest share of a crop that one class may take",
+    "Data.flip": "Probability of a horizontal flip",
+    "Data.photometric": "Photometric distortion",
+    "Data.test_scales": "Scales of the multi-scale test, each also flipped",
+    "Data.test_multiple": "Tested at multiples of (pixels)",
+    "Data.window": "Tested in windows of",
+    "Data.stride": "From one window to the next",
+    "Data.generator": "Version of the generator",
+    "Train.iterations": "Iterations",
+    "Train.batch": "Batch, over all processes",
+    "Train.learning_rate": "Learning rate",
+    "Train.head_learning_rate_factor": "Its factor in the decoder",
+    "Train.weight_decay": "Weight decay",
+    "Train.warmup_iterations": "Iterations of linear warm-up",
+    "Train.warmup_ratio": "Where the warm-up begins, as a part of the rate",
+    "Train.poly_power": "Power of the poly decay to zero",
+    "Train.dropout": "Dropout before the classifier",
+    "Train.accumulate": "Parts that a batch is passed in",
+    "ClassificationData.dataset": "Dataset",
+    "ClassificationData.classes": "Classes",
+    "ClassificationData.train_split": "Training split",
+    "ClassificationData.test_split": "Test split",
+    "ClassificationData.crop": "Crop, in training and in the test",
+    "ClassificationData.area": "Random resized crop, its share of the image's area",
+    "ClassificationData.aspect": "Random resized crop, its aspect ratio",
+    "ClassificationData.interpolations": "Interpolation, one at random",
+    "ClassificationData.flip": "Probability of a horizontal flip",
+    "ClassificationData.rand_augment": "RandAugment, magnitude and its deviation",
+    "ClassificationData.erasing": "Probability of random erasing",
+    "ClassificationData.test_resize": "Short edge before the test's centre crop",
+    "ClassificationData.mean": "Mean subtracted, of channels in 0 to 1",
+    "ClassificationData.deviation": "Divided by",
+    "ClassificationTrain.iterations": "Iterations",
+    "ClassificationTrain.batch": "Batch, over all processes",
+    "ClassificationTrain.learning_rate": "Learning rate",
+    "ClassificationTrain.minimum_learning_rate": "Rate at the end of the cosine",
+    "ClassificationTrain.weight_decay": "Weight decay",
+    "ClassificationTrain.epoch_iterations": "Iterations of an epoch, through which the rate is constant",
+    "ClassificationTrain.warmup_iterations": "Iterations of linear warm-up",
+    "ClassificationTrain.warmup_learning_rate": "Rate at which the warm-up begins",
+    "ClassificationTrain.cooldown_iterations": "Iterations at the lowest rate, at the end",
+    "ClassificationTrain.mixup": "Mixup, parameter of its beta distribution",
+    "ClassificationTrain.cutmix": "CutMix, parameter of its beta distribution",
+    "ClassificationTrain.switch": "Probability of CutMix instead of mixup",
+    "ClassificationTrain.mixing": "Images that are mixed among themselves",
+    "ClassificationTrain.smoothing": "Label smoothing",
+    "ClassificationTrain.accumulate": "Parts that a batch is passed in",
 }
-"""Every field of a recipe in words, with the source of its value under protocol `paper`."""
+"""Every field of a recipe in words. Whose its value is under protocol `paper` stands with the field itself."""
 
 
 @dataclass(frozen=True)
@@ -143,15 +149,15 @@ class Fixed:
 
     words: str
     value: str
-    source: str
+    choices: tuple[Choice, ...]
 
 
 FIXED = (
-    Fixed("Optimiser", "AdamW, betas 0.9 and 0.999, eps 1e-8", "Paper: Sec. 4. Official code: betas"),
-    Fixed("Not decayed", 'what has "norm" in its name, outside the decoder', "Official code: paramwise_cfg"),
-    Fixed("Loss", "cross-entropy, summed over labelled pixels, divided by all pixels", "Official code"),
-    Fixed("Mean subtracted, red, green, blue", "123.675, 116.28, 103.53", "Official code: img_norm_cfg"),
-    Fixed("Divided by", "58.395, 57.12, 57.375", "Official code: img_norm_cfg"),
+    Fixed("Optimiser", "AdamW, betas 0.9 and 0.999, eps 1e-8", (paper("Sec. 4"), official("betas"))),
+    Fixed("Not decayed", 'what has "norm" in its name, outside the decoder', (official("paramwise_cfg"),)),
+    Fixed("Loss", "cross-entropy, summed over labelled pixels, divided by all pixels", (official(),)),
+    Fixed("Mean subtracted, red, green, blue", "123.675, 116.28, 103.53", (official("img_norm_cfg"),)),
+    Fixed("Divided by", "58.395, 57.12, 57.375", (official("img_norm_cfg"),)),
 )
 
 

@@ -9,34 +9,20 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import MofNCompleteColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from segnext.door import PLAIN_SECONDS, bars
 from studies.launch.local import Outcome
 from studies.plan.runs import Cell
 
-PLAIN_SECONDS = 15.0  # between two lines of one run in a log
 STYLES = {"done": "green", "failed": "bold red", "stopped": "yellow"}
 
 
 @contextmanager
 def measuring(console: Console, title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar with the time left for measurements of unequal length; gives what moves it. Nothing in a log."""
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=28),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with bars(console, TaskProgressColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task(title, total=total)
         yield lambda done: bar.advance(task, done)
 
@@ -47,15 +33,9 @@ class Bars:
     def __init__(self, console: Console, title: str, total: int) -> None:
         self._console = console
         self._plain = not console.is_terminal
-        self._bars = Progress(
-            TextColumn("{task.description:<24}", markup=False),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            TextColumn("{task.fields[note]}", markup=False),
-            console=console,
-            disable=self._plain,
-        )
+        left = TimeRemainingColumn(compact=True, elapsed_when_finished=True)
+        note = TextColumn("{task.fields[note]}", markup=False)
+        self._bars = bars(console, MofNCompleteColumn(), left, note, title="{task.description:<24}")
         self._study = self._bars.add_task(title, total=total, note="runs")
         self._runs: dict[str, tuple[TaskID, str]] = {}
         self._printed: dict[str, tuple[str, float]] = {}

@@ -23,6 +23,25 @@ _SELECTOR = re.compile(r"^(?P<study>[^/@]+)(/(?P<row>[^/@]+))?(@(?P<seed>[0-9]{1
 
 
 @dataclass(frozen=True)
+class Selector:
+    """`STUDY[/ROW][@seed]` as a user wrote it; None stands for all rows, or all seeds."""
+
+    study: Study
+    row: str | None  # its slug
+    seed: int | None
+
+
+def read_selector(text: str) -> Selector:
+    """The one reader of the grammar. `ValueError`, which suggests the nearest names, for what it does not know."""
+    matched = _SELECTOR.match(text)
+    if matched is None:
+        raise ValueError(f"{text!r} is not of the form STUDY[/ROW][@seed], for example table7/c-stage1@0")
+    found = study(matched["study"])
+    row = found.row(matched["row"]).slug if matched["row"] else None
+    return Selector(found, row, int(matched["seed"]) if matched["seed"] else None)
+
+
+@dataclass(frozen=True)
 class Selection:
     """What a user selected: a study, some of its rows, some seeds."""
 
@@ -99,15 +118,6 @@ def upstream(cell: Cell) -> Run | None:
     return cell.run.init if cell.evaluation is None and isinstance(cell.run.init, Run) else None
 
 
-def _parts(selector: str) -> tuple[str, str | None, int | None]:
-    """The study, the row and the seed that a selector names; None for what it does not."""
-    matched = _SELECTOR.match(selector)
-    if matched is None:
-        raise ValueError(f"{selector!r} is not of the form STUDY[/ROW][@seed], for example table7/c-stage1@0")
-    name, row, seed = matched.group("study", "row", "seed")
-    return name, row, None if seed is None else int(seed)
-
-
 def select(
     selectors: Sequence[str], protocol: Protocol, rows: Sequence[str] | None, seeds: Sequence[int] | None
 ) -> list[Selection]:
@@ -117,14 +127,13 @@ def select(
     """
     chosen = []
     everything = list(selectors) == ["all"]
-    for selector in studies() if everything else selectors:
-        name, slug, number = _parts(selector)
-        found = study(name)
+    for selector in map(read_selector, studies() if everything else selectors):
+        found = selector.study
         known = [row.slug for row in found.trained]
-        wanted = [slug] if slug else rows or known
+        wanted = [selector.row] if selector.row else rows or known
         if everything:
             wanted = [slug for slug in wanted if slug in known]
-        seed = tuple(seeds or protocol.seeds_for(found)) if number is None else (number,)
+        seed = tuple(seeds or protocol.seeds_for(found)) if selector.seed is None else (selector.seed,)
         if wanted:
             chosen.append(Selection(found, tuple(found.row(slug) for slug in wanted), seed))
     if not chosen:
@@ -134,13 +143,9 @@ def select(
 
 def matches(selectors: Sequence[str]) -> Callable[[str, str, int], bool]:
     """Whether (study, row, seed) is among the selected, for runs that exist; without selectors, or `all`, each is."""
-    chosen = []
-    for selector in () if list(selectors) == ["all"] else selectors:
-        name, slug, number = _parts(selector)
-        found = study(name)
-        chosen.append((found.slug, found.row(slug).slug if slug else None, number))
+    chosen = [read_selector(text) for text in ([] if list(selectors) == ["all"] else selectors)]
     return lambda name, slug, seed: (
-        not chosen or any(s == name and r in (None, slug) and n in (None, seed) for s, r, n in chosen)
+        not chosen or any(s.study.slug == name and s.row in (None, slug) and s.seed in (None, seed) for s in chosen)
     )
 
 

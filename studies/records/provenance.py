@@ -40,11 +40,13 @@ SAME_TO_ROUNDING = {
         "585650c2f539": "convolutions and norms are classes of their own: tests/test_cost.py",
         "4160148955c7": "who the processes of a run are is told otherwise now: tests/test_distributed.py",
         "4fa18260aace": "modules stand in rooms now, with the same code: tests/test_released_values.py",
+        "58455cc69662": "one NMF update, kernels in modules of their own, the same bits: tests/test_numerics.py",
     },
     "speed": {
         "cf1808dfbb28": "segnext.machine has a function that measurements of speed do not call",
         "f92aa5081bc2": "who the processes of a run are is told otherwise now: tests/test_distributed.py",
         "a357b03d678d": "modules stand in rooms now, with the same code: tests/test_released_values.py",
+        "707983acbe01": "one NMF update, kernels in modules of their own, the same bits: tests/test_numerics.py",
     },
     "shortcut": {
         "690790f84f00": "how lists, folders and images are read: tests/test_data_listing.py",
@@ -58,6 +60,7 @@ SAME_TO_ROUNDING = {
         "77660e2ea111": "what a GPU needs; the same bits on a CPU, self-attention to rounding: tests/test_train.py",
         "d7b0523375e4": "states know their data, loaders ignore signals, lists have one reader: tests/test_damage.py",
         "c72ed5fa5ccd": "modules stand in rooms now, with the same code: tests/test_released_values.py",
+        "55850c334cbc": "twice is once, the training loop in parts, the same bits: tests/test_train.py",
     },
     "evaluation": {
         "da6e48cfb5bc": "norms folded, upsampling in blocks of rows: tests/test_fast.py",
@@ -65,6 +68,7 @@ SAME_TO_ROUNDING = {
         "da0d4ba4482f": "OpenCV itself resizes, before it was equal to one grey level: tests/test_data_transforms.py",
         "dd1eed4f8b3c": "weights files are looked through, lists have one reader: tests/test_checkpoints.py",
         "253a63cf3004": "modules stand in rooms now, with the same code: tests/test_released_values.py",
+        "e81156e289ef": "twice is once (NMF, label lists, keywords), the same bits: tests/test_evaluate.py",
     },
 }
 """By kind of record: earlier fingerprints, each with the change after it, which tests hold to rounding."""

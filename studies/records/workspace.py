@@ -264,9 +264,7 @@ class Workspace:
         if not force and now - self._reported < 0.5:
             return
         self._reported = now
-        temporary = self._progress.with_suffix(".tmp")
-        temporary.write_text(to_json(progress))
-        os.replace(temporary, self._progress)
+        write_atomically(self._progress, to_json(progress), durable=False)
 
     def forget_progress(self) -> None:
         """Drop the report of an earlier attempt, before a new one starts."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import io
 import os
-import re
 import shlex
 import sys
 import time
@@ -27,7 +26,7 @@ from segnext.data.tools.convert_isaid import isaid
 from segnext.data.tools.convert_labels import cityscapes, coco_stuff164k, pascal_context, voc2012
 from segnext.data.tools.convert_plan import Job, Plan
 from segnext.data.tools.progress import Progress
-from segnext.files import write_atomically
+from segnext.files import LEFT_AFTER, TEMPORARY, write_atomically
 from segnext.text import printable
 
 _BESIDE: Mapping[str, Callable[[Path], Plan]] = {
@@ -42,8 +41,6 @@ _ELSEWHERE: Mapping[str, Callable[[Path, Path | None], Plan]] = {
     "voc2012": voc2012,
 }
 CONVERTED = (*_BESIDE, *_ELSEWHERE)
-_DEAD_SECONDS = 3600.0  # a temporary file that old belongs to a process that was killed
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # what write_atomically calls them
 
 
 def planned(dataset: str, root: Path | None, source: Path | None = None) -> Plan:
@@ -148,7 +145,7 @@ def _missing(plan: Plan, sweep: bool) -> list[tuple[Job, list[Path]]]:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     names[folder].add(entry.name)
-                    if sweep and _TEMPORARY.fullmatch(entry.name):
+                    if sweep and TEMPORARY.fullmatch(entry.name):
                         _remove_dead(Path(entry.path))
     missing = []
     for job in plan.jobs:
@@ -159,7 +156,7 @@ def _missing(plan: Plan, sweep: bool) -> list[tuple[Job, list[Path]]]:
 
 def _remove_dead(path: Path) -> None:
     try:
-        if time.time() - path.stat().st_mtime > _DEAD_SECONDS:
+        if time.time() - path.stat().st_mtime > LEFT_AFTER:
             path.unlink()
     except FileNotFoundError:  # its process lives, and has just finished it
         pass

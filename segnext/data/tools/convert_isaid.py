@@ -17,11 +17,6 @@ from segnext.data.images import UNREADABLE, Original, archive, read_colours, rea
 from segnext.data.source import IGNORE, DataError, DataNotFoundError, Pixels
 from segnext.data.tools.convert_plan import Job, Made, Plan, find
 
-# Official code: the colour of each class, as (red, green, blue).
-ISAID_COLOURS = (
-    *((0, 0, 0), (0, 0, 63), (0, 63, 63), (0, 63, 0), (0, 63, 127), (0, 63, 191), (0, 63, 255), (0, 127, 63)),
-    *((0, 127, 127), (0, 0, 127), (0, 0, 191), (0, 0, 255), (0, 191, 127), (0, 127, 191), (0, 127, 255), (0, 100, 155)),
-)
 # (patch, overlap) of each dataset. Official code: the PyTorch and the Jittor release.
 TILINGS = {ISAID.name: (896, 384), ISAID_800_200.name: (800, 200)}
 _IMAGES = {"train": 1_411, "val": 458}
@@ -132,7 +127,7 @@ def isaid_label(colours: Pixels) -> tuple[Pixels, int]:
     """
     red, green, blue = (colours[..., channel] for channel in range(3))
     table = np.full(1 << 16, IGNORE, dtype=np.uint8)  # by green and blue: no class has any red
-    for label, (_, class_green, class_blue) in enumerate(ISAID_COLOURS):
+    for label, (_, class_green, class_blue) in enumerate(ISAID.colours.values()):
         table[class_green << 8 | class_blue] = label
     label = table[green.astype(np.uint16) << 8 | blue]
     unknown = (red != 0) | (label == IGNORE)

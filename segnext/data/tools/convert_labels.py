@@ -15,17 +15,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from segnext.data.classes import CITYSCAPES_IDS
 from segnext.data.datasets import CITYSCAPES, COCO_STUFF164K, PASCAL_CONTEXT, VOC2012
 from segnext.data.listing import frame_of, listed
 from segnext.data.source import IGNORE, DataError, DataNotFoundError, Pixels, some
 from segnext.data.tools.convert_plan import Plan, files_of, find, frames_of, relabel, relabelled, single
 
 # Cityscapes: Official code: cityscapesScripts' labels.py, which calls the other labels' trainId 255 (or -1).
-
-_CITYSCAPES_CLASSES = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 CITYSCAPES_VALUES: Mapping[int, int] = {
     **dict.fromkeys([*range(34), 255], IGNORE),  # 255 is how a byte holds the licence plate's -1
-    **{label: train for train, label in enumerate(_CITYSCAPES_CLASSES)},
+    **{label: train for train, label in enumerate(CITYSCAPES_IDS)},
 }
 _CITYSCAPES_FRAMES = frames_of(CITYSCAPES, "train", "val")
 

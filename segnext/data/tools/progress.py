@@ -6,13 +6,10 @@ import time
 from types import TracebackType
 from typing import Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from rich.progress import MofNCompleteColumn, ProgressColumn, Task, TimeRemainingColumn
 from rich.text import Text
 
-from segnext.door import console
-
-PLAIN_SECONDS = 15.0  # between two lines in a log
+from segnext.door import PLAIN_SECONDS, bars, console
 
 
 class _Rate(ProgressColumn):
@@ -30,15 +27,8 @@ class Progress:
     def __init__(self, title: str, total: int) -> None:
         self._console = console(error=True)
         self._plain = not self._console.is_terminal
-        self._bars = Bars(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            console=self._console,
-            disable=self._plain or not total,
-        )
+        left = TimeRemainingColumn(compact=True, elapsed_when_finished=True)
+        self._bars = bars(self._console, MofNCompleteColumn(), _Rate(), left, shown=total > 0)
         self._task = self._bars.add_task(title, total=total)
         self._title, self._total, self._done = title, total, 0
         self._started = self._printed = time.monotonic()
