@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import csv
 import dataclasses
 import json
@@ -20,6 +21,7 @@ from segnext.files import write_atomically
 from studies.declare.protocols import PROTOCOLS
 from studies.evidence import main as evidence
 from studies.plan.declared import declared
+from studies.records import provenance
 from studies.records.store import COLUMNS, Store, difference, row_cost
 from studies.records.typed import to_json
 from studies.records.working_state import Claim, Process
@@ -340,3 +342,14 @@ def test_who_wakes_up_and_finds_its_claim_taken_over_knows(monkeypatch: pytest.M
             assert time.monotonic() < end
             time.sleep(0.01)
     assert workspace.owner(), "what is another's stays"
+
+
+def test_a_fingerprint_of_code_is_the_same_under_every_python():
+    """`ast.unparse` and the fields of a syntax tree change from one Python to the next; records are made under several."""
+    tree = ast.parse("def f(x: int = 1) -> str:\n    return f\"{x!r:>{2}}\" + ''\n")
+    assert provenance._words(tree) == (
+        "Module(body=[FunctionDef(name='f',args=arguments(args=[arg(arg='x',annotation=Name(id='int'))],"
+        "defaults=[Constant(value=1)]),body=[Return(value=BinOp(left=JoinedStr(values=[FormattedValue("
+        "value=Name(id='x'),conversion=114,format_spec=JoinedStr(values=[Constant(value='>'),FormattedValue("
+        "value=Constant(value=2),conversion=-1)]))]),op=Add(),right=Constant(value='')))],returns=Name(id='str'))])"
+    )

@@ -102,7 +102,7 @@ class _Resolved:
 
     def run(self, protocol: Protocol, panel: Panel, row: Row, seed: int, iterations: int) -> Run:
         """What measures a row."""
-        key = (protocol.name, panel.dataset, row.slug, iterations, seed)
+        key = (protocol.name, panel.key, row.slug, iterations, seed)
         if key not in self._runs:
             first = self.run(protocol, panel, row, 0, iterations) if seed else None
             self._runs[key] = (
