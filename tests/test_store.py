@@ -345,7 +345,7 @@ def test_who_wakes_up_and_finds_its_claim_taken_over_knows(monkeypatch: pytest.M
 
 
 def test_a_fingerprint_of_code_is_the_same_under_every_python():
-    """`ast.unparse` and the fields of a syntax tree change from one Python to the next; records are made under several."""
+    """Records are made under several, and `ast.unparse` and syntax trees change from one to the next."""
     tree = ast.parse("def f(x: int = 1) -> str:\n    return f\"{x!r:>{2}}\" + ''\n")
     assert provenance._words(tree) == (
         "Module(body=[FunctionDef(name='f',args=arguments(args=[arg(arg='x',annotation=Name(id='int'))],"

@@ -111,7 +111,12 @@ def _bare(name: str) -> str:
 
 
 def _words(node: object) -> str:
-    """A syntax tree as text. Empty fields are left out: a later Python has more of them (`type_params`)."""
+    """A syntax tree as text, without what one Python puts there and another does not.
+
+    That is empty fields (`type_params`), and empty text in an f-string.
+    """
+    if isinstance(node, ast.JoinedStr):
+        node.values = [value for value in node.values if not (isinstance(value, ast.Constant) and value.value == "")]
     if isinstance(node, ast.AST):
         filled = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
         inside = ",".join(f"{name}={_words(value)}" for name, value in filled if name not in ("ctx", "kind"))
