@@ -35,6 +35,7 @@ from reports.write.latex import latex
 from studies import shortcuts as probed
 from studies.declare.study import Study
 from studies.declare.subtasks import Subtask
+from studies.plan.programme import first_lines
 from studies.records.attempts import lost
 from studies.records.schema import ShortcutRecord
 from studies.records.store import Store
@@ -85,7 +86,8 @@ def pages(report: Report, store: Store, out: Path, markdown: Path, *, logs: bool
     answers = reproducibility.tables(everything, [records[key] for key in sorted(records)], lost(store))
     files.update(_answer_files(answers))
     files.update(_recipe_files(report.recipes))
-    files.update(page.pages(report, answers, _way(out, markdown)))
+    plan = first_lines([part.evidence.study for part in parts], store)
+    files.update(page.pages(report, answers, plan, _way(out, markdown)))
     files[f"{others.SLUG}.csv"] = to_csv(others.values())
     files[MANIFEST] = manifest(report.drawings)
     files.update({name: page.text(name) for name in ("page.css", "page.js")})

@@ -326,7 +326,7 @@ def test_hours_follow_a_measured_step_and_say_so(empty: Store):
 
 
 def test_the_first_lines_for_the_report_are_the_first_of_the_plan(empty: Store):
-    lines = first_lines(empty, 3)
+    lines = first_lines(list(studies().values()), empty, 3)
     assert len(lines) == 3
     whole = programme(EVERYTHING, PRETRAINED, 200.0, empty)
     assert lines == list(whole.lines[:3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import picture
 import pytest
 from conftest import REPOSITORY
 
@@ -61,6 +63,17 @@ def test_every_python_command_of_the_readme_runs(command: str, tmp_path: Path):
 def test_every_make_command_of_the_readme_is_a_target(command: str):
     done = subprocess.run([*command.split(), "--dry-run"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_opens_with_the_answer_that_the_records_give():
+    answer = picture.answer((REPOSITORY / "reports" / "summary" / "README.md").read_text(encoding="utf-8"))
+    held = TEXT.partition("writes that, a test compares -->\n")[2].partition("\n<!-- end of the answer -->")[0]
+    assert held == answer.replace("](", "](reports/summary/")
+
+
+def test_the_picture_of_the_first_page_shows_todays_answer():
+    taken = json.loads((REPOSITORY / "reports" / "page.json").read_text())
+    assert taken == {"answer": picture.shown()}, "make picture takes it anew"
 
 
 def test_every_file_that_the_readme_names_exists():

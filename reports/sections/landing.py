@@ -17,6 +17,7 @@ from reports.sections.claims import DECIDING
 from reports.sections.discrepancies import cost_verdicts
 from reports.sections.parts import StudyPart, Summary
 from studies.judge.verdicts import RULES
+from studies.plan import programme
 
 SUBJECTS = {
     "table1": "1 Properties",
@@ -59,12 +60,15 @@ class Square:
     text: str
     verdict: str
     anchor: str
+    published: str  # others' word on it; empty where nobody measured it
     elsewhere: tuple[tuple[str, str], ...]  # protocol, word
 
     @property
     def said(self) -> str:
         """The whole of it in words."""
-        return "; ".join([f"{self.text}: {self.verdict}", *(f"{name}: {word}" for name, word in self.elsewhere)])
+        theirs = [f"in others' runs: {self.published}"] if self.published else []
+        ours = (f"{name}: {word}" for name, word in self.elsewhere)
+        return "; ".join([f"{self.text}: {self.verdict}", *theirs, *ours])
 
     @property
     def tried(self) -> str:
@@ -96,6 +100,15 @@ class Wrong:
 
 
 @dataclass(frozen=True)
+class Step:
+    """What to run next: what it decides, at what cost, and the command."""
+
+    text: str
+    decides: str
+    commands: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Landing:
     """What the first screen says."""
 
@@ -104,10 +117,11 @@ class Landing:
     measured: tuple[tuple[str, str], ...]  # a kind of evidence and what there is of it
     wrong: tuple[Wrong, ...]
     topics: tuple[Topic, ...]
+    steps: tuple[Step, ...]
 
 
-def landing(parts: Sequence[StudyPart], summary: Summary) -> Landing:
-    """The first screen of a report on these studies."""
+def landing(parts: Sequence[StudyPart], summary: Summary, plan: Sequence[programme.Line] = ()) -> Landing:
+    """The first screen of a report on these studies; `plan`: what decides the most claims per hour."""
     everything = [part.evidence for part in parts]
     claims = [_square(line) for line in summary.claims.lines]
     studies = [str(line.cells[0].values["study"]) for line in summary.claims.lines]
@@ -132,9 +146,9 @@ def landing(parts: Sequence[StudyPart], summary: Summary) -> Landing:
         ),
         (f"{len(_runs(everything)):,}", "runs trained and recorded here"),
     )
-    return Landing(
-        _headline(costs, decided, len(claims), len(wrong), claims), counts, _measured(parts), wrong[:MOST_WRONG], topics
-    )
+    steps = tuple(Step(line.words, "; ".join(one.text for one in line.questions), line.commands) for line in plan)
+    headline = _headline(costs, decided, len(claims), len(wrong), claims)
+    return Landing(headline, counts, _measured(parts), wrong[:MOST_WRONG], topics, steps)
 
 
 def subject(slug: str, number: str) -> str:
@@ -181,6 +195,8 @@ def _headline(
         f"{decided['supported']} of the paper's {claims} claims are supported, {decided['contradicted']} contradicted"
     )
     sentences.append(f"{told}; {open_} are open: they need runs at the paper's scale.")
+    if theirs := Counter(square.published for square in squares if square.published):
+        sentences.append(f"In others' runs, {theirs.total()} claims were measured: {_listed(theirs)}.")
     small = [square for square in squares if square.elsewhere]
     if small:
         words = Counter(square.tried for square in small)
@@ -223,7 +239,8 @@ def _square(line: Line) -> Square:
     )
     verdict = line.cells[1]
     anchor = verdict.sources[0].target if verdict.sources else f"#claims-{line.key}"
-    return Square(str(values["text"]), str(values["verdict"]), anchor, elsewhere)
+    published = str(values["others"] or "").replace("nobody", "")
+    return Square(str(values["text"]), str(values["verdict"]), anchor, published, elsewhere)
 
 
 def _wrong(discrepancies: Table) -> tuple[Wrong, ...]:

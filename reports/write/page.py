@@ -25,6 +25,7 @@ from studies.declare.subtasks import Subtask
 from studies.judge.others import METHOD
 from studies.judge.others import RULES as OTHERS_RULES
 from studies.judge.verdicts import RULES
+from studies.plan.programme import Line as Step
 
 RECIPES = "appendix_table1"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -47,14 +48,14 @@ class Sheet:
         return f"{self.slug}.html"
 
 
-def pages(report: Report, answers: Sequence[Table], markdown: str) -> dict[str, str]:
+def pages(report: Report, answers: Sequence[Table], plan: Sequence[Step], markdown: str) -> dict[str, str]:
     """Every page but those of runs, by file name; `markdown` is the way to the folder of the Markdown pages.
 
     A link to a place is one to the page that has it.
     """
     sheets, first, figure1 = (
         _sheets(report, markdown),
-        landing.landing(report.parts, report.summary),
+        landing.landing(report.parts, report.summary, plan),
         report.summary.figure1,
     )
     common = {"bar": _bar(report, sheets), "glyphs": GLYPHS | OTHERS_GLYPHS, "markdown": markdown}

@@ -20,7 +20,6 @@ from studies.judge.verdicts import EPSILON, MARGIN
 from studies.plan import cheapest
 from studies.plan.hours import Clock, Hours, told
 from studies.records.store import Store
-from studies.tables import studies
 
 MOST_SEEDS = 50
 """Seeds a row beyond which nobody trains: what needs more is called undecidable, with the number."""
@@ -181,9 +180,11 @@ def programme(
     )
 
 
-def first_lines(store: Store, count: int = 3, budget: float = 200.0, protocol: str = "paper-pretrained") -> list[Line]:
-    """The first steps of the plan over every study, claims alone: for the report's first page."""
-    found = programme(list(studies().values()), deciding(protocol), budget, store, with_levels=False)
+def first_lines(
+    chosen: Sequence[Study], store: Store, count: int = 3, budget: float = 200.0, protocol: str = "paper-pretrained"
+) -> list[Line]:
+    """The first steps of the plan over these studies, claims alone: for the report's first page."""
+    found = programme(list(chosen), deciding(protocol), budget, store, with_levels=False)
     return list(found.lines[:count])
 
 
