@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from segnext.door import Parser, command, say
 from studies.launch.submit import user
-from studies.plan.known import add_selectors, known
-from studies.plan.runs import Cell, settled
+from studies.plan.runs import PlannedRun, settled
+from studies.plan.started import add_selectors, started_runs
 from studies.plan.state import submitted
 from studies.records.store import Store
 from studies.records.typed import tell
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse.parse_args(arguments)
     if not options.selectors:
         parse.exit(2, f"{parse.prog}: say which, or: all\n")
-    cells, queue = settled(known(options, store := Store()), store)
+    cells, queue = settled(started_runs(options, store := Store()), store)
     if queue.silence:
         parse.exit(4, f"{parse.prog}: the scheduler does not answer: {queue.silence}\n")
     going = [cell for cell in cells if cell.state in ("running", "queued")]
@@ -56,20 +56,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return max(tell(store.damage), int(len(jobs) + len(asked) != len(going)))
 
 
-def _submitted(cell: Cell) -> bool:
+def _submitted(cell: PlannedRun) -> bool:
     """Whether its job is one of ours, and not one in which somebody called `studies.run`."""
     submission = submitted(cell.id)
     return bool(cell.stands.job and submission and submission.job in (None, cell.stands.job))
 
 
-def _mark(cell: Cell) -> None:
+def _mark(cell: PlannedRun) -> None:
     """Note it with the run: of an element that is cancelled while it waits, accounting keeps no trace."""
     submission = Workspace(cell.id).submission
     if (content := submitted(cell.id)) is not None and content.token == cell.stands.token:
         submission.replace(dataclasses.replace(content, cancelled=user()))
 
 
-def _ask(cell: Cell) -> bool:
+def _ask(cell: PlannedRun) -> bool:
     owner = Workspace(cell.id).owner()
     if owner is None or not owner.process.here:
         where = f"runs on {cell.stands.node}: stop it there" if cell.stands.node else f"is {cell.stands.detail}"

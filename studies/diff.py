@@ -14,7 +14,7 @@ from rich.table import Table
 from segnext.config import canonical
 from segnext.door import Parser, command, console, print_json
 from studies.plan.declared import add_declared, declared, record_of
-from studies.plan.runs import Cell
+from studies.plan.runs import PlannedRun
 from studies.records.store import Store
 from studies.show import flat
 
@@ -53,7 +53,7 @@ def between(one: Any, other: Any) -> dict[str, tuple[str | None, str | None]]:
     return {key: (mine.get(key), theirs.get(key)) for key in keys if mine.get(key) != theirs.get(key)}
 
 
-def _facts(cell: Cell, store: Store) -> dict[str, Mapping[str, Any]]:
+def _facts(cell: PlannedRun, store: Store) -> dict[str, Mapping[str, Any]]:
     record = record_of(cell, store)
     facts = {"configuration": canonical(cell.wanted)}
     if record is not None:
@@ -62,7 +62,7 @@ def _facts(cell: Cell, store: Store) -> dict[str, Mapping[str, Any]]:
     return facts
 
 
-def _show(cells: Sequence[Cell], found: Mapping[str, Mapping[str, Any]], recorded: Sequence[bool]) -> None:
+def _show(cells: Sequence[PlannedRun], found: Mapping[str, Mapping[str, Any]], recorded: Sequence[bool]) -> None:
     out = console()
     names = [f"{cell.label} ({cell.id})" for cell in cells]
     for name, there in zip(names, recorded, strict=True):

@@ -21,7 +21,7 @@ from segnext.door import Parser, command, console, typed_path
 from studies.declare.protocols import protocol
 from studies.plan.options import SELECTOR, add_data_root, add_selection
 from studies.plan.preflight import FREE_OF_RESULTS, FREE_OF_RUNS, PreflightError, check, room
-from studies.plan.runs import Cell, plan, select
+from studies.plan.runs import PlannedRun, plan, select
 from studies.records import external, snapshot
 from studies.records.store import REPOSITORY, Store, results_folder, runs_folder
 from studies.slurm import scheduler
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _findings(
-    cluster: str, resources: Profile, cells: Sequence[Cell], root: Path | None, pretrained: Path | None
+    cluster: str, resources: Profile, cells: Sequence[PlannedRun], root: Path | None, pretrained: Path | None
 ) -> Iterator[Finding]:
     todo = [cell for cell in cells if cell.state != "done"]
     yield from _folders(cluster)
@@ -195,7 +195,7 @@ def _environment(resources: Profile) -> Iterator[Finding]:
         yield Finding("environment", "ok", words)
 
 
-def _cluster(resources: Profile, todo: Sequence[Cell]) -> Iterator[Finding]:
+def _cluster(resources: Profile, todo: Sequence[PlannedRun]) -> Iterator[Finding]:
     cluster = resources.cluster
     try:
         version = scheduler.call("sinfo", "--version").strip()

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from segnext.config import digest
 from segnext.door import Parser, command, say
 from studies.declare.protocols import PROTOCOLS, protocol
-from studies.plan.runs import Cell, plan, select
+from studies.plan.runs import PlannedRun, plan, select
 from studies.records.schema import Plain
 from studies.records.store import Store
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _submitted(selector: str, name: str, store: Store) -> Cell:
+def _submitted(selector: str, name: str, store: Store) -> PlannedRun:
     chosen = protocol(name)
     cells = [cell for cell in plan(select([selector], chosen, None, None), chosen, None, store) if not cell.upstream]
     submitted = [cell for cell in cells if (run := store.scored(cell.id)) is not None and run.predictions is not None]
@@ -50,7 +50,7 @@ def _submitted(selector: str, name: str, store: Store) -> Cell:
     return submitted[0]
 
 
-def server_record(cell: Cell, value: float, source: str, store: Store) -> Plain:
+def server_record(cell: PlannedRun, value: float, source: str, store: Store) -> Plain:
     """The record of a server's score for a finished run. Raises `ValueError` where it has another one already."""
     (metric, *_) = cell.panel.accuracies
     before = store.server(cell.run, metric)

@@ -23,7 +23,7 @@ from segnext.door import Parser, command, console
 from segnext.files import write_atomically
 from studies.declare.protocols import PROTOCOLS, protocol
 from studies.plan.options import add_data_root, numbers, positive, words_of
-from studies.plan.runs import Cell, plan, select
+from studies.plan.runs import PlannedRun, plan, select
 from studies.plan.weights import verified
 from studies.records.schema import RunRecord
 from studies.records.store import Store
@@ -72,9 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _finished(cells: Iterable[Cell]) -> list[Cell]:
+def _finished(cells: Iterable[PlannedRun]) -> list[PlannedRun]:
     """The runs with a record; a row may have others on further data. `ValueError` for a row that has none at all."""
-    rows: dict[tuple[str, str, int], list[Cell]] = {}
+    rows: dict[tuple[str, str, int], list[PlannedRun]] = {}
     for cell in cells:
         rows.setdefault((cell.study.slug, cell.row.slug, cell.run.seed), []).append(cell)
     for (study, row, seed), found in rows.items():
@@ -83,7 +83,7 @@ def _finished(cells: Iterable[Cell]) -> list[Cell]:
     return [cell for found in rows.values() for cell in found if cell.state == "done"]
 
 
-def _weights(cell: Cell, store: Store) -> Path:
+def _weights(cell: PlannedRun, store: Store) -> Path:
     """The kept weights of a finished run. `ValueError` where there are none, or others than its record names."""
     path = Workspace(cell.run.id).weights
     if not path.exists():
@@ -93,7 +93,7 @@ def _weights(cell: Cell, store: Store) -> Path:
 
 
 def _pictures(
-    cell: Cell, record: RunRecord, weights: Path, options: argparse.Namespace
+    cell: PlannedRun, record: RunRecord, weights: Path, options: argparse.Namespace
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     import torch
 

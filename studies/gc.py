@@ -19,9 +19,9 @@ from rich.table import Table
 from segnext.config import Run
 from segnext.door import Parser, command, console, say
 from studies.declare.protocols import protocol
-from studies.plan.known import add_selectors, known
 from studies.plan.options import shown
-from studies.plan.runs import Cell
+from studies.plan.runs import PlannedRun
+from studies.plan.started import add_selectors, started_runs
 from studies.records.snapshot import snapshots_folder
 from studies.records.store import Store, runs_folder
 from studies.records.typed import Damaged, tell
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse.parse_args(arguments)
     out = console()
     everything = not any((options.selectors, options.protocol, options.rows, options.seeds))
-    cells = known(options, store := Store())
+    cells = started_runs(options, store := Store())
     needed = _beginnings({cell.run.protocol for cell in cells}) if options.weights else set()
     found = [(what, path) for cell in cells for what, path in _of_run(cell, options.weights and cell.id not in needed)]
     if everything:
@@ -79,7 +79,7 @@ def _beginnings(names: Iterable[str]) -> set[str]:
     return found
 
 
-def _of_run(cell: Cell, weights: bool) -> Iterator[tuple[str, Path]]:
+def _of_run(cell: PlannedRun, weights: bool) -> Iterator[tuple[str, Path]]:
     """What a recorded run no longer needs: its checkpoints, and its weights if told so."""
     workspace = Workspace(cell.id)
     if cell.state != "done" or workspace.owner() is not None:

@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 
 from segnext.door import Parser, command, say
-from studies.plan.known import add_selectors, known, one
 from studies.plan.options import positive, shown
+from studies.plan.started import add_selectors, one, started_runs
 from studies.plan.state import printed, submitted
 from studies.records.store import Store, runs_folder
 from studies.records.typed import Damaged, content_of, tell
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parse.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
     options = parse.parse_args(arguments)
     store = Store()
-    cells = known(options, store)
+    cells = started_runs(options, store)
     if not cells and store.damage:
         return tell(store.damage)
     cell = one([cell for cell in cells if not cell.upstream or len(options.selectors) == 0])

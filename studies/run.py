@@ -34,7 +34,7 @@ from studies.plan.options import (
     words_of,
 )
 from studies.plan.preflight import PreflightError, check, check_device
-from studies.plan.runs import Cell, Selection, costs, on_other_data, select, settled
+from studies.plan.runs import PlannedRun, Selection, costs, on_other_data, select, settled
 from studies.plan.wanted import nothing_to_evaluate, resources_of, speeds_wanted, to_start, wanted
 from studies.records.causes import AGAIN, CAUSES
 from studies.records.store import Store
@@ -211,9 +211,9 @@ class _Planned:
     selections: list[Selection]
     resources: Profile
     store: Store
-    cells: list[Cell]
+    cells: list[PlannedRun]
     queue: Queue
-    todo: list[Cell]
+    todo: list[PlannedRun]
     unmeasured: list[tuple[str, Cost]]
     untimed: list[tuple[str, Speed]]
 

@@ -23,9 +23,9 @@ from studies.declare.published import Published
 from studies.declare.study import Reported
 from studies.judge import others
 from studies.plan.declared import add_declared, declared, record_of
-from studies.plan.known import words
 from studies.plan.options import shown
-from studies.plan.runs import Cell, settled, upstream
+from studies.plan.runs import PlannedRun, settled, upstream
+from studies.plan.started import words
 from studies.published import listing
 from studies.records.causes import CAUSES
 from studies.records.schema import EvaluationRecord, RunRecord
@@ -102,7 +102,7 @@ def _tell_others(out: Console, lines: Sequence[Published]) -> None:
         out.print(listing(lines))
 
 
-def _facts(cell: Cell, record: RunRecord | EvaluationRecord | None, store: Store) -> dict[str, Any]:
+def _facts(cell: PlannedRun, record: RunRecord | EvaluationRecord | None, store: Store) -> dict[str, Any]:
     workspace = Workspace(cell.id)
     before, plain = upstream(cell), record.plain if record else {}
     files = {

@@ -21,9 +21,9 @@ from rich.table import Table
 from rich.text import Text
 
 from segnext.door import Parser, command, console, print_json, say
-from studies.plan.known import add_selectors, known, options_of, words
 from studies.plan.options import positive
-from studies.plan.runs import Cell, settled
+from studies.plan.runs import PlannedRun, settled
+from studies.plan.started import add_selectors, options_of, started_runs, words
 from studies.records.causes import CAUSES
 from studies.records.store import Store
 from studies.records.typed import Damaged, content_of, tell
@@ -72,14 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return max(damaged, int(any(cell.state == "failed" for cell in cells)))
 
 
-def _look(options: argparse.Namespace) -> tuple[list[Cell], Queue, Store]:
+def _look(options: argparse.Namespace) -> tuple[list[PlannedRun], Queue, Store]:
     store = Store()
-    return *settled(known(options, store), store), store
+    return *settled(started_runs(options, store), store), store
 
 
-def remedies(cells: Sequence[Cell]) -> Iterator[str]:
+def remedies(cells: Sequence[PlannedRun]) -> Iterator[str]:
     """What mends the stopped and failed runs: a line each or, of many that one command mends, a line for all."""
-    alike: dict[tuple[str, str, tuple[str, ...]], list[Cell]] = {}
+    alike: dict[tuple[str, str, tuple[str, ...]], list[PlannedRun]] = {}
     for cell in cells:
         if cell.state in ("stopped", "failed"):
             alike.setdefault((cell.study.slug, cell.stands.cause, options_of(cell)), []).append(cell)
@@ -94,7 +94,7 @@ def remedies(cells: Sequence[Cell]) -> Iterator[str]:
         yield f"{len(members)} runs of {study}, {cause}: {words}"
 
 
-def remedy(cell: Cell) -> str:
+def remedy(cell: PlannedRun) -> str:
     """The command that mends a stopped or failed run; empty where nothing is wrong."""
     if cell.state not in ("stopped", "failed"):
         return ""
@@ -103,7 +103,7 @@ def remedy(cell: Cell) -> str:
     return CAUSES[cell.stands.cause].remedy.format(run=run, selector=selector, dataset=cell.run.data.dataset)
 
 
-def _table(cells: Sequence[Cell], store: Store) -> Table:
+def _table(cells: Sequence[PlannedRun], store: Store) -> Table:
     table = Table(box=None, padding=(0, 2))
     for heading in ("row", "seed", "state", "step", "img/s", "left", "mIoU", "precision", "job", "node", "why"):
         table.add_column(heading, no_wrap=heading != "why", justify="right" if heading in ("img/s", "left") else "left")
@@ -156,7 +156,7 @@ class Facts:
     remedy: str
 
 
-def _facts(cell: Cell, store: Store) -> Facts:
+def _facts(cell: PlannedRun, store: Store) -> Facts:
     workspace = Workspace(cell.id)
     record = store.scored(cell.id) if cell.state == "done" else None
     progress = workspace.progress() if cell.state == "running" else None
@@ -188,7 +188,7 @@ def _facts(cell: Cell, store: Store) -> Facts:
     )
 
 
-def _score(cell: Cell, workspace: Workspace, store: Store) -> float | None:
+def _score(cell: PlannedRun, workspace: Workspace, store: Store) -> float | None:
     if cell.state == "done":
         record = store.scored(cell.id)
         return None if record is None else record.metrics.main

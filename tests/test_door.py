@@ -27,7 +27,7 @@ from segnext.config import Execution
 from studies.declare.protocols import protocol
 from studies.plan.jobspec import specification
 from studies.plan.options import number, numbers
-from studies.plan.runs import Cell, plan, select
+from studies.plan.runs import PlannedRun, plan, select
 from studies.records import attempts
 from studies.records.store import Store
 from studies.records.workspace import Workspace
@@ -130,7 +130,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list
     return words
 
 
-def a_cell(row: str, seed: int) -> Cell:
+def a_cell(row: str, seed: int) -> PlannedRun:
     chosen = protocol("smoke")
     *_, cell = plan(select([f"table7/{row}@{seed}"], chosen, None, None), chosen, 2, Store())
     return cell

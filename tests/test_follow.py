@@ -21,7 +21,7 @@ from studies.declare.protocols import protocol
 from studies.launch import local
 from studies.launch.local import Outcome, follow
 from studies.plan.jobspec import specification
-from studies.plan.runs import Cell, plan, select
+from studies.plan.runs import PlannedRun, plan, select
 from studies.records.store import Store
 from studies.records.typed import to_json
 from studies.records.working_state import Process, Progress, Submission
@@ -38,10 +38,10 @@ class Seen:
         self.progress: Counter[str] = Counter()
         self.over: dict[str, Outcome] = {}
 
-    def progressed(self, cell: Cell, phase: str, done: int, total: int, note: str) -> None:
+    def progressed(self, cell: PlannedRun, phase: str, done: int, total: int, note: str) -> None:
         self.progress[cell.id] += 1
 
-    def ended(self, cell: Cell, outcome: Outcome) -> None:
+    def ended(self, cell: PlannedRun, outcome: Outcome) -> None:
         self.over[cell.id] = outcome
 
 
@@ -67,7 +67,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
         yield calls
 
 
-def submitted(seeds: int) -> list[Cell]:
+def submitted(seeds: int) -> list[PlannedRun]:
     """Runs of Table 7 as they lie in runs/ once they were submitted, as jobs of one array."""
     smoke = protocol("smoke")
     cells = plan(select(["table7"], smoke, None, range(seeds)), smoke, 2, Store())
@@ -80,14 +80,14 @@ def submitted(seeds: int) -> list[Cell]:
     return cells
 
 
-def recorded(cell: Cell) -> None:
+def recorded(cell: PlannedRun) -> None:
     record = run_record("c", 0, 1.0, 2, "smoke")
     path = Store().path(cell.id)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(to_json({**record, "id": cell.id, "config": cell_config(cell)}))
 
 
-def cell_config(cell: Cell) -> dict:
+def cell_config(cell: PlannedRun) -> dict:
     from segnext.config import canonical
 
     return canonical(cell.run)

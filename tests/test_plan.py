@@ -19,7 +19,7 @@ from studies.declare import protocols
 from studies.declare.protocols import PROTOCOLS, Protocol, Recipe, protocol, released_encoder
 from studies.launch.local import Outcome, _next, _upstream_failure, run_debug
 from studies.plan.jobspec import specification
-from studies.plan.runs import Cell, evaluations, imports, plan, select
+from studies.plan.runs import PlannedRun, evaluations, imports, plan, select
 from studies.plan.weights import pretrained_file, sha256, weights_file
 from studies.records.store import Store
 from studies.records.workspace import Workspace
@@ -181,7 +181,7 @@ class Silent:
 
 
 def carried_out(
-    cells: list[Cell],
+    cells: list[PlannedRun],
     limit: int | None = None,
     root: Path | None = None,
     pretrained: Path | None = None,

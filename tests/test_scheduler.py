@@ -14,7 +14,7 @@ from segnext.config import Execution
 from studies.declare.protocols import protocol
 from studies.doctor import settings
 from studies.launch.submit import arrays, execution, sbatch_options
-from studies.plan.runs import Cell, plan, select, upstream
+from studies.plan.runs import PlannedRun, plan, select, upstream
 from studies.records.causes import AGAIN, CAUSES, OtherWeights, UpstreamMissing, cause_of, oom_kills
 from studies.records.store import Store
 from studies.records.working_state import Process, Submission
@@ -228,7 +228,7 @@ def test_what_is_no_duration_is_refused(written: str):
         scheduler.seconds(written)
 
 
-def chained(seeds: int) -> list[Cell]:
+def chained(seeds: int) -> list[PlannedRun]:
     """Runs of Table 7 with what they start from, which seeds share."""
     chosen = protocol("smoke")
     return plan(select(["table7"], chosen, None, range(seeds)), chosen, None, Store())

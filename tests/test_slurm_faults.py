@@ -23,7 +23,7 @@ from conftest import REPOSITORY, started
 
 from slurm import Cluster, wait_until
 from studies.declare.protocols import protocol
-from studies.plan.runs import Cell, plan, select
+from studies.plan.runs import PlannedRun, plan, select
 from studies.records.store import Store
 from studies.records.workspace import Workspace
 
@@ -82,7 +82,7 @@ class User:
         """The same, under way."""
         return self.start(*words, "--cluster", "slurm", "--profile", str(self.folder / "profile.toml"))
 
-    def workspace(self, cell: Cell) -> Workspace:
+    def workspace(self, cell: PlannedRun) -> Workspace:
         """A run's folder, of this user's."""
         workspace = Workspace.__new__(Workspace)
         before = os.environ["SEGNEXT_RUNS"]
@@ -93,7 +93,7 @@ class User:
             os.environ["SEGNEXT_RUNS"] = before
         return workspace
 
-    def causes(self, cell: Cell) -> list[str]:
+    def causes(self, cell: PlannedRun) -> list[str]:
         """How its attempts ended."""
         return [attempt.cause for attempt in self.workspace(cell).attempts()]
 
@@ -103,19 +103,19 @@ class User:
         told, _ = process.communicate(timeout=480)
         return {f"{line['row']}@{line['seed']}": line for line in json.loads(told[told.index("[") :])}
 
-    def recorded(self, *cells: Cell) -> bool:
+    def recorded(self, *cells: PlannedRun) -> bool:
         """Whether each has its record."""
         return all((self.folder / "results" / "records" / f"{cell.id}.json").exists() for cell in cells)
 
-    def record(self, cell: Cell) -> dict:
+    def record(self, cell: PlannedRun) -> dict:
         """What was recorded of a run."""
         return Store(self.folder / "results").records[cell.id]
 
-    def waits_for(self, *cells: Cell, seconds: float = 600) -> None:
+    def waits_for(self, *cells: PlannedRun, seconds: float = 600) -> None:
         """Until each has its record."""
         wait_until(lambda: self.recorded(*cells), seconds, lambda: (self.cluster.queue(), self.log(*cells)))
 
-    def trains(self, cell: Cell, least: int = 1, seconds: float = 480) -> None:
+    def trains(self, cell: PlannedRun, least: int = 1, seconds: float = 480) -> None:
         """Until it is known to have trained so many iterations."""
 
         def far() -> bool:
@@ -125,11 +125,11 @@ class User:
         wait_until(far, seconds, lambda: (self.cluster.queue(), self.log(cell)))
         assert self.workspace(cell).progress().phase == "train", "too late: the training is over"
 
-    def saved(self, cell: Cell, least: int = 100, seconds: float = 480) -> None:
+    def saved(self, cell: PlannedRun, least: int = 100, seconds: float = 480) -> None:
         """Until a state after so many iterations is on disk."""
         wait_until(lambda: self.workspace(cell).last_state() >= least, seconds, lambda: self.log(cell))
 
-    def log(self, *cells: Cell) -> str:
+    def log(self, *cells: PlannedRun) -> str:
         """What the workers printed."""
         logs = [self.workspace(cell).log for cell in cells]
         return "\n".join(path.read_text()[-3000:] for path in logs if path.exists())
@@ -141,7 +141,7 @@ class User:
         return (self.folder / "results" / f"{study}.csv").read_text()
 
 
-def cells_of(*selectors: str, protocol_name: str = "quick", limit: int | None = 200) -> list[Cell]:
+def cells_of(*selectors: str, protocol_name: str = "quick", limit: int | None = 200) -> list[PlannedRun]:
     chosen = protocol(protocol_name)
     return plan(select(selectors, chosen, None, None), chosen, limit, Store())
 

@@ -25,8 +25,8 @@ from studies.launch.submit import Array, _reserve, arrays, submit
 from studies.plan import wanted
 from studies.plan.estimate import estimate, keep
 from studies.plan.jobspec import specification
-from studies.plan.runs import Cell, plan, select, settled
-from studies.plan.state import Standing, standing
+from studies.plan.runs import PlannedRun, plan, select, settled
+from studies.plan.state import RunState, standing
 from studies.records import snapshot
 from studies.records.store import Store, runs_folder
 from studies.records.typed import to_json
@@ -41,12 +41,12 @@ SMOKE = ("--protocol", "smoke", "--limit-iterations", "2")
 
 
 @pytest.fixture
-def cell() -> Cell:
+def cell() -> PlannedRun:
     """A run of which a specification is on disk."""
     return planned()
 
 
-def planned() -> Cell:
+def planned() -> PlannedRun:
     smoke = protocol("smoke")
     *_, cell = plan(select(["table7/c@0"], smoke, None, None), smoke, 2, Store())
     Workspace(cell.id).write_spec(specification(cell, 2, None, None, Execution(), "a test"))
@@ -60,34 +60,34 @@ def submitted(run_id: str, at: float = NOW, job: str | None = "25_0", **more: ob
     (folder / "submission.json").write_text(to_json(dataclasses.replace(content, **more)))
 
 
-def tried(cell: Cell, cause: str, job: str, started: float) -> None:
+def tried(cell: PlannedRun, cause: str, job: str, started: float) -> None:
     with Workspace(cell.id).attempt() as attempt:
         attempt.cause, attempt.job, attempt.started = cause, job, started
 
 
 @pytest.mark.parametrize("queue", [Queue({("segnext-1", 0): Job.of("25_0", "FAILED")}), Queue()])
-def test_an_attempt_is_its_jobs_own_whatever_the_nodes_clock_says(cell: Cell, queue: Queue):
+def test_an_attempt_is_its_jobs_own_whatever_the_nodes_clock_says(cell: PlannedRun, queue: Queue):
     submitted(cell.id)
     tried(cell, "diverged", "25_0", started=NOW - 30)
     assert standing(cell.wanted, Store(), queue).cause == "diverged"
 
 
 @pytest.mark.parametrize("before", [{}, {"cancelled": "bob"}])
-def test_a_later_attempt_on_a_workstation_counts_more_than_a_job_that_is_over(cell: Cell, before: dict):
+def test_a_later_attempt_on_a_workstation_counts_more_than_a_job_that_is_over(cell: PlannedRun, before: dict):
     submitted(cell.id, at=NOW - 1000, **before)
     tried(cell, "diverged", "", started=NOW)
     stands = standing(cell.wanted, Store(), Queue({("segnext-1", 0): Job.of("25_0", "TIMEOUT")}))
     assert (stands.state, stands.cause, stands.job) == ("failed", "diverged", "")
 
 
-def test_a_job_that_left_no_attempt_ended_as_slurm_says(cell: Cell):
+def test_a_job_that_left_no_attempt_ended_as_slurm_says(cell: PlannedRun):
     tried(cell, "diverged", "24_0", started=NOW - 1000)
     submitted(cell.id)
     stands = standing(cell.wanted, Store(), Queue({("segnext-1", 0): Job.of("25_0", "TIMEOUT")}))
     assert (stands.state, stands.cause, stands.job) == ("stopped", "time_limit", "25_0")
 
 
-def test_a_reservation_that_a_crash_left_empty_is_no_obstacle(cell: Cell):
+def test_a_reservation_that_a_crash_left_empty_is_no_obstacle(cell: PlannedRun):
     (Workspace(cell.id).folder / "submission.json").write_text("")
     assert _reserve(planned(), Array("train", [cell]), 0, Path("snapshot"))
 
@@ -102,7 +102,7 @@ def test_nothing_waits_for_a_run_that_is_recorded():
     assert arrays([cell], Profile(), 10, 0)[0].waits == ()
 
 
-def test_a_job_that_slurm_does_not_let_one_cancel_is_not_called_cancelled(cell: Cell, answers):  # noqa: F811
+def test_a_job_that_slurm_does_not_let_one_cancel_is_not_called_cancelled(cell: PlannedRun, answers):  # noqa: F811
     submitted(cell.id)
     answers("squeue", "segnext-1|25_0|PENDING||Priority\n")
     answers("scancel", "", code=1, error="scancel: error: Kill job error on job id 25_0: Access/permission denied\n")
@@ -117,7 +117,7 @@ def test_a_job_that_slurm_does_not_let_one_cancel_is_not_called_cancelled(cell: 
 
 
 def test_a_run_inside_somebodys_own_job_is_asked_to_leave_and_the_job_goes_on(
-    cell: Cell,
+    cell: PlannedRun,
     answers,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ):
@@ -134,7 +134,7 @@ def test_a_run_inside_somebodys_own_job_is_asked_to_leave_and_the_job_goes_on(
 
 
 def test_a_process_that_may_not_be_stopped_is_named(
-    cell: Cell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cell: PlannedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     def kill(handle: int, number: int) -> None:
         raise PermissionError(1, "Operation not permitted")
@@ -145,7 +145,7 @@ def test_a_process_that_may_not_be_stopped_is_named(
     assert f"process {os.getpid()}: Operation not permitted" in capsys.readouterr().err
 
 
-def test_a_damaged_record_is_named_and_hides_no_run(cell: Cell, capsys: pytest.CaptureFixture[str]):
+def test_a_damaged_record_is_named_and_hides_no_run(cell: PlannedRun, capsys: pytest.CaptureFixture[str]):
     Store().path("0123").parent.mkdir(parents=True)
     Store().path("0123").write_text("{torn")
     for command in (status, cancel, gc):
@@ -155,14 +155,14 @@ def test_a_damaged_record_is_named_and_hides_no_run(cell: Cell, capsys: pytest.C
     assert [line["run"] for line in json.loads(capsys.readouterr().out)] == [cell.id]
 
 
-def test_what_cannot_be_read_is_named_without_a_traceback(cell: Cell, capsys: pytest.CaptureFixture[str]):
+def test_what_cannot_be_read_is_named_without_a_traceback(cell: PlannedRun, capsys: pytest.CaptureFixture[str]):
     (Workspace(cell.id).folder / "submission.json").mkdir()
     for main, words in ((status.main, []), (run.main, ["table7/c@0", *SMOKE]), (show.main, ["table7/c", *SMOKE])):
         assert main(words) == 1
         assert "submission.json: it is no regular file; delete it" in capsys.readouterr().err
 
 
-def test_a_line_of_the_curve_that_is_being_written_is_passed_over(cell: Cell, capsys: pytest.CaptureFixture[str]):
+def test_a_line_of_the_curve_that_is_being_written_is_passed_over(cell: PlannedRun, capsys: pytest.CaptureFixture[str]):
     Workspace(cell.id).curve.write_text('{"iteration": 100, "miou_ss": 3.5}\n{"iteration": 200, "miou_ss": 4')
     assert status.main(["--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["miou"] == 3.5
@@ -231,7 +231,7 @@ def test_as_many_local_runs_at_a_time_as_there_are_cores_for_them(monkeypatch: p
 
 
 def test_a_folder_that_is_not_to_be_written_ends_a_command_with_its_name(
-    cell: Cell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cell: PlannedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr("studies.run.measure_costs", lambda *_: None)
     Workspace(cell.id).log.mkdir()  # root may write everywhere, but not here
@@ -257,7 +257,7 @@ def test_the_data_root_of_the_environment_is_in_the_command_that_mends_a_run(mon
 
 
 def test_what_is_submitted_is_what_the_profile_says_whatever_the_environment_prefers(
-    cell: Cell,
+    cell: PlannedRun,
     answers,  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -278,7 +278,7 @@ def test_what_is_submitted_is_what_the_profile_says_whatever_the_environment_pre
 
 
 @pytest.mark.parametrize("newest", [0, 1])
-def test_hours_are_told_from_the_newest_of_what_was_measured(cell: Cell, newest: int):
+def test_hours_are_told_from_the_newest_of_what_was_measured(cell: PlannedRun, newest: int):
     for seed in (0, 1):
         record = run_record("c", seed, 1.0, 2, "smoke")
         origin = {"finished": f"2026-01-0{1 + (seed == newest)}T00:00:00Z", "device": "cpu"}
@@ -289,7 +289,7 @@ def test_hours_are_told_from_the_newest_of_what_was_measured(cell: Cell, newest:
 
 
 def test_hours_are_told_from_what_was_measured_here_before_what_came_with_the_repository(
-    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cell: PlannedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """A step time in results/probes counts until this cluster has one; then the one that is compiled alike."""
     results = tmp_path / "results"
@@ -314,7 +314,7 @@ def test_hours_are_told_from_what_was_measured_here_before_what_came_with_the_re
     assert estimate([cell], changed(Profile(), {"compile": "graphs"}), Store()).hours == hours / 16
 
 
-def test_a_damaged_step_time_is_named(cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_damaged_step_time_is_named(cell: PlannedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = keep(cell.run, {"images_per_second": 1.0, "device": "cpu", "precision": "float32", "compiled": ""})
     path.write_text(path.read_text()[:20])
     estimate([cell], Profile(), store := Store())
@@ -324,7 +324,7 @@ def test_a_damaged_step_time_is_named(cell: Cell, tmp_path: Path, monkeypatch: p
 def test_many_runs_that_one_command_mends_have_one_line():
     quick = protocol("quick")
     cells = plan(select(["table7"], quick, None, range(6)), quick, None, Store())
-    stopped = [dataclasses.replace(cell, stands=Standing("stopped", "", "cancelled")) for cell in cells]
+    stopped = [dataclasses.replace(cell, stands=RunState("stopped", "", "cancelled")) for cell in cells]
     (line,) = status.remedies(stopped)
     assert (
         line == "24 runs of table7, cancelled: python -m studies.run table7 --rows a,b,c,c-stage1 --seeds 0,1,2,3,4,5"
@@ -332,7 +332,7 @@ def test_many_runs_that_one_command_mends_have_one_line():
     assert len(list(status.remedies(stopped[:3]))) == 3
 
 
-def test_a_job_that_printed_nothing_is_told_from_silence(cell: Cell, capsys: pytest.CaptureFixture[str]):
+def test_a_job_that_printed_nothing_is_told_from_silence(cell: PlannedRun, capsys: pytest.CaptureFixture[str]):
     submitted(cell.id)
     assert logs.main(["table7/c@0"]) == 0
     assert "job 25_0 has printed nothing" in capsys.readouterr().out

@@ -19,7 +19,7 @@ from studies.declare.protocols import protocol
 from studies.launch import submit
 from studies.launch.submit import Array, arrays, kept_variables, sbatch_options
 from studies.plan.jobspec import specification
-from studies.plan.runs import Cell, plan, select, settled
+from studies.plan.runs import PlannedRun, plan, select, settled
 from studies.records import snapshot
 from studies.records.store import Store, runs_folder
 from studies.records.working_state import Progress
@@ -44,7 +44,7 @@ def fake(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def planned(seeds: str = "0") -> list[Cell]:
+def planned(seeds: str = "0") -> list[PlannedRun]:
     """Runs of Table 7 that start from nothing, with a specification each."""
     smoke = protocol("smoke")
     selected = select([f"table7/c@{seed}" for seed in seeds.split(",")], smoke, None, None)
@@ -52,11 +52,11 @@ def planned(seeds: str = "0") -> list[Cell]:
     return cells or plan(selected, smoke, 2, Store())[:1]
 
 
-def sends(resources: Profile = Profile(), cells: list[Cell] | None = None) -> Array:  # noqa: B008
+def sends(resources: Profile = Profile(), cells: list[PlannedRun] | None = None) -> Array:  # noqa: B008
     """One array, submitted."""
     (array,) = arrays(cells or planned(), resources, 100, 0)
 
-    def specify(cell: Cell, settings: Execution) -> dict:
+    def specify(cell: PlannedRun, settings: Execution) -> dict:
         return specification(cell, 2, None, None, settings, "a test")
 
     submit.submit(array, resources, snapshot.take(), specify, Execution())
@@ -133,7 +133,7 @@ def test_the_command_ends_with_sbatchs_words_and_the_code_of_a_refusal(
 
 
 def test_a_reservation_is_withdrawn_where_sbatch_was_never_called(fake: Path, monkeypatch: pytest.MonkeyPatch):
-    def full(cell: Cell, settings: Execution) -> dict:
+    def full(cell: PlannedRun, settings: Execution) -> dict:
         raise OSError(28, "No space left on device")
 
     (array,) = arrays(planned(), Profile(), 100, 0)

@@ -18,7 +18,7 @@ from segnext.config import Execution
 from studies.launch.submit import Specify, arrays, execution, submit
 from studies.plan.jobspec import specification
 from studies.plan.options import shown
-from studies.plan.runs import Cell
+from studies.plan.runs import PlannedRun
 from studies.records import snapshot
 from studies.records.store import REPOSITORY, Store, runs_folder
 from studies.records.working_state import JobSpec
@@ -37,7 +37,7 @@ OF_A_CLUSTER = ("profile", "partition", "account", "qos", "time", "nodes", "cons
 
 def carry_out(
     console: Console,
-    todo: list[Cell],
+    todo: list[PlannedRun],
     resources: Profile,
     options: argparse.Namespace,
     words: Sequence[str],
@@ -47,7 +47,7 @@ def carry_out(
     """Start these runs as the options say; `words` were typed, `again` start one alone. Returns the exit code."""
     typed = "python -m studies.run " + shlex.join(_portable(words, options.data_root))
 
-    def specify(cell: Cell, execution: Execution) -> JobSpec:
+    def specify(cell: PlannedRun, execution: Execution) -> JobSpec:
         if cell.state == "done" or (options.rerun == "failed" and cell.stands.cause == "other_data"):  # begins anew
             Workspace(cell.id).forget_training()
         return _specification(cell, options, execution, typed, again, store)
@@ -57,7 +57,7 @@ def carry_out(
 
 
 def _specification(
-    cell: Cell,
+    cell: PlannedRun,
     options: argparse.Namespace,
     execution: Execution,
     command: str,
@@ -126,10 +126,10 @@ def _portable(words: Sequence[str], data_root: Path | None) -> list[str]:
 
 
 def _submit(
-    console: Console, todo: list[Cell], resources: Profile, options: argparse.Namespace, specify: Specify
+    console: Console, todo: list[PlannedRun], resources: Profile, options: argparse.Namespace, specify: Specify
 ) -> int:
     """Submit and leave, or watch; returns the exit code."""
-    submitted: list[Cell] = []
+    submitted: list[PlannedRun] = []
     code = 0
     try:
         size = resources.max_array_size or scheduler.max_array_size(resources.cluster)
@@ -163,7 +163,9 @@ def _submit(
     return code
 
 
-def _here(console: Console, todo: list[Cell], resources: Profile, options: argparse.Namespace, specify: Specify) -> int:
+def _here(
+    console: Console, todo: list[PlannedRun], resources: Profile, options: argparse.Namespace, specify: Specify
+) -> int:
     """Work on the runs on this machine; returns the exit code."""
     from segnext.data.processes import available_processes
     from studies.launch.local import run_debug, run_local
@@ -182,7 +184,7 @@ def _here(console: Console, todo: list[Cell], resources: Profile, options: argpa
 
 
 def _watched(
-    console: Console, cells: Sequence[Cell], work: Callable[[Any, Callable[[], bool]], Any], leaving: str
+    console: Console, cells: Sequence[PlannedRun], work: Callable[[Any, Callable[[], bool]], Any], leaving: str
 ) -> int:
     """Do the work under bars, and let Ctrl-C end it in good order; returns the exit code."""
     from studies.launch.progress import Bars

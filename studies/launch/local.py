@@ -16,8 +16,8 @@ from typing import Protocol
 
 from segnext.config import Execution
 from studies.launch.work import work
-from studies.plan.runs import Cell, upstream
-from studies.plan.state import Standing, standing, submitted, superseded
+from studies.plan.runs import PlannedRun, upstream
+from studies.plan.state import RunState, standing, submitted, superseded
 from studies.records import snapshot
 from studies.records.causes import CAUSES, oom_kills
 from studies.records.store import Store, results_folder, runs_folder
@@ -36,10 +36,10 @@ GRACE_SECONDS = 120.0  # how long a worker may take to save and leave before it 
 class Watcher(Protocol):
     """Is told what becomes of the runs."""
 
-    def progressed(self, cell: Cell, phase: str, done: int, total: int, note: str) -> None:
+    def progressed(self, cell: PlannedRun, phase: str, done: int, total: int, note: str) -> None:
         """The run is in `phase`, `done` of `total`."""
 
-    def ended(self, cell: Cell, outcome: Outcome) -> None:
+    def ended(self, cell: PlannedRun, outcome: Outcome) -> None:
         """The run is over, one way or another."""
 
 
@@ -55,7 +55,7 @@ TRAINED = Outcome("done", "trained; --only evaluate tests it")
 
 
 def run_local(
-    cells: Sequence[Cell],
+    cells: Sequence[PlannedRun],
     parallel: int,
     execution: Execution,
     watcher: Watcher,
@@ -69,7 +69,7 @@ def run_local(
     code = snapshot.take()
     kills = oom_kills()
     waiting = list(cells)
-    working: dict[str, tuple[Cell, subprocess.Popen[bytes] | None]] = {}
+    working: dict[str, tuple[PlannedRun, subprocess.Popen[bytes] | None]] = {}
     outcomes: dict[str, Outcome] = {}
     stopped_at: float | None = None
     try:
@@ -113,7 +113,7 @@ def run_local(
     return outcomes
 
 
-def run_debug(cells: Sequence[Cell], watcher: Watcher, asked_to_stop: Callable[[], bool]) -> dict[str, Outcome]:
+def run_debug(cells: Sequence[PlannedRun], watcher: Watcher, asked_to_stop: Callable[[], bool]) -> dict[str, Outcome]:
     """Work on the cells in this process, one after the other, so that a debugger and a profiler can look inside."""
     outcomes: dict[str, Outcome] = {}
     for cell in cells:
@@ -125,7 +125,7 @@ def run_debug(cells: Sequence[Cell], watcher: Watcher, asked_to_stop: Callable[[
     return outcomes
 
 
-def follow(cells: Sequence[Cell], watcher: Watcher, asked_to_stop: Callable[[], bool]) -> dict[str, Outcome]:
+def follow(cells: Sequence[PlannedRun], watcher: Watcher, asked_to_stop: Callable[[], bool]) -> dict[str, Outcome]:
     """Watch submitted runs until all are over.
 
     runs/ is on a file server that many share: a few runs are looked at at a time, in turn, less often while nothing
@@ -175,11 +175,11 @@ class _Look:
         self._store = Store()
         self.read_again = 0.0  # when the records may be: each is a file
 
-    def cost(self, cell: Cell) -> int:
+    def cost(self, cell: PlannedRun) -> int:
         """How many looks this one counts as: the first finds the folder; where a run stands takes a score of files."""
         return LOOKS_AT_ONCE if cell.id in self._doubtful else 1 if cell.id in self._folders else 2
 
-    def at(self, cell: Cell) -> tuple[Outcome | None, bool]:
+    def at(self, cell: PlannedRun) -> tuple[Outcome | None, bool]:
         """How the run ended, None while it goes on; and whether anything has changed since the last look."""
         if self._recorded(cell):
             return Outcome("done"), True
@@ -201,7 +201,7 @@ class _Look:
         over = _over(standing(cell.wanted, self._store, self._queue)) if doubtful else None
         return over, moved or over is not None
 
-    def ask(self, cells: Iterable[Cell]) -> None:
+    def ask(self, cells: Iterable[PlannedRun]) -> None:
         """Ask the queue about those that have made no progress since it was asked last."""
         quiet = [cell.id for cell in cells if cell.id not in self._moved]
         known = {key: self._submissions[key] for key in quiet if key in self._submissions}
@@ -213,7 +213,7 @@ class _Look:
         if self._doubtful:
             self._read()  # after the queue: what was recorded before a job left is there
 
-    def _recorded(self, cell: Cell) -> bool:
+    def _recorded(self, cell: PlannedRun) -> bool:
         """Whether a valid record is there. All records are read to know that, so not at every look."""
         if not self._store.path(cell.id).exists():
             return False
@@ -228,7 +228,7 @@ class _Look:
         self.read_again = time.monotonic() + len(self._store.records) / RECORDS_A_SECOND
 
 
-def _over(stands: Standing) -> Outcome | None:
+def _over(stands: RunState) -> Outcome | None:
     """The outcome of a submitted run that is neither recorded nor in the queue any more."""
     match stands.state:
         case "trained":
@@ -238,14 +238,14 @@ def _over(stands: Standing) -> Outcome | None:
     return None
 
 
-def _next(waiting: Sequence[Cell], working: Iterable[str]) -> Cell | None:
+def _next(waiting: Sequence[PlannedRun], working: Iterable[str]) -> PlannedRun | None:
     """The first cell that waits for no run under way or still to come."""
     unfinished = {*working, *(cell.id for cell in waiting)}
     free = (cell for cell in waiting if (before := upstream(cell)) is None or before.id not in unfinished)
     return next(free, None)
 
 
-def _upstream_failure(cell: Cell, outcomes: Mapping[str, Outcome]) -> Outcome | None:
+def _upstream_failure(cell: PlannedRun, outcomes: Mapping[str, Outcome]) -> Outcome | None:
     """Why a cell cannot start: what it starts from did not end well."""
     before = upstream(cell)
     if before is None or before.id not in outcomes or outcomes[before.id].state == "done":
@@ -254,7 +254,7 @@ def _upstream_failure(cell: Cell, outcomes: Mapping[str, Outcome]) -> Outcome | 
     return Outcome(ended.state, f"upstream_{ended.state}: {before.id} on {before.data.dataset}")
 
 
-def _start(cell: Cell, execution: Execution, code: Path) -> subprocess.Popen[bytes]:
+def _start(cell: PlannedRun, execution: Execution, code: Path) -> subprocess.Popen[bytes]:
     workspace = Workspace(cell.id)
     workspace.forget_progress()
     snapshot.renew(code)
@@ -274,7 +274,7 @@ def _start(cell: Cell, execution: Execution, code: Path) -> subprocess.Popen[byt
         )
 
 
-def _outcome(cell: Cell, process: subprocess.Popen[bytes] | None, stopping: bool, kills: int) -> Outcome | None:
+def _outcome(cell: PlannedRun, process: subprocess.Popen[bytes] | None, stopping: bool, kills: int) -> Outcome | None:
     if process is None:
         if _recorded(cell):
             return Outcome("done", "by another process")
@@ -283,7 +283,7 @@ def _outcome(cell: Cell, process: subprocess.Popen[bytes] | None, stopping: bool
     return None if code is None else _judge(cell, code, starved=code < 0 and oom_kills() > kills)
 
 
-def _judge(cell: Cell, code: int, starved: bool = False) -> Outcome:
+def _judge(cell: PlannedRun, code: int, starved: bool = False) -> Outcome:
     """Success means that a valid record exists. `starved`: the kernel has killed for want of memory meanwhile."""
     if _recorded(cell):
         return Outcome("done")
@@ -299,7 +299,7 @@ def _judge(cell: Cell, code: int, starved: bool = False) -> Outcome:
     return Outcome("failed", f"{last.cause}: {last.message}" if last else f"code: exit code {code}")
 
 
-def _killed(cell: Cell, number: int, starved: bool) -> Outcome:
+def _killed(cell: PlannedRun, number: int, starved: bool) -> Outcome:
     """Note with the run what its process could not: that it was killed, and why, as far as that can be known."""
     name = signal.Signals(number).name
     if number == signal.SIGKILL and starved:
@@ -313,14 +313,14 @@ def _killed(cell: Cell, number: int, starved: bool) -> Outcome:
     return Outcome("failed", f"{message}; the same command continues" if CAUSES[cause].again else message)
 
 
-def _recorded(cell: Cell, store: Store | None = None) -> bool:
+def _recorded(cell: PlannedRun, store: Store | None = None) -> bool:
     store = store or Store()
     if not store.path(cell.id).exists() or superseded(Workspace(cell.id), store):
         return False
     return (store.evaluation(cell.evaluation) if cell.evaluation else store.run(cell.run)) is not None
 
 
-def _tell(cell: Cell, watcher: Watcher, workspace: Workspace | None = None) -> object:
+def _tell(cell: PlannedRun, watcher: Watcher, workspace: Workspace | None = None) -> object:
     """Tell how far the run is; returns what it reported, to compare."""
     progress = (workspace or Workspace(cell.id)).progress()
     if progress:

@@ -16,7 +16,7 @@ from segnext.config import Cost, Speed
 from studies.declare.protocols import Protocol
 from studies.launch.submit import arrays, sbatch_options
 from studies.plan.options import shown
-from studies.plan.runs import Cell, Selection, upstream
+from studies.plan.runs import PlannedRun, Selection, upstream
 from studies.records.store import Store, runs_folder
 from studies.slurm import scheduler
 from studies.slurm.profile import Profile
@@ -26,8 +26,8 @@ def show_plan(
     console: Console,
     selections: list[Selection],
     chosen: Protocol,
-    cells: list[Cell],
-    todo: list[Cell],
+    cells: list[PlannedRun],
+    todo: list[PlannedRun],
     unmeasured: list[tuple[str, Cost]],
     untimed: list[tuple[str, Speed]],
 ) -> None:
@@ -53,7 +53,7 @@ def show_plan(
 
 
 def show_needs(
-    console: Console, todo: list[Cell], resources: Profile, options: argparse.Namespace, store: Store
+    console: Console, todo: list[PlannedRun], resources: Profile, options: argparse.Namespace, store: Store
 ) -> None:
     """The arrays, what is shared, the hours and the disk."""
     from studies.plan.estimate import estimate, size
@@ -75,7 +75,7 @@ def show_needs(
         console.print(f"{shown(runs_folder())} has {size(free)} free: not enough")
 
 
-def _show_arrays(console: Console, starting: list[Cell], resources: Profile) -> None:
+def _show_arrays(console: Console, starting: list[PlannedRun], resources: Profile) -> None:
     try:
         limit = resources.max_array_size or scheduler.max_array_size(resources.cluster)
     except (scheduler.Unreachable, scheduler.Refused) as error:
@@ -92,7 +92,7 @@ def _show_arrays(console: Console, starting: list[Cell], resources: Profile) -> 
         console.print(f"sbatch {' '.join(sbatch_options(resources.at(stage)))}  ({stage})")
 
 
-def _plan_table(title: str, cells: list[Cell]) -> Table:
+def _plan_table(title: str, cells: list[PlannedRun]) -> Table:
     table = Table(title=title, title_justify="left")
     for heading in ("row", "as printed", "dataset", "seed", "run", "state"):
         table.add_column(heading, no_wrap=True)
@@ -110,7 +110,7 @@ def tell_left_out(console: Console, selections: list[Selection], chosen: Protoco
         console.print(f"nothing to train for {words}")
 
 
-def tell_left(console: Console, cells: Sequence[Cell], todo: Sequence[Cell]) -> int:
+def tell_left(console: Console, cells: Sequence[PlannedRun], todo: Sequence[PlannedRun]) -> int:
     """Say what is not started and why; returns how many of these have failed."""
     left = [cell for cell in cells if cell not in todo]
     if done := sum(cell.state == "done" for cell in left):
@@ -130,7 +130,7 @@ def tell_left(console: Console, cells: Sequence[Cell], todo: Sequence[Cell]) -> 
     return len(failed)
 
 
-def as_json(cell: Cell, starts: bool) -> dict[str, Any]:
+def as_json(cell: PlannedRun, starts: bool) -> dict[str, Any]:
     """A run of the plan for `--dry-run --json`."""
     names = {"study": cell.study.slug, "row": cell.row.slug, "dataset": cell.run.data.dataset, "seed": cell.run.seed}
     return {"run": cell.id, **names, "stage": cell.stage, "starts": starts, **dataclasses.asdict(cell.stands)}

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from segnext.door import PLAIN_SECONDS, bars
 from studies.launch.local import Outcome
-from studies.plan.runs import Cell
+from studies.plan.runs import PlannedRun
 
 STYLES = {"done": "green", "failed": "bold red", "stopped": "yellow"}
 
@@ -51,7 +51,7 @@ class Bars:
     ) -> None:
         self._bars.stop()
 
-    def progressed(self, cell: Cell, phase: str, done: int, total: int, note: str) -> None:
+    def progressed(self, cell: PlannedRun, phase: str, done: int, total: int, note: str) -> None:
         """Move the run's bar; a new phase starts a new one."""
         if self._plain:
             self._print_line(cell, phase, done, total, note)
@@ -65,7 +65,7 @@ class Bars:
             self._runs[cell.id] = (task, phase)
         self._bars.update(task, completed=done, note=note)
 
-    def ended(self, cell: Cell, outcome: Outcome) -> None:
+    def ended(self, cell: PlannedRun, outcome: Outcome) -> None:
         """Say how the run ended and count it."""
         self._ended += 1
         if cell.id in self._runs:
@@ -75,7 +75,7 @@ class Bars:
         self._console.print(line, soft_wrap=True)
         self._bars.advance(self._study)
 
-    def _print_line(self, cell: Cell, phase: str, done: int, total: int, note: str) -> None:
+    def _print_line(self, cell: PlannedRun, phase: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
         last_phase, last_time = self._printed.get(cell.id, ("", 0.0))
         if phase != last_phase or now - last_time >= PLAIN_SECONDS:

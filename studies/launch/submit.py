@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from segnext.config import Execution
-from studies.plan.runs import Cell, upstream
+from studies.plan.runs import PlannedRun, upstream
 from studies.plan.state import submitted
 from studies.records.external import Absent, slurm
 from studies.records.store import Store, results_folder, runs_folder
@@ -31,7 +31,7 @@ from studies.records.workspace import Workspace
 from studies.slurm.profile import Profile
 from studies.slurm.scheduler import Queue, Refused, Unreachable, cluster_of, named
 
-Specify = Callable[[Cell, Execution], JobSpec]
+Specify = Callable[[PlannedRun, Execution], JobSpec]
 """Makes a run's specification (`studies.plan.jobspec`)."""
 
 SUBMITTED_WITHIN = 90.0  # seconds that somebody else's sbatch may take
@@ -44,7 +44,7 @@ class Array:
     """Runs that become one job array: the same resources, the same things to wait for."""
 
     stage: str
-    cells: list[Cell]
+    cells: list[PlannedRun]
     waits: tuple[str, ...] = ()  # ids of the runs that must be over before
     throttle: int = 0  # elements at a time, 0: no limit
     before: Array | None = None  # must be over before, for the throttle's sake
@@ -52,14 +52,14 @@ class Array:
     job: str = ""  # once submitted
 
 
-def arrays(cells: Sequence[Cell], profile: Profile, max_array_size: int, max_parallel: int) -> list[Array]:
+def arrays(cells: Sequence[PlannedRun], profile: Profile, max_array_size: int, max_parallel: int) -> list[Array]:
     """Group runs, in the plan's order, into arrays that can be submitted one after the other.
 
     With `max_parallel` the arrays are a chain, each with that throttle, so that no more runs are under way at any time.
     Without, runs that start from the same run wait for it alone.
     """
     coming = {cell.id for cell in cells}
-    groups: dict[tuple[int, str, tuple[str, ...]], list[Cell]] = {}
+    groups: dict[tuple[int, str, tuple[str, ...]], list[PlannedRun]] = {}
     depths: dict[str, int] = {}
     for cell in cells:
         before = upstream(cell)
@@ -100,14 +100,14 @@ def execution(profile: Profile, evaluation_interval: int) -> Execution:
     )
 
 
-def submit(array: Array, profile: Profile, snapshot: Path, specify: Specify, settings: Execution) -> list[Cell]:
+def submit(array: Array, profile: Profile, snapshot: Path, specify: Specify, settings: Execution) -> list[PlannedRun]:
     """Submit an array; returns the runs that others had submitted in the meantime and that are left to them.
 
     Raises `Refused` with sbatch's words when it declines, and `Unreachable` when nobody answers. Then nothing is in the
     queue, or, where that cannot be known, the reservations stay and the next command finds out.
     """
-    kept: list[Cell] = []
-    left: list[Cell] = []
+    kept: list[PlannedRun] = []
+    left: list[PlannedRun] = []
     try:
         for cell in array.cells:
             (kept if _reserve(cell, array, len(kept), snapshot) else left).append(cell)
@@ -144,7 +144,7 @@ def user() -> str:
         return str(os.getuid())
 
 
-def _reserve(cell: Cell, array: Array, index: int, snapshot: Path) -> bool:
+def _reserve(cell: PlannedRun, array: Array, index: int, snapshot: Path) -> bool:
     """Put our name on a run; False where somebody else's is on it since we looked."""
     workspace = Workspace(cell.id)
     workspace.folder.mkdir(parents=True, exist_ok=True)
@@ -165,7 +165,7 @@ def _reserve(cell: Cell, array: Array, index: int, snapshot: Path) -> bool:
     )
 
 
-def _note(cell: Cell, array: Array) -> None:
+def _note(cell: PlannedRun, array: Array) -> None:
     """Add the job's id to the reservation: for people, and for dependencies."""
     submission, content = Workspace(cell.id).submission, submitted(cell.id)
     if content is not None and content.token == array.token:

@@ -8,7 +8,7 @@ import re
 from studies.declare.protocols import PROTOCOLS, protocol
 from studies.plan.jobspec import specified_cell
 from studies.plan.options import positive
-from studies.plan.runs import Cell, plan, select
+from studies.plan.runs import PlannedRun, plan, select
 from studies.plan.state import standing
 from studies.records.schema import EvaluationRecord, RunRecord
 from studies.records.store import Store
@@ -24,7 +24,7 @@ def add_declared(parse: argparse.ArgumentParser) -> None:
     parse.add_argument("--limit-iterations", type=positive, metavar="N", help="the run that was cut there")
 
 
-def declared(text: str, options: argparse.Namespace, store: Store) -> Cell:
+def declared(text: str, options: argparse.Namespace, store: Store) -> PlannedRun:
     """The run that is meant: of a row on its study's first dataset, the first seed unless one is named.
 
     `ValueError` where that is none.
@@ -42,12 +42,12 @@ def declared(text: str, options: argparse.Namespace, store: Store) -> Cell:
     return cells[0]
 
 
-def record_of(cell: Cell, store: Store) -> RunRecord | EvaluationRecord | None:
+def record_of(cell: PlannedRun, store: Store) -> RunRecord | EvaluationRecord | None:
     """Its record, or None."""
     return store.evaluation(cell.evaluation) if cell.evaluation else store.run(cell.run)
 
 
-def _of_id(identifier: str, store: Store) -> Cell:
+def _of_id(identifier: str, store: Store) -> PlannedRun:
     spec = Workspace(identifier).spec()
     if spec is not None:
         return specified_cell(spec, store)
@@ -62,4 +62,4 @@ def _of_id(identifier: str, store: Store) -> Cell:
     declared = study(line.study)
     row = declared.row(line.row)
     run = view.protocol.run(view.panel, row, line.seed, view.iterations)
-    return Cell(declared, view.panel, row, run, standing(run, store))
+    return PlannedRun(declared, view.panel, row, run, standing(run, store))

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from segnext.config import Run, canonical, compiler, digest
 from segnext.files import write_atomically
-from studies.plan.runs import Cell
+from studies.plan.runs import PlannedRun
 from studies.records.store import Store, runs_folder
 from studies.records.typed import Damaged, read, to_json
 from studies.slurm.profile import Profile
@@ -60,7 +60,7 @@ class Estimate:
         return "; ".join(words)
 
 
-def estimate(cells: Sequence[Cell], resources: Profile, store: Store) -> Estimate:
+def estimate(cells: Sequence[PlannedRun], resources: Profile, store: Store) -> Estimate:
     """What these runs will take with these resources, as far as measurements tell."""
     times = step_times(store)
     hours, timed, otherwise, devices = 0.0, 0, 0, []
@@ -158,7 +158,7 @@ def keep(run: Run, facts: dict[str, Any]) -> Path:
     return path
 
 
-def _disk(cells: Iterable[Cell], store: Store) -> float | None:
+def _disk(cells: Iterable[PlannedRun], store: Store) -> float | None:
     """What runs leave under runs/: their last states and their weights."""
     sizes = {digest(cost.config.model): cost.params for cost in store.costs()}
     sizes |= {digest(run.config.model): run.trained.params for run in store.runs()}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segnext.config import Data, Evaluation, Execution, Run, Weights, canonical, resolved_run
-from studies.plan.runs import Cell
+from studies.plan.runs import PlannedRun
 from studies.plan.state import standing
 from studies.records.store import Store
 from studies.records.working_state import JobSpec
@@ -14,7 +14,7 @@ from studies.tables import study
 
 
 def specification(
-    cell: Cell,
+    cell: PlannedRun,
     limit_iterations: int | None,
     data_root: Path | None,
     pretrained: Path | None,
@@ -73,12 +73,12 @@ def specified_evaluation(spec: JobSpec, run: Run) -> Evaluation | None:
     return Evaluation(weights, run.model, run.data, spec.ham_seed)
 
 
-def specified_cell(spec: JobSpec, store: Store) -> Cell:
+def specified_cell(spec: JobSpec, store: Store) -> PlannedRun:
     """The cell that a specification was made for. `ValueError` where today's declarations have no such row."""
     run = specified_run(spec)
     declared = study(spec.study)
     evaluation = specified_evaluation(spec, run)
-    return Cell(
+    return PlannedRun(
         declared,
         declared.panel(spec.dataset),
         declared.row(spec.row),

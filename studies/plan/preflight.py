@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segnext.config import Run
-from studies.plan.runs import Cell
+from studies.plan.runs import PlannedRun
 from studies.plan.weights import pretrained_file
 from studies.records.store import Store, runs_folder
 from studies.records.workspace import Workspace
@@ -22,7 +22,7 @@ class PreflightError(Exception):
 
 
 def check(
-    todo: Sequence[Cell], coming: set[str], data_root: Path | None, pretrained: Path | None, store: Store
+    todo: Sequence[PlannedRun], coming: set[str], data_root: Path | None, pretrained: Path | None, store: Store
 ) -> None:
     """Data, ways to begin, places to write. `coming`: the runs that are under way or about to start.
 

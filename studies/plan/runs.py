@@ -12,7 +12,7 @@ from pathlib import Path
 from segnext.config import ClassificationData, Cost, Data, Evaluation, Platform, Run, Speed, Weights
 from studies.declare.protocols import Protocol, protocol
 from studies.declare.study import Panel, Reported, Row, Study, unknown
-from studies.plan.state import NEW, Standing, settle, standing
+from studies.plan.state import NEW, RunState, settle, standing
 from studies.plan.weights import sha256, weights_file
 from studies.records.store import Store, frame_speed, row_cost, square_cost, square_speed
 from studies.records.workspace import Workspace
@@ -61,7 +61,7 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Cell:
+class PlannedRun:
     """One wanted run and where it stands.
 
     `upstream` counts the runs between it and the row's own, which starts from it. With an `evaluation` it is a test of
@@ -72,7 +72,7 @@ class Cell:
     panel: Panel
     row: Row
     run: Run
-    stands: Standing = NEW
+    stands: RunState = NEW
     upstream: int = 0
     evaluation: Evaluation | None = None
     weights: Path | None = None  # the file, of an evaluation of released weights
@@ -113,7 +113,7 @@ class Cell:
         return f"{self.study.slug}/{self.row.slug}{seed}{dataset}{ham}"
 
 
-def upstream(cell: Cell) -> Run | None:
+def upstream(cell: PlannedRun) -> Run | None:
     """The run whose weights a cell's training starts from."""
     return cell.run.init if cell.evaluation is None and isinstance(cell.run.init, Run) else None
 
@@ -149,23 +149,25 @@ def matches(selectors: Sequence[str]) -> Callable[[str, str, int], bool]:
     )
 
 
-def plan(selections: Iterable[Selection], protocol: Protocol, limit_iterations: int | None, store: Store) -> list[Cell]:
+def plan(
+    selections: Iterable[Selection], protocol: Protocol, limit_iterations: int | None, store: Store
+) -> list[PlannedRun]:
     """Every wanted run once, in the tables' order, and before it what it starts from: equal runs are one run."""
-    cells: dict[str, Cell] = {}
+    cells: dict[str, PlannedRun] = {}
     for selection in selections:
         for panel, row, run in _wanted(selection, protocol, limit_iterations):
-            chain = [Cell(selection.study, panel, row, run, standing(run, store))]
+            chain = [PlannedRun(selection.study, panel, row, run, standing(run, store))]
             while chain[-1].state != "done" and isinstance(chain[-1].run.init, Run):
                 before = chain[-1].run.init
                 stands = cells[before.id].stands if before.id in cells else standing(before, store)
-                chain.append(Cell(selection.study, panel, row, before, stands, upstream=len(chain)))
+                chain.append(PlannedRun(selection.study, panel, row, before, stands, upstream=len(chain)))
             for cell in reversed(chain):
                 if cell.upstream == 0 or cell.state != "done":
                     cells.setdefault(cell.id, cell)
     return list(cells.values())
 
 
-def settled(cells: Sequence[Cell], store: Store) -> tuple[list[Cell], Queue]:
+def settled(cells: Sequence[PlannedRun], store: Store) -> tuple[list[PlannedRun], Queue]:
     """The cells as the scheduler has them, and its answer: it is asked once, if any of them was submitted."""
     stands, queue = settle((cell.wanted for cell in cells if cell.state == "queued"), store)
     return [dataclasses.replace(cell, stands=stands.get(cell.id, cell.stands)) for cell in cells], queue
@@ -184,32 +186,32 @@ def evaluations(
     limit_iterations: int | None,
     store: Store,
     ham_seeds: Sequence[int],
-) -> list[Cell]:
+) -> list[PlannedRun]:
     """Tests of the wanted runs that are trained: their own, if it is missing, else with these seeds of Ham's bases."""
-    cells: dict[str, Cell] = {}
+    cells: dict[str, PlannedRun] = {}
     for selection in selections:
         for panel, row, run in _wanted(selection, protocol, limit_iterations):
             if not isinstance(run.data, Data) or not Workspace(run.id).weights.exists():
                 continue
             if store.run(run) is None:  # trained with `--only train`: its own test comes first
-                cells.setdefault(run.id, Cell(selection.study, panel, row, run, standing(run, store)))
+                cells.setdefault(run.id, PlannedRun(selection.study, panel, row, run, standing(run, store)))
                 continue
             for seed in ham_seeds:
                 evaluation = Evaluation(run, run.model, run.data, seed)
                 stands = standing(evaluation, store)
-                cell = Cell(selection.study, panel, row, run, stands, evaluation=evaluation)
+                cell = PlannedRun(selection.study, panel, row, run, stands, evaluation=evaluation)
                 cells.setdefault(cell.id, cell)
     return list(cells.values())
 
 
 def imports(
     selections: Iterable[Selection], protocol: Protocol, store: Store, folder: Path, ham_seeds: Sequence[int]
-) -> list[Cell]:
+) -> list[PlannedRun]:
     """Tests of weights that were trained elsewhere: the files of `folder` that belong to the wanted rows.
 
     Ham's seed 0 is always among them: it is what the tables show.
     """
-    cells: dict[str, Cell] = {}
+    cells: dict[str, PlannedRun] = {}
     for selection in selections:
         for panel in protocol.panels(selection.study):
             for row in filter(panel.trains, selection.rows):
@@ -221,12 +223,12 @@ def imports(
                 for seed in sorted({0, *ham_seeds}):
                     evaluation = Evaluation(weights, run.model, run.data, seed)
                     stands = standing(evaluation, store)
-                    cell = Cell(selection.study, panel, row, run, stands, evaluation=evaluation, weights=path)
+                    cell = PlannedRun(selection.study, panel, row, run, stands, evaluation=evaluation, weights=path)
                     cells.setdefault(cell.id, cell)
     return list(cells.values())
 
 
-def on_other_data(cells: Sequence[Cell], data_root: Path | None, store: Store) -> list[Cell]:
+def on_other_data(cells: Sequence[PlannedRun], data_root: Path | None, store: Store) -> list[PlannedRun]:
     """The cells, those that are done from other data than the ones at hand with the words for it.
 
     A fingerprint looks at the size of every file, so this is for who asks. Data that are not at hand are no others.
@@ -240,13 +242,13 @@ def on_other_data(cells: Sequence[Cell], data_root: Path | None, store: Store) -
         except DataError:
             return None
 
-    def differs(cell: Cell) -> bool:
+    def differs(cell: PlannedRun) -> bool:
         data, record = cell.run.data, store.scored(cell.id)
         there = ((read.fingerprint, read.split) for read in (record.splits_read() if record else ()))
         return any(told and (fingerprint(data, split) or told) != told for told, split in there)
 
     other = {cell.id for cell in cells if cell.state == "done" and not cell.stands.detail and differs(cell)}
-    stands = Standing("done", "made from other data than those at hand")
+    stands = RunState("done", "made from other data than those at hand")
     return [dataclasses.replace(cell, stands=stands) if cell.id in other else cell for cell in cells]
 
 

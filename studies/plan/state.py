@@ -25,7 +25,7 @@ SUBMITTING_SECONDS = 600.0  # how long another machine's submission without a jo
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunState:
     """A state, why, and where to look."""
 
     state: str
@@ -36,39 +36,39 @@ class Standing:
     token: str = ""  # of the submission that was there
 
 
-NEW = Standing("new")
+NEW = RunState("new")
 
 
-def standing(wanted: Run | Evaluation, store: Store, queue: Queue | None = None) -> Standing:
+def standing(wanted: Run | Evaluation, store: Store, queue: Queue | None = None) -> RunState:
     """Where a run or a test stands. Without a `queue` what depends on it is `queued`, whatever became of its job."""
     submission = submitted(wanted.id)  # first: what changes afterwards is somebody else's doing
     stands = _standing(wanted, store, submission, queue)
     return dataclasses.replace(stands, token=submission.token) if submission else stands
 
 
-def _standing(wanted: Run | Evaluation, store: Store, submission: Submission | None, queue: Queue | None) -> Standing:
+def _standing(wanted: Run | Evaluation, store: Store, submission: Submission | None, queue: Queue | None) -> RunState:
     if (damaged := store.damaged(wanted.id)) is not None:  # other damage is named, and no obstacle
-        return Standing("failed", str(damaged), "damaged")
+        return RunState("failed", str(damaged), "damaged")
     record = store.run(wanted) if isinstance(wanted, Run) else store.evaluation(wanted)
     workspace = Workspace(wanted.id)
     if record is not None and not superseded(workspace, store):
-        return Standing("done", "" if made_by_todays_code(record) else "made by other code than today's")
+        return RunState("done", "" if made_by_todays_code(record) else "made by other code than today's")
     if not workspace.folder.exists():
         return _new(wanted)
     if (owner := workspace.owner()) is not None:
         progress = workspace.progress()
         detail = f"{progress.phase} {progress.done}/{progress.total}" if progress else ""
-        return Standing("running", detail, job=owner.job, node=owner.node or owner.process.host)
+        return RunState("running", detail, job=owner.job, node=owner.node or owner.process.host)
     if submission is not None and not submission.cancelled:
         if queue is None:
-            return Standing("queued", job=submission.job or "")
+            return RunState("queued", job=submission.job or "")
         found = _by_queue(workspace, submission, queue)
         if found is not None:
             return found
     return _left(wanted, workspace, submission, queue)
 
 
-def settle(wanted: Iterable[Run | Evaluation], store: Store) -> tuple[dict[str, Standing], Queue]:
+def settle(wanted: Iterable[Run | Evaluation], store: Store) -> tuple[dict[str, RunState], Queue]:
     """Where these stand by id, and the queue, which was asked once for all that it decides."""
     by_id = {value.id: value for value in wanted}
     found = {key: standing(value, store) for key, value in by_id.items()}
@@ -90,17 +90,17 @@ def superseded(workspace: Workspace, store: Store) -> bool:
     return bool(replaced := _rerun(workspace)) and replaced == store.digest(workspace.run_id)
 
 
-def _by_queue(workspace: Workspace, submission: Submission, queue: Queue) -> Standing | None:
+def _by_queue(workspace: Workspace, submission: Submission, queue: Queue) -> RunState | None:
     """What the queue says of a job that is not over; None of one that is."""
     if queue.silence:
-        return Standing("unknown", f"the scheduler does not answer: {queue.silence}", job=submission.job or "")
+        return RunState("unknown", f"the scheduler does not answer: {queue.silence}", job=submission.job or "")
     job = queue.of(submission)
     if job is None:
         if submission.job is None and _submitting(submission):
-            return Standing("queued", f"being submitted by {submission.user}")
+            return RunState("queued", f"being submitted by {submission.user}")
         return None
     if job.place == "unknown":
-        return Standing("unknown", f"SLURM calls it {job.state}", job=job.id, node=job.nodes)
+        return RunState("unknown", f"SLURM calls it {job.state}", job=job.id, node=job.nodes)
     if job.place == "over":
         return None
     if job.place == "vanished":
@@ -110,12 +110,12 @@ def _by_queue(workspace: Workspace, submission: Submission, queue: Queue) -> Sta
             f"sacct calls it {job.state}, but it is not in the queue: lost, if nothing is heard of it for "
             f"{VANISHED_SECONDS / 60:.0f} minutes (sacctmgr show runawayjobs)"
         )
-        return Standing("unknown", words, job=job.id, node=job.nodes)
+        return RunState("unknown", words, job=job.id, node=job.nodes)
     saved = workspace.last_state()
     after = f"continues after {saved}" if saved else ""
     if job.place == "running":
-        return Standing("running", f"starts{', ' + after if after else ''}", job=job.id, node=job.nodes)
-    return Standing("queued", ", ".join(filter(None, (job.reason, after))), job=job.id)
+        return RunState("running", f"starts{', ' + after if after else ''}", job=job.id, node=job.nodes)
+    return RunState("queued", ", ".join(filter(None, (job.reason, after))), job=job.id)
 
 
 def _submitting(submission: Submission) -> bool:
@@ -127,7 +127,7 @@ def _submitting(submission: Submission) -> bool:
 
 def _left(
     wanted: Run | Evaluation, workspace: Workspace, submission: Submission | None, queue: Queue | None
-) -> Standing:
+) -> RunState:
     """Where a run stands that nobody works on."""
     trained = isinstance(wanted, Run) and workspace.weights.exists() and not _rerun(workspace)
     last = workspace.last_attempt()
@@ -144,13 +144,13 @@ def _left(
             elif cause in ("", "killed", "stopped"):
                 cause = _refined(cause, known, submission)
                 if cause == "lost" and queue is not None and queue.mute:
-                    return Standing("unknown", f"left the queue; accounting does not answer: {queue.mute}", job=job)
+                    return RunState("unknown", f"left the queue; accounting does not answer: {queue.mute}", job=job)
     if cause not in CAUSES:  # `done`, `trained`: what it made is told by what is there
-        return Standing("trained", "to be evaluated") if trained else _new(wanted)
+        return RunState("trained", "to be evaluated") if trained else _new(wanted)
     saved = workspace.last_state()
     if CAUSES[cause].again:
         if trained:
-            return Standing("trained", "to be evaluated", cause, job, node)
+            return RunState("trained", "to be evaluated", cause, job, node)
         if not saved and submission is None and cause == "stopped":
             return _new(wanted)
         after = (
@@ -160,8 +160,8 @@ def _left(
         )
         said = message or CAUSES[cause].words
         words = after if cause == "stopped" else ", ".join(filter(None, (said, after)))
-        return Standing("stopped", words or CAUSES[cause].words, cause, job, node)
-    return Standing("failed", message or CAUSES[cause].words, cause, job, node)
+        return RunState("stopped", words or CAUSES[cause].words, cause, job, node)
+    return RunState("failed", message or CAUSES[cause].words, cause, job, node)
 
 
 def _refined(cause: str, job: Job | None, submission: Submission) -> str:
@@ -199,9 +199,9 @@ def _rerun(workspace: Workspace) -> str | None:
     return spec.supersedes if spec else None
 
 
-def _new(wanted: Run | Evaluation) -> Standing:
+def _new(wanted: Run | Evaluation) -> RunState:
     if not isinstance(wanted, Run) or wanted.init is None:
-        return Standing("new")
+        return RunState("new")
     if isinstance(wanted.init, Run):
-        return Standing("new", f"after {wanted.init.id} ({wanted.init.data.dataset})")
-    return Standing("new", f"from {wanted.init}")
+        return RunState("new", f"after {wanted.init.id} ({wanted.init.data.dataset})")
+    return RunState("new", f"from {wanted.init}")

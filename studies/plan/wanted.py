@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from segnext.config import Speed
 from studies.declare.protocols import Protocol
 from studies.plan.options import COMPUTED
-from studies.plan.runs import Cell, Selection, evaluations, imports, plan, speeds, upstream
+from studies.plan.runs import PlannedRun, Selection, evaluations, imports, plan, speeds, upstream
 from studies.records.provenance import code_fingerprint
 from studies.records.store import Store, runs_folder
 from studies.records.workspace import Workspace
 from studies.slurm.profile import STAGES, Profile, changed, profile
 
 
-def wanted(options: argparse.Namespace, selections: list[Selection], chosen: Protocol, store: Store) -> list[Cell]:
+def wanted(
+    options: argparse.Namespace, selections: list[Selection], chosen: Protocol, store: Store
+) -> list[PlannedRun]:
     """What is wanted, by `--only`."""
     match options.only:
         case "cost" | "speed":
@@ -34,9 +36,9 @@ def wanted(options: argparse.Namespace, selections: list[Selection], chosen: Pro
             return plan(selections, chosen, options.limit_iterations, store)
 
 
-def to_start(cells: Sequence[Cell], options: argparse.Namespace) -> list[Cell]:
+def to_start(cells: Sequence[PlannedRun], options: argparse.Namespace) -> list[PlannedRun]:
     """The runs to start, in the plan's order; nothing that starts from what will not be there."""
-    todo: list[Cell] = []
+    todo: list[PlannedRun] = []
     absent = set()
     for cell in cells:
         before = upstream(cell)
@@ -50,7 +52,7 @@ def to_start(cells: Sequence[Cell], options: argparse.Namespace) -> list[Cell]:
     return todo
 
 
-def _starts(cell: Cell, options: argparse.Namespace) -> bool:
+def _starts(cell: PlannedRun, options: argparse.Namespace) -> bool:
     match cell.state:
         case "done":
             return not cell.upstream and (
@@ -67,7 +69,7 @@ def _starts(cell: Cell, options: argparse.Namespace) -> bool:
             return True
 
 
-def _other_code(cell: Cell) -> bool:
+def _other_code(cell: PlannedRun) -> bool:
     """Whether the code is another than the one that failed."""
     last = Workspace(cell.id).last_attempt()
     return last is not None and last.code != code_fingerprint("run")

@@ -39,7 +39,7 @@ class Claimed(Exception):
     """Another live process is working on the run."""
 
 
-class Ticket(Generic[T]):
+class ExclusiveJsonFile(Generic[T]):
     """A small JSON file that appears with its content or not at all, and that one of many creates."""
 
     def __init__(self, path: Path, kind: type[T]) -> None:
@@ -113,9 +113,9 @@ class Workspace:
         self.curve = self.folder / "curve.jsonl"
         self.log = self.folder / "log.txt"
         self.weights = self.folder / "weights.pt"
-        self.submission = Ticket(self.folder / "submission.json", Submission)
+        self.submission = ExclusiveJsonFile(self.folder / "submission.json", Submission)
         self._spec = self.folder / "spec.json"
-        self._claim = Ticket(self.folder / "claim.json", Claim)
+        self._claim = ExclusiveJsonFile(self.folder / "claim.json", Claim)
         self._progress = self.folder / "progress.json"
         self._reported = 0.0
         self.lost = False  # whether another has taken the claim over: this process was silent for too long

@@ -18,7 +18,7 @@ from segnext.config import Cost  # noqa: E402
 from segnext.measure.cost import measure  # noqa: E402
 from studies.declare.protocols import protocol  # noqa: E402
 from studies.plan.estimate import STATE, STATES, WEIGHTS, StepTime, step_key, step_times  # noqa: E402
-from studies.plan.runs import Cell, plan, select  # noqa: E402
+from studies.plan.runs import PlannedRun, plan, select  # noqa: E402
 from studies.records.store import Store  # noqa: E402
 from studies.tables import studies  # noqa: E402
 
@@ -37,7 +37,7 @@ IMAGES_PER_CORE = {"imagenet1k": 320, "cityscapes": 13, "isaid": 31}  # a second
 USUAL = 150
 
 
-def flops(cell: Cell, known: dict[Cost, tuple[float, float]]) -> tuple[float, float]:
+def flops(cell: PlannedRun, known: dict[Cost, tuple[float, float]]) -> tuple[float, float]:
     """FLOP of a run's training, and parameters of its network."""
     run = cell.run
     cost = Cost(run.model, run.data.classes, *run.data.crop, task=run.task)
@@ -48,7 +48,7 @@ def flops(cell: Cell, known: dict[Cost, tuple[float, float]]) -> tuple[float, fl
     return 3 * 2 * macs * run.train.iterations * run.train.batch, params
 
 
-def measured(cell: Cell, times: dict[str, list[StepTime]]) -> StepTime | None:
+def measured(cell: PlannedRun, times: dict[str, list[StepTime]]) -> StepTime | None:
     """The fastest step time of a GPU for this run, whatever its precision: what the programme would be run with."""
     found = [time for time in times.get(step_key(cell.run), ()) if time.device != "cpu"]
     return max(found, key=lambda time: time.images_per_second / time.processes, default=None)

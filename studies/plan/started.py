@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from studies.declare.protocols import PROTOCOLS
 from studies.plan.jobspec import specified_cell
 from studies.plan.options import SELECTOR, numbers, positive, words_of
-from studies.plan.runs import Cell, matches
+from studies.plan.runs import PlannedRun, matches
 from studies.records.store import Store, runs_folder
 from studies.records.typed import Damaged
 from studies.records.working_state import JobSpec
@@ -29,7 +29,7 @@ def add_selectors(parse: argparse.ArgumentParser) -> None:
     parse.add_argument("--limit-iterations", type=positive, metavar="N", help="only runs that were cut there")
 
 
-def known(options: argparse.Namespace, store: Store) -> list[Cell]:
+def started_runs(options: argparse.Namespace, store: Store) -> list[PlannedRun]:
     """The started runs that the options select, by study, row and seed. `ValueError` for a selector of no study.
 
     What is damaged, or of no row that today's code declares, is named in `store.damage`.
@@ -57,12 +57,12 @@ def known(options: argparse.Namespace, store: Store) -> list[Cell]:
     return sorted(found, key=lambda cell: (cell.study.slug, cell.row.slug, -cell.upstream, cell.run.seed, cell.id))
 
 
-def words(cell: Cell) -> str:
+def words(cell: PlannedRun) -> str:
     """The words that start a run again: its selector, and how it was started."""
     return shlex.join([f"{cell.study.slug}/{cell.row.slug}@{cell.run.seed}", *options_of(cell)])
 
 
-def options_of(cell: Cell) -> tuple[str, ...]:
+def options_of(cell: PlannedRun) -> tuple[str, ...]:
     """How a run was started: the words after its selector; none where it was not, or that cannot be read."""
     try:
         spec = Workspace(cell.id).spec()
@@ -92,7 +92,7 @@ def _started(store: Store) -> list[str]:
         return []
 
 
-def one(cells: Sequence[Cell]) -> Cell:
+def one(cells: Sequence[PlannedRun]) -> PlannedRun:
     """The only run of these. `ValueError` lists several."""
     if len(cells) != 1:
         several = "".join(f"\n  {words(cell)}  ({cell.id})" for cell in cells[:20])
