@@ -33,37 +33,7 @@ OUT = REPOSITORY / "reports" / "out"
 @command("python -m reports.build")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = Parser(
-        prog="python -m reports.build",
-        description="Render what is declared and measured, partial or not: a page, LaTeX, CSV, figures, and "
-        "the summary in Markdown, which is committed.",
-        epilog="Reads results/ (or $SEGNEXT_RESULTS) and first rebuilds the CSV tables there. The summary of the "
-        "repository's own results lies in reports/summary/, every other one in DIR/summary/. With --out nothing of the "
-        "repository is touched. "
-        "Exit codes: 0 fine, 1 a damaged file (all others are in the report) or an output out of date (--check), "
-        "2 usage, 5 stopped by Ctrl-C.",
-    )
-    parser.add_argument(
-        "study",
-        nargs="*",
-        metavar="STUDY",
-        help=f"a study, such as table7, or {RECIPES}, the recipes, which every report has (default: every study)",
-    )
-    parser.add_argument(
-        "--out", type=typed_path, default=OUT, metavar="DIR", help="where to write (default: reports/out)"
-    )
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="write nothing; exit 1 where a file of the summary, or a table of results/, is not what the records give",
-    )
-    parser.add_argument(
-        "--logs",
-        action="store_true",
-        help="also which runs are running or queued, and on the pages of runs their attempts, nodes and ends of logs, "
-        "from runs/: for oneself, so the repository's summary stays as it is",
-    )
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     chosen = [study(name) for name in dict.fromkeys(options.study) if name != RECIPES]
     chosen = chosen if options.study else list(studies().values())
     from reports import compose
@@ -125,6 +95,40 @@ def _check(report: Report, store: Store, folder: Path, pages: Mapping[str, str |
     files = len(expected) + len(drawings)
     say("\n".join(told) or f"{files} files are up to date", error=bool(told))
     return 1 if told else 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m reports.build",
+        description="Render what is declared and measured, partial or not: a page, LaTeX, CSV, figures, and "
+        "the summary in Markdown, which is committed.",
+        epilog="Reads results/ (or $SEGNEXT_RESULTS) and first rebuilds the CSV tables there. The summary of the "
+        "repository's own results lies in reports/summary/, every other one in DIR/summary/. With --out nothing of the "
+        "repository is touched. "
+        "Exit codes: 0 fine, 1 a damaged file (all others are in the report) or an output out of date (--check), "
+        "2 usage, 5 stopped by Ctrl-C.",
+    )
+    parser.add_argument(
+        "study",
+        nargs="*",
+        metavar="STUDY",
+        help=f"a study, such as table7, or {RECIPES}, the recipes, which every report has (default: every study)",
+    )
+    parser.add_argument(
+        "--out", type=typed_path, default=OUT, metavar="DIR", help="where to write (default: reports/out)"
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; exit 1 where a file of the summary, or a table of results/, is not what the records give",
+    )
+    parser.add_argument(
+        "--logs",
+        action="store_true",
+        help="also which runs are running or queued, and on the pages of runs their attempts, nodes and ends of logs, "
+        "from runs/: for oneself, so the repository's summary stays as it is",
+    )
+    return parser
 
 
 def _holds(path: Path, content: str | bytes) -> bool:

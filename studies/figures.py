@@ -134,9 +134,7 @@ def _pictures(
             if heat is not None:
                 arrays[f"heat{number}"] = _resized(heat, _small(label).shape).astype(np.float16)
     field = effective_receptive_field(model.encoder, FIELD_SIDE)
-    half = FIELD_SIDE // 2
-    blocks = field[:-1, :-1].reshape(half, 2, half, 2).sum(axis=(1, 3))
-    arrays["field"] = (blocks / blocks.max()).astype(np.float16)
+    arrays["field"] = _halved(field)
     facts = {
         "run": cell.id,
         "version": VERSION,
@@ -154,6 +152,13 @@ def _pictures(
         "provenance": {**provenance("evaluation"), "command": "python -m studies.figures"},
     }
     return facts, arrays
+
+
+def _halved(field: np.ndarray) -> np.ndarray:
+    """A field at half its resolution, its largest value 1."""
+    half = FIELD_SIDE // 2
+    blocks = field[:-1, :-1].reshape(half, 2, half, 2).sum(axis=(1, 3))
+    return (blocks / blocks.max()).astype(np.float16)
 
 
 def _target(source: Source, options: argparse.Namespace) -> int:

@@ -82,6 +82,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="0,1,2",
         help="with --only evaluate: the seeds of Ham's initial bases to test with (default: 0, as every run)",
     )
+    _add_again(parse)
+    _add_where(parse)
+    _add_cluster(parse)
+    return parse
+
+
+def _add_again(parse: argparse.ArgumentParser) -> None:
     parse.add_argument(
         "--retry",
         type=_causes,
@@ -106,10 +113,6 @@ def parser() -> argparse.ArgumentParser:
     )
     parse.add_argument("--dry-run", action="store_true", help="say what exists and what would start; start nothing")
     parse.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
-
-    _add_where(parse)
-    _add_cluster(parse)
-    return parse
 
 
 def _add_where(parse: argparse.ArgumentParser) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import csv
+import io
 import re
 import subprocess
+import tokenize
 from collections import Counter
 from pathlib import Path
 
@@ -52,6 +54,34 @@ def test_facts_are_attributes_of_values_and_not_keys_of_dictionaries():
             if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
                 counted[dotted(path)] += isinstance(node.slice.value, str)
     assert counted.total() <= MOST_STRING_KEYS, counted.most_common(10)
+
+
+MOST_LINES, LONGEST = 400, 60  # of code in a module, of a function from `def` to its end
+DATA = {"segnext.data.classes"}  # names and colours
+
+
+def lines_of_code(text: str, tree: ast.Module) -> int:
+    """Lines with code on them: no comments, docstrings and empty ones."""
+    said: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
+            said |= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    code: set[int] = set()
+    apart = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in apart:
+            code |= set(range(token.start[0], token.end[0] + 1))
+    return len(code - said)
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_modules_and_functions_can_be_read_in_one_go(package: str):
+    for path in (REPOSITORY / package).rglob("*.py"):
+        tree = ast.parse(text := path.read_text())
+        assert dotted(path) in DATA or lines_of_code(text, tree) <= MOST_LINES, dotted(path)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < LONGEST, f"{dotted(path)}: {node.name}"
 
 
 @pytest.mark.parametrize("package", ALLOWED)

@@ -84,47 +84,11 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
         Column("Table", align="text"),
         *(Column(name, "Verdict elsewhere, protocol", "left") for name in others),
     )
-    lines, verdicts_, notes = [], list[str](), Notes()
-    for evidence in everything:
-        study = evidence.study
-        for claim in study.claims:
-            costs = claim.metric in UNITS
-            judged = {v.protocol.name: v for v in evidence.variants if v.counted and claim in v.claims}
-            variant = judged.get(DECIDING)
-            judgement, anchor = Judgement("pending"), f"#{study.slug}-costs-claims-{claim.slug}"
-            if costs:
-                judgement = evidence.judge_cost(claim)
-            elif variant:
-                judgement, anchor = evidence.judge(variant, claim), f"#{variant.slug}-claims-{claim.slug}"
-            verdicts_.append(judgement.verdict)
-            identity: dict[str, Value] = {
-                "claim": claim.slug,
-                "study": study.slug,
-                "better": claim.better,
-                "worse": claim.worse,
-            }
-            identity |= {"dataset": study.panel(claim.dataset).dataset, "metric": claim.metric, "kind": claim.kind}
-            dataset = f", {study.panel(claim.dataset).title}" if len(study.panels) > 1 else ""
-            missing = _missing(evidence, variant, claim, judgement)
-            verdict_anchor = anchor if costs or variant else ""
-            cells = [
-                Cell(claim.text, {**identity, "text": claim.text}),
-                _linked(judgement, verdict_anchor, {"verdict": judgement.verdict}, notes),
-                _ours(judgement, notes),
-                said_cell(study, claim),
-                Cell(_printed(claim), {"printed": claim.printed}),
-                Cell(missing or "–", {"missing": missing or None}),
-                Cell(_sides(evidence, claim)),
-                Cell(_metric(claim) + dataset),
-                Cell(study.number, sources=(Source(study.number, f"#{study.slug}"),)),
-            ]
-            for name in others:
-                found = evidence.judge(judged[name], claim) if name in judged else None
-                values: dict[str, Value] = {f"verdict_{name}": found.verdict if found else None}
-                anchor = f"#{judged[name].slug}-claims-{claim.slug}" if found else ""
-                cells.append(_linked(found, anchor, values, notes) if found else Cell(values=values))
-            lines.append(Line(claim.slug, tuple(cells)))
-    counted = Counter(verdicts_)
+    notes = Notes()
+    lines = [
+        _summary_line(evidence, claim, others, notes) for evidence in everything for claim in evidence.study.claims
+    ]
+    counted = Counter(str(line.cells[1].values["verdict"]) for line in lines)
     counts = ", ".join(f"{counted[word]} {word}" for word in verdicts.RULES if counted[word])
     caption = (
         f"{len(lines)} claims of the paper about differences between rows: {counts or 'none'}.",
@@ -137,6 +101,44 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
         "it changes no verdict of ours.",
     )
     return Table("claims", "Claims", caption, columns, tuple(lines), tuple(notes))
+
+
+def _summary_line(evidence: Evidence, claim: Claim, others: Sequence[str], notes: Notes) -> Line:
+    """A claim's verdict, ours, others', what is missing, and the verdicts of the `others` of the protocols."""
+    study, costs = evidence.study, claim.metric in UNITS
+    judged = {v.protocol.name: v for v in evidence.variants if v.counted and claim in v.claims}
+    variant = judged.get(DECIDING)
+    judgement, anchor = Judgement("pending"), ""
+    if costs:
+        judgement, anchor = evidence.judge_cost(claim), f"#{study.slug}-costs-claims-{claim.slug}"
+    elif variant:
+        judgement, anchor = evidence.judge(variant, claim), f"#{variant.slug}-claims-{claim.slug}"
+    identity: dict[str, Value] = {
+        "claim": claim.slug,
+        "study": study.slug,
+        "better": claim.better,
+        "worse": claim.worse,
+    }
+    identity |= {"dataset": study.panel(claim.dataset).dataset, "metric": claim.metric, "kind": claim.kind}
+    dataset = f", {study.panel(claim.dataset).title}" if len(study.panels) > 1 else ""
+    missing = _missing(evidence, variant, claim, judgement)
+    cells = [
+        Cell(claim.text, {**identity, "text": claim.text}),
+        _linked(judgement, anchor, {"verdict": judgement.verdict}, notes),
+        _ours(judgement, notes),
+        said_cell(study, claim),
+        Cell(_printed(claim), {"printed": claim.printed}),
+        Cell(missing or "–", {"missing": missing or None}),
+        Cell(_sides(evidence, claim)),
+        Cell(_metric(claim) + dataset),
+        Cell(study.number, sources=(Source(study.number, f"#{study.slug}"),)),
+    ]
+    for name in others:
+        found = evidence.judge(judged[name], claim) if name in judged else None
+        values: dict[str, Value] = {f"verdict_{name}": found.verdict if found else None}
+        there = f"#{judged[name].slug}-claims-{claim.slug}" if found else ""
+        cells.append(_linked(found, there, values, notes) if found else Cell(values=values))
+    return Line(claim.slug, tuple(cells))
 
 
 def _decided(judgement: Judgement) -> dict[str, Value]:

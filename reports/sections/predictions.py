@@ -116,7 +116,6 @@ def prediction_table(
 
     `judgements`: one for each prediction. `probes`: the shortcut probes on record.
     """
-    labels = {row.slug: row.label for row in variant.rows} | {CHANCE: "chance"}
     columns = (
         Column("Difference of", align="text"),
         Column("Distance (px)", align="left"),
@@ -128,46 +127,8 @@ def prediction_table(
     )
     lines, notes = [], Notes()
     for place, (prediction, judgement) in enumerate(zip(panel.predictions, judgements, strict=True)):
-        identity: dict[str, Value] = {
-            "study": variant.study.slug,
-            "protocol": variant.name,
-            "row": prediction.row,
-            "reference": prediction.reference,
-            "from": prediction.distances[0],
-            "below": prediction.distances[1],
-            "predicted": prediction.sign,
-            "source": prediction.source,
-            "purpose": panel.purpose,
-            "seeds": len(runs.get(prediction.row, ())),
-        }
-        low, high = (judgement.interval.low, judgement.interval.high) if judgement.interval else (None, None)
-        lines.append(
-            Line(
-                f"{prediction.row}-{prediction.reference}-{place}",
-                (
-                    Cell(f"{labels[prediction.row]} − {labels[prediction.reference]}", identity),
-                    Cell(_range(prediction.distances)),
-                    Cell(f"{_SIGNS[prediction.sign]}, says the {prediction.source}"),
-                    Cell(prediction.why),
-                    Cell(
-                        _shown(judgement),
-                        {
-                            "difference": judgement.difference,
-                            "low": low,
-                            "high": high,
-                            "mixed": judgement.mixed or None,
-                        },
-                        note=notes.mark(judgement.mixed),
-                    ),
-                    verdict_cell(
-                        dataclasses.replace(judgement, mixed=_remarks(variant, panel, prediction, judgement)),
-                        {"p": judgement.p, "p_adjusted": judgement.adjusted, "outcome": judgement.verdict},
-                        notes,
-                    ),
-                    _both(prediction, runs, 100 / panel.classes),
-                ),
-            )
-        )
+        key = f"{prediction.row}-{prediction.reference}-{place}"
+        lines.append(Line(key, _prediction_cells(variant, panel, runs, prediction, judgement, notes)))
     changes = ", ".join(f"{name} {value}" for name, value in panel.changes.items())
     caption = (
         f"Accuracy in percent of labelled pixels whose deciding cue lies at the distance named; chance is "
@@ -185,6 +146,39 @@ def prediction_table(
     )
     title = f"Predictions, {panel.title}"
     return Table(f"{variant.slug}-predictions", title, caption, columns, tuple(lines), tuple(notes))
+
+
+def _prediction_cells(
+    variant: Variant, panel: Subtask, runs: Runs, prediction: Prediction, judgement: Judgement, notes: Notes
+) -> tuple[Cell, ...]:
+    labels = {row.slug: row.label for row in variant.rows} | {CHANCE: "chance"}
+    identity: dict[str, Value] = {
+        "study": variant.study.slug,
+        "protocol": variant.name,
+        "row": prediction.row,
+        "reference": prediction.reference,
+        "from": prediction.distances[0],
+        "below": prediction.distances[1],
+        "predicted": prediction.sign,
+        "source": prediction.source,
+        "purpose": panel.purpose,
+        "seeds": len(runs.get(prediction.row, ())),
+    }
+    low, high = (judgement.interval.low, judgement.interval.high) if judgement.interval else (None, None)
+    difference: dict[str, Value] = {"difference": judgement.difference, "low": low, "high": high}
+    return (
+        Cell(f"{labels[prediction.row]} − {labels[prediction.reference]}", identity),
+        Cell(_range(prediction.distances)),
+        Cell(f"{_SIGNS[prediction.sign]}, says the {prediction.source}"),
+        Cell(prediction.why),
+        Cell(_shown(judgement), {**difference, "mixed": judgement.mixed or None}, note=notes.mark(judgement.mixed)),
+        verdict_cell(
+            dataclasses.replace(judgement, mixed=_remarks(variant, panel, prediction, judgement)),
+            {"p": judgement.p, "p_adjusted": judgement.adjusted, "outcome": judgement.verdict},
+            notes,
+        ),
+        _both(prediction, runs, 100 / panel.classes),
+    )
 
 
 def _remarks(variant: Variant, panel: Subtask, prediction: Prediction, judgement: Judgement) -> str:

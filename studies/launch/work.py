@@ -5,11 +5,10 @@ What to do and where to resume is read from disk at its start.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from segnext.config import ClassificationData, Cost, Data, Evaluation, Run, Weig
 from segnext.data import Source, cached, open_split
 from segnext.data.generated.diagnostic import GeneratedSource
 from segnext.data.imagenet import ClassFolderSource
-from segnext.files import write_atomically
+from studies.launch.curve import CURVE_COLUMNS, Curve
 from studies.plan.jobspec import specified_evaluation, specified_run
 from studies.plan.runs import metrics_shown
 from studies.plan.state import superseded
@@ -31,13 +30,10 @@ from studies.tables import study
 
 if TYPE_CHECKING:
     from torch import nn
-    from torch.utils.tensorboard import SummaryWriter
 
     from segnext.distributed import World
     from segnext.testing.metrics import Score
     from segnext.training.train import Step
-
-CURVE_COLUMNS = ("iteration", "loss", "learning_rate", "images_per_second")
 
 
 def work(
@@ -134,7 +130,8 @@ class _Job:
         self._device = torch.device(self._execution.device)
         self._root = Path(spec.data_root) if spec.data_root else None
         self._started = time.time()
-        self._writer: SummaryWriter | None = None
+        tensorboard = workspace.folder / "tensorboard" if spec.tensorboard else None
+        self._curve = Curve(workspace.curve, tensorboard)
         torch.set_num_threads(self._execution.threads)
         set_up(self._execution)  # a test without a training, too: torch's own default is TF32 in convolutions
 
@@ -182,7 +179,7 @@ class _Job:
                 "iterations": run.train.iterations,
                 "seconds": round(seconds, 3),
                 "images_per_second": round(run.train.iterations * run.train.batch / seconds, 3),
-                "final_loss": self._keep_curve(),
+                "final_loss": self._curve.keep(Store().folder / "curves", self._run.id),
             },
             "provenance": {
                 **self._provenance("run"),
@@ -236,7 +233,7 @@ class _Job:
             if (state := load_state(states, put_aside=True)) is not None:
                 require_same_data(state, identity_of(training), states)
                 done = state["iteration"]
-            _forget_after(self._workspace.curve, done)
+            self._curve.forget_after(done)
         return self._world.gather(done)[0]
 
     def _test_midway(self, testing: Source | ClassFolderSource, done: int) -> None:
@@ -248,7 +245,7 @@ class _Job:
         unlabelled = not isinstance(testing, ClassFolderSource) and not testing.labelled
         if unlabelled or not interval or not done or done % interval or done == run.train.iterations:
             return
-        there = self._world.first and any(p["iteration"] == done and "loss" not in p for p in self._curve())
+        there = self._world.first and any(p["iteration"] == done and "loss" not in p for p in self._curve.points())
         state = load_state(self._workspace.states)
         if self._world.gather(there)[0] or state is None or state["iteration"] != done:
             return
@@ -262,7 +259,7 @@ class _Job:
             assert isinstance(run.data, Data)
             metrics = {"miou_ss": self._score(model, testing, run.data, 0, multi_scale=False).miou}
         if self._world.first:
-            self._add_to_curve({"iteration": done, **metrics})
+            self._curve.add({"iteration": done, **metrics})
 
     def _test(self, evaluation: Evaluation) -> dict[str, Any]:
         """Test finished weights: a run's own once more, or a file's."""
@@ -313,36 +310,7 @@ class _Job:
         self._workspace.report(Progress("train", step.iteration, iterations, step.loss, step.images_per_second))
         if step.iteration % self._execution.log_interval == 0 or step.iteration == iterations:
             line = [step.iteration, step.loss, step.learning_rate, step.images_per_second]
-            self._add_to_curve(dict(zip(CURVE_COLUMNS, line, strict=True)))
-
-    def _add_to_curve(self, point: dict[str, Any]) -> None:
-        with open(self._workspace.curve, "a") as file:
-            file.write(json.dumps(point) + "\n")
-        if self._spec.tensorboard:
-            self._tensorboard(point)
-
-    def _tensorboard(self, point: dict[str, Any]) -> None:
-        """The same point for TensorBoard, in `runs/ID/tensorboard`."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        if self._writer is None:
-            self._writer = SummaryWriter(str(self._workspace.folder / "tensorboard"), purge_step=point["iteration"])
-        for name, value in point.items():
-            if name != "iteration" and value is not None:
-                self._writer.add_scalar(name, value, point["iteration"])
-        self._writer.flush()
-
-    def _curve(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._workspace.curve.read_text().splitlines()]
-
-    def _keep_curve(self) -> float:
-        """Put the finished curve beside the results, the tests on the way apart; returns the last loss."""
-        points, folder = self._curve(), Store().folder / "curves"
-        steps = [point for point in points if "loss" in point]
-        write_atomically(folder / f"{self._run.id}.csv", _csv(CURVE_COLUMNS, steps))
-        if tests := [point for point in points if "loss" not in point]:
-            write_atomically(folder / f"{self._run.id}-tests.csv", _csv(tuple(tests[0]), tests))
-        return float(steps[-1]["loss"])
+            self._curve.add(dict(zip(CURVE_COLUMNS, line, strict=True)))
 
     def _tested(self, model: nn.Module, testing: Source | ClassFolderSource, ham_seed: int = 0) -> dict[str, Any]:
         """The parts of a record that a test gives."""
@@ -493,11 +461,6 @@ class _Job:
         }
 
 
-def _csv(columns: Sequence[str], points: Sequence[Mapping[str, Any]]) -> str:
-    lines = (",".join("" if point[key] is None else repr(point[key]) for key in columns) for point in points)
-    return ",".join(columns) + "\n" + "".join(line + "\n" for line in lines)
-
-
 def _data_facts(use: str, source: Source | ClassFolderSource) -> dict[str, Any]:
     from segnext.training.train import identity_of
 
@@ -507,16 +470,3 @@ def _data_facts(use: str, source: Source | ClassFolderSource) -> dict[str, Any]:
 def timestamp(moment: float) -> str:
     """A moment in UTC, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
-
-
-def _forget_after(curve: Path, iteration: int) -> None:
-    """Drop the curve's lines that the training will draw again, and a line torn by a kill."""
-    kept = []
-    for line in curve.read_text().splitlines() if curve.exists() else []:
-        try:
-            point = json.loads(line)
-        except ValueError:
-            continue
-        if point["iteration"] <= iteration:
-            kept.append(line + "\n")
-    write_atomically(curve, "".join(kept))
