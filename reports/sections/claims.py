@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from reports.blocks.table import METRICS, Cell, Column, Line, Notes, Source, Table, Value, number
 from reports.evidence.gather import UNITS, Evidence, Variant
@@ -88,7 +89,7 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
     lines = [
         _summary_line(evidence, claim, others, notes) for evidence in everything for claim in evidence.study.claims
     ]
-    counted = Counter(str(line.cells[1].values["verdict"]) for line in lines)
+    counted = Counter(line.cells[1].verdict for line in lines)
     counts = ", ".join(f"{counted[word]} {word}" for word in verdicts.RULES if counted[word])
     caption = (
         f"{len(lines)} claims of the paper about differences between rows: {counts or 'none'}.",
@@ -103,29 +104,38 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
     return Table("claims", "Claims", caption, columns, tuple(lines), tuple(notes))
 
 
+@dataclass(frozen=True)
+class Stand:
+    """Where a claim stands: by costs or at the paper's scale, and under each other protocol that counts."""
+
+    judgement: Judgement
+    anchor: str  # the line that says so; empty where there is none
+    variant: Variant | None
+    elsewhere: Mapping[str, tuple[Judgement, str]]
+
+
+def stand(evidence: Evidence, claim: Claim) -> Stand:
+    """Where a claim of a study stands."""
+    judged = {v.protocol.name: v for v in evidence.variants if v.counted and claim in v.claims}
+    found = {name: (evidence.judge(v, claim), f"#{v.slug}-claims-{claim.slug}") for name, v in judged.items()}
+    deciding = found.pop(DECIDING, (Judgement("pending"), ""))
+    if claim.metric in UNITS:
+        deciding = evidence.judge_cost(claim), f"#{evidence.study.slug}-costs-claims-{claim.slug}"
+    return Stand(*deciding, judged.get(DECIDING), found)
+
+
 def _summary_line(evidence: Evidence, claim: Claim, others: Sequence[str], notes: Notes) -> Line:
     """A claim's verdict, ours, others', what is missing, and the verdicts of the `others` of the protocols."""
-    study, costs = evidence.study, claim.metric in UNITS
-    judged = {v.protocol.name: v for v in evidence.variants if v.counted and claim in v.claims}
-    variant = judged.get(DECIDING)
-    judgement, anchor = Judgement("pending"), ""
-    if costs:
-        judgement, anchor = evidence.judge_cost(claim), f"#{study.slug}-costs-claims-{claim.slug}"
-    elif variant:
-        judgement, anchor = evidence.judge(variant, claim), f"#{variant.slug}-claims-{claim.slug}"
-    identity: dict[str, Value] = {
-        "claim": claim.slug,
-        "study": study.slug,
-        "better": claim.better,
-        "worse": claim.worse,
-    }
-    identity |= {"dataset": study.panel(claim.dataset).dataset, "metric": claim.metric, "kind": claim.kind}
+    study, stands = evidence.study, stand(evidence, claim)
+    identity: dict[str, Value] = {"claim": claim.slug, "study": study.slug}
+    identity |= {"better": claim.better, "worse": claim.worse, "dataset": study.panel(claim.dataset).dataset}
+    identity |= {"metric": claim.metric, "kind": claim.kind}
     dataset = f", {study.panel(claim.dataset).title}" if len(study.panels) > 1 else ""
-    missing = _missing(evidence, variant, claim, judgement)
+    missing = _missing(evidence, stands.variant, claim, stands.judgement)
     cells = [
         Cell(claim.text, {**identity, "text": claim.text}),
-        _linked(judgement, anchor, {"verdict": judgement.verdict}, notes),
-        _ours(judgement, notes),
+        _linked(stands.judgement, stands.anchor, {"verdict": stands.judgement.verdict}, notes),
+        _ours(stands.judgement, notes),
         said_cell(study, claim),
         Cell(_printed(claim), {"printed": claim.printed}),
         Cell(missing or "–", {"missing": missing or None}),
@@ -134,9 +144,8 @@ def _summary_line(evidence: Evidence, claim: Claim, others: Sequence[str], notes
         Cell(study.number, sources=(Source(study.number, f"#{study.slug}"),)),
     ]
     for name in others:
-        found = evidence.judge(judged[name], claim) if name in judged else None
+        found, there = stands.elsewhere.get(name, (None, ""))
         values: dict[str, Value] = {f"verdict_{name}": found.verdict if found else None}
-        there = f"#{judged[name].slug}-claims-{claim.slug}" if found else ""
         cells.append(_linked(found, there, values, notes) if found else Cell(values=values))
     return Line(claim.slug, tuple(cells))
 

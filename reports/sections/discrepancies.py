@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from reports.blocks.table import METRICS, Cell, Column, Line, Source, Table, number
 from reports.evidence.gather import UNITS, Evidence
 from reports.sections.tables import as_printed, cost_slug, cost_verdict
-from studies.declare.study import Panel, Reported, Row
+from studies.declare.study import Panel, Reported, Row, Study
 from studies.judge import verdicts
 
 SLUG = "costs-not-reproduced"
@@ -25,7 +26,7 @@ def discrepancies_table(everything: Sequence[Evidence]) -> Table:
         Column("Difference"),
         Column("Why", align="text"),
     )
-    lines = _once([line for evidence in everything for line in _differing(evidence)])
+    lines = _once([_line(evidence, found) for evidence in everything for found in differing(evidence)])
     counted = [verdict for evidence in everything for verdict in cost_verdicts(evidence)]
     caption = (
         f"{len(lines)} of the {len(counted) - counted.count('pending')} printed costs that were measured again lie "
@@ -65,26 +66,58 @@ def _judged(evidence: Evidence) -> Iterator[tuple[Panel, Row | Reported, str, fl
                     yield panel, row, metric, measured, cost_verdict(panel, row, metric, measured)
 
 
-def _differing(evidence: Evidence) -> Iterator[Line]:
-    study = evidence.study
-    for panel, row, metric, measured, verdict in _judged(evidence):
-        if verdict in ("agrees", "pending"):
-            continue
-        printed = row.printed[panel.dataset, metric]
-        why = row.why.get((panel.dataset, metric), "")
-        record = evidence.expenses[panel.dataset, row.slug].record
-        shown = number(measured, 3)
-        names = {"study": study.slug, "row": row.slug, "dataset": panel.dataset, "metric": metric}
-        yield Line(
-            f"{study.slug}-{panel.dataset}-{row.slug}-{metric}",
-            (
-                Cell(row.label, names),
-                Cell(study.number, sources=(Source(study.number, f"#{cost_slug(evidence, panel)}-{row.slug}"),)),
-                Cell(panel.title),
-                Cell(METRICS[metric]),
-                Cell(as_printed(printed), {"printed": printed}),
-                Cell(shown, {"measured": measured}, sources=(Source(shown, record, "cost record"),)),
-                Cell(number(measured - printed, 3, signed=True), {"difference": measured - printed}),
-                Cell(why or verdict, {"reason": why or verdict}, verdict="" if why else verdict),
-            ),
+@dataclass(frozen=True)
+class Discrepancy:
+    """A printed cost that the measured one does not agree with; `why` is empty where nobody knows."""
+
+    study: Study
+    panel: Panel
+    row: Row | Reported
+    metric: str
+    printed: float
+    measured: float
+    verdict: str
+    why: str
+
+    @property
+    def key(self) -> str:
+        """Its line in the table."""
+        return f"{self.study.slug}-{self.panel.dataset}-{self.row.slug}-{self.metric}"
+
+
+def differing(evidence: Evidence) -> list[Discrepancy]:
+    """The printed costs of a study that do not reproduce."""
+    return [
+        Discrepancy(
+            evidence.study,
+            panel,
+            row,
+            metric,
+            row.printed[panel.dataset, metric],
+            measured,
+            verdict,
+            row.why.get((panel.dataset, metric), ""),
         )
+        for panel, row, metric, measured, verdict in _judged(evidence)
+        if verdict not in ("agrees", "pending")
+    ]
+
+
+def _line(evidence: Evidence, found: Discrepancy) -> Line:
+    study, panel, row, off = found.study, found.panel, found.row, found.measured - found.printed
+    record, shown = evidence.expenses[panel.dataset, row.slug].record, number(found.measured, 3)
+    names = {"study": study.slug, "row": row.slug, "dataset": panel.dataset, "metric": found.metric}
+    why = found.why or found.verdict
+    return Line(
+        found.key,
+        (
+            Cell(row.label, names),
+            Cell(study.number, sources=(Source(study.number, f"#{cost_slug(evidence, panel)}-{row.slug}"),)),
+            Cell(panel.title),
+            Cell(METRICS[found.metric]),
+            Cell(as_printed(found.printed), {"printed": found.printed}),
+            Cell(shown, {"measured": found.measured}, sources=(Source(shown, record, "cost record"),)),
+            Cell(number(off, 3, signed=True), {"difference": off}),
+            Cell(why, {"reason": why}, verdict="" if found.why else found.verdict),
+        ),
+    )

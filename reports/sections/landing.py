@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reports.blocks.style import GLYPHS
-from reports.blocks.table import METRICS, Cell, Line, Table, number
+from reports.blocks.table import METRICS, number
 from reports.evidence.gather import Evidence
-from reports.sections.claims import DECIDING
-from reports.sections.discrepancies import cost_verdicts
-from reports.sections.parts import StudyPart, Summary
+from reports.sections.claims import DECIDING, stand
+from reports.sections.discrepancies import SLUG, cost_verdicts, differing
+from reports.sections.parts import StudyPart
+from reports.sections.tables import as_printed
+from studies.declare.study import Claim
+from studies.judge import others
 from studies.judge.verdicts import RULES
 from studies.plan import programme
 
@@ -120,21 +123,20 @@ class Landing:
     steps: tuple[Step, ...]
 
 
-def landing(parts: Sequence[StudyPart], summary: Summary, plan: Sequence[programme.Line] = ()) -> Landing:
+def landing(parts: Sequence[StudyPart], plan: Sequence[programme.Line] = ()) -> Landing:
     """The first screen of a report on these studies; `plan`: what decides the most claims per hour."""
     everything = [part.evidence for part in parts]
-    claims = [_square(line) for line in summary.claims.lines]
-    studies = [str(line.cells[0].values["study"]) for line in summary.claims.lines]
-    wrong = _wrong(summary.discrepancies)
+    wrong = _wrong(everything)
     topics = tuple(
         Topic(
-            part.evidence.study.slug,
-            subject(part.evidence.study.slug, part.evidence.study.number),
+            evidence.study.slug,
+            subject(evidence.study.slug, evidence.study.number),
             finding(part),
-            tuple(square for square, slug in zip(claims, studies, strict=True) if slug == part.evidence.study.slug),
+            tuple(_square(evidence, claim) for claim in evidence.study.claims),
         )
-        for part in parts
+        for part, evidence in zip(parts, everything, strict=True)
     )
+    claims = [square for topic in topics for square in topic.squares]
     decided = Counter(square.verdict for square in claims)
     costs = Counter(verdict for evidence in everything for verdict in cost_verdicts(evidence))
     held = costs.total() - costs["pending"]
@@ -148,7 +150,7 @@ def landing(parts: Sequence[StudyPart], summary: Summary, plan: Sequence[program
     )
     steps = tuple(Step(line.words, "; ".join(one.text for one in line.questions), line.commands) for line in plan)
     headline = _headline(costs, decided, len(claims), len(wrong), claims)
-    return Landing(headline, counts, _measured(parts), wrong[:MOST_WRONG], topics, steps)
+    return Landing(headline, counts, _measured(parts), tuple(wrong[:MOST_WRONG]), topics, steps)
 
 
 def subject(slug: str, number: str) -> str:
@@ -230,51 +232,34 @@ def _runs(everything: Sequence[Evidence]) -> set[str]:
     return {line.run_id for evidence in everything for variant in evidence.variants for line in variant.finished}
 
 
-def _square(line: Line) -> Square:
-    values = {key: value for cell in line.cells for key, value in cell.values.items()}
+def _square(evidence: Evidence, claim: Claim) -> Square:
+    stands, theirs = stand(evidence, claim), others.claim(others.published(), evidence.study, claim).word
     elsewhere = tuple(
-        (key.removeprefix("verdict_"), ELSEWHERE[str(value)])
-        for key, value in values.items()
-        if key.startswith("verdict_") and value in ELSEWHERE
+        (name, ELSEWHERE[judgement.verdict])
+        for name, (judgement, _) in stands.elsewhere.items()
+        if judgement.verdict in ELSEWHERE
     )
-    verdict = line.cells[1]
-    anchor = verdict.sources[0].target if verdict.sources else f"#claims-{line.key}"
-    published = str(values["others"] or "").replace("nobody", "")
-    return Square(str(values["text"]), str(values["verdict"]), anchor, published, elsewhere)
+    anchor = stands.anchor or f"#claims-{claim.slug}"
+    return Square(claim.text, stands.judgement.verdict, anchor, theirs.replace("nobody", ""), elsewhere)
 
 
-def _wrong(discrepancies: Table) -> tuple[Wrong, ...]:
+def _wrong(everything: Sequence[Evidence]) -> list[Wrong]:
     """The printed costs that are far off, worst first; one that several tables print is said once."""
-    found: dict[tuple[str, str], tuple[float, Wrong]] = {}
-    for line in discrepancies.lines:
-        values = {key: value for cell in line.cells for key, value in cell.values.items()}
-        printed, difference = _float(values["printed"]), _float(values["difference"])
-        off = difference / printed
-        if abs(off) < FAR:
-            continue
-        row, place = line.cells[0], line.cells[1]
-        key = f"{printed}", f"{difference:.3f}"
-        text = f"{row.text}, {place.text}: {METRICS[str(values['metric'])]}"
+    found: dict[tuple[str, float], tuple[float, Wrong]] = {}
+    for one in (one for evidence in everything for one in differing(evidence)):
+        off = (one.measured - one.printed) / one.printed
         wrong = Wrong(
-            text,
-            _text(line.cells[4]),
-            _text(line.cells[5]),
+            f"{one.row.label}, {one.study.number}: {METRICS[one.metric]}",
+            as_printed(one.printed),
+            number(one.measured, 3),
             number(100 * off, 0, signed=True) + " %",
-            str(values["reason"]),
-            f"#{discrepancies.slug}-{line.key}",
+            one.why or one.verdict,
+            f"#{SLUG}-{one.key}",
         )
-        if key not in found:
+        known, _ = found.get(key := (one.row.label, one.printed), (FAR, None))
+        if abs(off) >= known:
             found[key] = abs(off), wrong
-    return tuple(wrong for _, wrong in sorted(found.values(), key=lambda pair: -pair[0]))
-
-
-def _text(cell: Cell) -> str:
-    return cell.text
-
-
-def _float(value: object) -> float:
-    assert isinstance(value, int | float)
-    return float(value)
+    return [wrong for _, wrong in sorted(found.values(), key=lambda pair: -pair[0])]
 
 
 def _counted(words: Counter[str]) -> str:

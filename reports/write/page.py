@@ -55,7 +55,7 @@ def pages(report: Report, answers: Sequence[Table], plan: Sequence[Step], markdo
     """
     sheets, first, figure1 = (
         _sheets(report, markdown),
-        landing.landing(report.parts, report.summary, plan),
+        landing.landing(report.parts, plan),
         report.summary.figure1,
     )
     common = {"bar": _bar(report, sheets), "glyphs": GLYPHS | OTHERS_GLYPHS, "markdown": markdown}

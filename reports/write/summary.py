@@ -48,7 +48,7 @@ def pages(report: Report, store: Store, folder: Path, whole: bool) -> dict[str, 
     written = {f"{name}.md": markdown(title, tables, _links(name, records)) for name, (title, tables) in found.items()}
     if "README.md" in written:
         title, _, rest = written["README.md"].partition("\n\n")
-        answer = landing.in_words(landing.landing(report.parts, report.summary))
+        answer = landing.in_words(landing.landing(report.parts))
         written["README.md"] = f"{title}\n\n{answer}\n{rest}{_index(written)}"
     return written
 
