@@ -174,7 +174,7 @@ predictions: .venv/installed
 	$(BIN)/python tests/ledger.py
 
 picture: .venv/installed
-	$(BIN)/python -m reports.build && $(BIN)/python tests/picture.py
+	$(BIN)/python -m reports.build && PYTHONPATH=. $(BIN)/python tests/picture.py
 
 lock: .venv/installed
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
