@@ -102,7 +102,7 @@ def test_names_of_any_length_stay_apart_and_a_row_may_lack_a_metric():
         for metric in ("iou", "boundary_iou")[: 1 if row is rows[0] else 2]
         for name in ("pole", "person", "nowhere")
     ]
-    costs = [{"row": row.slug, "metric": m, "measured": 4.0, "printed": 4.1} for row in rows for m in UNITS]
+    costs = [figure1.Bar(row.slug, m, 4.0, 4.1) for row in rows for m in UNITS]
     with matplotlib.rc_context(FIGURE):
         for figure in (curves._classes(rows, data), figure1._bars(rows, costs)):
             FigureCanvasAgg(figure)

@@ -58,7 +58,7 @@ def _models(everything: Sequence[Evidence]) -> Items:
     rows = [row for evidence in everything for row in evidence.study.rows if row.model is not None]
     models = {repr(row.model) for row in rows if isinstance(row, Row)}
     costs = sum(len(evidence.expenses) for evidence in everything)
-    index = "index.html#"
+    index = "#"
     return [
         (
             "A clear description of the mathematical setting, algorithm and model",
