@@ -13,11 +13,13 @@ from functools import cached_property
 from typing import Any
 
 from segnext.config import Platform, digest
-from studies.declare.protocols import Protocol, Recipe
+from studies.declare.protocols import PROTOCOLS, Protocol, Recipe
 from studies.declare.study import LOOKED_AT, MEASURED_AS, THIN, Claim, Panel, Reported, Row, Study
 from studies.judge import pooling, verdicts
+from studies.judge.looks import Stand
 from studies.judge.pooling import Origin
 from studies.judge.verdicts import Judgement
+from studies.plan import looking
 from studies.plan.state import standing
 from studies.records.attempts import lost
 from studies.records.lines import Line
@@ -33,6 +35,7 @@ from studies.records.schema import (
     SpeedRecord,
 )
 from studies.records.store import Store, View, frame_speed, square_cost, square_speed
+from studies.records.typed import Damaged
 
 UNITS = {"params_m": 1e6, "gflops": 1.0}
 """The metrics that are costs, and what one printed unit is in the records: parameters in millions, FLOPs in G."""
@@ -266,6 +269,7 @@ class Evidence:
     growth: Mapping[tuple[str, int], Expense]  # costs by row and side of the square image, where measured
     timings: tuple[Timings, ...]
     frames: Mapping[Platform, Mapping[str, SpeedRecord]]  # speed records of the networks that the study times, by name
+    looks: Mapping[tuple[str, str], Stand] = field(default_factory=dict)  # by protocol and claim, where planned
 
     def judge(self, variant: Variant, claim: Claim) -> Judgement:
         """The verdict on a claim under a variant, corrected for every claim that the table makes under its protocol."""
@@ -281,9 +285,22 @@ class Evidence:
         found: dict[tuple[str, str], Judgement] = {}
         for family in families.values():
             judged = verdicts.holm([functools.partial(variant.judge, claim) for variant, claim in family])
-            names = [(variant.slug, claim.slug) for variant, claim in family]
-            found |= dict(zip(names, judged, strict=True))
+            for (variant, claim), judgement in zip(family, judged, strict=True):
+                found[variant.slug, claim.slug] = self._by_looks(variant, claim, judgement)
         return found
+
+    def _by_looks(self, variant: Variant, claim: Claim, judgement: Judgement) -> Judgement:
+        """What planned looks say of a claim (`studies.run --until-decided`) counts, and not all seeds together."""
+        stand = self.looks.get((variant.protocol.name, claim.slug)) if variant.full else None
+        if stand is None:
+            return judgement
+        if not stand.look:  # no look has its seeds yet
+            word = judgement.verdict if judgement.verdict == "pending" else "few seeds"
+            return dataclasses.replace(judgement, verdict=word, p=None, adjusted=None)
+        word = "not resolved" if stand.verdict == "given up" else stand.verdict
+        note = f"judged in planned looks: {stand.verdict} at look {stand.look}, on its seeds alone"
+        mixed = "; ".join(filter(None, (judgement.mixed, note)))
+        return Judgement(word, stand.difference, judgement.interval, p=stand.p, mixed=mixed)
 
     @property
     def cost_claims(self) -> list[Claim]:
@@ -404,7 +421,22 @@ def gather(study: Study, store: Store, standings: bool = False, shared: Common |
         {key: _expense(record) for key, record in growth.items() if record},
         tuple(found for found in timings if found.records),
         _frames(study, store),
+        _looks(study, store),
     )
+
+
+def _looks(study: Study, store: Store) -> dict[tuple[str, str], Stand]:
+    found: dict[tuple[str, str], Stand] = {}
+    for chosen in PROTOCOLS.values():
+        try:
+            plan = looking.written(store, study.slug, chosen.name)
+        except Damaged as damaged:
+            store.damage.append(damaged)
+            continue
+        if plan:
+            stands = looking.standings(plan, study, chosen, store)
+            found |= {(chosen.name, claim): stand for claim, stand in stands.items()}
+    return found
 
 
 def _frames(study: Study, store: Store) -> dict[Platform, dict[str, SpeedRecord]]:
