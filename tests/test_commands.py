@@ -52,6 +52,7 @@ def attempts(row: str = "c", seed: int = 0) -> list[Attempt]:
     return Workspace(cell.id).attempts()
 
 
+@pytest.mark.long
 def test_a_run_is_shown_followed_compared_done_again_and_tidied_up(lab: Path):
     """One run through every command, since a run takes its time."""
     assert "nothing of it was started here" in does("status")
@@ -101,6 +102,7 @@ def test_a_run_is_shown_followed_compared_done_again_and_tidied_up(lab: Path):
     assert "0 jobs cancelled, 0 processes" in does("cancel", "all")
 
 
+@pytest.mark.long
 def test_a_failure_says_what_mends_it_and_is_left_until_it_is_told_or_the_code_is_another(lab: Path, tmp_path: Path):
     copy = tmp_path / "repository"
     for name in ("segnext", "studies"):

@@ -69,6 +69,7 @@ def killed_after(iteration: int, words: tuple[str, ...], workspace: Workspace) -
     assert process.wait(timeout=120) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("both", [False, True])
 def test_a_damaged_newest_state_doubles_nothing(both: bool, tmp_path: Path):
     words = ("table7/b@0", "--protocol", "quick", "--limit-iterations", "50", "--evaluate-every", "10")
@@ -125,6 +126,7 @@ def test_trained_weights_that_are_damaged_before_their_test_are_recorded_whole()
     assert Store().records[own.run_id]["weights"]["sha256"] == sha256(own.weights) == before
 
 
+@pytest.mark.long
 def test_a_run_goes_on_with_its_own_data_alone_and_a_record_of_others_is_stale(tmp_path: Path, capsys):
     small, large = camvid(tmp_path / "small"), camvid(tmp_path / "large", frames=3)
     words = ("table7/b@0", "--protocol", "camvid-half", "--limit-iterations", "2", "--evaluate-every", "1")
@@ -177,6 +179,7 @@ def loading(runs: Path, act: Callable[[int], None]) -> tuple[Workspace, str, int
     return workspace, said, process.returncode
 
 
+@pytest.mark.long
 def test_sigterm_to_the_process_group_of_a_run_with_loaders_saves_and_continues(tmp_path: Path):
     workspace, said, code = loading(tmp_path / "runs", lambda pid: os.killpg(pid, signal.SIGTERM))
     assert code == 5, said
@@ -187,6 +190,7 @@ def test_sigterm_to_the_process_group_of_a_run_with_loaders_saves_and_continues(
     assert workspace.attempts()[-1].begins_after >= 3
 
 
+@pytest.mark.long
 def test_a_killed_loader_ends_its_run_as_killed_and_the_same_command_continues(tmp_path: Path):
     def kill_a_loader(pid: int) -> None:
         loader, *_ = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

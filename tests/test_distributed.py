@@ -127,6 +127,7 @@ def test_so_do_batches_in_parts_and_every_norm_and_ema_bases(tmp_path: Path):
     assert_close(*(state(tmp_path / how.__name__)["model"] for how in (alone, by_hand)))
 
 
+@pytest.mark.long
 def test_processes_that_died_or_were_stopped_continue_to_the_same_bits(two, tmp_path: Path):
     codes, _, errors = together(by_hand, tmp_path, die_in_step={"1": 4})
     assert codes[1] == -9

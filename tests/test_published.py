@@ -264,7 +264,7 @@ def test_words_about_others_are_not_ours_and_neither_are_their_signs():
     rule = next(text for text in style.splitlines() if text.startswith(".same,"))
     assert "var(--others)" in rule
     assert all(f".{word}" in rule for word in others.RULES)
-    assert style.count("var(--others)") == 1
+    assert style.count(" color: var(--others)") == 1
 
 
 def test_every_number_of_a_cell_leads_to_its_line_on_the_page():

@@ -86,6 +86,7 @@ def test_a_run_that_a_colleague_did_is_seen_and_not_done_again(lab: Lab):
     assert "done already" in lab.python("bob", "-m", "studies.run", *STARTED, codes=(0,))
 
 
+@pytest.mark.long
 def test_a_colleague_continues_a_run_of_a_folder_whose_files_the_group_may_write(lab: Lab):
     folder = did(lab, "--only", "train", umask="002")
     lab.python("bob", "-m", "studies.run", *STARTED, umask="002", codes=(0,))

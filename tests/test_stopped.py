@@ -138,6 +138,7 @@ def test_a_full_disk_is_a_clear_failure_that_keeps_every_state(undisturbed: str,
     assert said[-1]["weights"] == undisturbed
 
 
+@pytest.mark.long
 def test_a_machine_that_cannot_compile_trains_to_the_same_bits_and_says_so(undisturbed: str, tmp_path: Path):
     cache = f"TORCHINDUCTOR_CACHE_DIR={tmp_path / 'cache'}"
     words = ("env", "CXX=/no/compiler", cache)
