@@ -142,18 +142,18 @@ def compare(a: Store, b: Store) -> Comparison:
     both = sorted(a.records.keys() & b.records.keys())
     pairs = [_pair(a.records[key], b.records[key]) for key in both]
     only = [
-        {key: record["kind"] for key, record in mine.records.items() if key not in other.records}
+        {key: record.kind for key, record in mine.records.items() if key not in other.records}
         for mine, other in ((a, b), (b, a))
     ]
     rows = _rows(a, b)
     values = [row.a for row in rows], [row.b for row in rows]
     shown = [{record for of_row in side for record, _ in of_row.values()} for side in values]
-    unlisted = [sum(r["id"] not in seen for r in store.kind("run")) for store, seen in zip((a, b), shown, strict=True)]
+    unlisted = [sum(r.id not in seen for r in store.kind("run")) for store, seen in zip((a, b), shown, strict=True)]
     return Comparison(pairs, (only[0], only[1]), _judged(rows, a, b), (unlisted[0], unlisted[1]))
 
 
 def _pair(one: Record, other: Record) -> Pair:
-    kind = one["kind"]
+    kind = one.kind
     mine, theirs = (dict(_flat(record, _MEASURED[kind])) for record in (one, other))
     shared = [key for key in mine if key in theirs]
     unequal = [key for key in shared if mine[key] != theirs[key]]
@@ -162,7 +162,7 @@ def _pair(one: Record, other: Record) -> Pair:
     largest = max(numbers, default=None, key=lambda number: _distance(*number[1:]))
     near = _overlap(one, other) if kind == "speed" else all(_near(kind, x, y) for _, x, y in numbers)
     likeness: Likeness = "equal" if not unequal else "equal to rounding" if near else "different"
-    return Pair(one["id"], kind, likeness, len(shared), largest, unlike([one], [other]))
+    return Pair(one.id, kind, likeness, len(shared), largest, unlike([one], [other]))
 
 
 def _flat(record: Record, keys: Iterable[str]) -> Iterator[tuple[str, Measured]]:
@@ -204,7 +204,7 @@ def made(record: Record) -> dict[str, str]:
     found |= {
         key.replace("_", " "): str(value) for key, value in (origin.get("data") or {}).items() if value is not None
     }
-    if record["kind"] in ("run", "evaluation"):
+    if record.kind in ("run", "evaluation"):
         found["precision"] = precision(record)
     return found
 
