@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from segnext.config import Platform, digest
-from studies.declare.protocols import PROTOCOLS, Protocol, Recipe
+from studies.declare.protocols import Protocol, Recipe
 from studies.declare.study import LOOKED_AT, MEASURED_AS, THIN, Claim, Panel, Reported, Row, Study
 from studies.judge import pooling, verdicts
 from studies.judge.looks import Stand
@@ -35,7 +35,6 @@ from studies.records.schema import (
     SpeedRecord,
 )
 from studies.records.store import Store, View, frame_speed, square_cost, square_speed
-from studies.records.typed import Damaged
 
 UNITS = {"params_m": 1e6, "gflops": 1.0}
 """The metrics that are costs, and what one printed unit is in the records: parameters in millions, FLOPs in G."""
@@ -421,22 +420,8 @@ def gather(study: Study, store: Store, standings: bool = False, shared: Common |
         {key: _expense(record) for key, record in growth.items() if record},
         tuple(found for found in timings if found.records),
         _frames(study, store),
-        _looks(study, store),
+        looking.everywhere(study, store),
     )
-
-
-def _looks(study: Study, store: Store) -> dict[tuple[str, str], Stand]:
-    found: dict[tuple[str, str], Stand] = {}
-    for chosen in PROTOCOLS.values():
-        try:
-            plan = looking.written(store, study.slug, chosen.name)
-        except Damaged as damaged:
-            store.damage.append(damaged)
-            continue
-        if plan:
-            stands = looking.standings(plan, study, chosen, store)
-            found |= {(chosen.name, claim): stand for claim, stand in stands.items()}
-    return found
 
 
 def _frames(study: Study, store: Store) -> dict[Platform, dict[str, SpeedRecord]]:

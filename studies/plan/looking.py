@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from studies.declare.protocols import Protocol
+from studies.declare.protocols import PROTOCOLS, Protocol
 from studies.declare.study import LOOKED_AT, Study
 from studies.judge import asked
 from studies.judge.asked import Asked
 from studies.judge.looks import Followed, Stand, judged, shares
 from studies.records.provenance import code_fingerprint
 from studies.records.store import Store
-from studies.records.typed import Natural, read, write
+from studies.records.typed import Damaged, Natural, read, write
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,21 @@ def standings(plan: Looks, study: Study, chosen: Protocol, store: Store) -> Mapp
     """Where each claim of a plan stands, from the records of the plan's seeds alone."""
     found = {one.name: one for one in asked.claims(study, chosen, store)}
     return judged([_followed(found[name], plan) for name in plan.claims], plan.seeds, plan.of)
+
+
+def everywhere(study: Study, store: Store) -> dict[tuple[str, str], Stand]:
+    """By protocol and claim, where the claims of every plan of a study stand. A damaged plan is in `store.damage`."""
+    found: dict[tuple[str, str], Stand] = {}
+    for chosen in PROTOCOLS.values():
+        try:
+            plan = written(store, study.slug, chosen.name)
+        except Damaged as damaged:
+            store.damage.append(damaged)
+            continue
+        if plan:
+            stands = standings(plan, study, chosen, store)
+            found |= {(chosen.name, claim): stand for claim, stand in stands.items()}
+    return found
 
 
 def next_look(plan: Looks, stands: Mapping[str, Stand]) -> int | None:
