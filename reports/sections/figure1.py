@@ -22,7 +22,7 @@ from reports.blocks.table import METRICS, Value, number
 from reports.evidence.gather import UNITS, Evidence
 from reports.sections.tables import cost_slug
 from studies.declare.study import Panel, Reported, Row
-from studies.judge import verdicts
+from studies.judge import others, verdicts
 from studies.judge.pooling import mixture
 
 SLUG = "figure1"
@@ -45,6 +45,8 @@ class Spot:
     parameters: float | None
     measured: tuple[float, ...]
     mixed: str  # what the runs behind them do not share
+    counted: float | None  # GFLOPs measured here
+    others: tuple[float, ...]  # mIoU in others' runs, one value a source
 
     @property
     def area(self) -> float:
@@ -63,23 +65,23 @@ def figure1(everything: Sequence[Evidence]) -> Drawing | None:
             "dataset": spot.dataset,
             "row": spot.row,
             "gflops_printed": spot.gflops,
+            "gflops_measured": spot.counted,
             "params_m_printed": spot.parameters,
             "miou_ss_printed": spot.printed,
             "miou_ss_mean": statistics.fmean(spot.measured) if spot.measured else None,
             "miou_ss_values": " ".join(map(repr, spot.measured)),
             "miou_ss_mixed": spot.mixed or None,
+            "miou_ss_others": " ".join(map(repr, spot.others)),
         }
         for spot in spots
     ]
-    ours = (
-        "Filled: measured here, mean with its 95 % t-interval from 3 seeds on."
-        if any(spot.measured for spot in spots)
-        else "Nothing of it is measured here yet."
-    )
     caption = (
-        "Fig. 1: single-scale mIoU against FLOPs as printed (1024×2048 for Cityscapes, 512×512 for ADE20K); the area "
-        f"of a circle is the number of parameters, a cross where none is printed. {ours}"
+        "Fig. 1: single-scale mIoU against FLOPs (1024×2048 for Cityscapes, 512×512 for ADE20K). Circles: as printed, "
+        "the area is the number of parameters, a cross where none is printed. Dots: FLOPs measured here. Dashes: mIoU "
+        "in others' runs."
     )
+    if any(spot.measured for spot in spots):
+        caption += " Diamonds: mIoU measured here, mean with its 95 % t-interval from 3 seeds on."
     caption += "".join(f" † {spot.label}, {spot.dataset}: {spot.mixed}." for spot in spots if spot.mixed)
     described = "; ".join(f"{spot.label}, {spot.dataset}: {spot.gflops} G, {spot.printed}" for spot in spots)
     titles = [evidence.study.panel(name).title for name in PANELS]
@@ -87,7 +89,7 @@ def figure1(everything: Sequence[Evidence]) -> Drawing | None:
 
 
 def _spots(evidence: Evidence, panel: Panel) -> Iterator[Spot]:
-    first = evidence.study.panels[0]
+    first, known = evidence.study.panels[0], others.published()
     for row in evidence.study.rows:
         gflops, printed = row.prints(panel, "gflops"), row.prints(panel, "miou_ss")
         if gflops is None or printed is None:
@@ -108,6 +110,8 @@ def _spots(evidence: Evidence, panel: Panel) -> Iterator[Spot]:
             row.prints(first, "params_m"),
             tuple(values),
             mixture(behind),
+            expense.printed_units["gflops"] if (expense := evidence.expenses.get((panel.dataset, row.slug))) else None,
+            tuple(line.value for line in others.level(known, evidence.study, row, panel, "miou_ss").sources),
         )
 
 
@@ -115,15 +119,15 @@ def _figure1(spots: Sequence[Spot], titles: Sequence[str]) -> Figure:
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     families = list(dict.fromkeys(spot.family for spot in spots))
-    others = [family for family in families if family != OURS]
-    colours = {OURS: COLOURS[5]} | {family: COLOURS[place % 5] for place, family in enumerate(others)}
+    peers = [family for family in families if family != OURS]
+    colours = {OURS: COLOURS[5]} | {family: COLOURS[place % 5] for place, family in enumerate(peers)}
     panels = figure.subplots(1, len(PANELS))
     for axes, name, title in zip(panels, PANELS, titles, strict=True):
         shown = [spot for spot in spots if spot.dataset == name]
         for family in families:
             members = sorted((spot for spot in shown if spot.family == family), key=lambda spot: spot.gflops)
             _draw_family(axes, members, colours[family])
-        axes.set(xscale="log", xlabel="GFLOPs (printed)", title=title)
+        axes.set(xscale="log", xlabel="GFLOPs", title=title)
         axes.margins(0.14)
         ticks = [value for value in (10, 20, 50, 100, 200, 500, 1000, 2000) if _within(value, shown)]
         axes.set_xticks(ticks, [str(value) for value in ticks])
@@ -151,6 +155,14 @@ def _draw_family(axes: Axes, members: Sequence[Spot], colour: str) -> None:
         known = spot.parameters is not None
         style = {"facecolor": colour, "alpha": 0.35, "edgecolor": colour} if known else {"color": colour, "marker": "x"}
         axes.scatter(spot.gflops, spot.printed, s=spot.area, linewidth=0.8, zorder=2, **style)
+        if spot.counted is not None:
+            axes.plot([spot.gflops, spot.counted], [spot.printed] * 2, color=INK, linewidth=0.8, zorder=3)
+            axes.plot(
+                spot.counted, spot.printed, marker="o", markersize=2.5, color=colour, markeredgecolor=INK, zorder=4
+            )
+        if spot.others:
+            around = [spot.gflops] * len(spot.others)
+            axes.scatter(around, spot.others, s=26, marker="_", color=INK, linewidth=0.9, zorder=3)
         if spot.measured:
             mean = statistics.fmean(spot.measured)
             axes.plot(spot.gflops, mean, marker="D", markersize=4, color=colour, markeredgecolor=INK, zorder=4)
