@@ -109,7 +109,7 @@ def test_nothing_waits_for_an_image(micro: SegNeXt, device: torch.device, data: 
     seen = 0
 
     def images() -> Iterator[tuple[evaluate._Group, Tensor]]:
-        return evaluate._predicted(model, source, data, multi_scale, 2, device, 0, (0, 1), 0, None)
+        return evaluate._predicted(model, source, data, multi_scale=multi_scale, batch=2, device=device)
 
     for group, predicted in images():  # the first time matrices are made and algorithms are chosen
         confusion.count(predicted, group.labels)
