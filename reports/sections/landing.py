@@ -103,15 +103,6 @@ class Wrong:
 
 
 @dataclass(frozen=True)
-class Step:
-    """What to run next: what it decides, at what cost, and the command."""
-
-    text: str
-    decides: str
-    commands: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Landing:
     """What the first screen says."""
 
@@ -120,7 +111,7 @@ class Landing:
     measured: tuple[tuple[str, str], ...]  # a kind of evidence and what there is of it
     wrong: tuple[Wrong, ...]
     topics: tuple[Topic, ...]
-    steps: tuple[Step, ...]
+    steps: Sequence[programme.Line]  # what to run next
 
 
 def landing(parts: Sequence[StudyPart], plan: Sequence[programme.Line] = ()) -> Landing:
@@ -148,9 +139,8 @@ def landing(parts: Sequence[StudyPart], plan: Sequence[programme.Line] = ()) -> 
         ),
         (f"{len(_runs(everything)):,}", "runs trained and recorded here"),
     )
-    steps = tuple(Step(line.words, "; ".join(one.text for one in line.questions), line.commands) for line in plan)
     headline = _headline(costs, decided, len(claims), len(wrong), claims)
-    return Landing(headline, counts, _measured(parts), tuple(wrong[:MOST_WRONG]), topics, steps)
+    return Landing(headline, counts, _measured(parts), tuple(wrong[:MOST_WRONG]), topics, plan)
 
 
 def subject(slug: str, number: str) -> str:
@@ -211,12 +201,10 @@ def _headline(
 def _measured(parts: Sequence[StudyPart]) -> tuple[tuple[str, str], ...]:
     """By kind of evidence, the paper's own protocol first."""
     everything = [part.evidence for part in parts]
-    planned: dict[str, int] = {}
     finished: dict[str, set[str]] = {}
     purpose: dict[str, str] = {}
     for variant in (v for evidence in everything for v in evidence.variants if v.counted or v.finished):
         name = variant.protocol.name
-        planned[name] = planned.get(name, 0) + variant.planned
         finished.setdefault(name, set()).update(line.run_id for line in variant.finished)
         purpose[name] = variant.protocol.purpose
     order = sorted(

@@ -25,7 +25,7 @@ from studies.declare.subtasks import Subtask
 from studies.judge.others import METHOD
 from studies.judge.others import RULES as OTHERS_RULES
 from studies.judge.verdicts import RULES
-from studies.plan.programme import Line as Step
+from studies.plan import programme
 
 RECIPES = "appendix_table1"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -48,7 +48,7 @@ class Sheet:
         return f"{self.slug}.html"
 
 
-def pages(report: Report, answers: Sequence[Table], plan: Sequence[Step], markdown: str) -> dict[str, str]:
+def pages(report: Report, answers: Sequence[Table], plan: Sequence[programme.Line], markdown: str) -> dict[str, str]:
     """Every page but those of runs, by file name; `markdown` is the way to the folder of the Markdown pages.
 
     A link to a place is one to the page that has it.
@@ -70,11 +70,9 @@ def pages(report: Report, answers: Sequence[Table], plan: Sequence[Step], markdo
     }
     drawn = [figure1] if figure1 else []
     found = [made("index.html", "index.html.j2", drawn, landing=first, summary=report.summary, **legend)]
-    for part in report.parts:
-        study = part.evidence.study
-        words = {"subject": landing.subject(study.slug, study.number), "finding": landing.finding(part)}
-        arranged = _arranged(part)
-        found.append(made(f"{study.slug}.html", "study.html.j2", part.drawings, part=part, variants=arranged, **words))
+    for part, topic in zip(report.parts, first.topics, strict=True):
+        values = {"part": part, "variants": _arranged(part), "subject": topic.subject, "finding": topic.finding}
+        found.append(made(f"{topic.slug}.html", "study.html.j2", part.drawings, **values))
     found += [made(sheet.name, "sheet.html.j2", sheet=sheet) for sheet in sheets]
     found += [
         made(_OTHERS, "others.html.j2", title=others.TITLE, method=METHOD, rules=OTHERS_RULES, tables=report.others),
