@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -32,6 +34,22 @@ def needs(extra: str, *modules: str) -> pytest.MarkDecorator:
     missing = [module for module in modules if find_spec(module) is None]
     reason = f"the extra `{extra}` is not installed (no {', '.join(missing)}); `make oracle` has it"
     return pytest.mark.skipif(bool(missing) and "SEGNEXT_EXTRAS" not in os.environ, reason=reason)
+
+
+def does(module: str, *words: str, code: int = 0, cwd: Path = REPOSITORY) -> str:
+    """What a command says, in a process of its own that ends with this code and without a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *words],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
 
 
 def interruptible() -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import conftest
 import pytest
 from conftest import REPOSITORY
 
@@ -23,18 +21,7 @@ SMOKE = ("--protocol", "smoke", "--limit-iterations", "2")
 
 
 def does(verb: str, *words: str, code: int = 0, cwd: Path = REPOSITORY) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", f"studies.{verb}", *words],
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
+    return conftest.does(f"studies.{verb}", *words, code=code, cwd=cwd)
 
 
 @pytest.fixture

@@ -5,16 +5,13 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, does
 
 from reports.blocks.style import GLYPHS, OTHERS_GLYPHS
 from reports.sections import others as section
@@ -274,21 +271,6 @@ def test_every_number_of_a_cell_leads_to_its_line_on_the_page():
     targets = {source.target for cell in cells for source in cell.sources}
     assert len(targets) > 20
     assert {target.partition("#")[2] for target in targets} <= ids
-
-
-def does(*words: str, code: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *words],
-        cwd=REPOSITORY,
-        env={**os.environ, "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
 
 
 ADDED = ("table9/t", "--metric", "miou_ss", "--value", "41.5", "--kind", "retrained", "--source", 'a, "b"')
