@@ -98,8 +98,9 @@ def _of_runs(evidence: Evidence, claim: Claim, line: ClaimLine) -> Iterator[Clai
     )
     yield _of_others(evidence, claim, line)
     for variant in found:
-        if variant not in deciding and tiers.tier_of(variant.protocol.name) and variant.finished:
-            yield _of_variant(evidence, variant, claim, line)
+        if variant not in deciding and tiers.tier_of(variant.protocol.name):
+            said = _of_variant(evidence, variant, claim, line)
+            yield from [said] if said.verdict != "pending" else []
 
 
 def _of_variant(evidence: Evidence, variant: Variant, claim: Claim, line: ClaimLine) -> ClaimLine:

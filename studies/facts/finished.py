@@ -14,6 +14,7 @@ from typing import Any
 from segnext.config import ENCODERS, SIZES, Model, canonical
 from segnext.config.architecture import DECODER_STAGES
 from studies.records.schema import (
+    CostConfig,
     CostRecord,
     EvaluationRecord,
     File,
@@ -104,19 +105,18 @@ def run_lines(store: Store, shown: Mapping[str, Sequence[str]]) -> Iterator[RunL
 
 def _measured(record: Record, store: Store) -> dict[str, Any]:
     """What this kind of record says, by column."""
-    config = record.plain["config"]
     match record:
         case ScoredRecord():
             return _scored(record)
         case CostRecord():
             counted = {"params": record.params, "gmacs": record.gmacs, "gmacs_fvcore": record.gmacs_fvcore}
-            return {**_model(record.config.model), **_input(config), **counted}
+            return {**_cost(record.config), **counted}
         case SpeedRecord():
             on = record.config.platform
             where = {"device": on.device, "processor": on.processor, "threads": on.threads, "torch": on.torch}
             where |= {"precision": on.precision}
             taken = {"latency_seconds": record.latency, "memory_bytes": record.memory}
-            return {**_model(config["model"]), **_input(config), **where, **taken}
+            return {**_cost(record.config), **where, **taken}
         case ServerRecord():
             run = store.scored(record.config.run)
             of = _scored(run) if run is not None else {}
@@ -128,9 +128,10 @@ def _measured(record: Record, store: Store) -> dict[str, Any]:
     return {}
 
 
-def _input(config: Plain) -> dict[str, int]:
-    """The image that a cost or a speed is of."""
-    return {"classes": config["classes"], "input_height": config["height"], "input_width": config["width"]}
+def _cost(config: CostConfig) -> dict[str, Any]:
+    """The model and the image that a cost or a speed is of."""
+    size = {"classes": config.classes, "input_height": config.height, "input_width": config.width}
+    return {**_model(config.model), **size}
 
 
 def _scored(record: ScoredRecord) -> dict[str, Any]:
@@ -160,7 +161,7 @@ def _scored(record: ScoredRecord) -> dict[str, Any]:
             found |= {
                 "protocol": record.config.protocol,
                 "seed": record.config.seed,
-                "learning_rate": record.plain["config"]["train"].get("learning_rate"),
+                "learning_rate": train.learning_rate,
                 "iterations": train.iterations,
                 "batch": train.batch * train.accumulate,
                 "upstream": record.config.init or "",
@@ -184,12 +185,12 @@ _METRICS = [name for name in Metrics.__struct_fields__ if name in {field.name fo
 
 def _model(model: Plain) -> dict[str, str]:
     """The encoder, the size, and in words what differs from SegNeXt of this size."""
-    return {"model": model.get("encoder", "mscan"), "size": model["size"], "switches": switches(model)}
+    return {"model": model.get("encoder", "mscan"), "size": model.get("size", ""), "switches": switches(model)}
 
 
 def switches(model: Plain) -> str:
     """In words, what a model has otherwise than SegNeXt of its size and encoder: `no attention, decoder a`."""
-    encoder, size = model.get("encoder", "mscan"), model["size"]
+    encoder, size = model.get("encoder", "mscan"), model.get("size", "")
     if encoder not in ENCODERS or size not in SIZES:  # of code that is gone
         return ""
     usual = _usual(encoder, size)
@@ -207,7 +208,7 @@ def _usual(encoder: str, size: str) -> Plain:
 
 def _default(name: str) -> Any:
     """What a model has whose record leaves this field out: what every one had when the field came."""
-    return Model.__dataclass_fields__[name].metadata["frozen"]
+    return Model.__dataclass_fields__[name].metadata.get("frozen")
 
 
 def _words(name: str, value: Any) -> str:

@@ -16,7 +16,7 @@ from studies.declare.study import MEASURED_AS, Panel, Reported, Row
 from studies.declare.subtasks import Subtask
 from studies.facts.gather import Evidence, Tested, Variant
 from studies.records.lines import Line
-from studies.records.schema import EvaluationRecord, File, SpeedRecord
+from studies.records.schema import CostRecord, EvaluationRecord, File, SpeedRecord
 from studies.records.store import Store
 
 MILLION = {"params_m": 1_000_000}
@@ -116,6 +116,7 @@ def _cost(
 ) -> RowLine:
     """A cost; the printed one beside it where it is counted at the paper's input size."""
     record = store.records[identifier]
+    assert isinstance(record, CostRecord), identifier
     line = RowLine(
         evidence.study.slug,
         row.slug,
@@ -125,9 +126,9 @@ def _cost(
         input_height=size[0],
         input_width=size[1],
         run_id=identifier,
-        params=record["params"],
-        gmacs=record["gmacs"],
-        gmacs_fvcore=record["gmacs_fvcore"],
+        params=record.params,
+        gmacs=record.gmacs,
+        gmacs_fvcore=record.gmacs_fvcore,
     )
     return _printed(line, panel, row, ("params_m", "gflops")) if size == panel.input_size else line
 
