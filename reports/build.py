@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = chosen if options.study else list(studies().values())
     from reports import compose
     from reports.write import summary  # take seconds to import: after the arguments are known to be right
+    from studies.facts import files
 
     store = Store()
     committed = store.folder == REPOSITORY / "results"
@@ -49,10 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         short: dict[str, str | bytes] = dict(summary.pages(report, store, folder, whole))
         if options.check:
             return max(_check(report, store, folder, short, whole), tell(store.damage))
-        files = compose.pages(report, store, options.out, folder, logs=options.logs)
+        made = compose.pages(report, store, options.out, folder, logs=options.logs)
         short = {} if own and options.logs else short | summary.pictures(summary.pinned(report), folder)
-        derived = [] if committed and not own else [*store.build_tables(), *attempts.write(store)]
-        written = {options.out / name: content for name, content in files.items()}
+        derived = [] if committed and not own else [*attempts.write(store), *files.write(store)]
+        written = {options.out / name: content for name, content in made.items()}
         written |= {folder / name: content for name, content in short.items()}
         for path, content in written.items():
             if not _holds(path, content):
@@ -79,21 +80,20 @@ def _write(path: Path, content: str | bytes) -> None:
 def _check(report: Report, store: Store, folder: Path, pages: Mapping[str, str | bytes], whole: bool) -> int:
     """Say what of the summary and of results/ is not what the records give; the exit code."""
     from reports.write import summary
+    from studies.facts import files
 
-    expected = {
-        **store.derived(),
-        **attempts.derived(store),
-        **{folder / name: content for name, content in pages.items()},
-    }
+    derived = files.derived(store)
+    expected = {**attempts.derived(store), **{folder / name: content for name, content in pages.items()}}
     drawings = summary.pinned(report)
-    wrong = [path for path, content in expected.items() if not _holds(path, content)]
+    wrong = [file.path for file in derived if not file.current()]
+    wrong += [path for path, content in expected.items() if not _holds(path, content)]
     wrong += [folder / name for name in summary.out_of_date(drawings, folder)]
     told = [f"{os.path.relpath(path)}: out of date; python -m reports.build writes it" for path in wrong]
     pictures = {folder / name for name in ([f"{drawing.slug}.png" for drawing in drawings] + [summary.LIST])}
     left = {path for path in folder.rglob("*") if path.is_file()} - {*expected, *pictures} if whole else set()
     told += [f"{os.path.relpath(path)}: no part of the summary; delete it" for path in sorted(left)]
-    files = len(expected) + len(drawings)
-    say("\n".join(told) or f"{files} files are up to date", error=bool(told))
+    count = len(derived) + len(expected) + len(drawings)
+    say("\n".join(told) or f"{count} files are up to date", error=bool(told))
     return 1 if told else 0
 
 

@@ -35,6 +35,7 @@ from reports.write.latex import latex
 from studies import shortcuts as probed
 from studies.declare.study import Study
 from studies.declare.subtasks import Subtask
+from studies.facts import foretold
 from studies.plan.programme import first_lines
 from studies.records.attempts import lost
 from studies.records.schema import ShortcutRecord
@@ -144,11 +145,11 @@ def _predicted(
 ) -> dict[str, tuple[tuple[Table, ...], Drawing | None]]:
     """By variant: predictions about a sub-task of the generated data with their outcomes, and accuracy by distance."""
     shown = [
-        (variant, variant.panel, predictions.by_row(variant, store))
+        (variant, variant.panel, foretold.by_row(variant, store))
         for variant in evidence.variants
         if isinstance(variant.panel, Subtask)
     ]
-    judged, found = predictions.judged(shown), dict[str, tuple[tuple[Table, ...], Drawing | None]]()
+    judged, found = foretold.judged(shown), dict[str, tuple[tuple[Table, ...], Drawing | None]]()
     rates = dict(predictions.rates_tables(evidence.study, shown))
     for variant, panel, own in shown:
         tables_ = (

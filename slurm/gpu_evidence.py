@@ -28,7 +28,7 @@ COMMITTED = REPOSITORY / "results"
 LEAVING = 25.0  # seconds before the end at which runs are asked to stop: they save, the file is packed
 GRACE = 20.0  # seconds that they may take for it
 FIGURES = 2  # processes that look at finished runs beside the training
-PACKED = (("records", ".json"), ("curves", ".csv"), ("cam", ".json"))
+PACKED = (("records", ".json"), ("curves", ".csv"), ("cam", ".json"), ("logs", ".txt.gz"))
 
 
 @dataclass(frozen=True)

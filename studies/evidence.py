@@ -28,12 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parse.add_argument("--source", required=True, help="the result's address, or who saw it, and the date")
     parse.add_argument("--protocol", default="paper", help=f"one of {', '.join(PROTOCOLS)} (default: paper)")
     options = parse.parse_args(arguments)
+    from studies.facts import files  # scipy: not for --help
+
     if not 0 <= options.miou <= 100:
         raise ValueError(f"--miou {options.miou}: not a percentage")
     store = Store()
     cell = _submitted(options.selector, options.protocol, store)
     path = store.add(server_record(cell, options.miou, options.source, store))
-    store.build_tables()
+    files.write(store)
     say(f"entered {options.miou} for {cell.label} in {path.name}")
     return 0
 

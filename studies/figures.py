@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parse.add_argument("--stage", type=int, choices=(1, 2, 3, 4), default=4, help="Grad-CAM's, of the encoder (4)")
     add_data_root(parse)
     options = parse.parse_args(arguments)
+    from studies.facts import files  # scipy: not for --help
+
     out = console()
     chosen, store = protocol(options.protocol), Store()
     cells = plan(select(options.rows, chosen, None, options.seeds), chosen, options.limit_iterations, store)
@@ -69,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for ending, content in ((".npz", _packed(arrays)), (".json", to_json(facts))):
             write_atomically(store.folder / "cam" / f"{identifier}{ending}", content)
         out.print(f"wrote {store.folder.name}/cam/{identifier}.npz and .json")
+    files.write(Store(store.folder))
     return 0
 
 

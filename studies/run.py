@@ -200,7 +200,9 @@ def _run(parse: argparse.ArgumentParser, options: argparse.Namespace, words: Seq
         _show(planned, options)
         return damaged
     failed = _launch(parse, planned, options, words)
-    for path in Store().build_tables():
+    from studies.facts import files  # scipy: not for a dry run
+
+    for path in files.write(Store()):
         if path.stem in {selection.study.slug for selection in planned.selections}:
             say(f"wrote {shown(path)}")
     return max(failed, damaged)

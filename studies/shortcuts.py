@@ -73,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--images", type=positive, default=IMAGES, metavar="N", help=f"fitted and tested on; reports show {IMAGES}"
     )
     options = parse.parse_args(arguments)
+    from studies.facts import files  # scipy: not for --help
+
     if options.images < FEWEST:
         raise ValueError(f"--images: {options.images} are too few to fit and to test on")
     tasks = {shortcut.task: replace(shortcut, images=options.images) for shortcut in probed()}
@@ -95,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out.print(f"{number} {name}, chance {record.chance:.0f}, by side (within, beyond): {told}")
         if counted := [f"{k}: {value:.1f}" for k, value in zip(shortcut.reaches, record.counted, strict=True) if value]:
             out.print(f"  by counting the marks in sight, by reach: {'; '.join(counted)}")
+    files.write(store)
     return 0
 
 

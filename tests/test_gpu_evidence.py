@@ -60,7 +60,7 @@ def test_a_stopped_start_leaves_cleanly_and_the_next_one_continues_it(tmp_path: 
     assert second.returncode == 0, second.stdout + second.stderr
     (record,) = [r for r in Store(tmp_path / "results").kind("run") if r["config"]["train"]["iterations"] == 40]
     assert record["provenance"]["attempts"] == 2
-    assert packed(tmp_path / "out") == {"records.json", "curves.csv", "cam.json"}
+    assert packed(tmp_path / "out") == {"records.json", "curves.csv", "cam.json", "logs.gz"}
     assert (tmp_path / "out" / "evidence.tar.gz").stat().st_size < 100_000
 
 

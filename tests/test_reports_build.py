@@ -24,11 +24,11 @@ from reporting import (
 
 from reports import build
 from reports.blocks.table import number
-from reports.evidence import gather
 from segnext.config import canonical
 from studies import tables
 from studies.declare.protocols import PROTOCOLS
 from studies.declare.study import Claim, Reported
+from studies.facts import gather
 from studies.records.store import REPOSITORY, Store, row_cost
 from studies.tables.table7 import STUDY
 

@@ -1,5 +1,6 @@
 """The page of a run: what it was, what came out, and where it came from."""
 
+import gzip
 import json
 import os
 
@@ -95,6 +96,20 @@ def test_attempts_nodes_and_logs_show_only_when_asked_for(store, tmp_path):
     for shown in ("gpu07", "out_of_memory", "too &lt;large&gt;", "line 99"):
         assert shown in told
     assert "line 1\n" not in told
+
+
+def test_the_end_of_a_log_that_is_kept_is_shown_and_linked(store, tmp_path):
+    first, second = [key for key in store.records if "-" not in key][:2]
+    (store.folder / "logs").mkdir()
+    printed = "".join(f"line <{number}>\n" for number in range(100))
+    (store.folder / "logs" / f"{first}.txt.gz").write_bytes(gzip.compress(printed.encode()))
+    (store.folder / "logs" / f"{second}.txt.gz").write_bytes(b"torn")
+    files = render(tmp_path / "out", "table7")
+    page = files[f"runs/{first}.html"].decode()
+    assert "line &lt;99&gt;" in page
+    assert "line &lt;9&gt;" not in page
+    assert f"../../results/logs/{first}.txt.gz" in Page(page).links
+    assert "cannot be read" in files[f"runs/{second}.html"].decode()
 
 
 def test_weights_that_a_run_starts_from_are_one_link_away(store, tmp_path):

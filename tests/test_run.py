@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -226,7 +227,11 @@ def test_a_study_runs_end_to_end_and_a_second_time_starts_nothing(results: Path,
         assert curve[-1].startswith("4,")
     assert all(f"{REPOSITORY.parent}/" not in path.read_text() for path in results.rglob("*.json"))
     table = (results / "table7.csv").read_text()
-    assert "4263414,6.592884736" in table
+    assert "4263414,4300000,6.592884736,6.6," in table, "measured, and printed beside it"
+    for name in found:
+        log = gzip.decompress((results / "logs" / f"{name}.txt.gz").read_bytes()).decode()
+        assert "iteration 4 of 4: loss" in log
+        assert f"miou_ss {found[name]['metrics']['miou_ss']:.2f}" in log.splitlines()[-1]
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
 
     again = run("table7", *SMALL, "--rows", "c,b", "--seeds", "1")

@@ -23,6 +23,7 @@ from conftest import REPOSITORY, started
 
 from slurm import Cluster, wait_until
 from studies.declare.protocols import protocol
+from studies.facts import files
 from studies.plan.runs import PlannedRun, plan, select
 from studies.records.store import Store
 from studies.records.workspace import Workspace
@@ -137,7 +138,7 @@ class User:
     def table(self, study: str = "table7") -> str:
         """The study's CSV, built anew."""
         store = Store(self.folder / "results")
-        store.build_tables()
+        files.write(store)
         return (self.folder / "results" / f"{study}.csv").read_text()
 
 
@@ -551,8 +552,8 @@ def test_more_runs_than_an_array_may_have_go_through_arrays_of_ten(user: User, t
     user.cluster.drained()
     assert all(user.causes(cell) == ["done"] for cell in cells)
     table = user.table()
-    assert sum(",done," in line and ",smoke," in line for line in table.splitlines()) == 4 * seeds
+    assert sum(",smoke," in line for line in table.splitlines()) == 4 * seeds
     alone = User(user.cluster, tmp_path / "alone")
     alone.does("table7/c@7", *words[1:5])
-    (line,) = [line for line in alone.table().splitlines() if ",smoke," in line and ",done," in line]
+    (line,) = [line for line in alone.table().splitlines() if ",smoke," in line]
     assert line in table

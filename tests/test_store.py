@@ -20,9 +20,10 @@ from segnext.config import canonical
 from segnext.files import write_atomically
 from studies.declare.protocols import PROTOCOLS
 from studies.evidence import main as evidence
+from studies.facts import files
 from studies.plan.declared import declared
 from studies.records import provenance
-from studies.records.store import COLUMNS, Store, difference, row_cost
+from studies.records.store import Store, difference, row_cost
 from studies.records.typed import to_json
 from studies.records.working_state import Claim, Process
 from studies.records.workspace import Claimed, Workspace
@@ -57,15 +58,16 @@ def lines(store: Store) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_an_empty_store_gives_the_rows_of_every_table_as_pending():
+def test_an_empty_store_has_the_rows_of_every_table_as_pending_and_no_line_in_its_file():
     store = Store()
-    assert [path.stem for path in store.build_tables()] == list(studies())
-    table = lines(store)
-    assert tuple(table[0]) == COLUMNS
+    names = {path.name for path in files.write(store)}
+    assert {f"{slug}.csv" for slug in studies()} < names
+    assert lines(store) == []
+    table = store.table(TABLE7)
     assert [line["row"] for line in table] == [row.slug for row in TABLE7.trained]
     assert {line["state"] for line in table} == {"pending"}
     assert {(line["protocol"], line["miou_ss"], line["params"], line["seed"]) for line in table} == {
-        ("paper", "", "", "")
+        ("paper", None, None, None)
     }
 
 
@@ -73,14 +75,18 @@ def test_a_record_shows_in_its_line_at_full_precision_and_nowhere_else():
     store = Store()
     store.add(run_record("c", 1, 41.12345678901234))
     store.add(cost_record("c"))
-    store.build_tables()
-    done = [line for line in lines(store) if line["state"] == "done"]
-    assert [(line["row"], line["protocol"], line["seed"], line["miou_ss"]) for line in done] == [
-        ("c", "quick", "1", "41.12345678901234")
+    files.write(store)
+    cost, run = lines(store)
+    assert [cost[name] for name in ("row", "kind", "params", "printed_params", "miou_ss")] == [
+        "c",
+        "cost",
+        "7",
+        "4300000",
+        "",
     ]
-    assert done[0]["miou_ms"] == ""  # not measured is empty, never 0
-    assert {line["params"] for line in lines(store) if line["row"] == "c"} == {"7"}
-    quick = [line for line in lines(store) if line["protocol"] == "quick"]
+    assert [run[name] for name in ("row", "protocol", "seed", "miou_ss")] == ["c", "quick", "1", "41.12345678901234"]
+    assert (run["miou_ms"], run["params"]) == ("", "")  # not measured is empty, never 0
+    quick = [line for line in store.table(TABLE7) if line["protocol"] == "quick"]
     assert len(quick) == len(TABLE7.trained) * len(PROTOCOLS["quick"].seeds)
 
 
@@ -110,8 +116,8 @@ def test_the_same_records_give_the_same_bytes_in_any_order(tmp_path: Path):
         store = Store(tmp_path / name)
         for record in ordered:
             store.add(record)
-        store.build_tables()
-        store.build_tables()
+        files.write(store)
+        files.write(store)
         contents.add((store.folder / "table7.csv").read_bytes())
     assert len(contents) == 1
 
@@ -271,11 +277,9 @@ def test_precision_is_a_column_and_older_records_mean_float32():
     store = Store()
     store.add(run_record("c", 0, 50.0))
     store.add(run_record("c", 1, 50.0) | {"provenance": {"precision": "bfloat16"}})
-    store.build_tables()
-    shown = {
-        line["seed"]: line["precision"] for line in lines(store) if (line["row"], line["protocol"]) == ("c", "quick")
-    }
-    assert (shown["0"], shown["1"], shown["2"]) == ("float32", "bfloat16", "")  # the last one is pending
+    files.write(store)
+    shown = {line["seed"]: line["precision"] for line in lines(store)}
+    assert shown == {"0": "float32", "1": "bfloat16"}
 
 
 def test_a_servers_score_shows_in_the_line_of_the_run_that_was_submitted():

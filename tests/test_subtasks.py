@@ -25,6 +25,7 @@ from segnext.testing.by_distance import by_distance
 from studies.declare.protocols import PROTOCOLS
 from studies.declare.study import Study
 from studies.declare.subtasks import CHANCE, REACH, WITHOUT_CONTEXT, Prediction, Subtask, controls
+from studies.facts import foretold
 from studies.judge.predictions import ByDistance, judge
 from studies.records.store import REPOSITORY, Store
 from studies.tables import studies, study
@@ -265,8 +266,8 @@ def test_predictions_are_corrected_for_all_that_a_table_makes_under_a_protocol()
     one = dataclasses.replace(own, predictions=(Prediction("cc", "ham", "-", ""),))
     many = dataclasses.replace(other, predictions=(Prediction("cc", "ham", "+", ""),) * 19)
     close, open_ = ({"cc": runs_of(*cc), "ham": runs_of(90, 91, 92)} for cc in ((84, 86, 88), (75, 91, 99)))
-    alone = predictions.judged([(_variant(declared, one), one, close)])
-    among = predictions.judged([(_variant(declared, one), one, close), (_variant(declared, many), many, open_)])
+    alone = foretold.judged([(_variant(declared, one), one, close)])
+    among = foretold.judged([(_variant(declared, one), one, close), (_variant(declared, many), many, open_)])
     ((before,), (after,)) = (found[_variant(declared, one).slug] for found in (alone, among))
     assert (before.verdict, after.verdict) == ("supported", "not resolved")
     assert after.adjusted == pytest.approx(min(1, 20 * before.p))
@@ -290,7 +291,7 @@ def test_the_report_prints_refuted_predictions_too():
     declared = study("table5")
     variant = _variant(declared, panel)
     runs = {"cc": runs_of(60, 61, 62), "ham": runs_of(90, 91, 92)}
-    (judgements,) = predictions.judged([(variant, panel, runs)]).values()
+    (judgements,) = foretold.judged([(variant, panel, runs)]).values()
     table = predictions.prediction_table(variant, panel, runs, judgements)
     assert [line.cells[-2].verdict for line in table.lines] == ["supported", "contradicted"]
     drawing = predictions.distance_figure(variant, panel, runs)

@@ -19,6 +19,7 @@ from reports.sections.parts import StudyPart
 from reports.sections.tables import as_printed
 from studies.declare.study import Claim
 from studies.judge import others
+from studies.judge.tiers import ELSEWHERE
 from studies.judge.verdicts import RULES
 from studies.plan import programme
 
@@ -42,15 +43,6 @@ SUBJECTS = {
     "references": "Other networks",
 }
 """What each study is about, in two or three words."""
-
-ELSEWHERE = {
-    "supported": "here too",
-    "contradicted": "opposite here",
-    "no difference": "no difference here",
-    "not resolved": "not resolved here",
-    "few seeds": "few seeds",
-}
-"""A claim's verdict under another protocol than the paper's, in words that do not sound like the paper's."""
 
 FAR = 0.02  # of the printed value: further off than rounding or another tool's counting explains
 MOST_WRONG = 6

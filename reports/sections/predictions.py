@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import itertools
-import math
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,21 +22,15 @@ from reports.sections.shortcuts import in_words
 from reports.sections.tables import precision_cell, recipe_words, verdict_cell
 from studies.declare.study import Row, Study
 from studies.declare.subtasks import CAVEATS, CEILING, CHANCE, LEARNT, MARGIN, TO_SEE, Prediction, Subtask
+from studies.facts.foretold import mixed_runs
 from studies.judge import verdicts
-from studies.judge.predictions import ByDistance, Runs, Sides, by_distance, judge_family, sides, within
+from studies.judge.predictions import Runs, points_by_distance, within
 from studies.judge.significance import RULE
 from studies.judge.verdicts import Judgement
 from studies.records.schema import ShortcutRecord
-from studies.records.store import Store
-
-BINS = (1, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64, 72, 80, 96, 112, 128, 255)
-"""Edges of the distances that a point of a figure stands for, in pixels: 4 are one step of the first stage."""
 
 ALL = (1, 255)
 """The distances of every labelled pixel outside the cue."""
-
-LEAST_PIXELS = 500
-"""Fewer in a bin are not drawn."""
 
 WINDOW = 5
 """Points of a training curve, 10 iterations apart, that its loss is averaged over before it is said to have fallen."""
@@ -74,39 +66,6 @@ REVISED = frozenset(
 that are not resolved: table, sub-task, rows, distances."""
 
 _REVISED = "called supported until November 2026, by rules that were too bold (CHANGELOG.md)"
-
-
-def by_row(variant: Variant, store: Store) -> dict[str, list[ByDistance]]:
-    """Every finished run of a sub-task, by row."""
-    found: dict[str, list[ByDistance]] = {}
-    for line in variant.finished:
-        if (own := by_distance(store.finished(line.run_id))) is not None:
-            found.setdefault(line.row, []).append(own)
-    return found
-
-
-def judged(shown: Sequence[tuple[Variant, Subtask, Runs]]) -> dict[str, list[Judgement]]:
-    """The judgements of a study's sub-tasks by variant: the 5 % hold for all that it predicts under a protocol."""
-    families: dict[str, list[tuple[str, tuple[Prediction, Sides]]]] = {}
-    for variant, panel, runs in shown:
-        family = families.setdefault(variant.protocol.name if variant.full else variant.name, [])
-        family += [(variant.slug, (one, sides(one, runs, 100 / panel.classes))) for one in panel.predictions]
-    found: dict[str, list[Judgement]] = {}
-    for family in families.values():
-        for (slug, _), judgement in zip(family, judge_family([one for _, one in family]), strict=True):
-            found.setdefault(slug, []).append(judgement)
-    return {
-        variant.slug: [
-            dataclasses.replace(judgement, mixed=_mixed(variant, runs, prediction.row, prediction.reference))
-            for prediction, judgement in zip(panel.predictions, found.get(variant.slug, ()), strict=True)
-        ]
-        for variant, panel, runs in shown
-    }
-
-
-def _mixed(variant: Variant, runs: Runs, *rows: str) -> str:
-    """What the runs of these rows do not share, in words."""
-    return variant.mixture(run.record for row in rows for run in runs.get(row, ()))
 
 
 def prediction_table(
@@ -298,7 +257,7 @@ def _rates_table(study: Study, task: str, found: Mapping[str, tuple[Variant, Sub
             values = within(ALL, own)
             where = rate.replace(", test images", "_test")
             names = (f"accuracy_at_{where}", f"seeds_at_{where}")
-            mixed = _mixed(variant, runs, row.slug)
+            mixed = mixed_runs(variant, runs, row.slug)
             sources = tuple(Source(f"@{run.seed}", run.record, "run record") for run in own)
             mean = statistics.fmean(values) if values else None
             facts: dict[str, Value] = dict(zip(names, (mean, len(values)), strict=True))
@@ -347,7 +306,7 @@ def learning_table(variant: Variant, panel: Subtask, runs: Runs, results: Path) 
         learnt = None if threshold is None else sum(value >= threshold for value in values)
         sources = tuple(Source(f"@{run.seed}", run.record, "run record") for run in found)
         median = statistics.median(reached) if reached else None
-        mixed = _mixed(variant, runs, row.slug)
+        mixed = mixed_runs(variant, runs, row.slug)
         facts: dict[str, Value] = {"accuracy": statistics.fmean(values) if values else None, "mixed": mixed or None}
         lines.append(
             Line(
@@ -415,17 +374,17 @@ def distance_figure(variant: Variant, panel: Subtask, runs: Runs) -> Drawing | N
 
     None without runs, or where every pixel has the same distance.
     """
-    lines = [(row, points) for row in variant.rows if (points := _points(runs.get(row.slug, ())))]
+    lines = [(row, points) for row in variant.rows if (points := points_by_distance(runs.get(row.slug, ())))]
     if all(len(points) < 2 for _, points in lines):
         return None
     what = TO_SEE.get(panel.task_name.removesuffix("-local"), "distance to the cue that decides the class")
     data: list[dict[str, Value]] = [
-        {"row": row.slug, "distance": at, "accuracy": mean, "lowest": low, "highest": high}
+        {"row": row.slug, "distance": at.middle, "accuracy": at.mean, "lowest": at.lowest, "highest": at.highest}
         for row, points in lines
-        for at, mean, low, high in points
+        for at in points
     ]
     described = [
-        f"{row.label}: " + ", ".join(f"{mean:.0f} % at {at:.0f} px" for at, mean, *_ in points) for row, points in lines
+        f"{row.label}: " + ", ".join(f"{at.mean:.0f} % at {at.middle:.0f} px" for at in points) for row, points in lines
     ]
     caption = (
         f"{panel.title}: accuracy against {what}; line: mean over seeds, band: from the lowest to the "
@@ -438,29 +397,17 @@ def distance_figure(variant: Variant, panel: Subtask, runs: Runs) -> Drawing | N
         axes = figure.subplots()
         for row, points in lines:
             colour, marker = styles[row.slug]
-            x, means, lows, highs = (list(values) for values in zip(*points, strict=True))
+            x, means = [at.middle for at in points], [at.mean for at in points]
+            lows, highs = [at.lowest for at in points], [at.highest for at in points]
             axes.plot(x, means, color=colour, marker=marker, markersize=4, linewidth=1.4, label=row.label)
             axes.fill_between(x, lows, highs, color=colour, alpha=0.15, linewidth=0)
         axes.axhline(100 / panel.classes, color=INK, linewidth=0.8, linestyle=":")
         axes.set(xlabel=f"{what} (pixels)", ylabel="accuracy (%)")
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        lowest = (low - 2 for _, points in lines for *_, low, _ in points)
+        lowest = (at.lowest - 2 for _, points in lines for at in points)
         axes.set_ylim(min([100 / panel.classes - 8, *lowest]), 102)
         figure.legend(loc="outside upper left", ncols=2)
         return figure
 
     return Drawing(f"{variant.slug}-distance", caption, "; ".join(described), to_csv(data), draw)
-
-
-def _points(runs: Sequence[ByDistance]) -> list[tuple[float, float, float, float]]:
-    """Middle of a bin, mean over seeds, lowest and highest."""
-    points = []
-    for edges in itertools.pairwise(BINS):
-        if any(sum(run.pixels[slice(*edges)]) < LEAST_PIXELS for run in runs) or not runs:
-            continue
-        values = [value for run in runs if (value := run.accuracy(edges)) is not None]
-        pixels = runs[0].pixels[slice(*edges)]
-        middle = sum(count * (edges[0] + place) for place, count in enumerate(pixels)) / sum(pixels)
-        points.append((round(middle, 2), statistics.fmean(values), min(values), max(values)))
-    return [point for point in points if not math.isnan(point[1])]

@@ -24,6 +24,7 @@ from studies.declare import appendix_table1 as training
 from studies.declare.subtasks import Subtask
 from studies.judge.others import METHOD
 from studies.judge.others import RULES as OTHERS_RULES
+from studies.judge.tiers import ELSEWHERE
 from studies.judge.verdicts import RULES
 from studies.plan import programme
 
@@ -83,7 +84,7 @@ def pages(report: Report, answers: Sequence[Table], plan: Sequence[programme.Lin
             checklist=reproducibility.CHECKLIST,
             tables=answers,
         ),
-        made(_RULES, "how-to-read.html.j2", rules=RULES, elsewhere=landing.ELSEWHERE),
+        made(_RULES, "how-to-read.html.j2", rules=RULES, elsewhere=ELSEWHERE),
     ]
     return _linked(dict(found))
 

@@ -6,8 +6,10 @@ sent to others is made without them.
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +43,7 @@ from studies.records.workspace import Workspace
 FOLDER = "runs"
 LIST = f"{FOLDER}.json"
 LOG_LINES = 40
+KEPT_LINES = 8  # of a log that is kept beside its record
 MANY = 400  # pages: worth processes
 WIDTH, HEIGHT = 640, 200  # of a curve, in pixels
 
@@ -157,7 +160,9 @@ class _Shown:
         self.before = before if before in store.records else ""
         self.curve = store.folder / "curves" / f"{identifier}.csv"
         drawn = digest(self.curve.read_bytes()) if self.curve.exists() else ""
-        self.facts = (store.read_digest(identifier), uses, self.marks, self.before, drawn)
+        self.log = store.folder / "logs" / f"{identifier}.txt.gz"
+        printed = digest(self.log.read_bytes()) if self.log.exists() else ""
+        self.facts = (store.read_digest(identifier), uses, self.marks, self.before, drawn, printed)
 
 
 def _page(shown: _Shown, store: Store, template: Template, results: str, logs: bool) -> str:
@@ -176,6 +181,8 @@ def _page(shown: _Shown, store: Store, template: Template, results: str, logs: b
         curve=_curve(shown.curve) if shown.curve.exists() else None,
         curve_file=f"{results}/curves/{identifier}.csv",
         record_file=f"{results}/records/{identifier}.json",
+        log=_end_of_log(shown.log) if shown.log.exists() else (),
+        log_file=f"{results}/logs/{identifier}.txt.gz",
         before=shown.before,
         config=_flat(record.plain["config"]),
         origin=[(key, value) for key, value in _flat(record.plain["provenance"]) if key != "diff"],
@@ -262,6 +269,14 @@ def _curve(path: Path) -> Curve | None:
     longest, highest = points[-1][0], max(loss for _, loss in points)
     places = (f"{x / longest * WIDTH:.1f},{HEIGHT - y / (highest or 1) * HEIGHT:.1f}" for x, y in points)
     return Curve(" ".join(places), f"{longest:,.0f}", f"{highest:.2f}", f"{points[-1][1]:.3f}")
+
+
+def _end_of_log(path: Path) -> list[str]:
+    """The last lines of what a run printed, as far as they are kept and can be read."""
+    try:
+        return gzip.decompress(path.read_bytes()).decode(errors="replace").splitlines()[-KEPT_LINES:]
+    except (OSError, EOFError, zlib.error):  # damaged: the file is linked all the same
+        return ["It cannot be read: restore it from git."]
 
 
 def _attempts(identifier: str) -> list[Attempt]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +14,12 @@ from studies.judge import verdicts
 from studies.judge.significance import Side, decide
 from studies.judge.verdicts import Interval, Judgement
 from studies.records.schema import RunRecord
+
+BINS = (1, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64, 72, 80, 96, 112, 128, 255)
+"""Edges of the distances that a point stands for, in pixels: 4 are one step of the first stage."""
+
+LEAST_PIXELS = 500
+"""A point needs as many in every run."""
 
 
 @dataclass(frozen=True)
@@ -83,3 +92,28 @@ def within(distances: tuple[int, int], runs: Sequence[ByDistance]) -> list[float
     """The accuracies of these runs over pixels at these distances, in percent."""
     values = (run.accuracy(distances) for run in runs)
     return [value for value in values if value is not None]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Accuracy in percent over the pixels at some distances, the second excluded: over the seeds of a row."""
+
+    distances: tuple[int, int]
+    middle: float  # the mean distance of these pixels
+    seeds: int
+    mean: float
+    lowest: float
+    highest: float
+
+
+def points_by_distance(runs: Sequence[ByDistance]) -> list[Point]:
+    """How accurate the runs of a row are, by distance; nothing where a run has too few pixels."""
+    points = []
+    for edges in itertools.pairwise(BINS):
+        if any(sum(run.pixels[slice(*edges)]) < LEAST_PIXELS for run in runs) or not runs:
+            continue
+        values = [value for run in runs if (value := run.accuracy(edges)) is not None]
+        pixels = runs[0].pixels[slice(*edges)]
+        middle = sum(count * (edges[0] + place) for place, count in enumerate(pixels)) / sum(pixels)
+        points.append(Point(edges, round(middle, 2), len(values), statistics.fmean(values), min(values), max(values)))
+    return [point for point in points if not math.isnan(point.mean)]

@@ -17,6 +17,7 @@ from segnext.data import Source, cached, open_split
 from segnext.data.generated.diagnostic import GeneratedSource
 from segnext.data.imagenet import ClassFolderSource
 from studies.launch.curve import CURVE_COLUMNS, Curve
+from studies.launch.tail import keep_tail, say, say_result, say_step
 from studies.plan.jobspec import specified_evaluation, specified_run
 from studies.plan.runs import metrics_shown
 from studies.plan.state import superseded
@@ -67,6 +68,8 @@ def work(
                     this = _Job(workspace, lambda: asked_to_stop() or workspace.lost, world)
                     begun = all(world.gather(True))
                     if (record := this.record()) is not None:
+                        say_result(record)
+                        keep_tail(workspace)
                         Store().add(record)
                 except Stopped as stopped:
                     attempt.cause, attempt.message = why(), str(stopped)
@@ -151,6 +154,7 @@ class _Job:
         initial, beginning = self._beginning()
         if first:
             workspace.report(Progress("train", workspace.last_state(), run.train.iterations), force=True)
+            say(f"{self._spec.study}/{self._spec.row}@{run.seed} on {run.data.dataset}: run {run.id}")
         testing = open_split(run.data, run.data.test_split, self._root)
         model, seconds = self._fit(training, testing, initial)
         supersedes = self._spec.supersedes
@@ -260,6 +264,7 @@ class _Job:
             metrics = {"miou_ss": self._score(model, testing, run.data, 0, multi_scale=False).miou}
         if self._world.first:
             self._curve.add({"iteration": done, **metrics})
+            say(f"iteration {done:,}: {metrics}")
 
     def _test(self, evaluation: Evaluation) -> dict[str, Any]:
         """Test finished weights: a run's own once more, or a file's."""
@@ -311,6 +316,7 @@ class _Job:
         if step.iteration % self._execution.log_interval == 0 or step.iteration == iterations:
             line = [step.iteration, step.loss, step.learning_rate, step.images_per_second]
             self._curve.add(dict(zip(CURVE_COLUMNS, line, strict=True)))
+            say_step(self._run, step, self._execution.log_interval)
 
     def _tested(self, model: nn.Module, testing: Source | ClassFolderSource, ham_seed: int = 0) -> dict[str, Any]:
         """The parts of a record that a test gives."""

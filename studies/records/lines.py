@@ -1,4 +1,4 @@
-"""A line of a table's CSV as a value: one row, protocol, dataset, seed and length."""
+"""A line of a table as a value, run or not: one row, protocol, dataset, seed and length."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True)
 class Line:
-    """None, or no words, means not measured; results/README.md says what each column means."""
+    """None, or no words, means not measured; `state` is done, imported or pending."""
 
     study: str = ""
     row: str = ""
@@ -42,10 +42,10 @@ class Line:
         return found
 
     def columns(self) -> dict[str, Cell]:
-        """The line as the CSV has it."""
+        """The line as a dictionary, no words as None."""
         values = ((column, getattr(self, column)) for column in COLUMNS)
         return {column: None if value == "" else value for column, value in values}
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Line))
-"""The columns of every table's CSV; results/README.md says what each one means."""
+"""What a line has."""

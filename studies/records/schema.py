@@ -164,6 +164,7 @@ class TrainConfig(Struct, frozen=True, kw_only=True):
     iterations: Natural
     batch: Natural
     accumulate: Natural = 1
+    learning_rate: float | None = None
 
 
 class RunConfig(Struct, frozen=True, kw_only=True):
@@ -192,13 +193,16 @@ class EvaluationConfig(Struct, frozen=True, kw_only=True):
 
 
 class CostConfig(Struct, frozen=True, kw_only=True):
-    """Of parameters and FLOPs."""
+    """Of parameters and FLOPs: the model, its classes, and the image."""
 
     model: Plain
+    classes: Natural | None = None
+    height: Natural | None = None
+    width: Natural | None = None
 
 
-class SpeedConfig(Struct, frozen=True, kw_only=True):
-    """Of a speed: its platform is a column of tables."""
+class SpeedConfig(CostConfig, frozen=True, kw_only=True):
+    """Of a speed, the same on a platform."""
 
     platform: Platform
 

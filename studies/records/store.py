@@ -1,15 +1,13 @@
-"""Everything that touches results/ and runs/: records, the table CSVs derived from them, and the folders of runs.
+"""The records in results/, the lines of the tables that they fill, and where results/ and runs/ lie.
 
-A record is written once, atomically, when its run has finished; nothing else proves success. A table's CSV is derived
-from studies and records alone: rebuilt whole, replaced atomically, the same bytes for the same inputs.
+A record is written once, atomically, when its run has finished; nothing else proves success. `studies.facts.files`
+writes the CSVs, from studies and records alone.
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
-import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +17,9 @@ from typing import Any, TypeVar
 
 from segnext.config import Cost, Evaluation, Platform, Run, Speed, canonical, digest
 from segnext.door import folder_of
-from segnext.files import write_atomically
 from studies.declare.protocols import PROTOCOLS, Protocol
 from studies.declare.study import Panel, Reported, Row, Study
-from studies.records.lines import COLUMNS, Cell, Line
+from studies.records.lines import Cell, Line
 from studies.records.schema import (
     CostRecord,
     EvaluationRecord,
@@ -45,7 +42,7 @@ RESTORE = "restore it from git, or delete it: then the run counts as not done"
 
 @dataclass(frozen=True)
 class View:
-    """The lines of a study's CSV under one protocol, on one dataset, at one length; None where nothing is trained."""
+    """The lines of a study under one protocol, on one dataset, at one length; None where nothing is trained."""
 
     protocol: Protocol
     panel: Panel
@@ -279,41 +276,8 @@ class Store:
         self._known, self.damage = None, []
         return path
 
-    def build_tables(self) -> list[Path]:
-        """Derive and replace the CSV of every study; returns their paths.
-
-        Others may finish and write meanwhile. Whoever has written looks again: whatever there was before the last look
-        of the last writer is in what stays.
-        """
-        store = self
-        while True:
-            seen = store._listed()
-            derived = store.derived()
-            for path, content in derived.items():
-                if not path.exists() or path.read_text() != content:
-                    write_atomically(path, content)
-            store = Store(self.folder)
-            if store._listed() == seen:
-                return list(derived)
-
-    def _listed(self) -> set[tuple[str, int, int]]:
-        """The records that there are, told from what they were a moment ago."""
-        files = ((path, path.stat()) for path in (self.folder / "records").glob("*.json"))
-        return {(path.name, facts.st_mtime_ns, facts.st_ino) for path, facts in files}
-
-    def derived(self) -> dict[Path, str]:
-        """The CSV of every study as the records have it, by its path; writes nothing."""
-        tables = {}
-        for study in studies().values():
-            buffer = io.StringIO()
-            writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.table(study))
-            tables[self.folder / f"{study.slug}.csv"] = buffer.getvalue()
-        return tables
-
     def table(self, study: Study) -> list[dict[str, Cell]]:
-        """The lines of a study's CSV: one per row, protocol, dataset, seed and length. None means not measured."""
+        """The lines of a study, run or not: one per row, protocol, dataset, seed and length. None: not measured."""
         return [line.columns() for view in self.views(study) for line in view.lines]
 
     def views(self, study: Study) -> list[View]:

@@ -29,6 +29,7 @@ from studies.records.working_state import Process, Submission  # noqa: E402
 from studies.records.workspace import Workspace  # noqa: E402
 from studies.slurm.profile import Profile  # noqa: E402
 
+CSVS = "from studies.facts import files; from studies.records.store import Store; files.write(Store())"
 SQUEUE = """#!/bin/sh
 echo squeue >> "$LAB/asked"
 cat "$LAB/queue"
@@ -84,7 +85,10 @@ def main() -> None:
         commands = {
             "dry run": ["studies.run", "table7", "--protocol", "quick", "--seeds", seeds, "--dry-run"],
             "status": ["studies.status", "table7"],
-            "CSV rebuild": ["-c", "from studies.records.store import Store; Store().build_tables()"],
+            "CSV rebuild": [
+                "-c",
+                "from studies.facts import files; from studies.records.store import Store; files.write(Store())",
+            ],
             "list": ["studies.list"],
             "help": ["studies.run", "--help"],
         }
