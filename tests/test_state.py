@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 import pytest
-from test_store import run_record
+from conftest import REPOSITORY, TESTS
+from records import table7_record
 
 import studies.records.working_state
 from studies import cancel, status
@@ -230,19 +231,18 @@ def test_runs_that_todays_code_does_not_have_are_named(capsys: pytest.CaptureFix
 
 _FINISH = """
 import sys
-from test_store import run_record
+from records import table7_record
 from studies.records.store import Store
 store = Store()
 store.records
 sys.stdin.readline()
-store.add(run_record("c", int(sys.argv[1]), 1.0))
+store.add(table7_record("c", int(sys.argv[1]), 1.0))
 Store().build_tables()
 """
 
 
 def test_after_many_finish_at_once_the_tables_hold_them_all():
-    tests = Path(__file__).parent
-    environment = {**os.environ, "PYTHONPATH": f"{tests.parent}{os.pathsep}{tests}"}
+    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{TESTS}"}
     finishers = [
         subprocess.Popen([sys.executable, "-c", _FINISH, str(seed)], stdin=subprocess.PIPE, env=environment)
         for seed in range(6)
@@ -255,7 +255,7 @@ def test_after_many_finish_at_once_the_tables_hold_them_all():
     store = Store()
     content = {path: path.read_text() for path in store.derived()}
     assert content == store.derived()
-    assert run_record("c", 5, 1.0)["id"] in content[store.folder / "table7.csv"]
+    assert table7_record("c", 5, 1.0)["id"] in content[store.folder / "table7.csv"]
 
 
 def test_a_local_run_that_the_kernel_kills_says_so_and_stays_visible(
