@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,7 +28,8 @@ settings.load_profile("noisy machines")
 FUZZ = int(os.environ.get("SEGNEXT_FUZZ", "100"))
 """How many inputs each fuzzer tries; `make fuzz`: a thousand."""
 
-FIXTURES = Path(__file__).parent / "fixtures"
+TESTS = REPOSITORY / "tests"
+FIXTURES = TESTS / "fixtures"
 
 
 def needs(extra: str, *modules: str) -> pytest.MarkDecorator:
@@ -71,6 +74,44 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGNEXT_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("SEGNEXT_RUNS", str(tmp_path / "runs"))
     monkeypatch.delenv("SEGNEXT_DATA", raising=False)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def measured(results: Path) -> None:
+    """The committed cost records, so that a test about training need not measure them."""
+    (results / "records").mkdir(parents=True)
+    for path in (REPOSITORY / "results" / "records").glob("cost-*.json"):
+        shutil.copy(path, results / "records")
+
+
+@pytest.fixture
+def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Puts programs on the PATH that print what is given, and note that they were called."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    def program(name: str, text: str, code: int = 0, error: str = "") -> None:
+        (tmp_path / f"{name}.txt").write_text(text)
+        (tmp_path / f"{name}.err").write_text(error)
+        path = tmp_path / name
+        path.write_text(
+            f"#!/bin/sh\necho {name} >> {tmp_path}/asked\necho {name} $* >> {tmp_path}/words\n"
+            f"env > {tmp_path}/{name}.env\ncat {tmp_path}/{name}.txt\n"
+            f"cat {tmp_path}/{name}.err >&2\nexit {code}\n"
+        )
+        path.chmod(path.stat().st_mode | stat.S_IEXEC)
+
+    program.asked = lambda: (tmp_path / "asked").read_text().split()  # type: ignore[attr-defined]
+    return program
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Fabricated records, a report made of them, and what a browser would find in it."""
+"""A report made in a test, and what a browser would find in it. The records it is made of: tests/records.py."""
 
 from __future__ import annotations
 
@@ -10,118 +10,12 @@ from unittest import mock
 
 from reports import build
 from reports.blocks import figure
-from segnext.config import Evaluation, canonical
-from segnext.files import write_atomically
-from studies.declare.protocols import PROTOCOLS
-from studies.declare.study import Row, Study
-from studies.records.store import Store, row_cost
-from studies.tables.table7 import STUDY
 
-PROVENANCE = {
-    "command": "python -m studies.run table7",
-    "commit": "0123456789abcdef0123456789abcdef01234567",
-    "dirty": False,
-    "code": "abcdef012345",
-    "python": "3.11.2",
-    "packages": {"torch": "2.11.0", "numpy": "2.4.0"},
-    "device": "cpu",
-    "processor": "Example CPU <2 GHz>",
-    "threads": 1,
-    "started": "2026-01-01T00:00:00Z",
-    "finished": "2026-01-01T00:01:30Z",
-    "attempts": 1,
-}
-DATA = {"train_fingerprint": "f00d", "test_fingerprint": "beef"}
 PAGES = {f"{name}.html" for name in ("index", "appendix_table1", "others", "reproducibility", "how-to-read")}
 OF_CLAIMS = {f"{name}.html" for name in ("claims", "overview", "costs-not-reproduced", "photographs")}
 ALWAYS = {*PAGES, "page.css", "page.js", "figures.json", "runs.json", "recipes.csv", "others.csv"}
 ALWAYS |= {f"reproducibility{name}" for name in (".html", ".md", "-choices.csv", "-compute.csv")}
 """What every report has, and what one about any study has."""
-
-COSTS = {"a": (4_225_366, 9.97), "b": (4_206_070, 4.9), "c": (4_263_414, 6.5929), "c-stage1": (4_271_606, 12.09)}
-OFFSETS = {"a": -0.9, "b": -4.0, "c": 0.0, "c-stage1": -0.1}
-
-
-def add_cost(store: Store, study: Study, row: Row) -> None:
-    cost = row_cost(study.panel(), row)
-    parameters, gmacs = COSTS[row.slug]
-    measured = {"params": parameters, "gmacs": gmacs, "gmacs_fvcore": gmacs + 0.0148}
-    store.add({"id": cost.id, "kind": "cost", "config": canonical(cost), **measured, "provenance": PROVENANCE})
-
-
-def add_run(
-    store: Store,
-    study: Study,
-    row: Row,
-    protocol: str,
-    seed: int,
-    miou: float,
-    length: int | None = None,
-    **provenance: object,
-) -> str:
-    """A finished run; `provenance` replaces parts of the usual one."""
-    run = PROTOCOLS[protocol].run(study.panel(), row, seed, length)
-    record = {
-        "id": run.id,
-        "kind": "run",
-        "config": canonical(run),
-        "metrics": {"miou_ss": miou, "miou_ms": miou + 1.1, "pixel_accuracy": 80.0, "iou": [50.0, None]},
-        "classes": ["road", "sky"],
-        "trained": {"params": 101_234, "gmacs": 0.01, "gmacs_fvcore": 0.01, "height": 96, "width": 96},
-        "training": {"iterations": 400, "seconds": 90.5, "images_per_second": 70.0, "final_loss": 0.4},
-        "provenance": {**PROVENANCE, "data": DATA, **provenance},
-    }
-    store.add(record)
-    return run.id
-
-
-def add_curve(store: Store, identifier: str, lines: int = 40) -> None:
-    rows = [f"{10 * i},{2.0 / i + 0.01 * (int(identifier, 16) % 7)},0.001,70.5" for i in range(1, lines + 1)]
-    content = "\n".join(["iteration,loss,learning_rate,images_per_second", *rows]) + "\n"
-    write_atomically(store.folder / "curves" / f"{identifier}.csv", content)
-
-
-def fabricate(
-    folder: Path,
-    study: Study = STUDY,
-    *,
-    protocol: str = "quick",
-    seeds: int = 3,
-    level: float = 41.1,
-    curves: bool = False,
-) -> Store:
-    """Costs, and `seeds` runs of every row under a protocol; deterministic."""
-    store = Store(folder)
-    for row in study.trained:
-        add_cost(store, study, row)
-        for seed in range(seeds):
-            wobble = 0.3 * ((seed * 7 + len(row.slug)) % 3 - 1)
-            identifier = add_run(store, study, row, protocol, seed, level + OFFSETS[row.slug] + wobble)
-            if curves:
-                add_curve(store, identifier)
-    return store
-
-
-def add_evaluation(
-    store: Store,
-    evaluation: Evaluation,
-    single: float | None,
-    multi: float | None,
-    stands_for: str | None = None,
-    **provenance: object,
-) -> str:
-    record = {
-        **({"stands_for": stands_for} if stands_for else {}),
-        "id": evaluation.id,
-        "kind": "evaluation",
-        "config": canonical(evaluation),
-        "metrics": {"miou_ss": single, "miou_ms": multi, "pixel_accuracy": 80.0, "iou": [50.0, None]},
-        "classes": ["road", "sky"],
-        "weights": {"name": "weights.pth", "sha256": "0" * 64},
-        "provenance": {**PROVENANCE, "data": {"test_fingerprint": DATA["test_fingerprint"]}, **provenance},
-    }
-    store.add(record)
-    return evaluation.id
 
 
 def undrawn() -> AbstractContextManager[object]:

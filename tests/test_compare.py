@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
-from reporting import Page, add_run, fabricate
+from records import add_run, fabricate, two_rows
+from reporting import Page
 
 from reports import compare
 from studies.judge import two_results
@@ -22,16 +23,6 @@ from studies.records.store import Store
 from studies.tables.table7 import STUDY
 
 ROWS = [row.slug for row in STUDY.trained]
-
-
-def a_folder(path: Path, shift: float = 0.0, seeds: tuple[int, ...] = (0, 1, 2), **provenance: object) -> Store:
-    """Runs of two rows around 40, of which the first is `shift` better than in another folder."""
-    store = Store(path)
-    for place, row in enumerate(STUDY.trained[:2]):
-        for seed in seeds:
-            noise = random.Random(f"{row.slug} {seed}").gauss(0, 0.3)
-            add_run(store, STUDY, row, "quick", seed, 40 + noise + (shift if place == 0 else 0), **provenance)
-    return store
 
 
 def compared(*words: object, out: Path) -> tuple[int, str, dict[str, dict[str, str]]]:
@@ -53,7 +44,7 @@ def records(path: Path) -> list[dict[str, str]]:
 
 
 def test_results_against_themselves_are_equal_and_exit_with_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    a_folder(tmp_path / "a")
+    two_rows(tmp_path / "a")
     code, page, rows = compared(tmp_path / "a", tmp_path / "a", out=tmp_path / "out")
     assert code == 0
     assert "A and B are the same results: nothing can differ." in capsys.readouterr().out
@@ -66,8 +57,8 @@ def test_results_against_themselves_are_equal_and_exit_with_0(tmp_path: Path, ca
 def test_other_seeds_that_differ_beyond_chance_exit_with_1_and_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    a_folder(tmp_path / "a", seeds=(0, 1, 2, 3, 4))
-    a_folder(tmp_path / "b", shift=3.0, seeds=(10, 11, 12, 13, 14), processor="another <card>")
+    two_rows(tmp_path / "a", seeds=(0, 1, 2, 3, 4))
+    two_rows(tmp_path / "b", shift=3.0, seeds=(10, 11, 12, 13, 14), processor="another <card>")
     code, page, rows = compared(tmp_path / "a", tmp_path / "b", out=tmp_path / "out")
     first, second = (f"table7/{slug} miou_ss" for slug in ROWS[:2])
     assert code == 1
@@ -85,8 +76,8 @@ def test_other_seeds_that_differ_beyond_chance_exit_with_1_and_are_named(
 
 
 def test_p_is_adjusted_as_holm_does_over_what_can_be_tested(tmp_path: Path):
-    a = a_folder(tmp_path / "a", seeds=(0, 1, 2))
-    b = a_folder(tmp_path / "b", shift=1.0, seeds=(3, 4, 5))
+    a = two_rows(tmp_path / "a", seeds=(0, 1, 2))
+    b = two_rows(tmp_path / "b", shift=1.0, seeds=(3, 4, 5))
     add_run(a, STUDY, STUDY.trained[2], "quick", 0, 50.0)
     add_run(b, STUDY, STUDY.trained[2], "quick", 1, 90.0)  # few seeds: not in the family
     found = two_results.compare(a, b)
@@ -100,7 +91,7 @@ def test_p_is_adjusted_as_holm_does_over_what_can_be_tested(tmp_path: Path):
 
 
 def test_a_rerun_is_equal_to_rounding_or_different_and_says_what_was_other(tmp_path: Path):
-    a, b = a_folder(tmp_path / "a"), a_folder(tmp_path / "b", packages={"torch": "2.99.0", "numpy": "2.4.0"})
+    a, b = two_rows(tmp_path / "a"), two_rows(tmp_path / "b", packages={"torch": "2.99.0", "numpy": "2.4.0"})
     same, near, far = sorted(a.records)[:3]
     metrics = {key: a.records[key]["metrics"] for key in (near, far)}
     edited(b, near, metrics={**metrics[near], "miou_ss": metrics[near]["miou_ss"] + 0.009})
@@ -121,7 +112,7 @@ def test_a_cost_that_was_counted_otherwise_exits_with_1(tmp_path: Path):
 
 
 def test_fewer_seeds_and_rows_of_one_side_are_shown_and_not_tested(tmp_path: Path):
-    a, b = a_folder(tmp_path / "a", seeds=(0, 1)), a_folder(tmp_path / "b", shift=9.0, seeds=(5, 6))
+    a, b = two_rows(tmp_path / "a", seeds=(0, 1)), two_rows(tmp_path / "b", shift=9.0, seeds=(5, 6))
     add_run(b, STUDY, STUDY.trained[3], "quick", 0, 50.0)
     code, page, rows = compared(a.folder, b.folder, out=tmp_path / "out")
     assert code == 0
@@ -132,7 +123,7 @@ def test_fewer_seeds_and_rows_of_one_side_are_shown_and_not_tested(tmp_path: Pat
 
 
 def test_every_number_links_to_its_record_and_the_page_is_whole(tmp_path: Path):
-    a_folder(tmp_path / "a [1]"), a_folder(tmp_path / "b", shift=2.0, seeds=(7, 8, 9))
+    two_rows(tmp_path / "a [1]"), two_rows(tmp_path / "b", shift=2.0, seeds=(7, 8, 9))
     _, text, _ = compared(tmp_path / "a [1]", tmp_path / "b", out=tmp_path / "out")
     page = Page(text)
     assert len(page.ids) == len(set(page.ids))
@@ -148,7 +139,7 @@ def test_every_number_links_to_its_record_and_the_page_is_whole(tmp_path: Path):
 
 
 def test_a_damaged_record_is_named_and_all_others_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    a, b = a_folder(tmp_path / "a"), a_folder(tmp_path / "b")
+    a, b = two_rows(tmp_path / "a"), two_rows(tmp_path / "b")
     broken = b.path(sorted(b.records)[0])
     broken.write_bytes(broken.read_bytes()[:100])
     code, page, _ = compared(a.folder, b.folder, out=tmp_path / "out")
@@ -159,7 +150,7 @@ def test_a_damaged_record_is_named_and_all_others_are_compared(tmp_path: Path, c
 
 
 def test_older_records_that_know_less_are_compared_in_what_they_know(tmp_path: Path):
-    a, b = a_folder(tmp_path / "a"), a_folder(tmp_path / "b")
+    a, b = two_rows(tmp_path / "a"), two_rows(tmp_path / "b")
     for key, record in a.records.items():
         metrics = {name: record["metrics"][name] for name in ("miou_ss", "miou_ms")}
         edited(a, key, metrics=metrics, provenance={"code": record["provenance"]["code"]})
@@ -187,7 +178,7 @@ def test_older_records_that_know_less_are_compared_in_what_they_know(tmp_path: P
 def test_what_cannot_be_compared_is_said_in_a_line_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str
 ):
-    a_folder(tmp_path / "a"), a_folder(tmp_path / "outer" / "results")
+    two_rows(tmp_path / "a"), two_rows(tmp_path / "outer" / "results")
     for name in ("empty/records", "none", "broken/records", "foreign"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "broken" / "records" / "0123456789ab.json").write_text("{")
@@ -235,7 +226,7 @@ def test_a_revisions_damage_is_named_as_git_names_it_and_one_without_results_is_
 
     subprocess.run(["git", "init", "--quiet"], cwd=root, check=True, timeout=60)
     commit("nothing")
-    store = a_folder(root / "results")
+    store = two_rows(root / "results")
     commit("six runs")
     broken = store.path(sorted(store.records)[0])
     broken.write_text("{")
@@ -255,7 +246,7 @@ def test_a_revisions_damage_is_named_as_git_names_it_and_one_without_results_is_
 
 
 def test_a_new_comparison_replaces_an_earlier_one_whole(tmp_path: Path):
-    a_folder(tmp_path / "a"), a_folder(tmp_path / "b", seeds=(5, 6, 7))
+    two_rows(tmp_path / "a"), two_rows(tmp_path / "b", seeds=(5, 6, 7))
     compared(tmp_path / "a", tmp_path / "b", out=tmp_path / "out")
     assert (tmp_path / "out" / "difference.svg").exists()
     compared(tmp_path / "a", tmp_path / "a", out=tmp_path / "out")

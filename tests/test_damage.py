@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import REPOSITORY
-from test_run import camvid, command, eventually, started
-from test_run import run as runs_command
+from processes import camvid, command, eventually, trained
+from processes import run as runs_command
 from torch.utils.data import Dataset
 
 from segnext.data.ahead import in_order
@@ -171,7 +171,7 @@ def loading(runs: Path, act: Callable[[int], None]) -> tuple[Workspace, str, int
     process = subprocess.Popen(
         command(*LOADED), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    eventually(started(runs, workspace.run_id, 3))
+    eventually(trained(runs, workspace.run_id, 3))
     owner = workspace.owner()
     assert owner is not None
     act(owner.process.pid)

@@ -1,10 +1,10 @@
 """Promises of the folder reader, on tiny made-up copies of CamVid in both of its layouts."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import SHARED
 from PIL import Image
 
 from segnext.config import Data
@@ -12,7 +12,7 @@ from segnext.data import DataError, cached, open_dataset, open_split
 from segnext.data.datasets import CAMVID
 
 DATA = Data("camvid", 11, (480, 360), (352, 480), test_split="test")
-REAL = Path(__file__).parents[2] / "shared" / "data" / "camvid"
+REAL = SHARED / "data" / "camvid"
 needs_camvid = pytest.mark.skipif(not REAL.is_dir(), reason=f"the CamVid copy is not at {REAL}")
 
 NAMES = ("0006R0_f00930", "0006R0_f00960", "Seq05VD_f00000")

@@ -5,18 +5,17 @@ test_released_values.py.
 """
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import FIXTURES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segnext.config import Data
 from segnext.data import transforms
 
-FIXTURES = Path(__file__).parent / "fixtures"
 RELEASED = dict(np.load(FIXTURES / "pipeline_arrays.npz"))
 IMAGE = RELEASED["photo_input_bgr"][..., ::-1]  # red, green, blue
 DATA = Data("camvid", 11, scale=(120, 90), crop=(64, 96))

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import pytest
 import torch
 from conftest import named
-from test_numerics import CONTEXTS
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
 from segnext import Data, Model
+from segnext.config.architecture import CHOICES
 from segnext.fast import upsampling
 from segnext.look.gradcam import _Watched
 from segnext.model import build_network
@@ -25,7 +25,7 @@ from segnext.training.segmentation import segmentation_loss
 
 CARD = torch.device("cuda", 0)
 MODELS = [
-    *(Model("micro", context=context) for context in CONTEXTS),
+    *(Model("micro", context=context) for context in CHOICES["context"]),
     Model("micro", decoder="a"),
     Model("micro", decoder="b", head_norm="bn"),
     Model("micro", mixer="lka"),

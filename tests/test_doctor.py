@@ -7,7 +7,6 @@ import platform
 from pathlib import Path
 
 import pytest
-from test_scheduler import answers  # noqa: F401  # a fixture
 
 from studies import doctor
 from studies.doctor import Finding, limits
@@ -33,7 +32,7 @@ def nodes(arch: str = MACHINE) -> str:
         ("debug*|up|draining|2\n", "no node of partition debug can start a job"),
     ],
 )
-def test_a_partition_that_starts_no_job_is_found_although_sbatch_takes_them(answers, told: str, said: str):  # noqa: F811
+def test_a_partition_that_starts_no_job_is_found_although_sbatch_takes_them(answers, told: str, said: str):
     answers("sinfo", f"{told}low|up|idle|2\n")  # sbatch would not choose that one
     answers("scontrol", nodes())
     (found,) = doctor._partition(Profile())
@@ -45,13 +44,13 @@ def test_a_partition_that_starts_no_job_is_found_although_sbatch_takes_them(answ
     "told",
     ["debug*|up|idle|2\n", "debug*|up|drained|1\ndebug*|up|allocated|1\n", "debug*|up|idle~|4\n", "(null)\n", ""],
 )
-def test_a_partition_with_a_node_that_works_or_will_is_none(answers, told: str):  # noqa: F811
+def test_a_partition_with_a_node_that_works_or_will_is_none(answers, told: str):
     answers("sinfo", told)
     answers("scontrol", nodes())
     assert not list(doctor._partition(Profile()))
 
 
-def test_nodes_of_another_architecture_are_found_where_they_are_this_partitions(answers):  # noqa: F811
+def test_nodes_of_another_architecture_are_found_where_they_are_this_partitions(answers):
     answers("sinfo", "low|up|idle|2\n")
     answers("scontrol", nodes("riscv64"))
     (found,) = doctor._partition(changed(Profile(), {"partition": "low"}))
@@ -110,7 +109,7 @@ def test_limits_of_submission_are_ones_own_and_not_those_of_others():
     assert set(limits(ASSOCIATIONS, "ann", "spare")) == spare
 
 
-def test_more_runs_than_may_be_submitted_are_found(answers, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
+def test_more_runs_than_may_be_submitted_are_found(answers, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("studies.launch.submit.user", lambda: "ann")
     answers("scontrol", ASSOCIATIONS)
     assert not list(doctor._limits(Profile(), 9))
@@ -136,7 +135,7 @@ def test_what_jobs_do_not_inherit_is_told(monkeypatch: pytest.MonkeyPatch):
     assert "SBATCH_QOS" in left.words
 
 
-def test_a_cluster_of_several_is_asked_and_named(answers, tmp_path: Path):  # noqa: F811
+def test_a_cluster_of_several_is_asked_and_named(answers, tmp_path: Path):
     resources = changed(Profile(), {"options": {"clusters": "wice"}})
     answers("sinfo", "slurm 24.05\n")
     answers("scontrol", "", code=1, error="scontrol: error: No cluster 'wice' known by database.\n")

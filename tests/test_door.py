@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, interruptible
-from reporting import add_run
-from test_run import LONGER, eventually, measured, results, run_id, runs, started  # noqa: F401  # some are fixtures
+from processes import LONGER, eventually, run_id, trained
+from records import add_run
 
 from reports.write.formats import to_csv
 from segnext import door
@@ -237,7 +237,7 @@ def test_plain_text_keeps_letters_and_names_what_a_terminal_would_obey(text: str
 
 
 @pytest.mark.parametrize("module", ["rich.console", "studies.declare.protocols", "torch"])
-def test_ctrl_c_before_the_first_run_starts_says_so_in_a_line_and_exits_5(module: str, runs: Path):  # noqa: F811
+def test_ctrl_c_before_the_first_run_starts_says_so_in_a_line_and_exits_5(module: str, runs: Path):
     words = [sys.executable, "-X", "importtime", "-m", "studies.run", "table7/b@0", *LONGER]
     process = subprocess.Popen(
         words, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible
@@ -253,7 +253,7 @@ def test_ctrl_c_before_the_first_run_starts_says_so_in_a_line_and_exits_5(module
 
 
 @pytest.mark.usefixtures("measured")
-def test_a_run_whose_output_nobody_reads_any_more_saves_and_exits_5(runs: Path):  # noqa: F811
+def test_a_run_whose_output_nobody_reads_any_more_saves_and_exits_5(runs: Path):
     """Ctrl-C ends `tee` at once, and the run has still something to say."""
     words = [sys.executable, "-m", "studies.run", "table7/b@0", *LONGER]
     process = subprocess.Popen(
@@ -261,7 +261,7 @@ def test_a_run_whose_output_nobody_reads_any_more_saves_and_exits_5(runs: Path):
     )
     assert process.stdout is not None
     assert process.stderr is not None
-    eventually(started(runs, run_id("b", 30), 3))
+    eventually(trained(runs, run_id("b", 30), 3))
     process.stdout.close()
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=120) == 5
@@ -274,7 +274,7 @@ def test_a_run_whose_output_nobody_reads_any_more_saves_and_exits_5(runs: Path):
 @pytest.mark.usefixtures("measured")
 def test_ctrl_c_while_a_run_is_submitted_exits_5_and_the_same_command_submits_it_once(
     tmp_path: Path,
-    runs: Path,  # noqa: F811
+    runs: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
     """sbatch had accepted when Ctrl-C came, and never came to say so."""

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
-from test_scheduler import answers  # noqa: F401  # a fixture
 
 from studies.records import external, snapshot
 from studies.records.external import Absent, Refused, Silent, Unreachable
@@ -83,7 +82,7 @@ def test_a_program_that_cannot_be_started_was_not_asked(tmp_path: Path):
         ("QOSMaxSubmitJobPerUserLimit\nBatch job submission failed: Job violates accounting/QOS policy", Refused),
     ],
 )
-def test_a_refusal_is_told_from_silence(answers, said: str, kind: type[Exception]):  # noqa: F811
+def test_a_refusal_is_told_from_silence(answers, said: str, kind: type[Exception]):
     answers("sbatch", "", code=1, error="".join(f"sbatch: error: {line}\n" for line in said.splitlines()))
     with pytest.raises((Unreachable, Refused)) as told:
         external.slurm("sbatch")
@@ -92,7 +91,7 @@ def test_a_refusal_is_told_from_silence(answers, said: str, kind: type[Exception
 
 
 def test_a_queue_that_is_full_is_a_refusal_although_sbatch_tries_for_minutes(
-    answers,  # noqa: F811
+    answers,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
@@ -123,7 +122,7 @@ INHERITED = {
 
 
 def test_nothing_of_an_allocation_in_which_somebody_types_reaches_slurms_commands(
-    answers,  # noqa: F811
+    answers,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
@@ -139,7 +138,7 @@ def test_nothing_of_an_allocation_in_which_somebody_types_reaches_slurms_command
     assert "SLURM_CONF" not in external.left_out(os.environ)
 
 
-def test_every_command_asks_the_cluster_that_is_meant(answers, tmp_path: Path):  # noqa: F811
+def test_every_command_asks_the_cluster_that_is_meant(answers, tmp_path: Path):
     for command in ("squeue", "sacct", "scancel", "scontrol", "sinfo", "sbatch"):
         answers(command, "")
         external.slurm(command, cluster="wice")

@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from test_scheduler import answers  # noqa: F401  # a fixture
-from test_store import run_record
+from records import run_record
 
 from segnext.config import Execution
 from studies.declare.protocols import protocol
@@ -22,8 +21,8 @@ from studies.launch import local
 from studies.launch.local import Outcome, follow
 from studies.plan.jobspec import specification
 from studies.plan.runs import PlannedRun, plan, select
+from studies.records.schema import Metrics
 from studies.records.store import Store
-from studies.records.typed import to_json
 from studies.records.working_state import Process, Progress, Submission
 from studies.records.workspace import Workspace
 
@@ -81,16 +80,7 @@ def submitted(seeds: int) -> list[PlannedRun]:
 
 
 def recorded(cell: PlannedRun) -> None:
-    record = run_record("c", 0, 1.0, 2, "smoke")
-    path = Store().path(cell.id)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(to_json({**record, "id": cell.id, "config": cell_config(cell)}))
-
-
-def cell_config(cell: PlannedRun) -> dict:
-    from segnext.config import canonical
-
-    return canonical(cell.run)
+    Store().add(run_record(cell.run, Metrics(miou_ss=1.0)))
 
 
 def within(seconds: float, true: object = lambda: False):
@@ -101,7 +91,7 @@ def within(seconds: float, true: object = lambda: False):
 
 @pytest.mark.parametrize("moving", [False, True], ids=["all wait", "all train"])
 def test_two_hundred_runs_cost_the_file_server_at_most_two_hundred_calls_a_second(
-    answers,  # noqa: F811
+    answers,
     monkeypatch: pytest.MonkeyPatch,
     moving: bool,
 ):
@@ -124,7 +114,7 @@ def test_two_hundred_runs_cost_the_file_server_at_most_two_hundred_calls_a_secon
     assert bool(seen.progress) == moving
 
 
-def test_looks_become_rare_while_nothing_moves(answers, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
+def test_looks_become_rare_while_nothing_moves(answers, monkeypatch: pytest.MonkeyPatch):
     cells = submitted(1)[:2]
     answers("squeue", "".join(f"segnext-1|25_{index}|PENDING||Priority\n" for index in range(2)))
     monkeypatch.setattr(local, "POLL_SECONDS", 0.01)
@@ -142,7 +132,7 @@ def test_looks_become_rare_while_nothing_moves(answers, monkeypatch: pytest.Monk
     assert rates[-1][1] - early < early / 2
 
 
-def test_every_end_is_seen(answers, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
+def test_every_end_is_seen(answers, monkeypatch: pytest.MonkeyPatch):
     """Recorded before and during, failed by its own word, left the queue without one, withdrawn, and what goes on."""
     monkeypatch.setattr(local, "FOLLOW_SECONDS", (0.3, 0.3))
     monkeypatch.setattr(local, "POLL_SECONDS", 0.02)
@@ -176,7 +166,7 @@ def test_every_end_is_seen(answers, monkeypatch: pytest.MonkeyPatch):  # noqa: F
 
 
 def test_a_run_that_was_submitted_anew_is_followed_under_its_new_name(
-    answers,  # noqa: F811
+    answers,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import FUZZ
 from PIL import Image
-from reporting import add_cost, add_curve, add_run
+from records import add_cost, add_curve, add_run
 
 from reports import build
 from segnext.config import Execution

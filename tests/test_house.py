@@ -9,10 +9,11 @@ import re
 import subprocess
 import tokenize
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, TESTS
 
 from studies.facts.columns import columns
 from studies.facts.files import COLUMNS
@@ -127,6 +128,33 @@ def test_no_name_of_a_module_stands_twice_on_a_floor(floor: str):
 
 def test_reports_never_import_torch():
     assert {pair for pair in imports("reports") if floor_of(pair[1]) in {"torch", "torchvision", "fvcore"}} == set()
+
+
+def modules_of_tests() -> Iterator[tuple[Path, ast.Module]]:
+    """Each module below tests/, with what it says."""
+    for path in sorted(TESTS.rglob("*.py")):
+        yield path, ast.parse(path.read_text())
+
+
+def test_no_test_module_imports_from_another():
+    """Helpers that several need stand in modules that are no tests; programs that tests write are searched, too."""
+    tests = "|".join(path.stem for path, _ in modules_of_tests() if path.stem.startswith("test_"))
+    wrong = re.compile(rf"^\s*(?:from ({tests}) import|import ({tests})\b)", re.MULTILINE)
+    assert wrong.search("from test_house import x"), "it finds one"
+    assert {path.name for path, _ in modules_of_tests() if wrong.search(path.read_text())} == set()
+
+
+def test_fake_records_have_one_maker():
+    """Only tests/records.py writes a record's kind beside its provenance."""
+
+    def makes(node: ast.AST) -> bool:
+        keys = (
+            {key.value for key in node.keys if isinstance(key, ast.Constant)} if isinstance(node, ast.Dict) else set()
+        )
+        return {"kind", "provenance"} <= keys
+
+    found = {path.name for path, tree in modules_of_tests() for node in ast.walk(tree) if makes(node)}
+    assert found == {"records.py"}
 
 
 def tracked() -> list[str]:

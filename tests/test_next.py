@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import REPOSITORY
-from reporting import add_run
+from records import add_run
 
 from segnext.config import Run
 from studies import next as to_run_next

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from segnext import Model, MSCANClassifier, SegNeXt, Train
+from segnext.config.architecture import CHOICES
 from segnext.context import EMA, CrissCross, NonLocal
 from segnext.ham import NMF, Hamburger
 from segnext.model import build_network
@@ -21,9 +22,8 @@ from segnext.mscan import ChannelNorm, Stage
 from segnext.released_weights import load_released, to_released
 from segnext.training.segmentation import parameter_groups
 
-CONTEXTS = ("ham", "nl", "cc", "ema", "msca", "none")
 VARIANTS = [
-    *(Model("micro", context=context) for context in CONTEXTS),
+    *(Model("micro", context=context) for context in CHOICES["context"]),
     Model("micro", decoder="a"),
     Model("micro", decoder="b", head_norm="bn"),
     Model("micro", encoder="van", nmf_gradient="one-step"),

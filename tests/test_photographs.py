@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ledger
 import pytest
-from reporting import PROVENANCE, render
+from records import run_record
+from reporting import render
 
-from segnext.config import canonical
 from studies.declare.expectations import EXPECTATIONS, KNOWN, MARGIN, METRICS, PROTOCOLS, THIN_CLASSES, Expectation
 from studies.declare.protocols import protocol
 from studies.judge.photographs import WORDS, judge, outcomes, runs
 from studies.judge.significance import decide
+from studies.records.schema import Metrics
 from studies.records.store import REPOSITORY, Store
 from studies.tables import study
 
@@ -112,23 +113,10 @@ def test_an_expectation_is_judged_as_written(sign, row, reference, word):
 def add(store: Store, row: str, seed: int, miou: float, thin: float) -> None:
     declared = study("table7")
     run = protocol("camvid-half").run(protocol("camvid-half").panels(declared)[0], declared.row(row), seed)
-    scores = {"iou": [thin, thin - 1, 50.0, thin, thin + 1], "boundary_iou": [1.0, 1.0, 1.0, 1.0, None]}
-    store.add(
-        {
-            "id": run.id,
-            "kind": "run",
-            "config": canonical(run),
-            "metrics": {"miou_ss": miou, "miou_ms": miou, "pixel_accuracy": 80.0, **scores},
-            "classes": ["pole", "sign_symbol", "road", "pedestrian", "bicyclist"],
-            "trained": {"params": 1, "gmacs": 0.1, "gmacs_fvcore": 0.1, "height": 176, "width": 240},
-            "training": {"iterations": 3000, "seconds": 90.5, "images_per_second": 70.0, "final_loss": 0.4},
-            "provenance": {
-                **PROVENANCE,
-                "precision": "bfloat16" if row == "a" else "float32",
-                "data": {"train_fingerprint": "f00d", "test_fingerprint": "beef"},
-            },
-        }
-    )
+    by_class = {"iou": [thin, thin - 1, 50.0, thin, thin + 1], "boundary_iou": [1.0, 1.0, 1.0, 1.0, None]}
+    metrics = Metrics(miou_ss=miou, miou_ms=miou, pixel_accuracy=80.0, **by_class)
+    classes = ("pole", "sign_symbol", "road", "pedestrian", "bicyclist")
+    store.add(run_record(run, metrics, classes=classes, precision="bfloat16" if row == "a" else "float32"))
 
 
 def test_the_page_has_expectations_beside_outcomes(tmp_path, monkeypatch):

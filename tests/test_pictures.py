@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from reporting import Page, add_run, fabricate, lines_of, render
+from records import add_run, fabricate
+from reporting import Page, lines_of, render
 
 from reports import build
 from segnext.config import Model

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import needs
+from conftest import REPOSITORY, needs
 from PIL import Image
 
 from segnext.config import ClassificationData, ClassificationTrain, Data, Execution, Model, Run
@@ -77,7 +77,7 @@ def test_decoders_share_the_pretraining_of_their_encoder_and_its_seed_is_its_own
 
 
 def test_the_page_on_scaling_counts_the_runs_that_are_declared():
-    page = (Path(__file__).parents[1] / "slurm" / "scaling.md").read_text()
+    page = (REPOSITORY / "slurm" / "scaling.md").read_text()
     printed = re.findall(r"^\| (\w+) \| (\d+) \| (\d+) \|", page, re.MULTILINE)
     seen: set[str] = set()
     for slug, runs, own in printed:

@@ -6,13 +6,16 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import picture
 import pytest
 from conftest import REPOSITORY
+from processes import camvid
 
 from reports.write import summary
 from studies.tables import studies
@@ -26,43 +29,73 @@ COMMANDS = [
 ]
 
 
-def test_there_are_commands_to_check():
-    assert len(COMMANDS) >= 8
+IN_MINUTES = (
+    "python -m studies.run table7 --protocol camvid-half",
+    "python -m studies.run table7/c@0 --protocol camvid-half",
+)
+# How a command ends where the README's cluster, weights and frames are not. All others end with 0.
+ENDS = {
+    "python -m studies.doctor": (1, "profile lab"),
+    "python -m studies.run table9 --weights": (2, "/weights/segnext"),
+    "python -m studies.figures": (2, "has no record"),
+    "python -m segnext.data check": (1, "367"),
+}
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python")])
-def test_every_python_command_of_the_readme_runs(command: str, tmp_path: Path):
-    words = shlex.split(command)
-    words[0] = sys.executable
-    expected, said = 0, ""
-    if words[2:4] == ["segnext.data", "show"]:
-        words[words.index("--out") + 1] = str(tmp_path / "sheet.png")  # it overwrites nothing unasked
-    if words[2] in ("reports.build", "reports.compare"):
-        words += ["--out", str(tmp_path / "out")]
-        if "--check" in words:
-            expected, said = 1, "out of date"
-    elif words[2] == "studies.figures":
-        expected, said = 2, "has no record"
-    elif words[2] == "studies.doctor":  # there is no such cluster here
-        expected = 1
-    elif "--weights" in words:  # the README's folders are not here: the command has to say so
-        expected, said = 2, "/weights/segnext"
-    elif "evaluate" in words:
-        expected, said = 3, "none of these runs has finished weights"
-    elif "--data-root" in words and "--dry-run" not in words:
-        expected, said = 3, "/data/camvid"
-    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == expected, done.stdout + done.stderr
-    assert said in done.stderr
-    if words[2] == "reports.build" and not expected:
-        for name in ("index.html", "summary/table7.md", "table7.tex", "table7.csv"):
-            assert (tmp_path / "out" / name).stat().st_size > 0
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A scratch copy with its own history, where costs are measured and nothing has run; CamVid's folders beside it."""
+    folder = tmp_path / "checkout"
+    away = shutil.ignore_patterns("__pycache__", "out", "summary")
+    for name in ("segnext", "studies", "reports", "slurm"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=away)
+    for path in (path for path in REPOSITORY.glob("[!.]*") if path.is_file()):
+        shutil.copy(path, folder)
+    (folder / "results" / "records").mkdir(parents=True)
+    for path in (REPOSITORY / "results" / "records").glob("cost-*.json"):
+        shutil.copy(path, folder / "results" / "records")
+    git = ["git", "-C", str(folder), "-c", "user.name=A", "-c", "user.email=a@example.org"]
+    for words in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "a copy"]):
+        subprocess.run([*git, *words], check=True)
+    camvid(folder.parent / "data" / "camvid")
+    (folder.parent / "bin").mkdir()
+    python = folder.parent / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    python.chmod(0o755)
+    return folder
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make")])
-def test_every_make_command_of_the_readme_is_a_target(command: str):
-    done = subprocess.run([*command.split(), "--dry-run"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def typed(command: str, checkout: Path) -> subprocess.CompletedProcess[str]:
+    """A line of the README as a shell has it; /data and /weights are the copy's."""
+    here = re.sub(r"(?<= )/(data|weights)\b", rf"{checkout.parent}/\1", command)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SEGNEXT_")}
+    environment["PATH"] = f"{checkout.parent / 'bin'}:{environment['PATH']}"
+    return subprocess.run(
+        here, shell=True, cwd=checkout, env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
+
+
+@pytest.mark.parametrize("cut", ["--dry-run", pytest.param("--limit-iterations 1", marks=pytest.mark.long)])
+def test_the_commands_of_the_readme_run_from_top_to_bottom(checkout: Path, cut: str):
+    assert all(any(command.startswith(start) for command in COMMANDS) for start in (*IN_MINUTES, *ENDS)), "none is old"
+    for command in COMMANDS:
+        if command.startswith("make"):
+            command += " --dry-run"
+        elif command.startswith(IN_MINUTES):
+            command += f" {cut}"
+        code, said = next((ends for start, ends in ENDS.items() if command.startswith(start)), (0, ""))
+        done = typed(command, checkout)
+        assert done.returncode == code, f"{command}\n{done.stdout}{done.stderr}"
+        assert said in done.stdout + done.stderr, command
+        assert "Traceback" not in done.stderr, command
+    for name in ("strips.png", "reports/out/index.html", "reports/summary/table7.md", "results/table7.csv"):
+        assert (checkout / name).stat().st_size > 0, name
+
+
+def test_every_command_that_the_readme_names_exists():
+    modules = set(re.findall(r"python -m (\w+(?:\.\w+)*)", TEXT))
+    assert len(modules) > 8
+    assert {name for name in modules if find_spec(name) is None} == set()
 
 
 def test_the_readme_opens_with_the_answer_that_the_records_give():

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from browser import CHROMIUM, Browser, chromium
 from PIL import Image
-from reporting import Page, fabricate, render
-from test_compare import a_folder
+from records import fabricate, two_rows
+from reporting import Page, render
 
 from reports import compare
 
@@ -56,8 +56,8 @@ def test_nothing_fails_and_the_page_itself_never_scrolls_sideways(browser, repor
 
 @pytest.mark.parametrize("width", [800, 1280])
 def test_a_comparison_never_scrolls_sideways(browser, tmp_path, width):
-    a_folder(tmp_path / "a")
-    a_folder(tmp_path / "a-rather-long-name-of-a-folder" / ("of-results-" * 8), shift=2.0, seeds=(5, 6, 7))
+    two_rows(tmp_path / "a")
+    two_rows(tmp_path / "a-rather-long-name-of-a-folder" / ("of-results-" * 8), shift=2.0, seeds=(5, 6, 7))
     folders = [str(path) for path in (tmp_path / "a", *tmp_path.glob("a-*/*"))]
     assert compare.main([*folders, "--out", str(tmp_path / "out")]) == 1
     browser.open(tmp_path / "out" / "index.html", width)

@@ -8,23 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from reporting import (
-    ALWAYS,
-    OF_CLAIMS,
-    PROVENANCE,
-    Page,
-    add_cost,
-    add_curve,
-    add_run,
-    fabricate,
-    lines_of,
-    render,
-    whole,
-)
+from records import add_cost, add_curve, add_run, cost_record, fabricate
+from reporting import ALWAYS, OF_CLAIMS, Page, lines_of, render, whole
 
 from reports import build
 from reports.blocks.table import number
-from segnext.config import canonical
+from reports.evidence import gather
 from studies import tables
 from studies.declare.protocols import PROTOCOLS
 from studies.declare.study import Claim, Reported
@@ -289,8 +278,7 @@ def measured_as_released(store: Store) -> None:
     ):
         declared = tables.study(study)
         cost = row_cost(declared.panel(dataset), declared.row(row))
-        counted = {"params": parameters, "gmacs": gmacs, "gmacs_fvcore": gmacs}
-        store.add({"id": cost.id, "kind": "cost", "config": canonical(cost), **counted, "provenance": PROVENANCE})
+        store.add(cost_record(cost, parameters, gmacs))
 
 
 def test_costs_that_do_not_reproduce_are_listed_with_the_rows_reason(results, out):

@@ -8,7 +8,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from reporting import add_run, fabricate, lines_of, render
+from records import add_run, fabricate
+from reporting import lines_of, render
 
 from reports.blocks import figure
 from reports.blocks.style import FIGURE

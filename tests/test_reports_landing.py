@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from reporting import Page, fabricate, lines_of, render
+from records import fabricate
+from reporting import Page, lines_of, render
 
 from studies.records.store import Store
 from studies.tables import studies

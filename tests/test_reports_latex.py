@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from reporting import fabricate, render
+from records import fabricate
+from reporting import render
 
 from reports.blocks.table import Cell, Column, Line, Table
 from reports.write.latex import escape, latex

@@ -6,10 +6,11 @@ import json
 
 import numpy as np
 import pytest
-from reporting import add_run, lines_of, render
+from records import run_record, scores
+from reporting import lines_of, render
 
-from segnext.config import canonical
 from studies.declare.protocols import PROTOCOLS
+from studies.records.schema import File
 from studies.records.store import Store
 from studies.tables import study
 
@@ -26,11 +27,9 @@ def store(tmp_path, monkeypatch) -> Store:
 def finished(store: Store, table: str, row: str, seed: int, dataset: str = "", **changes: object) -> str:
     """A finished run of the paper's protocol, with these keys of its record changed."""
     declared = study(table)
-    example = add_run(store, study("table7"), study("table7").row("c"), "quick", 0, 41.0)
-    made = store.records[example]
     wanted = PROTOCOLS["paper"].run(declared.panel(dataset), declared.row(row), seed)
-    weights = {"name": "weights.pt", "sha256": "5" * 64}
-    store.add({**made, "id": wanted.id, "config": canonical(wanted), "weights": weights, **changes})
+    weights = File(name="weights.pt", sha256="5" * 64)
+    store.add({**run_record(wanted, scores(41.0, 42.1), weights=weights), **changes})
     return wanted.id
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from reporting import add_run, lines_of, render
+from records import add_run
+from reporting import lines_of, render
 
 from studies.declare.protocols import PROTOCOLS
 from studies.plan import looking

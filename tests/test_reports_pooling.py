@@ -6,7 +6,8 @@ import re
 
 import pytest
 from PIL import Image
-from reporting import DATA, add_evaluation, add_run, lines_of, render, whole
+from records import DATA, add_evaluation, add_run
+from reporting import lines_of, render, whole
 
 from segnext.config import Evaluation
 from segnext.data import open_split

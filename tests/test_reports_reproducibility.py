@@ -8,7 +8,8 @@ import json
 import socket
 
 import pytest
-from reporting import Page, fabricate, lines_of, render, whole
+from records import fabricate
+from reporting import Page, lines_of, render, whole
 
 from reports import build
 from segnext.config import Model

@@ -5,7 +5,8 @@ import json
 import os
 
 import pytest
-from reporting import Page, add_curve, add_run, fabricate, render
+from records import add_curve, add_run, fabricate
+from reporting import Page, render
 
 from reports import build
 from reports.blocks.parallel import spread

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reporting import PROVENANCE, Page
+from records import cost_record, speed_record
+from reporting import Page
 
 from reports import build
-from segnext.config import Platform, canonical
+from segnext.config import Platform
 from studies.judge import verdicts
 from studies.records.store import Store, row_cost, square_cost, square_speed
 from studies.tables.table1 import STUDY
@@ -55,19 +56,18 @@ def add_costs(store: Store, laws: dict[str, float], rows: tuple[str, ...] = ("t"
         row = STUDY.row(slug)
         for cost in {row_cost(STUDY.panel(), row), *(square_cost(STUDY, row, side) for side in STUDY.squares)}:
             n = (cost.height / 256) ** 2
-            counted = {"params": 4_000_000, "gmacs": n + laws[slug] * n**2 * 100, "gmacs_fvcore": n}
-            store.add({"id": cost.id, "kind": "cost", "config": canonical(cost), **counted, "provenance": PROVENANCE})
+            store.add(cost_record(cost, 4_000_000, n + laws[slug] * n**2 * 100, n))
 
 
 def add_speed(store: Store, slug: str, side: int, platform: Platform, reason: str = "") -> None:
     speed = square_speed(STUDY, STUDY.row(slug), side, platform)
     n = (side / 256) ** 2
-    facts = {"latency": 0.1 * n**1.5, "lower_quartile": 0.09 * n**1.5, "upper_quartile": 0.12 * n**1.5, "passes": 5}
-    facts |= {"memory": int(4e7 * n), "waited": 0.0}
+    predicted = int(3.9e7 * n)
     if reason:
-        facts = {**dict.fromkeys(facts), "passes": 0}
-    facts |= {"predicted_memory": int(3.9e7 * n), "reason": reason, "provenance": PROVENANCE}
-    store.add({"id": speed.id, "kind": "speed", "config": canonical(speed), **facts})
+        store.add(speed_record(speed, None, None, predicted, reason, passes=0))
+    else:
+        quartiles = (0.09 * n**1.5, 0.12 * n**1.5)
+        store.add(speed_record(speed, 0.1 * n**1.5, int(4e7 * n), predicted, quartiles=quartiles))
 
 
 def lines(path: Path) -> list[dict[str, str]]:

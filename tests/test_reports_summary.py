@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
-from reporting import add_run, fabricate, render, undrawn
+from records import add_run, fabricate
+from reporting import render, undrawn
 
 from reports import build
 from reports.blocks.figure import Drawing

@@ -7,13 +7,15 @@ import statistics
 from pathlib import Path
 
 import pytest
-from reporting import Page, add_evaluation, add_run, fabricate, lines_of, render, whole
+from records import add_evaluation, add_run, fabricate, run_record, server_record
+from reporting import Page, lines_of, render, whole
 
 from reports.evidence.gather import gather
 from reports.sections.ham import ham_table
-from segnext.config import Evaluation, Weights, canonical, digest
+from segnext.config import Evaluation, Weights
 from studies.declare.protocols import PROTOCOLS
 from studies.judge import verdicts
+from studies.records.schema import Metrics
 from studies.records.store import Store
 from studies.tables import study
 
@@ -212,11 +214,8 @@ def test_a_test_servers_score_links_to_what_the_server_said(tmp_path):
     table10 = study("table10")
     run = PROTOCOLS["paper"].run(table10.panel(), table10.row("t"), 0)
     store = Store()
-    scored = add_run(store, TABLE7, TABLE7.row("c"), "paper", 0, 41.0)
-    record = store.records[scored].plain | {"id": run.id, "config": canonical(run), "metrics": {"miou_ms": None}}
-    store.add(record)
-    config = {"run": run.id, "metric": "miou_ms", "source": "http://example.org/1"}
-    said = {"id": f"server-{digest(config)}", "kind": "server", "config": config, "value": 82.1, "provenance": {}}
+    store.add(run_record(run, Metrics()))
+    said = server_record(run, "miou_ms", 82.1, "http://example.org/1")
     store.add(said)
     text = whole(render(tmp_path / "out", "table10"))
     assert f'"runs/{said["id"]}.html" title="seed 0"' in text

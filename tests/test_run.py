@@ -6,18 +6,16 @@ import gzip
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import REPOSITORY
-from PIL import Image
+from processes import LONGER, camvid, command, eventually, run, run_id, trained
 
 from studies.declare.protocols import PROTOCOLS, protocol
 from studies.plan.runs import select
@@ -27,49 +25,8 @@ from studies.tables import studies, study
 SMALL = ("--protocol", "quick", "--limit-iterations", "4")
 
 
-def command(*words: str, module: str = "studies.run") -> list[str]:
-    return [sys.executable, "-m", module, *words]
-
-
-def run(*words: str, module: str = "studies.run", **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*words, module=module),
-        cwd=REPOSITORY,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
-
-
 def records(folder: Path) -> dict[str, dict]:
     return {k: v for k, v in Store(folder).records.items() if v["kind"] == "run"}
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Path:
-    return tmp_path / "results"
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Path:
-    return tmp_path / "runs"
-
-
-@pytest.fixture
-def measured(results: Path) -> None:
-    """The committed cost records, so that a test about training need not measure them."""
-    (results / "records").mkdir(parents=True)
-    for path in (REPOSITORY / "results" / "records").glob("cost-*.json"):
-        shutil.copy(path, results / "records")
 
 
 @pytest.mark.parametrize("module", ["studies.list", "studies.run", "reports.build"])
@@ -242,27 +199,6 @@ def test_a_study_runs_end_to_end_and_a_second_time_starts_nothing(results: Path,
     assert all(len(list((runs / k / "attempts").iterdir())) == 1 for k in found)
 
 
-def started(runs: Path, run_id: str, iteration: int) -> Callable[[], bool]:
-    """Whether the run has trained so far, by its own report."""
-    path = runs / run_id / "progress.json"
-
-    def look() -> bool:
-        if not path.exists():
-            return False
-        progress = json.loads(path.read_text())
-        return progress["phase"] == "train" and progress["done"] >= iteration
-
-    return look
-
-
-LONGER = ("--protocol", "quick", "--limit-iterations", "30")
-
-
-def run_id(row: str, iterations: int) -> str:
-    table7 = study("table7")
-    return PROTOCOLS["quick"].run(table7.panel(), table7.row(row), 0, iterations).id
-
-
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
@@ -276,7 +212,7 @@ def test_ctrl_c_exits_5_and_the_same_command_continues(results: Path, runs: Path
     process = subprocess.Popen(
         command("table7/b@0", *LONGER), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    eventually(started(runs, identifier, 3))
+    eventually(trained(runs, identifier, 3))
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 5, output
@@ -300,7 +236,7 @@ def test_ctrl_c_exits_5_and_the_same_command_continues(results: Path, runs: Path
 def test_when_the_command_is_killed_its_workers_save_and_leave(results: Path, runs: Path):
     identifier = run_id("b", 30)
     process = subprocess.Popen(command("table7/b@0", *LONGER), cwd=REPOSITORY, stdout=subprocess.DEVNULL)
-    eventually(started(runs, identifier, 3))
+    eventually(trained(runs, identifier, 3))
     worker = json.loads((runs / identifier / "claim.json").read_text())["process"]["pid"]
     process.kill()
     process.wait()
@@ -317,7 +253,7 @@ def test_a_killed_worker_is_a_failure_that_the_same_command_continues(results: P
     process = subprocess.Popen(
         command("table7/b@0", *LONGER), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    eventually(started(runs, identifier, 2))
+    eventually(trained(runs, identifier, 2))
     os.kill(json.loads((runs / identifier / "claim.json").read_text())["process"]["pid"], signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1
@@ -346,22 +282,6 @@ def test_debug_works_in_the_commands_own_process(results: Path):
     done = run("table7/b@0", *SMALL, "--cluster", "debug")
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(records(results)) == 1
-
-
-def camvid(root: Path, frames: int = 2) -> Path:
-    """A tiny folder in the SegNet tutorial's layout."""
-    random = np.random.default_rng(0)
-    for split in ("train", "val", "test"):
-        stems = [f"{split}{number}" for number in range(frames)]
-        for folder, mode in ((split, "RGB"), (f"{split}annot", "L")):
-            (root / folder).mkdir(parents=True)
-            for stem in stems:
-                shape = (90, 120, 3) if mode == "RGB" else (90, 120)
-                pixels = random.integers(0, 256 if mode == "RGB" else 12, shape, dtype=np.uint8)
-                Image.fromarray(pixels).save(root / folder / f"{stem}.png")
-        lines = [f"/SegNet/CamVid/{split}/{stem}.png /SegNet/CamVid/{split}annot/{stem}.png" for stem in stems]
-        (root / f"{split}.txt").write_text("\n".join(lines) + "\n")
-    return root
 
 
 @pytest.mark.usefixtures("measured")

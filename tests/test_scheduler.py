@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import stat
 from pathlib import Path
 
 import pytest
@@ -73,26 +72,6 @@ def test_a_state_that_nobody_knows_is_unknown_and_never_over(state: str):
 @pytest.mark.parametrize("printed", ["CANCELLED by 0", "CANCELLED+", "CANCELLED"])
 def test_states_are_read_as_they_are_printed(printed: str):
     assert Job.of("1_2", printed).cause == "cancelled"
-
-
-@pytest.fixture
-def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Puts programs on the PATH that print what is given, and note that they were called."""
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-
-    def program(name: str, text: str, code: int = 0, error: str = "") -> None:
-        (tmp_path / f"{name}.txt").write_text(text)
-        (tmp_path / f"{name}.err").write_text(error)
-        path = tmp_path / name
-        path.write_text(
-            f"#!/bin/sh\necho {name} >> {tmp_path}/asked\necho {name} $* >> {tmp_path}/words\n"
-            f"env > {tmp_path}/{name}.env\ncat {tmp_path}/{name}.txt\n"
-            f"cat {tmp_path}/{name}.err >&2\nexit {code}\n"
-        )
-        path.chmod(path.stat().st_mode | stat.S_IEXEC)
-
-    program.asked = lambda: (tmp_path / "asked").read_text().split()  # type: ignore[attr-defined]
-    return program
 
 
 def submission(index: int, token: str = "segnext-1") -> Submission:

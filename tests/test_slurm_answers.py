@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import started
-from test_slurm_faults import PROFILE, User, cells_of
+from slurm_user import PROFILE, User, cells_of
 
 from slurm import Cluster
 from studies.doctor import limits

@@ -12,139 +12,20 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, started
+from slurm_user import PROFILE, QUICK, User, cells_of
 
 from slurm import Cluster, wait_until
 from studies.declare.protocols import protocol
-from studies.facts import files
-from studies.plan.runs import PlannedRun, plan, select
+from studies.plan.runs import plan, select
 from studies.records.store import Store
-from studies.records.workspace import Workspace
 
 pytestmark = pytest.mark.slurm
-
-QUICK = ("--protocol", "quick", "--limit-iterations", "200")  # about ten seconds, a checkpoint in the middle
-PROFILE = 'cpus = 1\nmemory = "1500M"\ntime = "00:30:00"\nwarning = 20\n'
-
-
-@dataclass
-class User:
-    """Someone at a login node, with folders for results and runs."""
-
-    cluster: Cluster
-    folder: Path
-    repository: Path = REPOSITORY
-    profile: str = PROFILE
-    environment: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        records = self.folder / "results" / "records"
-        records.mkdir(parents=True, exist_ok=True)
-        for path in (REPOSITORY / "results" / "records").glob("cost-*.json"):  # no test is about measuring costs
-            shutil.copy(path, records)
-        (self.folder / "profile.toml").write_text(self.profile)
-
-    def start(self, *words: str, verb: str = "run") -> subprocess.Popen[str]:
-        """A command, under way."""
-        return subprocess.Popen(
-            [sys.executable, "-m", f"studies.{verb}", *words],
-            cwd=self.repository,
-            env={
-                **os.environ,
-                **self.cluster.environment,
-                "SEGNEXT_RESULTS": str(self.folder / "results"),
-                "SEGNEXT_RUNS": str(self.folder / "runs"),
-                **self.environment,
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def does(self, *words: str, verb: str = "run", code: int = 0) -> str:
-        """A command, done, that ended with this exit code; what it printed."""
-        process = self.start(*words, verb=verb)
-        told, _ = process.communicate(timeout=500)
-        assert process.returncode == code, told
-        return told
-
-    def submits(self, *words: str, code: int = 0) -> str:
-        """`studies.run ... --cluster slurm`."""
-        return self.does(*words, "--cluster", "slurm", "--profile", str(self.folder / "profile.toml"), code=code)
-
-    def submission(self, *words: str) -> subprocess.Popen[str]:
-        """The same, under way."""
-        return self.start(*words, "--cluster", "slurm", "--profile", str(self.folder / "profile.toml"))
-
-    def workspace(self, cell: PlannedRun) -> Workspace:
-        """A run's folder, of this user's."""
-        workspace = Workspace.__new__(Workspace)
-        before = os.environ["SEGNEXT_RUNS"]
-        os.environ["SEGNEXT_RUNS"] = str(self.folder / "runs")
-        try:
-            workspace.__init__(cell.id)  # type: ignore[misc]
-        finally:
-            os.environ["SEGNEXT_RUNS"] = before
-        return workspace
-
-    def causes(self, cell: PlannedRun) -> list[str]:
-        """How its attempts ended."""
-        return [attempt.cause for attempt in self.workspace(cell).attempts()]
-
-    def states(self, *words: str) -> dict[str, dict]:
-        """What `studies.status` says, by row and seed."""
-        process = self.start(*words, "--json", verb="status")
-        told, _ = process.communicate(timeout=480)
-        return {f"{line['row']}@{line['seed']}": line for line in json.loads(told[told.index("[") :])}
-
-    def recorded(self, *cells: PlannedRun) -> bool:
-        """Whether each has its record."""
-        return all((self.folder / "results" / "records" / f"{cell.id}.json").exists() for cell in cells)
-
-    def record(self, cell: PlannedRun) -> dict:
-        """What was recorded of a run."""
-        return Store(self.folder / "results").records[cell.id]
-
-    def waits_for(self, *cells: PlannedRun, seconds: float = 600) -> None:
-        """Until each has its record."""
-        wait_until(lambda: self.recorded(*cells), seconds, lambda: (self.cluster.queue(), self.log(*cells)))
-
-    def trains(self, cell: PlannedRun, least: int = 1, seconds: float = 480) -> None:
-        """Until it is known to have trained so many iterations."""
-
-        def far() -> bool:
-            progress = self.workspace(cell).progress()
-            return progress is not None and (progress.phase.startswith("evaluate") or progress.done >= least)
-
-        wait_until(far, seconds, lambda: (self.cluster.queue(), self.log(cell)))
-        assert self.workspace(cell).progress().phase == "train", "too late: the training is over"
-
-    def saved(self, cell: PlannedRun, least: int = 100, seconds: float = 480) -> None:
-        """Until a state after so many iterations is on disk."""
-        wait_until(lambda: self.workspace(cell).last_state() >= least, seconds, lambda: self.log(cell))
-
-    def log(self, *cells: PlannedRun) -> str:
-        """What the workers printed."""
-        logs = [self.workspace(cell).log for cell in cells]
-        return "\n".join(path.read_text()[-3000:] for path in logs if path.exists())
-
-    def table(self, study: str = "table7") -> str:
-        """The study's CSV, built anew."""
-        store = Store(self.folder / "results")
-        files.write(store)
-        return (self.folder / "results" / f"{study}.csv").read_text()
-
-
-def cells_of(*selectors: str, protocol_name: str = "quick", limit: int | None = 200) -> list[PlannedRun]:
-    chosen = protocol(protocol_name)
-    return plan(select(selectors, chosen, None, None), chosen, limit, Store())
 
 
 @pytest.fixture

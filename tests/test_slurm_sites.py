@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import started
-from test_slurm_faults import PROFILE, QUICK, User, cells_of
+from slurm_user import PROFILE, QUICK, User, cells_of
 
 from slurm import Cluster, People, wait_until, with_users
 from studies.records.snapshot import PACKAGES

@@ -11,8 +11,9 @@ import sys
 import pytest
 import torch
 from conftest import REPOSITORY
+from records import speed_record
 
-from segnext.config import Model, Platform, Speed, canonical
+from segnext.config import Model, Platform, Speed
 from segnext.measure import machine
 from segnext.measure.speed import Measured, measure, predict_memory
 from studies import run
@@ -116,8 +117,7 @@ def test_speeds_are_planned_once_per_platform():
     assert len(wanted) == 2 * len(table1.squares)
     first = wanted[0][1]
     assert first == square_speed(table1, table1.row("t"), 256, HERE)
-    facts = {**dataclasses.asdict(Measured(1, 0.5, 0.4, 0.6, 3, 0.0, 2)), "provenance": {}}
-    store.add({"id": first.id, "kind": "speed", "config": canonical(first), **facts})
+    store.add(speed_record(first, 0.5, 2, predicted_memory=1))
     assert store.speed(first)["latency"] == 0.5
     assert first not in [speed for _, speed in speeds(selection, HERE, store)]
     elsewhere = dataclasses.replace(HERE, processor="Other CPU")

@@ -14,8 +14,7 @@ from pathlib import Path
 from subprocess import PIPE
 
 import pytest
-from test_scheduler import answers  # noqa: F401  # a fixture
-from test_store import run_record
+from records import run_record
 
 from segnext.config import Execution
 from studies import cancel, gc, logs, run, show, status
@@ -28,6 +27,7 @@ from studies.plan.jobspec import specification
 from studies.plan.runs import PlannedRun, plan, select, settled
 from studies.plan.state import RunState, standing
 from studies.records import snapshot
+from studies.records.schema import Metrics, Training
 from studies.records.store import Store, runs_folder
 from studies.records.typed import to_json
 from studies.records.working_state import Process, Submission
@@ -102,7 +102,7 @@ def test_nothing_waits_for_a_run_that_is_recorded():
     assert arrays([cell], Profile(), 10, 0)[0].waits == ()
 
 
-def test_a_job_that_slurm_does_not_let_one_cancel_is_not_called_cancelled(cell: PlannedRun, answers):  # noqa: F811
+def test_a_job_that_slurm_does_not_let_one_cancel_is_not_called_cancelled(cell: PlannedRun, answers):
     submitted(cell.id)
     answers("squeue", "segnext-1|25_0|PENDING||Priority\n")
     answers("scancel", "", code=1, error="scancel: error: Kill job error on job id 25_0: Access/permission denied\n")
@@ -118,7 +118,7 @@ def test_a_job_that_slurm_does_not_let_one_cancel_is_not_called_cancelled(cell: 
 
 def test_a_run_inside_somebodys_own_job_is_asked_to_leave_and_the_job_goes_on(
     cell: PlannedRun,
-    answers,  # noqa: F811
+    answers,
     monkeypatch: pytest.MonkeyPatch,
 ):
     submitted(cell.id, at=NOW - 1000)
@@ -258,7 +258,7 @@ def test_the_data_root_of_the_environment_is_in_the_command_that_mends_a_run(mon
 
 def test_what_is_submitted_is_what_the_profile_says_whatever_the_environment_prefers(
     cell: PlannedRun,
-    answers,  # noqa: F811
+    answers,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
@@ -280,11 +280,10 @@ def test_what_is_submitted_is_what_the_profile_says_whatever_the_environment_pre
 @pytest.mark.parametrize("newest", [0, 1])
 def test_hours_are_told_from_the_newest_of_what_was_measured(cell: PlannedRun, newest: int):
     for seed in (0, 1):
-        record = run_record("c", seed, 1.0, 2, "smoke")
-        origin = {"finished": f"2026-01-0{1 + (seed == newest)}T00:00:00Z", "device": "cpu"}
-        Store().add(
-            {**record, "training": {"images_per_second": 1.0 if seed == newest else 10.0}, "provenance": origin}
-        )
+        training = Training(images_per_second=1.0 if seed == newest else 10.0)
+        finished = f"2026-01-0{1 + (seed == newest)}T00:00:00Z"
+        run = dataclasses.replace(cell.run, seed=seed)
+        Store().add(run_record(run, Metrics(miou_ss=1.0), training=training, finished=finished))
     assert estimate([cell], Profile(), Store()).hours == cell.total * cell.run.train.batch / 3600
 
 

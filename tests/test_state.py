@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 import pytest
-from test_store import run_record
+from conftest import REPOSITORY, TESTS
+from records import table7_record
 
 import studies.records.working_state
 from studies import cancel, status
@@ -231,20 +232,19 @@ def test_runs_that_todays_code_does_not_have_are_named(capsys: pytest.CaptureFix
 
 _FINISH = """
 import sys
-from test_store import run_record
+from records import table7_record
 from studies.facts import files
 from studies.records.store import Store
 store = Store()
 store.records
 sys.stdin.readline()
-store.add(run_record("c", int(sys.argv[1]), 1.0))
+store.add(table7_record("c", int(sys.argv[1]), 1.0))
 files.write(Store())
 """
 
 
 def test_after_many_finish_at_once_the_tables_hold_them_all():
-    tests = Path(__file__).parent
-    environment = {**os.environ, "PYTHONPATH": f"{tests.parent}{os.pathsep}{tests}"}
+    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{TESTS}"}
     finishers = [
         subprocess.Popen([sys.executable, "-c", _FINISH, str(seed)], stdin=subprocess.PIPE, env=environment)
         for seed in range(6)
@@ -257,7 +257,7 @@ def test_after_many_finish_at_once_the_tables_hold_them_all():
     store = Store()
     assert all(file.current() for file in files.derived(store))
     written = (store.folder / "table7.csv").read_text()
-    assert all(run_record("c", seed, 1.0)["id"] in written for seed in range(6))
+    assert all(table7_record("c", seed, 1.0)["id"] in written for seed in range(6))
 
 
 def test_a_local_run_that_the_kernel_kills_says_so_and_stays_visible(

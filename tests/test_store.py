@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from records import table7_cost, table7_record
 
 from segnext.config import canonical
 from segnext.files import write_atomically
@@ -23,7 +24,8 @@ from studies.evidence import main as evidence
 from studies.facts import files
 from studies.plan.declared import declared
 from studies.records import provenance
-from studies.records.store import Store, difference, row_cost
+from studies.records.schema import File, Metrics
+from studies.records.store import Store, difference
 from studies.records.typed import to_json
 from studies.records.working_state import Claim, Process
 from studies.records.workspace import Claimed, Workspace
@@ -31,26 +33,6 @@ from studies.tables import studies, study
 
 TABLE7 = study("table7")
 ADE = TABLE7.panel()
-
-
-def run_record(row: str, seed: int, miou: float, iterations: int | None = None, protocol: str = "quick") -> dict:
-    run = PROTOCOLS[protocol].run(ADE, TABLE7.row(row), seed, iterations)
-    return {
-        "id": run.id,
-        "kind": "run",
-        "config": canonical(run),
-        "metrics": {"miou_ss": miou, "miou_ms": None},
-        "classes": [],
-        "trained": {"params": 5, "gmacs": 0.25},
-        "training": {},
-        "provenance": {},
-    }
-
-
-def cost_record(row: str) -> dict:
-    cost = row_cost(ADE, TABLE7.row(row))
-    measured = {"params": 7, "gmacs": 6.5, "gmacs_fvcore": 6.6}
-    return {"id": cost.id, "kind": "cost", "config": canonical(cost), **measured, "provenance": {}}
 
 
 def lines(store: Store) -> list[dict[str, str]]:
@@ -73,8 +55,8 @@ def test_an_empty_store_has_the_rows_of_every_table_as_pending_and_no_line_in_it
 
 def test_a_record_shows_in_its_line_at_full_precision_and_nowhere_else():
     store = Store()
-    store.add(run_record("c", 1, 41.12345678901234))
-    store.add(cost_record("c"))
+    store.add(table7_record("c", 1, 41.12345678901234))
+    store.add(table7_cost("c"))
     files.write(store)
     cost, run = lines(store)
     assert [cost[name] for name in ("row", "kind", "params", "printed_params", "miou_ss")] == [
@@ -92,15 +74,15 @@ def test_a_record_shows_in_its_line_at_full_precision_and_nowhere_else():
 
 def test_limited_runs_never_mix_with_full_ones():
     store = Store()
-    store.add(run_record("c", 0, 50.0))
-    store.add(run_record("c", 0, 20.0, iterations=10))
+    store.add(table7_record("c", 0, 50.0))
+    store.add(table7_record("c", 0, 20.0, iterations=10))
     done = {line["iterations"]: line["miou_ss"] for line in store.table(TABLE7) if line["state"] == "done"}
     assert done == {PROTOCOLS["quick"].recipe(ADE).train.iterations: 50.0, 10: 20.0}
 
 
 def test_an_id_leads_to_the_row_and_the_length_that_it_is_of():
     store = Store()
-    for record in (run_record("c", 1, 50.0), run_record("b", 3, 20.0, iterations=10)):
+    for record in (table7_record("c", 1, 50.0), table7_record("b", 3, 20.0, iterations=10)):
         store.add(record)
     options = argparse.Namespace(protocol="paper", limit_iterations=None)  # an id says both itself
     for seed, row, length in ((1, "c", None), (3, "b", 10)):
@@ -110,7 +92,7 @@ def test_an_id_leads_to_the_row_and_the_length_that_it_is_of():
 
 
 def test_the_same_records_give_the_same_bytes_in_any_order(tmp_path: Path):
-    records = [run_record(row, seed, 10.0 + seed) for row in ("a", "c") for seed in (0, 2)] + [cost_record("a")]
+    records = [table7_record(row, seed, 10.0 + seed) for row in ("a", "c") for seed in (0, 2)] + [table7_cost("a")]
     contents = set()
     for name, ordered in (("one", records), ("two", records[::-1])):
         store = Store(tmp_path / name)
@@ -124,9 +106,9 @@ def test_the_same_records_give_the_same_bytes_in_any_order(tmp_path: Path):
 
 def test_a_record_is_written_once_and_never_replaced():
     store = Store()
-    path = store.add(run_record("c", 0, 50.0))
+    path = store.add(table7_record("c", 0, 50.0))
     before = path.read_bytes()
-    store.add(run_record("c", 0, 99.0))
+    store.add(table7_record("c", 0, 99.0))
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
@@ -167,8 +149,8 @@ def test_what_can_be_made_again_is_replaced_whole_without_waiting_for_the_disk(t
 @pytest.mark.parametrize("damage", ["torn", "edited", "renamed", "partial"])
 def test_a_damaged_or_edited_record_is_named_and_hides_no_other(damage: str):
     store = Store()
-    store.add(run_record("c", 1, 50.0))
-    path = store.add(run_record("c", 0, 50.0))
+    store.add(table7_record("c", 1, 50.0))
+    path = store.add(table7_record("c", 0, 50.0))
     if damage == "torn":
         path.write_text(path.read_text()[:40])
     elif damage == "edited":
@@ -185,7 +167,7 @@ def test_a_damaged_or_edited_record_is_named_and_hides_no_other(damage: str):
     assert [record["config"]["seed"] for record in again.kind("run")] == [1]
     assert [damaged.path for damaged in again.damage] == [path]
     before = path.read_bytes()
-    again.add(run_record("c", 0, 50.0))
+    again.add(table7_record("c", 0, 50.0))
     assert path.read_bytes() == before, "what is there is left to a person"
 
 
@@ -212,7 +194,7 @@ def _use(folder: str) -> None:
 
 
 def _add(seed: int) -> None:
-    Store().add(run_record("c", seed, 1.0))
+    Store().add(table7_record("c", seed, 1.0))
 
 
 def test_a_run_has_one_owner_at_a_time():
@@ -275,8 +257,8 @@ def test_an_attempt_that_is_killed_leaves_its_trace():
 
 def test_precision_is_a_column_and_older_records_mean_float32():
     store = Store()
-    store.add(run_record("c", 0, 50.0))
-    store.add(run_record("c", 1, 50.0) | {"provenance": {"precision": "bfloat16"}})
+    store.add(table7_record("c", 0, 50.0))
+    store.add(table7_record("c", 1, 50.0) | {"provenance": {"precision": "bfloat16"}})
     files.write(store)
     shown = {line["seed"]: line["precision"] for line in lines(store)}
     assert shown == {"0": "float32", "1": "bfloat16"}
@@ -285,9 +267,8 @@ def test_precision_is_a_column_and_older_records_mean_float32():
 def test_a_servers_score_shows_in_the_line_of_the_run_that_was_submitted():
     table10 = study("table10")
     run = PROTOCOLS["paper"].run(table10.panel(), table10.row("t"), 0)
-    record = run_record("c", 0, 0.0) | {"id": run.id, "config": canonical(run), "metrics": {"miou_ms": None}}
     store = Store()
-    store.add(record | {"predictions": {"name": "predictions.tar.gz", "sha256": "0" * 64}})
+    store.add(table7_record(run, Metrics(), predictions=File(name="predictions.tar.gz", sha256="0" * 64)))
     words = ["table10/t@0", "--source", "http://example.org/1, 2026-11-23"]
     assert evidence([*words, "--miou", "82.125"]) == 0
     assert evidence([*words, "--miou", "82.125"]) == 0  # entering it again changes nothing

@@ -13,7 +13,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reporting import PROVENANCE, add_curve, lines_of, render, whole
+from records import add_curve, run_record
+from reporting import lines_of, render, whole
 from scipy import stats
 
 from reports.sections import predictions
@@ -27,6 +28,7 @@ from studies.declare.study import Study
 from studies.declare.subtasks import CHANCE, REACH, WITHOUT_CONTEXT, Prediction, Subtask, controls
 from studies.facts import foretold
 from studies.judge.predictions import ByDistance, judge
+from studies.records.schema import Cue, Metrics
 from studies.records.store import REPOSITORY, Store
 from studies.tables import studies, study
 
@@ -326,20 +328,10 @@ def test_a_page_has_predictions_beside_outcomes_and_accuracy_by_distance(tmp_pat
     for slug, seeds, right in (("t-ham", 5, 990), ("t-msca", 3, 510)):
         for seed in range(seeds):
             run = PROTOCOLS["quick"].run(panel, declared.row(slug), seed)
-            pixels = " ".join(["1000"] * 120)
-            store.add(
-                {
-                    "id": run.id,
-                    "kind": "run",
-                    "config": canonical(run),
-                    "metrics": {"miou_ss": 50.0 + seed, "miou_ms": 50.0},
-                    "classes": ["red", "green"],
-                    "cue": {"pixels": pixels, "right": " ".join([str(right + seed)] * 120)},
-                    "trained": {"params": 15_000, "gmacs": 0.01, "gmacs_fvcore": 0.01, "height": 96, "width": 96},
-                    "training": {"iterations": 400, "seconds": 9.5, "images_per_second": 70.0, "final_loss": 0.4},
-                    "provenance": {**PROVENANCE, "precision": "bfloat16" if seed > 3 else "float32"},
-                }
-            )
+            cue = Cue(pixels=" ".join(["1000"] * 120), right=" ".join([str(right + seed)] * 120))
+            metrics = Metrics(miou_ss=50.0 + seed, miou_ms=50.0)
+            precision = "bfloat16" if seed > 3 else "float32"
+            store.add(run_record(run, metrics, classes=("red", "green"), cue=cue, precision=precision))
             add_curve(store, run.id)
     files = render(tmp_path / "out", "appendix_table2")
     lines = lines_of(files, "predictions.csv")

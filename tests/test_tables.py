@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_cost import EXPECTED, VARIANTS
+from costs import EXPECTED, VARIANTS
 
 from segnext.measure.cost import measure
 from studies.declare.study import Claim, Panel, Reported, Row, Study
