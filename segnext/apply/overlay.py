@@ -46,7 +46,7 @@ def overlay(picture: Pixels, labels: Pixels, names: Sequence[str], table: Pixels
 
 def _beside(picture: Image.Image, present: Mapping[str, float], colours: Mapping[str, Pixels]) -> Image.Image:
     """A picture and its legend; as many columns as its classes take in the picture's height, two at most."""
-    line = int(min(34, max(16, picture.height / 22)))
+    line = int(min(60, max(16, picture.height / 26)))
     font = ImageFont.load_default(0.72 * line)
     height = max(picture.height, 4 * line)
     room = (height - line) // line

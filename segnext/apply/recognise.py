@@ -232,7 +232,7 @@ def _of_dataset(
     dataset: str, count: int, source: str, own: Data | None, how: str
 ) -> tuple[Data, tuple[str, ...], Pixels, str]:
     if dataset.startswith("diagnostic/"):
-        names = open_dataset(dataset, "test").classes
+        names = open_dataset(dataset, "train").classes
         data = own or Data(dataset, len(names), (96, 96), (96, 96), test_scales=(1.0,))
     else:
         dataset = dataset_name(dataset)
