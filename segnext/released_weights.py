@@ -18,6 +18,14 @@ from segnext.text import printable
 
 _SHOWN = 5  # keys of a kind of problem that a message names
 _REMEDY = "fetch or write the file again"
+# What the files of others hold beside weights, by the names that pickle has: read as nothing, and nothing of it is run.
+# mmengine keeps curves (HistoryBuffer: NumPy, and methods by `getattr`), timm the words of its command line.
+_BESIDE_WEIGHTS = (
+    *("argparse.Namespace", "mmengine.logging.history_buffer.HistoryBuffer", "builtins.getattr"),
+    *("numpy.ndarray", "numpy.dtype"),
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+    *(f"numpy.dtypes.{kind}DType" for kind in ("Float64", "Float32", "Int64", "Int32", "Bool")),
+)
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -77,8 +85,20 @@ def released_name(name: str) -> str:
     return re.sub(r"\[(\d+)\]", lambda kernel: _STRIPS.get(kernel[1], kernel[1]), name)
 
 
+class _Ignored:
+    """In the place of what is no weight."""
+
+    def __init__(self, *arguments: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
 def load_file(path: Path | str) -> dict[str, Any]:
     """A weights file's content, read without executing anything in it (`weights_only`).
+
+    What mmengine and timm keep beside weights comes back as empty objects.
 
     Raises `OSError` where the file is missing or cannot be read, and `ValueError`, naming it, where it is damaged or
     holds anything but plain weights.
@@ -88,7 +108,8 @@ def load_file(path: Path | str) -> dict[str, Any]:
         raise ValueError(f"{printable(file)} is not a readable file of plain weights: it is no regular file; {_REMEDY}")
     written = file.read_bytes()  # so that an `OSError` is the file system's: of damage torch makes one, too
     try:
-        with warnings.catch_warnings():
+        ignored: list[Any] = [(_Ignored, name) for name in _BESIDE_WEIGHTS]
+        with warnings.catch_warnings(), torch.serialization.safe_globals(ignored):
             warnings.simplefilter("ignore")  # of torch about what a stranger's file holds: it is judged below
             content = torch.load(io.BytesIO(written), map_location="cpu", weights_only=True)
     except Exception as error:  # damage leads the unpickler and torch to nearly all that there are
@@ -108,7 +129,7 @@ def load_released(model: nn.Module, content: Mapping[str, Any], source: Path | s
     another shape, or of values that no network has (NaN, infinity, negative variances, another kind of number), five of
     each and how many more: silently unloaded weights are the commonest failed reproduction.
     """
-    _load(model, _released_names(model), _given(content, source), source)
+    _load(model, _released_names(model), given_weights(content, source), source)
 
 
 def load_encoder(model: nn.Module, content: Mapping[str, Any], source: Path | str = "these weights") -> None:
@@ -117,7 +138,11 @@ def load_encoder(model: nn.Module, content: Mapping[str, Any], source: Path | st
     The authors' files name a bare backbone, with or without the classifier's `head.*`, which is left out; so does what
     `to_released` makes of an `MSCANClassifier`. Raises `ValueError` as `load_released` does.
     """
-    given = {key: value for key, value in _given(content, source).items() if not re.match(r"head\.(weight|bias)$", key)}
+    given = {
+        key: value
+        for key, value in given_weights(content, source).items()
+        if not re.match(r"head\.(weight|bias)$", key)
+    }
     names = {key.removeprefix("backbone."): name for key, name in _released_names(model).items() if _of_encoder(name)}
     _load(model, names, given, source)
 
@@ -129,7 +154,7 @@ def load_initial(model: nn.Module, content: Mapping[str, Any], source: Path | st
     paper is silent; mmsegmentation's `load_from` does so, but says nothing of other keys. Raises `ValueError` as
     `load_released` does.
     """
-    given = _given(content, source)
+    given = given_weights(content, source)
     if not any(key.startswith("decode_head.") for key in given):
         return load_encoder(model, content, source)
     names, own = _released_names(model), model.state_dict()
@@ -146,10 +171,13 @@ def to_released(model: nn.Module) -> dict[str, Tensor]:
     return {key: own[name] for key, name in _released_names(model).items()}
 
 
-def save_released(model: nn.Module, path: Path) -> None:
-    """Write the model's weights under the released key names: whole or not at all."""
-    buffer = io.BytesIO()
-    torch.save(to_released(model), buffer)
+def save_released(model: nn.Module, path: Path, meta: Mapping[str, Any] | None = None) -> None:
+    """Write the model's weights under the released key names: whole or not at all.
+
+    With `meta`, plain data that say what the weights are, as the authors' files have it: beside a `state_dict`.
+    """
+    buffer, weights = io.BytesIO(), to_released(model)
+    torch.save({"meta": dict(meta), "state_dict": weights} if meta else weights, buffer)
     write_atomically(path, buffer.getbuffer())
 
 
@@ -165,8 +193,8 @@ def _released_names(model: nn.Module) -> dict[str, str]:
     return names
 
 
-def _given(content: Mapping[str, Any], source: Path | str) -> dict[str, Tensor]:
-    """The plain tensors of a file by released key, whatever the file wraps them in."""
+def given_weights(content: Mapping[str, Any], source: Path | str) -> dict[str, Tensor]:
+    """The plain tensors of a file by released key, whatever the file wraps them in. Raises as `load_released` does."""
     source = printable(source)
     state = content.get("state_dict", content)
     if not isinstance(state, Mapping):

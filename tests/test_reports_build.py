@@ -13,7 +13,6 @@ from reporting import ALWAYS, OF_CLAIMS, Page, lines_of, render, whole
 
 from reports import build
 from reports.blocks.table import number
-from reports.evidence import gather
 from studies import tables
 from studies.declare.protocols import PROTOCOLS
 from studies.declare.study import Claim, Reported

@@ -159,7 +159,8 @@ class _Job:
         model, seconds = self._fit(training, testing, initial)
         supersedes = self._spec.supersedes
         if first:
-            save_released(model, workspace.weights)  # once more if they are there: the record's digest is of these
+            # Once more if they are there: the record's digest is of these.
+            save_released(model, workspace.weights, {"run": canonical(run)})
         if self._spec.train_only:
             return None
         tested = self._tested(model, testing)

@@ -52,7 +52,9 @@ def pretrained_file(folder: Path, init: str) -> Path:
     found = sorted(path for path in folder.glob(f"{name}*") if path.suffix in suffixes) if folder.is_dir() else []
     if len(found) != 1:
         what = f"several files are named so: {', '.join(path.name for path in found)}" if found else "no file is"
-        raise ValueError(f"{folder}: released ImageNet weights {name}.pth are needed, and {what}; see --pretrained")
+        fetch = f"python -m segnext.weights fetch {name} --to {folder}" if name.startswith(("mscan_", "van_")) else ""
+        remedy = f"name the folder with --pretrained{f', or: {fetch}' if fetch and not found else ''}"
+        raise ValueError(f"{folder}: released ImageNet weights {name}.pth are needed, and {what}; {remedy}")
     return found[0]
 
 
