@@ -46,7 +46,13 @@ class Run:
     @cached_property
     def id(self) -> str:
         """Twelve hexadecimal digits that name the run."""
-        return digest(canonical(self))
+        return digest(self)
+
+    def seeded(self, seed: int) -> Run:
+        """The same run with another seed; what thousands of seeds share is resolved once."""
+        run = dataclasses.replace(self, seed=seed)
+        vars(run)["_canonical"] = {**canonical(self), "seed": seed}
+        return run
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class Evaluation:
     @cached_property
     def id(self) -> str:
         """`evaluation-` and twelve hexadecimal digits."""
-        return "evaluation-" + digest(canonical(self))
+        return "evaluation-" + digest(self)
 
 
 def resolved_run(configurations: Sequence[Mapping[str, Any]]) -> Run:
