@@ -36,7 +36,10 @@ def answers(folder: Path) -> object:
     """All that a store says of its records."""
     store = Store(folder.parent)
     return (
-        [(key, record, record.plain, store.read_digest(key), record.configured) for key, record in store.records.items()],
+        [
+            (key, record, record.plain, store.read_digest(key), record.configured)
+            for key, record in store.records.items()
+        ],
         [str(damaged) for damaged in store.damage],
         [record.id for record in store.runs()],
         store.table(TABLE7),

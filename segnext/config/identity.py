@@ -56,5 +56,14 @@ def whole_digest(data: Any) -> str:
         if "_digest" not in kept:
             kept["_digest"] = whole_digest(canonical(data))
         return str(kept["_digest"])
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return sha256(as_text(data))
+
+
+def as_text(data: Any) -> str:
+    """The canonical data as text, of which ids are digests."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def sha256(text: str) -> str:
+    """Its digest, as hexadecimal digits."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -10,10 +10,11 @@ import csv
 import dataclasses
 import hashlib
 import io
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,12 +58,18 @@ class View:
 
 def results_folder() -> Path:
     """results/, or $SEGNEXT_RESULTS."""
-    return (folder_of("SEGNEXT_RESULTS") or REPOSITORY / "results").resolve()
+    return _folder("SEGNEXT_RESULTS", "results", os.environ.get("SEGNEXT_RESULTS"), os.getcwd())
 
 
 def runs_folder() -> Path:
     """runs/, or $SEGNEXT_RUNS: checkpoints, logs, attempts; nothing that a result depends on once recorded."""
-    return (folder_of("SEGNEXT_RUNS") or REPOSITORY / "runs").resolve()
+    return _folder("SEGNEXT_RUNS", "runs", os.environ.get("SEGNEXT_RUNS"), os.getcwd())
+
+
+@lru_cache(8)
+def _folder(variable: str, name: str, named: str | None, here: str) -> Path:
+    """Found once for what the variable says and where we are: a command asks for each of its runs."""
+    return (folder_of(variable) or REPOSITORY / name).resolve()
 
 
 R = TypeVar("R", bound=Record)
