@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gc
 import json
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TextIO
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 USAGE, STOPPED = 2, 5
 CONTINUES = "stopped: the same command continues"
+MANY = 300  # lines of a table: more are printed by `print_many`
 PLAIN_SECONDS = 15.0  # between two lines about the same work in a log, which has no bars
 
 # What a terminal obeys instead of showing it (C0 but tab and newline, C1), and what turns the order of letters around.
@@ -45,6 +47,7 @@ def command(prog: str) -> Callable[[Callable[Words, int]], Callable[Words, int]]
         @functools.wraps(main)
         def entered(*words: Words.args, **more: Words.kwargs) -> int:
             forgiving()
+            gc.set_threshold(200_000)  # of what a command reads of thousands of runs little is garbage before its end
             try:
                 return main(*words, **more)
             except KeyboardInterrupt:
@@ -129,6 +132,21 @@ def console(width: int | None = None, soft_wrap: bool = True, error: bool = Fals
     stream = sys.stderr if error else sys.stdout
     wide = None if stream.isatty() else width
     return Plain(stderr=error, width=wide, soft_wrap=soft_wrap, markup=False, highlight=False, emoji=False)
+
+
+def print_many(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+    """Print a table of thousands of lines, which rich would lay out for a minute: a line each, never wrapped."""
+    from rich.cells import cell_len
+
+    def wide(text: str) -> int:
+        return len(text) if text.isascii() else cell_len(text)
+
+    lines = [headings, *([" ".join(cell.splitlines()) if "\n" in cell else cell for cell in row] for row in rows)]
+    widths = [max(map(wide, column)) for column in zip(*lines, strict=True)]
+    filled = (
+        "  ".join(cell + " " * (width - wide(cell)) for cell, width in zip(line, widths, strict=True)) for line in lines
+    )
+    say("\n".join([*filter(None, [title]), *map(str.rstrip, filled)]))
 
 
 def bars(on: Console, *columns: ProgressColumn, title: str = "{task.description}", shown: bool = True) -> Progress:

@@ -39,7 +39,6 @@ from studies.plan.wanted import nothing_to_evaluate, resources_of, speeds_wanted
 from studies.records.causes import AGAIN, CAUSES
 from studies.records.store import Store
 from studies.records.typed import tell
-from studies.records.workspace import Workspace
 from studies.slurm.profile import Profile
 from studies.slurm.scheduler import Queue
 
@@ -194,7 +193,7 @@ def _run(parse: argparse.ArgumentParser, options: argparse.Namespace, words: Seq
     """Carry out what the options say; `words` are what was typed."""
     planned = _planned(options)
     store = planned.store
-    store.damage += [damaged for cell in planned.cells for damaged in Workspace(cell.id).damage()]
+    store.damage += [damaged for cell in planned.cells for damaged in cell.folder.damage()]
     damaged = tell(store.damage)
     if options.dry_run:
         _show(planned, options)
@@ -239,7 +238,8 @@ def _planned(options: argparse.Namespace) -> _Planned:
 def _show(planned: _Planned, options: argparse.Namespace) -> None:
     """What exists and what would start."""
     if options.json:
-        print_json([as_json(cell, cell in planned.todo) for cell in planned.cells])
+        starting = {cell.id for cell in planned.todo}
+        print_json([as_json(cell, cell.id in starting) for cell in planned.cells])
         return
     out, todo = console(width=160), planned.todo
     show_plan(out, planned.selections, planned.chosen, planned.cells, todo, planned.unmeasured, planned.untimed)
@@ -260,7 +260,7 @@ def _launch(
     try:
         if options.only == "evaluate" and not planned.cells:
             raise PreflightError(nothing_to_evaluate(options))
-        coming = {cell.id for cell in planned.cells if cell in todo or cell.state in ("running", "queued")}
+        coming = {cell.id for cell in (*todo, *(c for c in planned.cells if c.state in ("running", "queued")))}
         check(todo, coming, options.data_root, options.pretrained, store)
         if todo and options.cluster != "slurm":
             check_device(planned.resources.where)

@@ -20,7 +20,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from segnext.door import Parser, command, console, print_json, say
+from segnext.door import MANY, Parser, command, console, print_json, print_many, say
 from studies.plan.options import positive
 from studies.plan.runs import PlannedRun, settled
 from studies.plan.started import add_selectors, options_of, started_runs, words
@@ -31,6 +31,7 @@ from studies.records.workspace import Workspace
 from studies.slurm.scheduler import Queue
 
 STYLES = {"done": "green", "running": "cyan", "failed": "bold red", "stopped": "yellow", "unknown": "magenta"}
+HEADINGS = ("row", "seed", "state", "step", "img/s", "left", "mIoU", "precision", "job", "node", "why")
 WATCH_SECONDS = 30
 MOST_ALIKE = 5  # runs with the same remedy that have a line each
 
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = console(width=200, soft_wrap=False)
     cells, queue, store = _look(options)
     if options.json:
-        print_json([dataclasses.asdict(_facts(cell, store)) for cell in cells])
+        print_json([vars(_facts(cell, store)) for cell in cells])
     elif not cells:
         if not store.damage:
             out.print("nothing of it was started here; python -m studies.run STUDY --dry-run shows what would be")
@@ -60,7 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             pass
     else:
-        out.print(_table(cells, store))
+        if len(cells) > MANY:
+            print_many(HEADINGS, [_row(cell, _facts(cell, store)) for cell in cells])
+        else:
+            out.print(_table(cells, store))
         counts = Counter(cell.state for cell in cells)
         out.print(", ".join(f"{number} {state}" for state, number in counts.most_common()))
         for line in remedies(cells):
@@ -105,32 +109,32 @@ def remedy(cell: PlannedRun) -> str:
 
 def _table(cells: Sequence[PlannedRun], store: Store) -> Table:
     table = Table(box=None, padding=(0, 2))
-    for heading in ("row", "seed", "state", "step", "img/s", "left", "mIoU", "precision", "job", "node", "why"):
+    for heading in HEADINGS:
         table.add_column(heading, no_wrap=heading != "why", justify="right" if heading in ("img/s", "left") else "left")
+    place = HEADINGS.index("state")
     for cell in cells:
-        facts = _facts(cell, store)
-        rate = "" if facts.rate is None else f"{facts.rate:.1f}"
-        score = "" if facts.miou is None else f"{facts.miou:.2f}{'' if cell.state == 'done' else '*'}"
-        seed = f"{cell.run.seed}"
-        why = ": ".join(filter(None, (cell.stands.cause, cell.stands.detail)))
-        label = cell.label.partition("@")[0] + (" before it" if cell.upstream else "")
-        state = Text(cell.state, STYLES.get(cell.state, ""))
-        table.add_row(
-            label,
-            seed,
-            state,
-            facts.step,
-            rate,
-            _duration(facts.eta),
-            score,
-            facts.precision or "",
-            facts.job,
-            facts.node,
-            why,
-        )
+        row = _row(cell, _facts(cell, store))
+        table.add_row(*row[:place], Text(cell.state, STYLES.get(cell.state, "")), *row[place + 1 :])
     if any(cell.state != "done" for cell in cells):
         table.caption = "* a test on the way: not comparable with finished runs"
     return table
+
+
+def _row(cell: PlannedRun, facts: Facts) -> list[str]:
+    """A line of the table."""
+    return [
+        cell.label.partition("@")[0] + (" before it" if cell.upstream else ""),
+        f"{cell.run.seed}",
+        cell.state,
+        facts.step,
+        "" if facts.rate is None else f"{facts.rate:.1f}",
+        _duration(facts.eta),
+        "" if facts.miou is None else f"{facts.miou:.2f}{'' if cell.state == 'done' else '*'}",
+        facts.precision or "",
+        facts.job,
+        facts.node,
+        ": ".join(filter(None, (cell.stands.cause, cell.stands.detail))),
+    ]
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ class Facts:
 
 
 def _facts(cell: PlannedRun, store: Store) -> Facts:
-    workspace = Workspace(cell.id)
+    workspace = cell.folder
     record = store.scored(cell.id) if cell.state == "done" else None
     progress = workspace.progress() if cell.state == "running" else None
     rate = progress.rate if progress else None
@@ -178,7 +182,7 @@ def _facts(cell: PlannedRun, store: Store) -> Facts:
         row=cell.row.slug,
         seed=cell.run.seed,
         protocol=cell.run.protocol,
-        **dataclasses.asdict(stands),
+        **vars(stands),
         step=step,
         rate=rate,
         eta=eta,

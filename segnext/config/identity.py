@@ -46,5 +46,24 @@ def fields(value: Any, skip: tuple[str, ...] = ()) -> dict[str, Any]:
 
 def digest(data: Any) -> str:
     """Twelve hexadecimal digits of the SHA-256 of canonical data."""
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return whole_digest(data)[:12]
+
+
+def whole_digest(data: Any) -> str:
+    """All of them. Of a value: once, as what it resolves to."""
+    if dataclasses.is_dataclass(data):
+        kept = vars(data)
+        if "_digest" not in kept:
+            kept["_digest"] = whole_digest(canonical(data))
+        return str(kept["_digest"])
+    return sha256(as_text(data))
+
+
+def as_text(data: Any) -> str:
+    """The canonical data as text, of which ids are digests."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def sha256(text: str) -> str:
+    """Its digest, as hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()

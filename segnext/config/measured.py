@@ -7,7 +7,7 @@ from functools import cached_property
 
 from segnext.config.architecture import Model
 from segnext.config.fields import later, require, require_precision
-from segnext.config.identity import canonical, digest
+from segnext.config.identity import digest
 
 TASKS = ("segmentation", "classification")
 DEVICES = ("cpu", "cuda")  # where speeds are measured
@@ -32,7 +32,7 @@ class Cost:
     @cached_property
     def id(self) -> str:
         """`cost-` and twelve hexadecimal digits."""
-        return "cost-" + digest(canonical(self))
+        return "cost-" + digest(self)
 
 
 @dataclass(frozen=True)
@@ -64,4 +64,4 @@ class Speed:
     @cached_property
     def id(self) -> str:
         """`speed-` and twelve hexadecimal digits."""
-        return "speed-" + digest(canonical(self))
+        return "speed-" + digest(self)

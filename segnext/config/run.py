@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from segnext.config.architecture import Model
 from segnext.config.dataset import ClassificationData, Data
 from segnext.config.fields import require
-from segnext.config.identity import canonical, digest, fields
+from segnext.config.identity import as_text, canonical, digest, fields, sha256
 from segnext.config.recipe import ClassificationTrain, Train
 
 
@@ -46,7 +47,25 @@ class Run:
     @cached_property
     def id(self) -> str:
         """Twelve hexadecimal digits that name the run."""
-        return digest(canonical(self))
+        return digest(self)
+
+    def seeded(self, seed: int) -> Run:
+        """The same run with another seed; what thousands of seeds share is resolved once."""
+        run = copy(self)
+        vars(run).pop("id", None)
+        before, after = self._around_seed
+        vars(run).update(
+            seed=seed, _canonical={**canonical(self), "seed": seed}, _digest=sha256(f"{before}{seed}{after}")
+        )
+        return run
+
+    @cached_property
+    def _around_seed(self) -> tuple[str, str]:
+        """The canonical text before the seed and after it: keys are sorted, and the recipe's is the last."""
+        after = f',"train":{as_text(canonical(self.train))}}}'
+        before = as_text(canonical(self)).removesuffix(f"{self.seed}{after}")
+        assert before.endswith('"seed":'), before[-40:]
+        return before, after
 
 
 @dataclass(frozen=True)
@@ -78,7 +97,7 @@ class Evaluation:
     @cached_property
     def id(self) -> str:
         """`evaluation-` and twelve hexadecimal digits."""
-        return "evaluation-" + digest(canonical(self))
+        return "evaluation-" + digest(self)
 
 
 def resolved_run(configurations: Sequence[Mapping[str, Any]]) -> Run:

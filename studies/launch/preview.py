@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segnext.config import Cost, Speed
+from segnext.door import MANY, print_many
 from studies.declare.protocols import Protocol
 from studies.launch.submit import arrays, sbatch_options
 from studies.plan.options import shown
@@ -20,6 +21,8 @@ from studies.plan.runs import PlannedRun, Selection, upstream
 from studies.records.store import Store, runs_folder
 from studies.slurm import scheduler
 from studies.slurm.profile import Profile
+
+HEADINGS = ("row", "as printed", "dataset", "seed", "run", "state")
 
 
 def show_plan(
@@ -35,7 +38,11 @@ def show_plan(
     for selection in selections:
         own = [cell for cell in cells if cell.study is selection.study]
         if own:
-            console.print(_plan_table(f"{selection.study.slug} under {chosen.name}: {chosen.purpose}", own))
+            title = f"{selection.study.slug} under {chosen.name}: {chosen.purpose}"
+            if len(own) > MANY:
+                print_many(HEADINGS, list(map(_row, own)), title)
+            else:
+                console.print(_plan_table(title, own))
         direct = sum(not cell.upstream and not cell.evaluation for cell in own)
         wanted = sum(len(list(filter(panel.trains, selection.rows))) for panel in selection.panels(chosen)) * len(
             selection.seeds
@@ -94,14 +101,17 @@ def _show_arrays(console: Console, starting: list[PlannedRun], resources: Profil
 
 def _plan_table(title: str, cells: list[PlannedRun]) -> Table:
     table = Table(title=title, title_justify="left")
-    for heading in ("row", "as printed", "dataset", "seed", "run", "state"):
+    for heading in HEADINGS:
         table.add_column(heading, no_wrap=True)
     for cell in cells:
-        state = f"{cell.state}: {cell.stands.detail}" if cell.stands.detail else cell.state
-        dataset = cell.run.data.dataset
-        name = "before it" if cell.upstream else cell.row.label
-        table.add_row(cell.row.slug, name, dataset, str(cell.run.seed), cell.id, state)
+        table.add_row(*_row(cell))
     return table
+
+
+def _row(cell: PlannedRun) -> list[str]:
+    state = f"{cell.state}: {cell.stands.detail}" if cell.stands.detail else cell.state
+    name = "before it" if cell.upstream else cell.row.label
+    return [cell.row.slug, name, cell.run.data.dataset, str(cell.run.seed), cell.id, state]
 
 
 def tell_left_out(console: Console, selections: list[Selection], chosen: Protocol) -> None:
@@ -112,7 +122,8 @@ def tell_left_out(console: Console, selections: list[Selection], chosen: Protoco
 
 def tell_left(console: Console, cells: Sequence[PlannedRun], todo: Sequence[PlannedRun]) -> int:
     """Say what is not started and why; returns how many of these have failed."""
-    left = [cell for cell in cells if cell not in todo]
+    starting = {cell.id for cell in todo}
+    left = [cell for cell in cells if cell.id not in starting]
     if done := sum(cell.state == "done" for cell in left):
         console.print(f"{done} of {len(cells)} runs are done already: nothing of them is started again")
     failed = [cell for cell in left if cell.state == "failed"]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
+
+import msgspec
 
 from segnext.config import Data, Evaluation, Execution, Run, Weights, canonical, resolved_run
 from studies.plan.runs import PlannedRun
 from studies.plan.state import standing
 from studies.records.store import Store
 from studies.records.working_state import JobSpec
+from studies.records.workspace import Glance, Workspace
 from studies.tables import study
 
 
@@ -60,7 +64,17 @@ def specification(
 
 def specified_run(spec: JobSpec) -> Run:
     """The run that a specification holds. `ValueError` where today's code knows no such run."""
-    return resolved_run(spec.runs)
+    first, *before = spec.runs or ({},)
+    seed = first.get("seed")
+    if type(seed) is not int:
+        return resolved_run(spec.runs)
+    return _resolved(msgspec.json.encode([{**first, "seed": 0}, *before])).seeded(seed)
+
+
+@lru_cache(1024)
+def _resolved(runs: bytes) -> Run:
+    """Thousands of specifications differ in their seed alone: what they share is resolved once."""
+    return resolved_run(msgspec.json.decode(runs))
 
 
 def specified_evaluation(spec: JobSpec, run: Run) -> Evaluation | None:
@@ -73,20 +87,25 @@ def specified_evaluation(spec: JobSpec, run: Run) -> Evaluation | None:
     return Evaluation(weights, run.model, run.data, spec.ham_seed)
 
 
-def specified_cell(spec: JobSpec, store: Store) -> PlannedRun:
-    """The cell that a specification was made for. `ValueError` where today's declarations have no such row."""
+def specified_cell(spec: JobSpec, store: Store, workspace: Workspace | None = None) -> PlannedRun:
+    """The cell that a specification was made for. `ValueError` where today's declarations have no such row.
+
+    `workspace`: its folder, where somebody has looked at it already.
+    """
     run = specified_run(spec)
     declared = study(spec.study)
     evaluation = specified_evaluation(spec, run)
+    workspace = workspace or Glance((evaluation or run).id)
     return PlannedRun(
         declared,
         declared.panel(spec.dataset),
         declared.row(spec.row),
         run,
-        standing(evaluation or run, store),
+        standing(evaluation or run, store, workspace=workspace),
         spec.upstream,
         evaluation,
         Path(spec.weights) if spec.weights else None,
+        workspace,
     )
 
 

@@ -15,7 +15,7 @@ from studies.declare.study import Panel, Reported, Row, Study, unknown
 from studies.plan.state import NEW, RunState, settle, standing
 from studies.plan.weights import sha256, weights_file
 from studies.records.store import Store, frame_speed, row_cost, square_cost, square_speed
-from studies.records.workspace import Workspace
+from studies.records.workspace import Glance, Workspace
 from studies.slurm.scheduler import Queue
 from studies.tables import studies, study
 
@@ -76,6 +76,7 @@ class PlannedRun:
     upstream: int = 0
     evaluation: Evaluation | None = None
     weights: Path | None = None  # the file, of an evaluation of released weights
+    seen: Workspace | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def wanted(self) -> Run | Evaluation:
@@ -91,6 +92,11 @@ class PlannedRun:
     def id(self) -> str:
         """What the record will be called."""
         return self.wanted.id
+
+    @property
+    def folder(self) -> Workspace:
+        """Its folder as it was when the plan was made. Whoever starts or stops it looks anew: `Workspace(cell.id)`."""
+        return self.seen or Glance(self.id)
 
     @property
     def total(self) -> int:
@@ -156,28 +162,40 @@ def plan(
     cells: dict[str, PlannedRun] = {}
     for selection in selections:
         for panel, row, run in _wanted(selection, protocol, limit_iterations):
-            chain = [PlannedRun(selection.study, panel, row, run, standing(run, store))]
+            chain = [_looked_at(PlannedRun(selection.study, panel, row, run), store)]
             while chain[-1].state != "done" and isinstance(chain[-1].run.init, Run):
-                before = chain[-1].run.init
-                stands = cells[before.id].stands if before.id in cells else standing(before, store)
-                chain.append(PlannedRun(selection.study, panel, row, before, stands, upstream=len(chain)))
+                before = PlannedRun(selection.study, panel, row, chain[-1].run.init, upstream=len(chain))
+                known = cells.get(before.id)
+                chain.append(
+                    dataclasses.replace(before, stands=known.stands, seen=known.seen)
+                    if known
+                    else _looked_at(before, store)
+                )
             for cell in reversed(chain):
                 if cell.upstream == 0 or cell.state != "done":
                     cells.setdefault(cell.id, cell)
     return list(cells.values())
 
 
+def _looked_at(cell: PlannedRun, store: Store) -> PlannedRun:
+    """The cell with where it stands."""
+    seen = Glance(cell.id)
+    return dataclasses.replace(cell, stands=standing(cell.wanted, store, workspace=seen), seen=seen)
+
+
 def settled(cells: Sequence[PlannedRun], store: Store) -> tuple[list[PlannedRun], Queue]:
     """The cells as the scheduler has them, and its answer: it is asked once, if any of them was submitted."""
-    stands, queue = settle((cell.wanted for cell in cells if cell.state == "queued"), store)
+    stands, queue = settle(((cell.wanted, cell.folder) for cell in cells if cell.state == "queued"), store)
     return [dataclasses.replace(cell, stands=stands.get(cell.id, cell.stands)) for cell in cells], queue
 
 
 def _wanted(selection: Selection, protocol: Protocol, limit: int | None) -> Iterator[tuple[Panel, Row, Run]]:
     for panel in selection.panels(protocol):
+        rows = list(filter(panel.trains, selection.rows))
+        first = [protocol.run(panel, row, selection.seeds[0], limit) for row in rows]
         for seed in selection.seeds:
-            for row in filter(panel.trains, selection.rows):
-                yield panel, row, protocol.run(panel, row, seed, limit)
+            for row, run in zip(rows, first, strict=True):
+                yield panel, row, run.seeded(seed)
 
 
 def evaluations(

@@ -15,7 +15,7 @@ from studies.plan.runs import PlannedRun, matches
 from studies.records.store import Store, runs_folder
 from studies.records.typed import Damaged
 from studies.records.working_state import JobSpec
-from studies.records.workspace import Workspace
+from studies.records.workspace import Glance
 
 _IDENTIFIER = re.compile(r"(evaluation-)?[0-9a-f]{12}")
 
@@ -37,12 +37,12 @@ def started_runs(options: argparse.Namespace, store: Store) -> list[PlannedRun]:
     wanted = matches(options.selectors)
     found = []
     for identifier in _started(store):
-        workspace = Workspace(identifier)
+        workspace = Glance(identifier)
         try:
             spec = workspace.spec()
             if spec is None or not _fits(spec, options) or not wanted(spec.study, spec.row, spec.seed):
                 continue
-            cell = specified_cell(spec, store)
+            cell = specified_cell(spec, store, workspace)
             if cell.id != identifier:
                 raise ValueError(f"it is about run {cell.id}")
             store.damage += workspace.damage()
@@ -65,7 +65,7 @@ def words(cell: PlannedRun) -> str:
 def options_of(cell: PlannedRun) -> tuple[str, ...]:
     """How a run was started: the words after its selector; none where it was not, or that cannot be read."""
     try:
-        spec = Workspace(cell.id).spec()
+        spec = cell.folder.spec()
     except Damaged:
         return ()
     return spec.options if spec else ()

@@ -15,7 +15,7 @@ from studies.records.provenance import made_by_todays_code
 from studies.records.store import Store, runs_folder
 from studies.records.typed import Damaged
 from studies.records.working_state import Submission
-from studies.records.workspace import Workspace
+from studies.records.workspace import Glance, Workspace
 from studies.slurm.scheduler import VANISHED_SECONDS, Job, Queue
 
 STATES = ("done", "running", "queued", "unknown", "trained", "stopped", "failed", "new")
@@ -39,21 +39,28 @@ class RunState:
 NEW = RunState("new")
 
 
-def standing(wanted: Run | Evaluation, store: Store, queue: Queue | None = None) -> RunState:
-    """Where a run or a test stands. Without a `queue` what depends on it is `queued`, whatever became of its job."""
-    submission = submitted(wanted.id)  # first: what changes afterwards is somebody else's doing
-    stands = _standing(wanted, store, submission, queue)
+def standing(
+    wanted: Run | Evaluation, store: Store, queue: Queue | None = None, workspace: Workspace | None = None
+) -> RunState:
+    """Where a run or a test stands. Without a `queue` what depends on it is `queued`, whatever became of its job.
+
+    `workspace`: its folder, where somebody has looked at it already.
+    """
+    workspace = workspace or Glance(wanted.id)
+    submission = _submission(workspace)  # first: what changes afterwards is somebody else's doing
+    stands = _standing(wanted, store, workspace, submission, queue)
     return dataclasses.replace(stands, token=submission.token) if submission else stands
 
 
-def _standing(wanted: Run | Evaluation, store: Store, submission: Submission | None, queue: Queue | None) -> RunState:
+def _standing(
+    wanted: Run | Evaluation, store: Store, workspace: Workspace, submission: Submission | None, queue: Queue | None
+) -> RunState:
     if (damaged := store.damaged(wanted.id)) is not None:  # other damage is named, and no obstacle
         return RunState("failed", str(damaged), "damaged")
     record = store.run(wanted) if isinstance(wanted, Run) else store.evaluation(wanted)
-    workspace = Workspace(wanted.id)
     if record is not None and not superseded(workspace, store):
         return RunState("done", "" if made_by_todays_code(record) else "made by other code than today's")
-    if not workspace.folder.exists():
+    if not workspace.exists():
         return _new(wanted)
     if (owner := workspace.owner()) is not None:
         progress = workspace.progress()
@@ -68,19 +75,22 @@ def _standing(wanted: Run | Evaluation, store: Store, submission: Submission | N
     return _left(wanted, workspace, submission, queue)
 
 
-def settle(wanted: Iterable[Run | Evaluation], store: Store) -> tuple[dict[str, RunState], Queue]:
-    """Where these stand by id, and the queue, which was asked once for all that it decides."""
-    by_id = {value.id: value for value in wanted}
-    found = {key: standing(value, store) for key, value in by_id.items()}
-    open_ = [key for key, stands in found.items() if stands.state == "queued"]
-    queue = Queue.ask([submission for key in open_ if (submission := submitted(key)) is not None])
-    return found | {key: standing(by_id[key], store, queue) for key in open_}, queue
+def settle(waiting: Iterable[tuple[Run | Evaluation, Workspace]], store: Store) -> tuple[dict[str, RunState], Queue]:
+    """Where these that are `queued` stand by id, and the queue, which was asked once for all of them."""
+    folders = list(waiting)
+    found = (_submission(workspace) for _, workspace in folders)
+    queue = Queue.ask([submission for submission in found if submission is not None])
+    return {value.id: standing(value, store, queue, workspace) for value, workspace in folders}, queue
 
 
 def submitted(identifier: str) -> Submission | None:
     """The submission of a run; None without one, and where it is damaged: a job that it named finds the run taken."""
+    return _submission(Workspace(identifier))
+
+
+def _submission(workspace: Workspace) -> Submission | None:
     try:
-        return Workspace(identifier).submission.read()
+        return workspace.submitted()
     except Damaged:
         return None
 

@@ -6,8 +6,9 @@ stay in its `plain` data. Older records know less: what they may lack has a defa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any
 
 import msgspec
@@ -223,13 +224,23 @@ class ShortcutConfig(Struct, frozen=True, kw_only=True):
     reaches: list[Natural] = []
 
 
-class Record(Struct, frozen=True, kw_only=True):
+class Record(Struct, frozen=True, kw_only=True, dict=True):
     """What every record has. By its attributes it is typed; subscripted, it gives the plain data."""
 
     id: str
     kind: str
     provenance: Origin
-    plain: Plain = {}
+
+    @cached_property
+    def plain(self) -> Plain:
+        """The whole record; of one that the index knew, it is read when it is asked for. Raises `Damaged`."""
+        again: Callable[[], Plain] = vars(self)["again"]
+        return again()
+
+    @property
+    def configured(self) -> str:
+        """The whole digest of its configuration, whose beginning its id ends with."""
+        return str(vars(self)["configured"])
 
     def __getitem__(self, name: str) -> Any:
         return self.plain[name]
@@ -255,8 +266,6 @@ class ScoredRecord(Record, frozen=True, kw_only=True):
     config: RunConfig | EvaluationConfig
     metrics: Metrics
     classes: list[str]
-    confusion: list[Counts] = []
-    confusion_ms: list[Counts] = []
     cue: Cue | None = None
     weights: File | None = None
     predictions: File | None = None  # the archive for a test server
@@ -265,6 +274,13 @@ class ScoredRecord(Record, frozen=True, kw_only=True):
         """The splits that were read, as far as it says."""
         read = self.provenance.data
         return () if read is None else read.splits(self.config.data)
+
+
+class Matrices(Struct, frozen=True, kw_only=True):
+    """What a scored record also has, in its plain data alone: most of its bytes, which few ask for."""
+
+    confusion: list[Counts] = []
+    confusion_ms: list[Counts] = []
 
 
 class RunRecord(ScoredRecord, frozen=True, kw_only=True):
@@ -360,9 +376,10 @@ def typed(plain: Plain) -> Record:
     kind = KINDS.get(str(plain.get("kind")))
     if kind is None:
         raise ValueError(f"its kind is none of {', '.join(KINDS)}")
-    record = msgspec.convert({**plain, "plain": plain}, kind)
-    msgspec.structs.force_setattr(record, "plain", plain)  # the very data, of which `convert` makes a copy
+    record = msgspec.convert(plain, kind)
+    vars(record)["plain"] = plain
     if isinstance(record, ScoredRecord):
+        msgspec.convert(plain, Matrices)
         for name in Metrics.__struct_fields__:
             values = getattr(record.metrics, name)
             if isinstance(values, list) and values and len(values) != len(record.classes):

@@ -9,16 +9,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from segnext.config import Cost, Evaluation, Platform, Run, Speed, canonical, digest
+from segnext.config import Cost, Evaluation, Platform, Run, Speed, canonical, whole_digest
 from segnext.door import folder_of
 from studies.declare.protocols import PROTOCOLS, Protocol
 from studies.declare.study import Panel, Reported, Row, Study
+from studies.records import index
+from studies.records.index import Entry
 from studies.records.lines import Cell, Line
 from studies.records.schema import (
     CostRecord,
@@ -52,39 +55,74 @@ class View:
 
 def results_folder() -> Path:
     """results/, or $SEGNEXT_RESULTS."""
-    return (folder_of("SEGNEXT_RESULTS") or REPOSITORY / "results").resolve()
+    return _folder("SEGNEXT_RESULTS", "results", os.environ.get("SEGNEXT_RESULTS"), os.getcwd())
 
 
 def runs_folder() -> Path:
     """runs/, or $SEGNEXT_RUNS: checkpoints, logs, attempts; nothing that a result depends on once recorded."""
-    return (folder_of("SEGNEXT_RUNS") or REPOSITORY / "runs").resolve()
+    return _folder("SEGNEXT_RUNS", "runs", os.environ.get("SEGNEXT_RUNS"), os.getcwd())
+
+
+@lru_cache(8)
+def _folder(variable: str, name: str, named: str | None, here: str) -> Path:
+    """Found once for what the variable says and where we are: a command asks for each of its runs."""
+    return (folder_of(variable) or REPOSITORY / name).resolve()
 
 
 R = TypeVar("R", bound=Record)
 
 
+class _Records(Mapping[str, Record]):
+    """Records by id, in its order; of what the index knows, each when it is asked for."""
+
+    def __init__(self, entries: Mapping[str, Entry], read: Mapping[str, Record], plain: Callable[[str], Plain]) -> None:
+        self.entries, self._made, self._plain = entries, dict(read), plain
+
+    def __getitem__(self, identifier: str) -> Record:
+        if (made := self._made.get(identifier)) is None:
+            made = self.entries[identifier].record(partial(self._plain, identifier))
+            self._made[identifier] = made
+        return made
+
+    def __contains__(self, identifier: object) -> bool:
+        return identifier in self.entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
 class _Read:
     """What was read of the records, and what follows from it; a store that has written reads anew."""
 
-    def __init__(self, found: Mapping[str, tuple[Record, str]]) -> None:
-        self.records = {identifier: record for identifier, (record, _) in found.items()}
-        self.digests = {identifier: digest for identifier, (_, digest) in found.items()}
+    def __init__(self, records: _Records) -> None:
+        self.records = records
         self.views: dict[str, tuple[Study, list[View]]] = {}
 
     @cached_property
-    def by_kind(self) -> dict[str, list[Record]]:
-        """The records of each kind, by id."""
-        found: dict[str, list[Record]] = {}
-        for record in self.records.values():
-            found.setdefault(record.kind, []).append(record)
+    def by_kind(self) -> dict[str, list[str]]:
+        """The ids of the records of each kind."""
+        found: dict[str, list[str]] = {}
+        for identifier, entry in self.records.entries.items():
+            found.setdefault(entry.kind, []).append(identifier)
+        return found
+
+    @cached_property
+    def stand_ins(self) -> dict[str | None, list[EvaluationRecord]]:
+        """By run, the records of weights that were trained elsewhere and stand for it."""
+        found: dict[str | None, list[EvaluationRecord]] = {}
+        for record in _of((self.records[key] for key in self.by_kind.get("evaluation", ())), EvaluationRecord):
+            if record.config.ham_seed == 0:
+                found.setdefault(record.stands_for, []).append(record)
         return found
 
     @cached_property
     def tried(self) -> dict[str, dict[tuple[int, str], set[int]]]:
         """By protocol, then by length and dataset, the seeds that anything was run with."""
         found: dict[str, dict[tuple[int, str], set[int]]] = {}
-        for record in self.by_kind.get("run", ()):
-            assert isinstance(record, RunRecord)
+        for record in _of((self.records[key] for key in self.by_kind.get("run", ())), RunRecord):
             config = record.config
             key = config.train.iterations, config.data.dataset
             found.setdefault(config.protocol, {}).setdefault(key, set()).add(config.seed)
@@ -102,9 +140,7 @@ class _Resolved:
         key = (protocol.name, panel.key, row.slug, iterations, seed)
         if key not in self._runs:
             first = self.run(protocol, panel, row, 0, iterations) if seed else None
-            self._runs[key] = (
-                dataclasses.replace(first, seed=seed) if first else protocol.run(panel, row, 0, iterations)
-            )
+            self._runs[key] = first.seeded(seed) if first else protocol.run(panel, row, 0, iterations)
         return self._runs[key]
 
 
@@ -118,51 +154,68 @@ class Store:
         self._known: _Read | None = None
 
     @property
-    def records(self) -> dict[str, Record]:
+    def records(self) -> Mapping[str, Record]:
         """All whole records by id; `damage` names the others."""
         return self._read.records
 
     def damaged(self, identifier: str) -> Damaged | None:
         """What is wrong with the record of this id."""
         self.records  # noqa: B018  (it finds out)
+        if not self.damage:
+            return None
         path = self.path(identifier)
         return next((found for found in self.damage if found.path == path), None)
 
     def read_digest(self, identifier: str) -> str:
         """The SHA-256 of the file of a record of `records`, as it was read."""
-        return self._read.digests[identifier]
+        return self._read.records.entries[identifier].digest
 
     @property
     def _read(self) -> _Read:
         if self._known is None:
-            self._known = _Read(dict(self._whole()))
+            self._known = _Read(self._whole())
         return self._known
 
-    def _whole(self) -> Iterator[tuple[str, tuple[Record, str]]]:
-        """Each record that is whole, by id, and the digest of its file."""
-        for path in self._files():
-            try:
-                content = content_of(path, RESTORE)
-                if content is None:
-                    continue
-                record = _checked(path, value_of(content, Plain, path, RESTORE))
-                yield path.stem, (record, hashlib.sha256(content).hexdigest())
-            except Damaged as damaged:
-                self.damage.append(damaged)
-            except ValueError as error:
-                self.damage.append(Damaged(path, str(error), RESTORE))
-
-    def _files(self) -> list[Path]:
-        folder = self.folder / "records"
+    def _whole(self) -> _Records:
+        """Every record that is whole: what the index knows, and the others from their files."""
+        begun, path = time.monotonic(), self.folder / index.NAME
         try:
-            return sorted(folder / name for name in os.listdir(folder) if name.endswith(".json") and name[0] != ".")
-        except FileNotFoundError:
-            return []
+            files = index.listed(self.folder / "records")
         except OSError as error:
-            self.damage.append(
-                Damaged(folder, f"it cannot be read: {error.strerror}", "ask its owner for the right to")
-            )
-            return []
+            remedy = "ask its owner for the right to"
+            self.damage.append(Damaged(self.folder / "records", f"it cannot be read: {error.strerror}", remedy))
+            files = {}
+        known, entries, read = index.load(path), dict[str, Entry](), dict[str, Record]()
+        for identifier, signature in files.items():
+            entry = known.get(identifier)
+            if entry is not None and entry.signature == signature:
+                entries[identifier] = entry
+            elif (found := self._from_file(identifier)) is not None:
+                read[identifier], digest = found
+                entries[identifier] = Entry.of(signature, read[identifier], digest)
+        index.renew(path, entries, len(read) + len(known.keys() - files.keys()), begun)
+        return _Records(entries, read, self._plain)
+
+    def _from_file(self, identifier: str) -> tuple[Record, str] | None:
+        """A record and the digest of its file; None where it is gone, and where it is damaged, which is noted."""
+        path = self.path(identifier)
+        try:
+            if (content := content_of(path, RESTORE)) is None:
+                return None
+            return _checked(path, value_of(content, Plain, path, RESTORE)), hashlib.sha256(content).hexdigest()
+        except Damaged as damaged:
+            self.damage.append(damaged)
+        except ValueError as error:
+            self.damage.append(Damaged(path, str(error), RESTORE))
+        return None
+
+    def _plain(self, identifier: str) -> Plain:
+        """The whole of a record that the index knew. Raises `Damaged` where it is another by now."""
+        path, again = self.path(identifier), "it was replaced while it was read; run the command again"
+        content = content_of(path, again) or b""
+        if hashlib.sha256(content).hexdigest() != self.read_digest(identifier):
+            raise Damaged(path, "it is not what it was a moment ago", again)
+        return value_of(content, Plain, path, RESTORE)
 
     def pictures(self, identifier: str) -> Pictures | None:
         """The facts of a run's pictures; None without, and where they are damaged."""
@@ -176,7 +229,7 @@ class Store:
 
     def kind(self, kind: str) -> Sequence[Record]:
         """All records of a kind, by id."""
-        return self._read.by_kind.get(kind, [])
+        return [self.records[key] for key in self._read.by_kind.get(kind, ())]
 
     def runs(self) -> Sequence[RunRecord]:
         """The records of all finished runs, by id."""
@@ -238,7 +291,7 @@ class Store:
 
     def imported(self, run: Run) -> list[EvaluationRecord]:
         """The records of weights that were trained elsewhere and stand for this run."""
-        return [record for record in self.evaluated() if record.stands_for == run.id and record.config.ham_seed == 0]
+        return self._read.stand_ins.get(run.id, [])
 
     def speed(self, speed: Speed) -> SpeedRecord | None:
         """The record of this speed measurement, or None."""
@@ -250,7 +303,8 @@ class Store:
 
     def _find(self, identifier: str, value: Run | Cost | Speed | Evaluation) -> Record | None:
         record = self.records.get(identifier)
-        if record is not None and (change := difference(record.plain["config"], canonical(value))):
+        if record is not None and record.configured != whole_digest(value):
+            change = difference(record.plain["config"], canonical(value))
             raise ValueError(f"{self.path(identifier)} was made for another configuration: {change}")
         return record
 
@@ -473,6 +527,8 @@ def difference(old: Any, new: Any, path: str = "") -> str | None:
 def _checked(path: Path, plain: Plain) -> Record:
     """The record. `ValueError` where it is not whole, or not of this name."""
     record = typed(plain)
-    if record.id != path.stem or not path.stem.endswith(digest(plain.get("config"))):
+    configured = whole_digest(plain.get("config"))
+    if record.id != path.stem or not path.stem.endswith(configured[:12]):
         raise ValueError("its configuration does not give its id: it was edited or renamed")
+    vars(record)["configured"] = configured
     return record

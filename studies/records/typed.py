@@ -28,12 +28,12 @@ LARGEST = 1 << 28  # bytes: no file of ours comes near, and what claims to be on
 class Damaged(ValueError):
     """A file cannot be what it should be."""
 
-    def __init__(self, path: Path, why: str, remedy: str) -> None:
+    def __init__(self, path: Path | str, why: str, remedy: str) -> None:
         super().__init__(f"damaged: {path}: {why}; {remedy}")
-        self.path, self.why, self.remedy = path, why, remedy
+        self.path, self.why, self.remedy = Path(path), why, remedy
 
 
-def content_of(path: Path, remedy: str) -> bytes | None:
+def content_of(path: Path | str, remedy: str) -> bytes | None:
     """The bytes of a regular file; None where there is none. Raises `Damaged` for anything else, and never waits."""
     try:
         # Without O_NONBLOCK a named pipe would wait for its writer for ever.
@@ -48,19 +48,26 @@ def content_of(path: Path, remedy: str) -> bytes | None:
             raise Damaged(path, "it is no regular file", remedy)
         if facts.st_size > LARGEST:
             raise Damaged(path, f"it has {facts.st_size:,} bytes", remedy)
-        with open(file, "rb", closefd=False) as stream:
-            return stream.read()
+        return _all_of(file)
     except OSError as error:
         raise Damaged(path, f"it cannot be read: {error.strerror}", _rights(error, remedy)) from None
     finally:
         os.close(file)
 
 
+def _all_of(file: int) -> bytes:
+    """What is left of an open file; a stream around it would take as long as the small files themselves."""
+    parts = []
+    while part := os.read(file, 1 << 16):
+        parts.append(part)
+    return b"".join(parts)
+
+
 def _rights(error: OSError, remedy: str) -> str:
     return "ask its owner for the right to read it" if isinstance(error, PermissionError) else remedy
 
 
-def value_of(content: bytes, kind: type[T], path: Path, remedy: str) -> T:
+def value_of(content: bytes, kind: type[T], path: Path | str, remedy: str) -> T:
     """What these bytes of a file hold. Raises `Damaged`, with the place in the file, where that is no `kind`."""
     try:
         return msgspec.json.decode(content, type=kind, strict=True)
@@ -69,7 +76,7 @@ def value_of(content: bytes, kind: type[T], path: Path, remedy: str) -> T:
         raise Damaged(path, why, remedy) from None
 
 
-def read(path: Path, kind: type[T], remedy: str) -> T | None:
+def read(path: Path | str, kind: type[T], remedy: str) -> T | None:
     """The value in a file; None where there is none. Raises `Damaged`."""
     content = content_of(path, remedy)
     return None if content is None else value_of(content, kind, path, remedy)

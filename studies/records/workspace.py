@@ -17,10 +17,11 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from segnext.files import temporary_beside, write_atomically
 from studies.records.store import REPOSITORY, runs_folder
@@ -32,6 +33,7 @@ T = TypeVar("T")
 BEAT_SECONDS = 10.0  # between two heartbeats of an owner
 SILENT_AFTER = 120.0  # seconds without one after which an owner that cannot be looked at counts as dead
 TORN_AFTER = 10.0  # seconds after which a file that cannot be read is not one that is being written this moment
+IDLE = "delete it once nothing works on the run"
 ROOM = 4096  # bytes of an attempt's file: it can be closed in place on a full disk
 
 
@@ -47,7 +49,7 @@ class ExclusiveJsonFile(Generic[T]):
 
     def read(self) -> T | None:
         """Its content; None where there is none. Raises `Damaged`."""
-        return read(self.path, self._kind, "delete it once nothing works on the run")
+        return read(self.path, self._kind, IDLE)
 
     def create(self, content: T) -> bool:
         """Make it appear; False where one exists. A hard link fails there, on network file systems too."""
@@ -108,23 +110,63 @@ class Workspace:
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        self.folder = runs_folder() / run_id
-        self.states = self.folder / "states"
-        self.curve = self.folder / "curve.jsonl"
-        self.log = self.folder / "log.txt"
-        self.weights = self.folder / "weights.pt"
-        self.submission = ExclusiveJsonFile(self.folder / "submission.json", Submission)
-        self._spec = self.folder / "spec.json"
-        self._claim = ExclusiveJsonFile(self.folder / "claim.json", Claim)
-        self._progress = self.folder / "progress.json"
+        self._at = f"{runs_folder()}/{run_id}"
         self._reported = 0.0
         self.lost = False  # whether another has taken the claim over: this process was silent for too long
+
+    def exists(self) -> bool:
+        """Whether the run was ever started here."""
+        return os.path.exists(self._at)
+
+    # Its files, each named when it is asked for: a command looks at two or three in each of thousands of folders
+
+    @cached_property
+    def folder(self) -> Path:
+        """All of it."""
+        return Path(self._at)
+
+    @cached_property
+    def states(self) -> Path:
+        """The folder of the last training states."""
+        return self.folder / "states"
+
+    @cached_property
+    def curve(self) -> Path:
+        """The training curve so far."""
+        return self.folder / "curve.jsonl"
+
+    @cached_property
+    def log(self) -> Path:
+        """What the worker printed."""
+        return self.folder / "log.txt"
+
+    @cached_property
+    def weights(self) -> Path:
+        """What the training ended with."""
+        return self.folder / "weights.pt"
+
+    @cached_property
+    def submission(self) -> ExclusiveJsonFile[Submission]:
+        """The job of a scheduler that is to do the run."""
+        return ExclusiveJsonFile(self.folder / "submission.json", Submission)
+
+    @property
+    def _spec(self) -> str:
+        return f"{self._at}/spec.json"
+
+    @cached_property
+    def _claim(self) -> ExclusiveJsonFile[Claim]:
+        return ExclusiveJsonFile(self.folder / "claim.json", Claim)
+
+    @property
+    def _progress(self) -> Path:
+        return self.folder / "progress.json"
 
     # What to do
 
     def write_spec(self, spec: JobSpec) -> None:
         """Record what the run's worker is to do."""
-        write(self._spec, spec)
+        write(Path(self._spec), spec)
 
     def spec(self) -> JobSpec | None:
         """What `write_spec` recorded; None where the run was never started. Raises `Damaged`."""
@@ -136,10 +178,14 @@ class Workspace:
             raise Damaged(self._spec, "there is none", "the command that started the run writes it")
         return spec
 
+    def submitted(self) -> Submission | None:
+        """The job of a scheduler that is to do the run. Raises `Damaged`."""
+        return read(f"{self._at}/submission.json", Submission, IDLE)
+
     def damage(self) -> list[Damaged]:
         """What of the run's files cannot be read."""
         found = [*self._attempts()[1]]
-        for look in (self.spec, self.submission.read):
+        for look in (self.spec, self.submitted):
             try:
                 look()
             except Damaged as damaged:
@@ -194,6 +240,8 @@ class Workspace:
 
     def owner(self) -> Claim | None:
         """The live owner's claim, or None."""
+        if not os.path.lexists(f"{self._at}/claim.json"):
+            return None
         owner, state = self._look()
         return owner if state == "alive" else None
 
@@ -279,8 +327,11 @@ class Workspace:
 
     def last_state(self) -> int:
         """After how many iterations the newest saved state was taken; 0 without one. Does not look inside."""
-        names = [path.name[:8] for path in self.states.glob("*.pt") if path.name[:8].isdigit()]
-        return max(map(int, names), default=0)
+        try:
+            names = os.listdir(f"{self._at}/states")
+        except OSError:
+            return 0
+        return max((int(name[:8]) for name in names if name.endswith(".pt") and name[:8].isdigit()), default=0)
 
     # How attempts ended
 
@@ -348,13 +399,51 @@ class Workspace:
 
     def _attempts(self) -> tuple[list[tuple[Path, Attempt]], list[Damaged]]:
         found, damaged = [], []
-        for path in sorted((self.folder / "attempts").glob("*.json")):
+        folder = f"{self._at}/attempts"
+        try:
+            names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
+        except OSError:
+            return [], []
+        for path in (Path(folder, name) for name in names):
             try:
                 if (entry := read(path, Attempt, "delete it: one attempt is not accounted for then")) is not None:
                     found.append((path, entry))
             except Damaged as error:
                 damaged.append(error)
         return found, damaged
+
+
+class Glance(Workspace):
+    """A run's folder as a command sees it that looks at thousands: each of its small files is read once, at most.
+
+    For whoever only looks. What decides whether a run is started reads the files themselves.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(run_id)
+        self._looked_at: dict[str, Any] = {}
+
+    def _once(self, name: str, look: Callable[[], T]) -> T:
+        if name not in self._looked_at:
+            try:
+                self._looked_at[name] = look()
+            except Damaged as damaged:
+                self._looked_at[name] = damaged
+        found = self._looked_at[name]
+        if isinstance(found, Damaged):
+            raise found
+        return cast(T, found)
+
+    def spec(self) -> JobSpec | None:
+        """What the run's worker is to do. Raises `Damaged`."""
+        return self._once("spec", super().spec)
+
+    def submitted(self) -> Submission | None:
+        """The job that is to do it. Raises `Damaged`."""
+        return self._once("submission", super().submitted)
+
+    def _attempts(self) -> tuple[list[tuple[Path, Attempt]], list[Damaged]]:
+        return self._once("attempts", super()._attempts)
 
 
 def _started_again(owner: Claim, mine: Claim) -> bool:
