@@ -28,13 +28,13 @@ FINE, PROBLEMS, USAGE, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
 
 _SHOWN = 5  # problems of a kind that are listed without --all
 
-# Arguments and the least and the most that they may be: 40 x 40 pictures take 4 GB, and nobody looks at more.
+# Lowest and highest value of each numeric option: a sheet of 40 x 40 pictures takes 4 GB.
 _BOUNDS = {"columns": (1, 40), "rows": (1, 40), "magnify": (1, 64), "images": (10, 20_000), "processes": (1, 1024)}
 
 
 @command("python -m segnext.data")
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Run the command line and return the exit status."""
     options = _parser().parse_args(arguments)
     options.data_root = options.data_root or folder_of("SEGNEXT_DATA")
     again = "; the same command continues" if options.verb == "convert" else ""
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenProcessPool:
         say(f"error: a process was killed, for want of memory perhaps; try fewer --processes{again}", error=True)
         return PROBLEMS
-    except BrokenPipeError:  # who reads has seen enough, `| head` say
+    except BrokenPipeError:  # the reader, say `| head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PROBLEMS if again else FINE
     except (OSError, MemoryError) as error:
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _said(error: BaseException) -> str:
-    """What an error says, or what it is where it says nothing; with names of files as a terminal can print them."""
+    """The error's message, or its type if it has none, with control characters in file names escaped."""
     return printable(str(error) or ("out of memory" if isinstance(error, MemoryError) else type(error).__name__), 2000)
 
 
@@ -200,7 +200,7 @@ def _print_counts(reports: list[Report]) -> None:
 
 
 def _print_classes(classes: tuple[str, ...], reports: list[Report]) -> None:
-    """A line for each class: percent of the pixels that are not ignored, and their number."""
+    """Print a line per class: its percentage of the pixels that are not ignored, and their number."""
     shown = [report for report in reports if report.findings.pixels.any()]
     if not shown:
         return
@@ -215,7 +215,7 @@ def _print_classes(classes: tuple[str, ...], reports: list[Report]) -> None:
 
 
 def _keep_contents(dataset: str, reports: list[Report]) -> None:
-    """Writes down the content fingerprint of each split whose every byte was read, and says where."""
+    """Keep the content fingerprint of each split that was read completely, and print where it is kept."""
     for report in reports:
         digests = report.findings.digests
         if not report.files or any(f"{folder}/{path}" not in digests for folder, path in report.files):
@@ -226,7 +226,7 @@ def _keep_contents(dataset: str, reports: list[Report]) -> None:
 
 
 def _print_found(report: Report, found: dict[str, list[str]], title: str, every: bool) -> int:
-    """Lists what was found in a split, problems or remarks, and returns how many these are."""
+    """Print the problems or remarks found in a split, and return their number."""
     for kind, messages in found.items():
         shown = messages if every else messages[:_SHOWN]
         say(f"\n{report.split}: {title}{len(messages)} {kind}")
