@@ -116,7 +116,7 @@ def test_a_failure_says_what_mends_it_and_is_left_until_it_is_told_or_the_code_i
 def test_two_rows_differ_in_what_the_table_says(lab: Path):
     said = does("diff", "table7/b", "table7/c", "--protocol", "quick", code=1)
     assert "model.stages" in said
-    assert "has no record: its configuration alone is compared" in said
+    assert "has no record: only configurations are compared" in said
     found = json.loads(does("diff", "table7/b", "table7/c", "--protocol", "quick", "--json", code=1))
     assert set(found["configuration"]) == {"model.decoder", "model.stages"}
     assert not json.loads(does("diff", "table7/c", "table7/c", "--json"))["configuration"]
@@ -131,7 +131,7 @@ def test_two_rows_differ_in_what_the_table_says(lab: Path):
         (("show", "table11/t", "--protocol", "quick"), "table11"),
         (("diff", "table7/a", "tabel7/b"), "did you mean table7?"),
         (("logs", "table7/a@0"), "0 started runs fit, one is wanted"),
-        (("cancel",), "say which, or: all"),
+        (("cancel",), "name the runs to cancel, or say: all"),
         (("status", "tabel7"), "did you mean table7?"),
         (("gc", "tabel7"), "did you mean table7?"),
         (("doctor", "--profile", "nowhere"), "there is no"),

@@ -153,7 +153,7 @@ def _weights(sizes: tuple[int, ...], source: int) -> npt.NDArray[np.float32]:
 
 
 def _step(size: int, source: int) -> npt.NDArray[np.float64]:
-    """The matrix of one bilinear resizing along a side, at most two neighbours each; positions in float32 as PyTorch's."""
+    """The matrix of one bilinear resizing along a side; positions are computed in float32, as in PyTorch."""
     place = np.float32(source / size) * (np.arange(size, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
     place = np.maximum(place, np.float32(0))
     low = np.minimum(place.astype(np.int64), source - 1)

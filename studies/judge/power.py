@@ -1,9 +1,10 @@
-"""How many seeds a claim or a level needs: power, planned before the runs, of the tests that judge them.
+"""The seeds that a claim or a level needs: the power, planned before the runs, of the tests that judge them.
 
-A claim of a difference is judged by Welch's t over seeds (to a printed value: Student's), one of no difference by two
-one-sided tests (`studies.judge.verdicts`). Of normal values the power of each is an integral over the spread that the
-seeds will show: Welch's degrees of freedom depend on it, so the noncentral t of 2 (n - 1) degrees alone promises too
-much (of 3 seeds a row at 0.5 %: 0.24 for 0.13). `tests/test_next.py` holds every number here by simulation.
+A claim of a difference is judged by Welch's t over seeds (against a printed value by Student's t), a claim of no
+difference by two one-sided tests (`studies.judge.verdicts`). For normal values the power is an integral over the spread
+that the seeds will show. Welch's degrees of freedom depend on that spread, so the noncentral t with 2 (n - 1) degrees
+promises too much: for 3 seeds per row at 0.5 % it gives 0.24 instead of 0.13. `tests/test_next.py` checks every number
+here by simulation.
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ from studies.judge.others import planning_sd
 from studies.judge.significance import ERROR, LEVEL, MINIMUM_SEEDS
 
 POWER = 0.80
-"""What is planned for."""
+"""The power that plans aim at."""
 
 MOST_SEEDS = 100_000
-"""Beyond it no number is given."""
+"""The largest number of seeds that is given; beyond it the answer is None."""
 
 CONFIDENCE = 0.80
-"""Of the upper limit of a spread that few seeds showed (Browne, Statistics in Medicine 14, 1995: else half of all
-planned studies have less power than planned)."""
+"""Confidence of the upper limit of a spread estimated from few seeds. Without it half of all planned studies have less
+power than planned (Browne, Statistics in Medicine 14, 1995)."""
 
 FEWEST_FREEDOM = 2
-"""Degrees of freedom below which our own seeds say nothing of a spread: two seeds of one row may lie anywhere."""
+"""Degrees of freedom below which our own seeds do not estimate a spread: two seeds of one row may be anywhere."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The standard deviation of a metric over seeds, in its points, and where it is from."""
+    """The standard deviation of a metric over seeds, in the metric's unit, and its source."""
 
     sd: float
     source: Literal["records", "others", "stated"]
@@ -45,15 +46,16 @@ class Spread:
 
 
 STATED: dict[str, Spread] = {
-    # Ours: nobody reports MSCAN's; ResNet-50's is about 0.1 (Picard, arXiv 2109.08203), small networks spread more.
+    # Ours: nobody reports it for MSCAN. For ResNet-50 it is about 0.1 (Picard, arXiv 2109.08203), and higher for small
+    # networks.
     "top1": Spread(0.2, "stated", "stated: nobody reports one for these networks"),
 }
 
 
 def spread_of(metric: str, samples: Iterable[Sequence[float]]) -> Spread | None:
-    """The spread to plan with: pooled over the seeds of a table's rows, else others', else stated; None: not known.
+    """The spread to plan with: pooled over the seeds of a table's rows, else others', else stated; None if unknown.
 
-    Of our own it is the upper 80 % limit: with many seeds the pooled spread itself, with few rather too much.
+    From our own seeds we take the upper 80 % limit: close to the pooled spread for many seeds, cautious for few.
     """
     several = [values for values in samples if len(values) > 1]
     freedom = sum(len(values) - 1 for values in several)
@@ -70,9 +72,9 @@ def spread_of(metric: str, samples: Iterable[Sequence[float]]) -> Spread | None:
 
 @functools.cache
 def ordering_power(difference: float, sd: float, seeds: int, alpha: float, rows: int = 2) -> float:
-    """The chance that a true difference is shown, with its sign, two-sided at `alpha`.
+    """The chance to show a true difference with the right sign, two-sided at `alpha`.
 
-    `rows`: 2 with as many seeds each, 1 against a printed value, which is held without an error of its own.
+    `rows` is 2 for two rows with equally many seeds, or 1 against a printed value, which is taken as exact.
     """
     error = sd * math.sqrt(rows / seeds)
     spread, critical, weight = _spreads(seeds, rows, 1 - alpha / 2)
@@ -81,7 +83,7 @@ def ordering_power(difference: float, sd: float, seeds: int, alpha: float, rows:
 
 @functools.cache
 def equivalence_power(difference: float, margin: float, sd: float, seeds: int, alpha: float, rows: int = 2) -> float:
-    """The chance that a true difference is shown to lie within ±margin, by two one-sided tests at `alpha` each."""
+    """The chance to show that a true difference is within ±margin, by two one-sided tests at `alpha` each."""
     error = sd * math.sqrt(rows / seeds)
     spread, critical, weight = _spreads(seeds, rows, 1 - alpha)
     room = margin / error - critical * spread
@@ -90,9 +92,9 @@ def equivalence_power(difference: float, margin: float, sd: float, seeds: int, a
 
 
 def claim_power(kind: str, difference: float, margin: float, sd: float, seeds: int, alpha: float, rows: int) -> float:
-    """The chance that a claim is decided as it should be, were this the true difference.
+    """The chance to decide a claim correctly if this is the true difference.
 
-    A claim of no difference (`equivalent`) is contradicted where the difference lies beyond the margin.
+    A claim of no difference (`equivalent`) should be contradicted if the difference is beyond the margin.
     """
     if kind != "equivalent":
         return ordering_power(difference, sd, seeds, alpha, rows)
@@ -102,32 +104,32 @@ def claim_power(kind: str, difference: float, margin: float, sd: float, seeds: i
 
 
 def claim_seeds(kind: str, difference: float, margin: float, sd: float, alpha: float, rows: int) -> int | None:
-    """The fewest seeds a row with power `POWER`; None: `MOST_SEEDS` do not reach it."""
+    """The fewest seeds per row with power `POWER`; None if `MOST_SEEDS` do not reach it."""
     return fewest(lambda seeds: claim_power(kind, difference, margin, sd, seeds, alpha, rows) >= POWER)
 
 
 def half_width(sd: float, seeds: int) -> float:
-    """Of the 95 % t-interval of a mean, were the spread shown just this one."""
+    """The half-width of the 95 % t-interval of a mean if the seeds show exactly this spread."""
     return float(stdtrit(seeds - 1, (1 + LEVEL) / 2)) * sd / math.sqrt(seeds)
 
 
 def level_seeds(sd: float, tolerance: float) -> int | None:
-    """The fewest seeds of a row whose interval's half-width is within the tolerance of its level."""
+    """The fewest seeds with which the half-width of a row's interval is at most the tolerance; None as above."""
     return fewest(lambda seeds: half_width(sd, seeds) <= tolerance)
 
 
 def level_power(sd: float, tolerance: float, seeds: int) -> float:
-    """The chance of the word `reproduced`, were the true level the printed one."""
+    """The chance of the verdict `reproduced` if the true level is the printed one."""
     return equivalence_power(0.0, tolerance, sd, seeds, (1 - LEVEL) / 2, 1)
 
 
 def first_step(claims: int) -> float:
-    """The level of Holm's first step over so many claims of a table: what a claim is planned at."""
+    """The level of Holm's first step over a table's claims, at which each claim is planned."""
     return ERROR / max(1, claims)
 
 
 def fewest(enough: Callable[[int], bool]) -> int | None:
-    """The smallest number of seeds, `MINIMUM_SEEDS` or more, that is enough; None beyond `MOST_SEEDS`."""
+    """The smallest number of seeds, at least `MINIMUM_SEEDS`, that is enough; None if `MOST_SEEDS` are not."""
     high = MINIMUM_SEEDS
     while not enough(high):
         if high >= MOST_SEEDS:
@@ -142,10 +144,11 @@ def fewest(enough: Callable[[int], bool]) -> int | None:
 
 @functools.cache
 def _spreads(seeds: int, rows: int, quantile: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of a test: shown spreads, relative to the true one, the critical values that go with them, and their weights.
+    """The quadrature of a test: observed spreads relative to the true one, their critical values, and weights.
 
-    The pooled spread is a chi of rows (n - 1) degrees, by the trapezoidal rule over its logarithm. Independent of it,
-    the share of one row's variance in the sum of two is Beta((n - 1) / 2, (n - 1) / 2), and gives Welch's freedom.
+    The pooled spread follows a chi distribution with rows (n - 1) degrees of freedom, integrated by the trapezoidal
+    rule over its logarithm. Independently, the share of one row's variance in the sum of two follows Beta((n - 1) / 2,
+    (n - 1) / 2) and gives Welch's degrees of freedom.
     """
     freedom = rows * (seeds - 1)
     wide = 10 / math.sqrt(2 * freedom)

@@ -1,10 +1,10 @@
 """Verdicts, decided by code with written rules (DESIGN.md, "Reports"). Pure statistics: numbers in, words out.
 
-Levels are judged on the t-interval of (ours - printed) against +-epsilon; claims on Welch's interval of the difference
+Levels are judged by the t-interval of (ours - printed) against +-epsilon; claims by Welch's interval of the difference
 between two rows, because seeds are not paired across architectures (`studies.judge.significance`); outcomes that are
-learnt or not by Fisher's exact test. The claims of a table on accuracies are a family, corrected by Holm's method;
-predictions have the rule of `studies.judge.significance`. No claim is ever made from fewer than three seeds, nor from
-seeds that do not differ at all. What is no finite number is a `ValueError`, never a verdict.
+either learnt or not by Fisher's exact test. A table's claims on accuracies are a family, corrected by Holm's method;
+predictions follow the rule of `studies.judge.significance`. Fewer than three seeds, or seeds without any spread, never
+decide a claim. A value that is not finite raises `ValueError` and never gives a verdict.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from scipy.special import ndtr, stdtrit
 from studies.judge import significance
 from studies.judge.significance import Side, Welch, finite, mean, welch
 
-MINIMUM_SEEDS = significance.MINIMUM_SEEDS  # below it a difference is shown and no claim is made
-LEVEL = significance.LEVEL  # of every interval that is shown
-POWER = 0.80  # at which "seeds that would resolve it" is counted
-MOST_SEEDS = 1000  # beyond it the answer is "more than"
-MOST_COUNTED = 30  # the same where outcomes are counted: every outcome of so many seeds is enumerated
+MINIMUM_SEEDS = significance.MINIMUM_SEEDS  # with fewer a difference is shown, but no claim is judged
+LEVEL = significance.LEVEL  # of all intervals that are shown
+POWER = 0.80  # for the number of seeds that would resolve a claim
+MOST_SEEDS = 1000  # beyond it no number of seeds is given
+MOST_COUNTED = 30  # the same for Fisher's test, where all outcomes of that many seeds are enumerated
 EPSILON = {"miou_ss": 1.0, "miou_ms": 1.0, "top1": 0.5}  # DESIGN: stated defaults, never fitted to results
-MARGIN = 0.5  # of an equivalence claim, in the metric's own points
-LINEAR = 0.05  # how far from 1 the exponent of a cost that grows with the number of pixels may lie
-QUADRATIC = 1.5  # of a x + b x²: 1 + the share of b x² is the exponent at x, so above this most of it is quadratic
+MARGIN = 0.5  # of an equivalence claim, in the metric's unit
+LINEAR = 0.05  # largest distance from 1 of the exponent of a cost that grows with the number of pixels
+QUADRATIC = 1.5  # the exponent of a x + b x² at x is 1 + the share of b x²: above this most of it is quadratic
 ROUNDING = 0.06  # a printed cost is rounded to 0.1, sometimes twice (4.2507 -> 4.25 -> 4.3)
 
 RULES = {
@@ -91,20 +91,20 @@ class Interval:
         return (self.high - self.low) / 2
 
     def inside(self, margin: float) -> bool:
-        """Whether it lies wholly within ±margin."""
+        """Whether it is wholly within ±margin."""
         return -margin <= self.low and self.high <= margin
 
     def outside(self, margin: float) -> bool:
-        """Whether it lies wholly beyond +margin or wholly beyond -margin."""
+        """Whether it is wholly above +margin or wholly below -margin."""
         return self.low > margin or self.high < -margin
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict with what it was decided on. `seeds` per row would resolve it; None where no number can be given.
+    """A verdict and its basis. `seeds` is the number per row that would resolve it; None if none can be given.
 
-    `p` is the test's own, `adjusted` the one that Holm's method makes of it within the family. `mixed` says what the
-    runs behind it do not share.
+    `p` is the test's own, `adjusted` the value corrected by Holm's method within the family. `mixed` says what the runs
+    behind it do not share.
     """
 
     verdict: str
@@ -119,7 +119,7 @@ class Judgement:
 def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     """Student's interval of the mean of n >= 2 values: mean ± t(n - 1) s / sqrt(n).
 
-    `ValueError` for a value that is not finite.
+    Raises `ValueError` for a value that is not finite.
     """
     finite(values)
     middle, deviation = mean(values), statistics.stdev(values)
@@ -133,9 +133,9 @@ def epsilon(metric: str, spread: float = 0.0) -> float:
 
 
 def level(ours: Sequence[float], printed: float | None, tolerance: float) -> Judgement:
-    """Ours against a printed value: pending, few seeds, reproduced, above, below, or inconclusive.
+    """Judge our values against a printed one: pending, few seeds, reproduced, above, below, or inconclusive.
 
-    `ValueError` for a value that is not finite.
+    Raises `ValueError` for a value that is not finite.
     """
     finite(ours)
     if not ours:
@@ -152,7 +152,7 @@ def level(ours: Sequence[float], printed: float | None, tolerance: float) -> Jud
 
 
 def level_verdict(interval: Interval, tolerance: float) -> str:
-    """The rule of levels on an interval of (ours - printed)."""
+    """The verdict on a level by its interval of (ours - printed)."""
     if interval.inside(tolerance):
         return "reproduced"
     if interval.outside(tolerance):
@@ -161,20 +161,20 @@ def level_verdict(interval: Interval, tolerance: float) -> str:
 
 
 def ordering(better: Side, worse: Side, level: float = LEVEL) -> Judgement:
-    """The claim that `better` lies above `worse`."""
+    """Judge the claim that `better` is above `worse`."""
     return _claim(better, worse, _ordering_test, _ordering_power, level)
 
 
 def equivalence(first: Side, second: Side, level: float = LEVEL, margin: float = MARGIN) -> Judgement:
-    """The claim that two rows do not differ: an equivalence test (two one-sided tests) with ±margin."""
+    """Judge the claim that two rows do not differ, by two one-sided tests with ±margin."""
     test = functools.partial(_equivalence_test, margin)
     return _claim(first, second, test, functools.partial(_equivalence_power, margin), level)
 
 
 def learnt(better: Sequence[float], worse: Sequence[float], threshold: float, level: float = LEVEL) -> Judgement:
-    """The claim that more runs of `better` than of `worse` reach a threshold: Fisher's exact test on the counts.
+    """Judge the claim that more runs of `better` than of `worse` reach a threshold, by Fisher's exact test.
 
-    For bimodal outcomes, whose means say little. The difference is that of the shares of runs, in percent.
+    For bimodal outcomes, whose means say little. The difference is between the shares of runs, in percent.
     """
     finite(better, worse)
     counts = [len(better), len(worse)]
@@ -191,18 +191,18 @@ def learnt(better: Sequence[float], worse: Sequence[float], threshold: float, le
 
 
 def told(outcome: significance.Outcome) -> str:
-    """The verdict on a prediction of which this became."""
+    """The verdict on a prediction with this outcome."""
     return {"as said": "supported", "otherwise": "contradicted", "none": "no difference", "open": "not resolved"}.get(
         outcome, outcome
     )
 
 
 def holm(family: Sequence[Callable[[float], Judgement]]) -> list[Judgement]:
-    """The claims of a family, each a function of the level it is judged at, corrected by Holm's method.
+    """Judge a family of claims by Holm's method; each is a function of the level at which it is judged.
 
-    From the smallest p on, the k-th of m is judged at 1 - (1 - LEVEL) / (m - k + 1), and once one is not resolved, none
-    after it is. Claims that nothing can be decided on yet do not count. The chance of any wrong decision stays below
-    1 - LEVEL; the intervals that are shown are each claim's own.
+    In ascending order of p, the k-th of m is judged at 1 - (1 - LEVEL) / (m - k + 1), and after one that is not
+    resolved no other is. Claims that cannot be tested yet do not count. The chance of any wrong decision stays below
+    1 - LEVEL. The intervals shown are those of each claim alone.
     """
     found = [judge(LEVEL) for judge in family]
     order = sorted((judgement.p, place) for place, judgement in enumerate(found) if judgement.p is not None)
@@ -213,14 +213,14 @@ def holm(family: Sequence[Callable[[float], Judgement]]) -> list[Judgement]:
         level = level if closed else 1 - (1 - LEVEL) / left
         judgement = family[place](level)
         closed = closed or judgement.verdict == "not resolved"
-        if closed and judgement.verdict != "not resolved":  # a tie in p, at the level of the first that failed
+        if closed and judgement.verdict != "not resolved":  # a tie in p, at the level of the first failure
             judgement = dataclasses.replace(judgement, verdict="not resolved")
         found[place] = dataclasses.replace(judgement, adjusted=adjusted)
     return found
 
 
 def costs(better: float | None, worse: float | None, kind: str) -> Judgement:
-    """A claim about costs, which are exact: `greater`, or `equivalent` to within the rounding of a print."""
+    """Judge a claim about costs, which are exact: `greater`, or `equivalent` to within the rounding of a print."""
     if better is None or worse is None:
         return Judgement("pending")
     finite(better, worse)
@@ -231,7 +231,7 @@ def costs(better: float | None, worse: float | None, kind: str) -> Judgement:
 
 @dataclass(frozen=True)
 class Exponent:
-    """b of y = a x^b: by least squares of log y on log x, with its standard error, and between the two largest x."""
+    """b of y = a x^b by least squares of log y on log x, with its standard error, and `last` from the two largest x."""
 
     value: float
     error: float
@@ -239,7 +239,7 @@ class Exponent:
 
 
 def exponent(points: Sequence[tuple[float, float]]) -> Exponent | None:
-    """How y > 0 grows with x > 0, from points in ascending x; None for fewer than three."""
+    """The exponent with which y > 0 grows with x > 0, from points in ascending x; None for fewer than three."""
     if len(points) < 3:
         return None
     finite(*points)
@@ -251,7 +251,7 @@ def exponent(points: Sequence[tuple[float, float]]) -> Exponent | None:
 
 
 def slope(linear: Exponent | None, quadratic: Exponent | None) -> Judgement:
-    """The claim that one cost grows with the number of pixels and another with its square."""
+    """Judge the claim that one cost grows with the number of pixels and another with its square."""
     if linear is None or quadratic is None:
         return Judgement("pending")
     holds = abs(linear.last - 1) <= LINEAR and quadratic.last > QUADRATIC
@@ -259,7 +259,7 @@ def slope(linear: Exponent | None, quadratic: Exponent | None) -> Judgement:
 
 
 def agrees(measured: float, printed: float) -> bool:
-    """Whether a measured cost, in the printed unit, is one that could have been printed so."""
+    """Whether a measured cost, in the printed unit, rounds to the printed one."""
     return abs(measured - printed) <= ROUNDING + 1e-9
 
 
@@ -281,7 +281,7 @@ def _claim(
     if found is None:
         return Judgement("not resolved", difference)  # without any spread nothing is certain
     support, contradiction = test(found)
-    # At most one of the two can be a wrong decision, so the smaller p is that of the claim.
+    # At most one of the two decisions can be wrong, so the smaller p is the claim's.
     p = min(support, contradiction)
     word = "not resolved" if p > 1 - level else "supported" if support <= contradiction else "contradicted"
     needed = _seeds(first, second, functools.partial(power, level)) if word == "not resolved" else None
@@ -293,22 +293,22 @@ def _samples(*sides: Side) -> list[Sequence[float]]:
 
 
 def _ordering_test(found: Welch) -> tuple[float, float]:
-    """p of the claim and of its opposite, each twice the one-sided."""
+    """p for the claim and for its opposite, each twice the one-sided p."""
     return min(1.0, 2 * found.above(0)), min(1.0, 2 * found.turned.above(0))
 
 
 def _equivalence_test(margin: float, found: Welch) -> tuple[float, float]:
-    """p of the difference lying within ±margin (two one-sided tests), and of its lying beyond."""
+    """p for a difference within ±margin (two one-sided tests), and for one beyond it."""
     return found.equal(margin), found.beyond(margin)
 
 
 def ordering_seeds(first: Side, second: Side, level: float) -> int | None:
-    """How many seeds per row would show, at this level, the difference that was observed; None: too many to say."""
+    """The seeds per row that would show the observed difference at this level; None if more than `MOST_SEEDS`."""
     return _seeds(first, second, functools.partial(_ordering_power, level))
 
 
 def equivalence_seeds(first: Side, second: Side, level: float, margin: float) -> int | None:
-    """The same of a difference within ±margin, or beyond it if that was observed."""
+    """As `ordering_seeds`, for a difference within ±margin, or beyond it if that was observed."""
     return _seeds(first, second, functools.partial(_equivalence_power, margin, level))
 
 
@@ -317,19 +317,19 @@ def _ordering_power(level: float, difference: float, error: float, freedom: floa
 
 
 def _equivalence_power(margin: float, level: float, difference: float, error: float, freedom: float) -> float:
-    if abs(difference) > margin:  # then it is the contradiction that more seeds would show
+    if abs(difference) > margin:  # then more seeds would show the contradiction
         return _ordering_power(level, abs(difference) - margin, error, freedom)
     critical = _t(2 * level - 1, freedom)
-    # The chance to miss on either side, added up (Boole's inequality): errs towards more seeds.
+    # Add the chances to miss on either side (Boole's inequality), which errs towards more seeds.
     missed = sum(noncentral_t(freedom, (margin + side) / error, critical) for side in (difference, -difference))
     return 1 - missed
 
 
 def noncentral_t(freedom: float, shift: float, value: float) -> float:
-    """The chance that a noncentral t, (normal + shift) / s, lies below `value`, for 3 or more degrees of freedom.
+    """The chance that a noncentral t, (normal + shift) / s, is below `value`, for at least 3 degrees of freedom.
 
-    The mean of the normal's over x = log s, by the trapezoidal rule: to 1e-12. Not scipy.special.nctdtr, which is NaN
-    far out in the tails before SciPy 1.18, and so an answer of 550 seeds where 167 are enough.
+    It averages the normal's chance over x = log s by the trapezoidal rule, to 1e-12. scipy.special.nctdtr would be NaN
+    far out in the tails before SciPy 1.18, which gave 550 seeds where 167 are enough.
     """
     wide = 10 / math.sqrt(2 * freedom)
     x = np.linspace(-max(wide, 36 / freedom), wide, 1000)
@@ -343,7 +343,7 @@ def _pooled(samples: Sequence[Sequence[float]]) -> float:
 
 
 def _seeds(first: Side, second: Side, power: Callable[[float, float, float], float]) -> int | None:
-    """The fewest seeds per row, more than there are, that reach POWER; None if MOST_SEEDS do not."""
+    """The fewest seeds per row, more than the present ones, that reach POWER; None if MOST_SEEDS do not."""
     difference, samples = mean(first) - mean(second), _samples(first, second)
     spread, have, rows = _pooled(samples), max(map(len, samples)), len(samples)
 
@@ -361,7 +361,7 @@ def _seeds(first: Side, second: Side, power: Callable[[float, float, float], flo
 
 @functools.cache
 def _fisher(first: int, of_first: int, second: int, of_second: int) -> float:
-    """Two-sided p of `first` of `of_first` against `second` of `of_second`: of tables at most as likely as this one."""
+    """Two-sided p of `first` of `of_first` against `second` of `of_second`, over tables at most as likely as this."""
     both = first + second
     weights = [
         math.comb(of_first, k) * math.comb(of_second, both - k)
@@ -372,7 +372,7 @@ def _fisher(first: int, of_first: int, second: int, of_second: int) -> float:
 
 
 def _counted_seeds(better: float, worse: float, have: int, level: float) -> int | None:
-    """The fewest runs per row, more than there are, at which `_fisher` reaches POWER; None beyond MOST_COUNTED."""
+    """The fewest runs per row, more than the present ones, with which `_fisher` reaches POWER; else None."""
 
     def chance(share: float, of: int, count: int) -> float:
         return math.comb(of, count) * share**count * (1 - share) ** (of - count)
