@@ -223,7 +223,7 @@ def _claim(
     difference = claim.printed if claim.printed is not None else EPSILON[one.metric]
     needed = power.claim_seeds(claim.kind, difference, MARGIN, spread.sd, alpha, rows)
     seeds = needed
-    if needed is not None and one.seeds >= needed:  # these seeds exist and did not decide it: plan from the observed difference
+    if needed is not None and one.seeds >= needed:  # they did not decide it: use the observed difference
         seeds = one.judgement.seeds
     start = dataclasses.replace(start, difference=difference, spread=spread, seeds=seeds)
     if seeds is None or seeds > MOST_SEEDS:

@@ -40,7 +40,7 @@ NEW = RunState("new")
 
 
 def standing(wanted: Run | Evaluation, store: Store, queue: Queue | None = None) -> RunState:
-    """The state of a run or a test. Without a `queue`, a submitted one counts as `queued`, whatever became of its job."""
+    """The state of a run or a test. Without a `queue` a submitted one counts as `queued`, whatever its job became."""
     submission = submitted(wanted.id)  # read first: a later submission is another process's
     stands = _standing(wanted, store, submission, queue)
     return dataclasses.replace(stands, token=submission.token) if submission else stands
@@ -78,7 +78,7 @@ def settle(wanted: Iterable[Run | Evaluation], store: Store) -> tuple[dict[str, 
 
 
 def submitted(identifier: str) -> Submission | None:
-    """The submission of a run; None if there is none or it is damaged, which is safe: its job would find the run taken."""
+    """The submission of a run; None if there is none or it is damaged. That is safe: its job finds the run taken."""
     try:
         return Workspace(identifier).submission.read()
     except Damaged:

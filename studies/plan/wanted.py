@@ -59,7 +59,7 @@ def _starts(cell: PlannedRun, options: argparse.Namespace) -> bool:
                 options.rerun == "done" or (options.rerun == "stale" and bool(cell.stands.detail))
             )
         case "running":
-            return options.cluster != "slurm" and not cell.stands.job  # wait for it, and take it over if it is left unfinished
+            return options.cluster != "slurm" and not cell.stands.job  # wait for it; take it over if left unfinished
         case "queued" | "unknown":
             return False
         case "failed":

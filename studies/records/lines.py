@@ -1,4 +1,4 @@
-"""A line of a table's CSV as a value: one row, protocol, dataset, seed and length."""
+"""A line of a table's CSV as a value: one row, protocol, dataset, seed and number of iterations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True)
 class Line:
-    """None, or no words, means not measured; results/README.md says what each column means."""
+    """A line of a table's CSV. None or "" means not measured; results/README.md describes the columns."""
 
     study: str = ""
     row: str = ""
@@ -36,16 +36,16 @@ class Line:
     fps: float | None = None
 
     def measured(self, column: str) -> float | None:
-        """What a column of numbers says."""
+        """The value of a numeric column."""
         found = getattr(self, column)
         assert not isinstance(found, str), column
         return found
 
     def columns(self) -> dict[str, Cell]:
-        """The line as the CSV has it."""
+        """The line as written to the CSV."""
         values = ((column, getattr(self, column)) for column in COLUMNS)
         return {column: None if value == "" else value for column, value in values}
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Line))
-"""The columns of every table's CSV; results/README.md says what each one means."""
+"""The columns of every table's CSV; results/README.md describes them."""
