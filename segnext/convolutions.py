@@ -33,7 +33,7 @@ class PointwiseConv2d(nn.Conv2d):
 
 
 def fast_depthwise(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """A depth-wise convolution with stride 1 by our own kernel: `(B, C, H, W) -> (B, C, H, W)`."""
+    """A depth-wise convolution with stride 1 by our own kernel; it keeps the shape `(B, C, H, W)`."""
     from segnext.fast import depthwise as kernels  # imports Triton
 
     return kernels.depthwise(x, layer.weight, layer.bias, layer.dilation[0])
@@ -57,7 +57,7 @@ def strips_are_fast(local: Tensor, branches: int) -> bool:
 
 
 def fast_strips(local: Tensor, rows: Iterable[nn.Module], columns: Iterable[nn.Module]) -> Tensor:
-    """`sum_i Scale_i(local)` of Eq. 1, all 1xK and Kx1 convolutions in one kernel: `(B, C, H, W) -> (B, C, H, W)`."""
+    """`sum_i Scale_i(local)` of Eq. 1 with all 1xK and Kx1 convolutions together; it keeps the shape `(B, C, H, W)`."""
     from segnext.fast.depthwise import strips  # imports Triton
 
     row_layers, column_layers = ([(layer.weight, layer.bias) for layer in part] for part in (rows, columns))

@@ -148,7 +148,7 @@ def typed_path(text: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise argparse.ArgumentTypeError(f"{text}: there is no such home here; write the folder out") from None
+        raise argparse.ArgumentTypeError(f"{text}: there is no such home here; write the whole path") from None
 
 
 def folder_of(variable: str) -> Path | None:

@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out.print(sign, style=style, end=" ")
         out.print(f"{finding.what}: {finding.words}")
         worst = max(worst, finding.level == "fail")
-    out.print("this would fail: see ✗" if worst else "nothing stands in the way of a run")
+    out.print("this would fail: see ✗" if worst else "no problem was found")
     return worst
 
 
@@ -189,11 +189,11 @@ def _environment(resources: Profile) -> Iterator[Finding]:
     if left := [name for name in external.left_out(os.environ) if name not in kept]:
         job = os.environ.get("SLURM_JOB_ID")
         inside = f"this shell is inside job {job}; " if job else ""
-        yield Finding("environment", "warn", f"{inside}what jobs and sbatch do not get of it: {', '.join(left)}")
+        yield Finding("environment", "warn", f"{inside}jobs and sbatch do not inherit {', '.join(left)}")
     if kept:
         yield Finding("environment", "ok", f"sbatch gets {', '.join(f'{name}={os.environ[name]}' for name in kept)}")
     if resources.options.get("export") == "NONE":
-        words = 'export = "NONE": jobs inherit nothing of this shell; runs need nothing of it but what setup loads'
+        words = 'export = "NONE": jobs inherit nothing from this shell; runs need only what setup loads'
         yield Finding("environment", "ok", words)
 
 

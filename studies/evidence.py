@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parse = Parser.of("python -m studies.evidence", __doc__)
     parse.add_argument("selector", metavar="STUDY/ROW[@seed]", help="the run that was submitted")
     parse.add_argument("--miou", type=float, required=True, metavar="PERCENT", help="what the server returned")
-    parse.add_argument("--source", required=True, help="the result's address, or who saw it, and the date")
+    parse.add_argument("--source", required=True, help="the result's address, or who saw it and when")
     parse.add_argument("--protocol", default="paper", help=f"one of {', '.join(PROTOCOLS)} (default: paper)")
     options = parse.parse_args(arguments)
     if not 0 <= options.miou <= 100:

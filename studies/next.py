@@ -161,7 +161,7 @@ def _how(found: Programme) -> str:
         "metric's ±. For a level: the chance of `reproduced` if ours equals the printed value, with the fewest seeds "
         f"whose interval's half-width is within ±. Spread over seeds: {spread or 'not needed'}."
     )
-    return f"{words} Hours: {found.hours_from}; training alone, on one GPU." if found.hours_from else words
+    return f"{words} Hours: {found.hours_from}; only training, on one GPU." if found.hours_from else words
 
 
 def pasted(text: str, width: int = WIDTH, indent: str = "    ") -> Iterator[str]:
@@ -202,7 +202,7 @@ def _words(text: str) -> list[str]:
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} are no words of a command: {error}") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of words: {error}") from None
 
 
 if __name__ == "__main__":

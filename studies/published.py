@@ -26,7 +26,7 @@ from studies.declare.published import Published
 from studies.judge import others
 from studies.tables import studies, study
 
-HEADINGS = ("id", "row", "data set", "metric", "value", "n", "kind", "counts", "source", "date")
+HEADINGS = ("id", "row", "dataset", "metric", "value", "n", "kind", "counts", "source", "date")
 
 
 @command("python -m studies.published")

@@ -302,7 +302,7 @@ def _causes(text: str) -> tuple[str, ...]:
         return tuple(CAUSES)
     for name in words_of(text):
         if name not in CAUSES:
-            raise argparse.ArgumentTypeError(f"{name!r} is no cause of a failure; there are: {', '.join(CAUSES)}")
+            raise argparse.ArgumentTypeError(f"{name!r} is not a cause of failure; there are: {', '.join(CAUSES)}")
     return (*AGAIN, *words_of(text))
 
 

@@ -135,7 +135,7 @@ def test_two_rows_differ_in_what_the_table_says(lab: Path):
         (("status", "tabel7"), "did you mean table7?"),
         (("gc", "tabel7"), "did you mean table7?"),
         (("doctor", "--profile", "nowhere"), "there is no"),
-        (("run", "table7", "--retry", "tiredness"), "'tiredness' is no cause of a failure"),
+        (("run", "table7", "--retry", "tiredness"), "'tiredness' is not a cause of failure"),
         (("run", "table7", "--nodes", "2"), "--nodes: only --cluster slurm has that"),
         (("run", "table7", "--json"), "--json goes with --dry-run"),
     ],
@@ -158,7 +158,7 @@ def test_where_no_scheduler_answers_nothing_is_submitted_and_the_doctor_says_why
     said = does("doctor", "table7", "--protocol", "quick", code=1)
     assert "✗ scheduler: no answer" in said
     assert "this would fail" in said
-    assert "nothing stands in the way" in does("doctor", "table7", "--protocol", "quick", "--cluster", "local")
+    assert "no problem was found" in does("doctor", "table7", "--protocol", "quick", "--cluster", "local")
 
 
 def test_a_plan_and_the_studies_are_also_json(lab: Path):

@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     show = verbs.add_parser("show", help="write a picture of a split: every image above its label")
     show.add_argument("--split", default="train")
     show.add_argument("--out", type=typed_path, default=Path("sheet.png"), metavar="FILE")
-    show.add_argument("--overwrite", action="store_true", help="replace FILE where it is there already")
+    show.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
     show.add_argument("--columns", type=int, default=6)
     show.add_argument("--rows", type=int, default=3)
     show.add_argument("--magnify", type=int, default=1, help="screen pixels for each pixel")
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         ".segnext-contents/ beside the data or else in ~/.cache/segnext. Exit status: 0 fine (there may be remarks), 1 "
         "problems, 2 usage, 3 not found.",
     )
-    count.add_argument("--split", action="append", default=[], help="this split alone; may be given more than once")
+    count.add_argument("--split", action="append", default=[], help="only this split; may be repeated")
     count.add_argument("--names-only", action="store_true", help="count and pair files without reading them")
     count.add_argument("--all", action="store_true", help="list every problem, not the first of each kind")
     prepare = verbs.add_parser(
@@ -98,15 +98,15 @@ def _parser() -> argparse.ArgumentParser:
         "--source",
         type=typed_path,
         metavar="PATH",
-        help="where originals are that do not lie below the data root: SBD's folder (voc2012), trainval_merged.json or "
-        "the folder of .mat files (pascal_context), the folder with train/ and val/ (isaid)",
+        help="the originals, if they are not below the data root: SBD's folder (voc2012), trainval_merged.json or the "
+        "folder of .mat files (pascal_context), the folder with train/ and val/ (isaid)",
     )
     prepare.add_argument("--dry-run", action="store_true", help="say what would be written; write nothing")
     shortcuts = verbs.add_parser(
         "probe",
-        help="whether patches of a generated dataset tell a class that lies beyond them",
-        description="Percent of pixels whose class a linear classifier of k x k patches tells, by their distance to "
-        "the deciding cue. Beyond a patch's reach it is at chance, or the data give their labels away.",
+        help="test whether patches of a generated dataset reveal a class that is decided beyond them",
+        description="Percent of pixels that a linear classifier of k x k patches gets right, by their distance to the "
+        "deciding cue. Beyond a patch's reach it should be at chance; otherwise the data reveal their labels.",
     )
     shortcuts.add_argument("--images", type=int, default=400, metavar="N", help="fitted and tested on (default: 400)")
     for verb in (count, prepare):
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
 def _show(options: argparse.Namespace) -> int:
     kind = Image.registered_extensions().get(options.out.suffix.lower())
     if kind not in ("PNG", "JPEG", "WEBP", "PDF"):
-        raise ValueError(f"--out: {options.out} ends like no picture; call it .png, .jpg, .webp or .pdf")
+        raise ValueError(f"--out: {options.out} is not named like a picture; use .png, .jpg, .webp or .pdf")
     if options.out.exists() and not options.overwrite:
         raise ValueError(f"--out: {options.out} is there already; name another file, or add --overwrite")
     source = open_dataset(options.dataset, options.split, options.data_root)
@@ -144,7 +144,7 @@ def _probe(options: argparse.Namespace) -> int:
     if not options.dataset.startswith("diagnostic/"):
         raise ValueError(f"{options.dataset}: only generated datasets, diagnostic/<task>, know what decides a class")
     source = open_dataset(options.dataset, "train")
-    say(f"{options.dataset}: percent told right by k x k patches; chance is {100 / len(source.classes):.0f}")
+    say(f"{options.dataset}: percent that k x k patches get right; chance is {100 / len(source.classes):.0f}")
     say(f"{'k':>4}{'cue within the patch':>24}{'cue beyond it':>24}")
     task = options.dataset.removeprefix("diagnostic/")
     for side in SIDES:

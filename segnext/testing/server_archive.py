@@ -90,7 +90,7 @@ def export(
     for name, pixels in predicted:
         found = re.match(form.frame, PurePosixPath(name).name)
         if found is None:
-            raise ValueError(f"{name!r} is no name of a {dataset} image: it does not begin with {form.frame}")
+            raise ValueError(f"{name!r} is not the name of a {dataset} image: it does not begin with {form.frame}")
         file = f"{form.folder}{found[0]}.png"
         if file in files:
             raise ValueError(f"{file} is predicted twice, the second time for {name!r}")

@@ -38,7 +38,7 @@ def declared(text: str, options: argparse.Namespace, store: Store) -> PlannedRun
         raise ValueError(f"{text} has several rows; name one: {rows}")
     cells = [cell for cell in plan(selections, chosen, options.limit_iterations, store) if not cell.upstream]
     if not cells:
-        raise ValueError(f"{text}: {'; '.join(chosen.left_out(selections[0].study)) or 'nothing of it is trained'}")
+        raise ValueError(f"{text}: {'; '.join(chosen.left_out(selections[0].study)) or 'none of it is trained'}")
     return cells[0]
 
 

@@ -61,7 +61,7 @@ def planned(
     family = asked.claims(study, chosen, store)
     own = [one for one in family if _about(one, rows, datasets)]
     if not own:
-        raise ValueError(f"no claim of {study.slug} is about these rows alone and judged on seeds under {chosen.name}")
+        raise ValueError(f"no claim of {study.slug} is only about these rows and judged by seeds under {chosen.name}")
     names = tuple(one.name for one in own)
     known = written(store, study.slug, chosen.name)
     if known is None:

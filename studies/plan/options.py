@@ -56,7 +56,7 @@ def add_execution(parse: argparse._ActionsContainer) -> None:
         nargs="?",
         const="inductor",
         choices=COMPILERS[1:],
-        help="torch.compile (inductor: if nothing is named), CUDA graphs of steps, or both; eager where that fails",
+        help="torch.compile (inductor: if nothing is named), CUDA graphs of steps, or both; eager if that fails",
     )
     flag = argparse.BooleanOptionalAction
     parse.add_argument("--cudnn-benchmark", action=flag, help="let cuDNN time its algorithms (default: it does)")

@@ -50,7 +50,7 @@ CAUSES = {
     "other_data": Cause(
         "the data are others than those that it began with",
         True,
-        "{run}, with the --data-root that it began with, or with --rerun failed to begin anew",
+        "{run}, with the --data-root that it began with, or with --rerun failed to start anew",
     ),
     "other_weights": Cause(
         "the weights that it needs are others than those that were recorded",
@@ -58,7 +58,7 @@ CAUSES = {
         "python -m studies.logs {selector}; {run} --retry other_weights",
     ),
     "data": Cause("bad data", False, "python -m segnext.data check {dataset}; {run} --retry data"),
-    "damaged": Cause("a file of it is damaged", False, "see what mends it beside the run's state; then {run}"),
+    "damaged": Cause("one of its files is damaged", False, "apply the remedy beside the run's state; then {run}"),
     "code": Cause("an error in the code", False, "python -m studies.logs {selector}; {run} --retry code"),
 }
 """Every cause of a failure. A run that would only fail again is not started again before a person has looked."""

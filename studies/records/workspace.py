@@ -128,7 +128,7 @@ class Workspace:
 
     def spec(self) -> JobSpec | None:
         """The specification; None if the run was never started. Raises `Damaged`."""
-        return read(self._spec, JobSpec, "delete it: the command that started the run writes it anew")
+        return read(self._spec, JobSpec, "delete it: the command that started the run writes it again")
 
     def told(self) -> JobSpec:
         """The specification for a worker, which must have one. Raises `Damaged`, also if there is none."""

@@ -40,7 +40,9 @@ from segnext.data.tools.progress import Progress
 
 _CHUNK = 16  # frames that a process takes at a time
 _TESTED = ("val", "test")  # splits that no run trains on
-_TURNED = "images with an EXIF orientation, read as they are stored, like their labels (the release turns images alone)"
+_TURNED = (
+    "images with an EXIF orientation, read as they are stored, like their labels (the release rotates only images)"
+)
 
 Counts = npt.NDArray[np.int64]
 _Value = TypeVar("_Value")

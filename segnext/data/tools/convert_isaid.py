@@ -42,7 +42,7 @@ def isaid(root: Path, source: Path | None = None, dataset: FolderDataset = ISAID
         images, masks = _isaid_originals(base / split)
         for number in sorted(images.keys() ^ masks.keys()):
             lone, kind = (images[number], "mask") if number in images else (masks[number], "image")
-            plan.problems.append(f"{lone}: there is no {kind} of it under {base / split}")
+            plan.problems.append(f"{lone}: it has no {kind} under {base / split}")
         tiles: list[str] = []
         released = 0
         for number in sorted(images.keys() & masks.keys()):

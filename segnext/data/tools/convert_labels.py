@@ -125,8 +125,8 @@ def voc2012(root: Path, source: Path | None = None) -> Plan:
         )
     if len(voc) < sum(frames_of(VOC2012, "train", "val").values()) and not all(map(Path.exists, plan.lists)):
         plan.remarks.append(
-            f"{sets}/{{train,val}}.txt are shortened, and there is no whole trainval.txt: aug.txt may hold frames that "
-            "VOC has in train or val; test on the shortened val.txt alone"
+            f"{sets}/{{train,val}}.txt are shortened, and there is no complete trainval.txt: aug.txt may have frames "
+            "of VOC's train or val; test only on the shortened val.txt"
         )
     whole = {name: len(names) for name, names in named.items()} == _VOC_LISTS
     for name, expected in _VOC_AUGMENTED.items():
@@ -290,6 +290,6 @@ def _matlab(path: Path, variable: str) -> Any:
     try:
         return loadmat(path)[variable]
     except KeyError as error:
-        raise DataError(f"{path}: there is no {variable} in it; put the original back") from error
+        raise DataError(f"{path}: it contains no {variable}; put the original back") from error
     except Exception as error:  # scipy can raise anything for a damaged file
         raise DataError(f"{path}: cannot be read as a MATLAB file ({error}); put the original back") from error
