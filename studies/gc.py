@@ -134,7 +134,7 @@ def _size(path: Path) -> int:
 
 
 def _remove(path: Path) -> list[OSError]:
-    """Delete what can be deleted and return the errors; a folder that is not empty only because of one has none."""
+    """Delete what can be deleted; returns the errors, except of folders that an earlier error left not empty."""
     kept: list[OSError] = []
     for name, is_folder in _files(path):
         try:

@@ -36,7 +36,7 @@ _LEVELS = np.arange(256, dtype=np.uint8)
 _NORMALISED = (_LEVELS[:, None] - np.array(MEAN, np.float32)) * (1 / np.array(STANDARD_DEVIATION)).astype(np.float32)
 
 cv2.setNumThreads(0)  # each loader process uses only its own core
-cv2.ipp.setUseIPP(False)  # Intel's kernels give other pixels, and other processors do not have them
+cv2.ipp.setUseIPP(False)  # Intel's kernels, which other processors do not have
 
 
 def train_sample(image: Pixels, label: Pixels, data: Data, random: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -46,7 +46,8 @@ _taken: dict[Path, dict[Path, bytes]] = {}
 def take() -> Path:
     """Keep the code and its version; returns the folder. The same code at the same commit is kept once.
 
-    If a colleague's folder of the same code is damaged and not writable for us, we keep our own. Raises `OSError`.
+    If a colleague's folder of the same code is closed to us, or damaged and not ours to repair, we keep our own. Raises
+    `OSError`.
     """
     sources = _contents()
     version = to_json(code_version())
