@@ -1,4 +1,4 @@
-"""SegNeXt in pure PyTorch: the model, its data, its trainer and its measurements. Knows nothing of studies."""
+"""SegNeXt in pure PyTorch: the model, its data, its trainer and its measurements. It knows nothing about studies."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ __all__ = ["Cost", "Data", "Execution", "MSCANClassifier", "Model", "Run", "SegN
 
 
 def __getattr__(name: str) -> Any:
-    """Import torch only when a network itself is asked for; declaring and planning never need it."""
+    """Import a network class, and with it torch, on first use: declaring and planning runs never need torch."""
     if name in ("MSCANClassifier", "SegNeXt"):
         from segnext import model
 

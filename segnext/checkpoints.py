@@ -1,4 +1,4 @@
-"""`segnext.released_weights` under the name that it had, which scripts know."""
+"""The earlier name of `segnext.released_weights`, kept because scripts import it."""
 
 from segnext.released_weights import load_encoder as load_encoder
 from segnext.released_weights import load_file as load_file

@@ -1,7 +1,7 @@
-"""Global context in the decoder: Ham (Sec. 3.2) and what Table 5 and appendix Table 2 put in its place.
+"""Global context in the decoder: Ham (Sec. 3.2) and the modules that replace it in Table 5 and appendix Table 2.
 
-Each module replaces the Hamburger alone, between the decoder's squeezing and aligning convolutions: that reading gives
-the printed parameters and FLOPs (`architectures.md`, section 2). Written from the modules' papers and measured costs.
+A module replaces only the Hamburger; the decoder's squeezing and aligning convolutions stay. This reading gives the
+printed parameters and FLOPs (`architectures.md`, section 2). Written from the modules' papers and measured costs.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class ChannelsLastGroupNorm(nn.GroupNorm):
 
 
 def head_norm(channels: int, model: Model) -> nn.GroupNorm | nn.BatchNorm2d:
-    """The decoder's normalisation. Official code: GN with 32 groups; the paper names no other than BN."""
+    """The normalisation layer of the decoder. Official code: GN with 32 groups; the paper mentions only BN."""
     return ChannelsLastGroupNorm(32, channels) if model.head_norm == "gn" else nn.BatchNorm2d(channels)
 
 
 def context_module(channels: int, model: Model) -> nn.Module:
-    """What stands between the squeezing and the aligning convolution: `(B, C, H, W) -> (B, C, H, W)`."""
+    """The module between the squeezing and the aligning convolution: `(B, C, H, W) -> (B, C, H, W)`."""
     match model.context:
         case "ham":
             return Hamburger(channels, model.widths.nmf_rank, head_norm(channels, model), model.nmf_gradient)
@@ -58,8 +58,8 @@ def context_module(channels: int, model: Model) -> nn.Module:
 class NonLocal(nn.Module):
     """`x + norm(Conv1x1(softmax(query key^T / sqrt(C/2)) value))`: `(B, C, H, W) -> (B, C, H, W)`; O(N^2) in N = H W.
 
-    Table 5, "NL": Wang et al., "Non-local Neural Networks", embedded Gaussian. The printed costs are those of mmcv's
-    module: half the channels inside, three 1x1 convolutions with biases, scaled scores, a norm at the end.
+    Table 5, "NL": Wang et al., "Non-local Neural Networks", embedded Gaussian. mmcv's module gives the printed costs:
+    half the channels inside, three 1x1 convolutions with biases, scaled scores, a norm at the end.
     """
 
     def __init__(self, channels: int, norm: nn.GroupNorm | nn.BatchNorm2d) -> None:
@@ -72,14 +72,14 @@ class NonLocal(nn.Module):
         self.norm = norm
 
     def initialise(self) -> None:
-        """mmcv: std 0.01 for the three projections and 0 for the last norm, so that the module starts as identity."""
+        """As in mmcv: std 0.01 for the projections, zero for the last norm, so that the module starts as identity."""
         for convolution in (self.query, self.key, self.value):
             nn.init.normal_(convolution.weight, 0, 0.01)
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = (project(x).flatten(2) for project in (self.query, self.key, self.value))  # (B, C/2, N)
-        # Scaled before the product: unscaled scores leave float16's range.
+        # Scale before the product: unscaled scores overflow float16.
         scores = (query / math.sqrt(query.shape[1])).mT @ key  # (B, N, N)
         gathered = torch.softmax(scores, dim=-1) @ value.mT  # (B, N, C/2)
         return x + self.norm(self.out(gathered.mT.unflatten(2, x.shape[2:])))
@@ -89,8 +89,8 @@ class CrissCross(nn.Module):
     """Each pixel attends to its row and column, twice with the same weights: `(B, C, H, W) -> (B, C, H, W)`.
 
     Table 5, "CC": Huang et al., "CCNet", recurrence 2, with C/8 channels in query and key; `x + scale * gathered` with
-    scale learnt from 0. The field's standard definition: the printed 27.8 M and 35.7 G are not reproduced by it or by
-    any other that was tried (27.4 M, 32.9 G; `architectures.md`, section 2).
+    a learnt scale that starts at 0. This is the standard definition. Its costs (27.4 M, 32.9 G) are not the printed
+    27.8 M and 35.7 G, and neither are those of any other definition that we tried (`architectures.md`, section 2).
     """
 
     def __init__(self, channels: int, recurrence: int = 2) -> None:
@@ -109,10 +109,10 @@ class CrissCross(nn.Module):
     def _gather(self, x: Tensor) -> Tensor:
         height = x.shape[2]
         query, key, value = self.query(x), self.key(x), self.value(x)
-        # einsum, as in the public code: the paper's tool counts nothing for it.
+        # einsum, as in the public code: the paper's counting tool counts no FLOPs for it.
         column = torch.einsum("bchw,bciw->bhwi", query, key)
         row = torch.einsum("bchw,bchj->bhwj", query, key)
-        itself = torch.eye(height, dtype=torch.bool, device=x.device)[:, None]  # (H, 1, H): a pixel is in its row, too
+        itself = torch.eye(height, dtype=torch.bool, device=x.device)[:, None]  # (H, 1, H): the row has the pixel, too
         weights = torch.softmax(torch.cat([column.masked_fill(itself, -math.inf), row], dim=-1), dim=-1)
         column, row = weights.split([height, x.shape[3]], dim=-1)
         return torch.einsum("bciw,bhwi->bchw", value, column) + torch.einsum("bchj,bhwj->bchw", value, row)
@@ -121,13 +121,13 @@ class CrissCross(nn.Module):
 class EMA(nn.Module):
     """Reconstructs each pixel from K bases found by expectation maximisation: `(B, C, H, W) -> (B, C, H, W)`.
 
-    Table 5, "EMA": Li et al., "Expectation-Maximization Attention Networks". `relu(x + norm(Conv1x1(relu(R))))` with
-    R = bases codes^T of X = Conv1x1(x). E: `codes = softmax(X^T bases)` over the K bases; M: `bases = X codes`, the
-    weighted mean of the pixels, brought to unit length; `steps` times.
+    Table 5, "EMA": Li et al., "Expectation-Maximization Attention Networks". `relu(x + norm(Conv1x1(relu(R))))` with R
+    = bases codes^T of X = Conv1x1(x). E step: `codes = softmax(X^T bases)` over the K bases. M step: `bases = X codes`,
+    the weighted mean of the pixels, scaled to unit length. Both are repeated `steps` times.
 
-    As public: no gradient flows through the iterations or into R, which leaves the first convolution without one, so it
-    is frozen (`requires_grad` False: Table 5's 27.4 M are the trainable parameters). The bases are a buffer that
-    training moves towards the batch's mean bases; evaluation starts from it and leaves it alone.
+    As in the public code, no gradient flows through the iterations or into R. So the first convolution would never get
+    one; it is frozen (`requires_grad` False: Table 5's 27.4 M are the trainable parameters). The bases are a buffer
+    that training moves towards the mean bases of the batch; evaluation starts from it and does not change it.
     """
 
     def __init__(self, channels: int, norm: nn.Module, bases: int = 64, steps: int = 3, momentum: float = 0.9) -> None:
@@ -144,7 +144,7 @@ class EMA(nn.Module):
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Replaces X by bases codes^T, in float32 or more: `(B, C, H, W) -> (B, C, H, W)`."""
+        """Replace X by bases codes^T, in float32 or wider: `(B, C, H, W) -> (B, C, H, W)`."""
         with full_precision(x):
             pixels = x.to(torch.promote_types(x.dtype, torch.float32)).flatten(2)  # (B, C, N)
             bases = self.bases.to(pixels.dtype).expand(len(x), -1, -1)
@@ -161,7 +161,7 @@ class EMA(nn.Module):
 class MSCAHead(nn.Module):
     """MSCAN's attention in the decoder: `(B, C, H, W) -> (B, C, H, W)`. Appendix Table 2, "MSCA head".
 
-    1x1, GELU, MSCA, 1x1 and the shortcut, no norm: always the full MSCA, whatever the encoder's switches say.
+    1x1, GELU, MSCA, 1x1 and the shortcut, without a norm. It is always the full MSCA, whatever the encoder's switches.
     """
 
     def __init__(self, channels: int) -> None:
@@ -169,7 +169,7 @@ class MSCAHead(nn.Module):
         self.attention = Attention(channels, MSCA(channels, (7, 11, 21), channel_mixing=True, attention=True))
 
     def initialise(self) -> None:
-        """Ours: as the same module in the encoder."""
+        """Ours: initialise it as the same module in the encoder."""
         self.apply(initialise)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Convolutions that are `nn.Conv2d` in all but one thing: on CUDA each is computed in the fastest way."""
+"""`nn.Conv2d` with the fastest implementation we know on CUDA; elsewhere they are `nn.Conv2d` itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segnext.fast.choice import is_fast
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """A group for each channel, stride 1, the size kept: `(B, C, H, W) -> (B, C, H, W)`."""
+    """A depth-wise convolution with stride 1 that keeps the size: `(B, C, H, W) -> (B, C, H, W)`."""
 
     def __init__(self, channels: int, height: int, width: int, dilation: int = 1) -> None:
         padding = (height // 2 * dilation, width // 2 * dilation)
@@ -33,16 +33,16 @@ class PointwiseConv2d(nn.Conv2d):
 
 
 def fast_depthwise(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """A depth-wise convolution of stride 1 that keeps the size, by our own kernel: `(B, C, H, W)`, the same."""
+    """A depth-wise convolution with stride 1 by our own kernel; it keeps the shape `(B, C, H, W)`."""
     from segnext.fast import depthwise as kernels  # imports Triton
 
     return kernels.depthwise(x, layer.weight, layer.bias, layer.dilation[0])
 
 
 def fast_pointwise(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """A 1x1 convolution as a product of matrices, which adds the bias on the way; PyTorch's takes a pass for it.
+    """A 1x1 convolution as a matrix product that adds the bias in the same pass; `nn.Conv2d` needs a second one.
 
-    Where the bias learns, its gradient is summed by our own kernel.
+    If the bias is trained, our own kernel sums its gradient.
     """
     if layer.bias is not None and layer.bias.requires_grad and torch.is_grad_enabled():
         from segnext.fast.pointwise import pointwise  # imports Triton
@@ -52,12 +52,12 @@ def fast_pointwise(layer: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def strips_are_fast(local: Tensor, branches: int) -> bool:
-    """Whether `fast_strips` takes this `(B, C, H, W)` and so many branches."""
+    """Whether `fast_strips` can compute this many branches on `local`, `(B, C, H, W)`."""
     return is_fast(local) and 1 <= branches <= 3
 
 
 def fast_strips(local: Tensor, rows: Iterable[nn.Module], columns: Iterable[nn.Module]) -> Tensor:
-    """`sum_i Scale_i(local)` of Eq. 1 from the 1xK and the Kx1 convolutions, all together: `(B, C, H, W)`, the same."""
+    """`sum_i Scale_i(local)` of Eq. 1 with all 1xK and Kx1 convolutions together; it keeps the shape `(B, C, H, W)`."""
     from segnext.fast.depthwise import strips  # imports Triton
 
     row_layers, column_layers = ([(layer.weight, layer.bias) for layer in part] for part in (rows, columns))

@@ -1,4 +1,4 @@
-"""The decoders of Fig. 3: (a) SegFormer's MLP, (b) and (c) the light Hamburger on chosen stages."""
+"""The decoders of Fig. 3: (a) SegFormer's MLP; (b) and (c) the light Hamburger on stage 4 and on stages 2 to 4."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from segnext.stochastic import ChannelDropout
 
 
 def resize(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Bilinear, corners not aligned: `(B, C, H, W) -> (B, C, *size)`.
+    """Resize bilinearly without aligned corners: `(B, C, H, W) -> (B, C, *size)`.
 
-    Official code: called on every map, also on those that have the size already (the paper's FLOPs count them).
+    Official code: called on every map, even if it already has the size (the paper's FLOPs include these calls).
     """
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
@@ -27,7 +27,7 @@ def _convolution(entering: int, leaving: int, norm: nn.Module) -> nn.Sequential:
 
 
 class Decoder(nn.Module, ABC):
-    """The encoder's stages to class scores at the resolution of the first stage read, stride s.
+    """Turns the encoder's stages into class scores at the resolution of the first stage that it reads, stride s.
 
     `(B, C1, H/4, W/4), (B, C2, H/8, W/8), (B, C3, H/16, W/16), (B, C4, H/32, W/32) -> (B, classes, H/s, W/s)`
     """
@@ -42,14 +42,14 @@ class Decoder(nn.Module, ABC):
 
     @abstractmethod
     def context(self, features: list[Tensor]) -> Tensor:
-        """The chosen stages, fused: `(B, Ci, H/s, W/s), (B, Cj, H/2/s, W/2/s), ... -> (B, D, H/s, W/s)`."""
+        """Fuse the chosen stages: `(B, Ci, H/s, W/s), (B, Cj, H/2/s, W/2/s), ... -> (B, D, H/s, W/s)`."""
 
     def forward(self, features: list[Tensor]) -> Tensor:
         chosen = [features[stage - 1] for stage in self.stages]
         return self.classifier(self.dropout(self.context(chosen)))
 
     def initialise(self) -> None:
-        """Official code (mmcv): Kaiming for convolutions before a ReLU, std 0.01 for the classifier."""
+        """Initialise as mmcv (official code): Kaiming for convolutions before a ReLU, std 0.01 for the classifier."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -59,9 +59,9 @@ class Decoder(nn.Module, ABC):
 
 
 class HamDecoder(Decoder):
-    """Fig. 3 (c), and on stage 4 alone (b): resize, concatenate, squeeze, Ham, align (official code: ham_head.py).
+    """Fig. 3 (c), and (b) on stage 4 only: resize, concatenate, squeeze, Ham, align (official code: ham_head.py).
 
-    Table 5 and appendix Table 2 put another module in Ham's place (`segnext.context`); the rest stays as it is.
+    Table 5 and appendix Table 2 replace only Ham by another module (`segnext.context`).
     """
 
     def __init__(self, model: Model, classes: int, dropout: float) -> None:
@@ -81,9 +81,9 @@ class HamDecoder(Decoder):
 
 
 class MLPDecoder(Decoder):
-    """Fig. 3 (a), "adopted in SegFormer": a linear layer per stage, resize, concatenate, a fusing linear layer.
+    """Fig. 3 (a), "adopted in SegFormer": a linear layer per stage, resize, concatenate, a linear layer that fuses.
 
-    Official code: the SegformerHead that the release carries, with BN and ReLU after each of them.
+    Official code: the SegformerHead in the release, with BN and ReLU after each linear layer.
     """
 
     def __init__(self, model: Model, classes: int, dropout: float) -> None:

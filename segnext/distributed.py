@@ -1,8 +1,8 @@
-"""Several processes that train one model together: each takes its share of every batch, and all compute the same step.
+"""Several processes that train one model: each takes its share of every batch, and all compute the same step.
 
-`torchrun` or submitit start them and say in the environment who is who. Gradients are averaged here and not by torch's
-DistributedDataParallel, which groups them anew after the first step of every start: in one fixed order the sums of a
-continued run have the same bits.
+`torchrun` or submitit starts them and sets each one's rank in the environment. We average gradients here, not by
+torch's DistributedDataParallel, which regroups them after the first step of every start: with one fixed order, the sums
+of a continued run have the same bits.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-BUCKET = 8 << 20  # bytes of gradients that are sent together: T's are 17 MB, L's 196
+BUCKET = 8 << 20  # bytes of gradients that are sent together; T has 17 MB of gradients, L 196 MB
 
 TIMEOUT = timedelta(minutes=10)  # Ours: longer than compiling or saving takes; torch's own are 10 (nccl), 30 (gloo)
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes that train together, and this one's place among them; by default it is alone.
+    """The processes that train together, and this process's rank; by default there is only one.
 
-    Every method is a collective: all processes must call it. Where one is gone the others get torch's `RuntimeError`,
-    at the latest after the timeout.
+    Every method is a collective: all processes must call it. If one has died, the others get torch's `RuntimeError`
+    after the timeout at the latest.
     """
 
     rank: int = 0
     size: int = 1
-    device: torch.device | None = None  # this process's
+    device: torch.device | None = None  # of this process
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes states and reports."""
+        """Whether this is rank 0, which writes states and reports."""
         return self.rank == 0
 
     def gather(self, value: Any) -> list[Any]:
-        """Every process's value, by rank."""
+        """The values of all processes, by rank."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -50,7 +50,7 @@ class World:
         return values
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """Each value summed over the processes, in float64; the same everywhere."""
+        """Each value summed over the processes in float64; all processes get the same result."""
         if self.size == 1:
             return list(values)
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -58,29 +58,29 @@ class World:
         return total.tolist()
 
     def total(self, values: Tensor) -> Tensor:
-        """A tensor on this process's device summed over the processes, in place; on CUDA the host does not wait."""
+        """Sum a tensor on this process's device over the processes, in place; on CUDA the host does not wait."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def wait(self) -> None:
-        """Return when every process is here."""
+        """Return once every process has called this."""
         self.sum([0.0])
 
 
 class GradientAverage:
-    """Puts the mean over the processes in every gradient's place, bucket by bucket while the backward pass still runs.
+    """Replaces every gradient by its mean over the processes, bucket by bucket during the backward pass.
 
-    A bucket holds the gradients of parameters that follow each other, from the network's end to its beginning. Buckets
-    are sent in one fixed order, each as soon as it and all before it are complete; `finish` sends what is left.
+    A bucket holds the gradients of consecutive parameters, from the network's end to its beginning. Buckets are sent in
+    one fixed order, each as soon as it and all before it are complete; `finish` sends the rest.
     """
 
     def __init__(self, model: nn.Module, world: World) -> None:
         self._size = world.size
         self._buckets: list[list[nn.Parameter]] = []
-        self._waiting: list[int] = []  # gradients that each bucket still waits for
+        self._waiting: list[int] = []  # number of gradients that each bucket still lacks
         self._sent: list[tuple[list[Tensor], Tensor, dist.Work]] = []
-        self._backward = False  # whether the pass under way completes the gradients
+        self._backward = False  # whether the current backward pass is the last of the step
         if self._size == 1:
             return
         held = 0
@@ -94,11 +94,11 @@ class GradientAverage:
             parameter.register_post_accumulate_grad_hook(lambda _, number=number: self._completed(number))
 
     def begin(self) -> None:
-        """The backward pass that comes next completes the gradients."""
+        """Announce that the next backward pass is the last of the step and completes the gradients."""
         self._waiting, self._backward = [len(bucket) for bucket in self._buckets], True
 
     def finish(self) -> None:
-        """Return with every gradient averaged; on CUDA the host does not wait for it."""
+        """Average the remaining gradients; on CUDA the host does not wait for the result."""
         self._backward = False
         for bucket in self._buckets[len(self._sent) :]:
             self._send(bucket)
@@ -124,11 +124,11 @@ class GradientAverage:
 
 @contextlib.contextmanager
 def distributed(device: str = "cpu", processes: int = 1, timeout: timedelta = TIMEOUT) -> Iterator[World]:
-    """The world of a job of so many processes, for as long as the context lasts: gloo on CPU, NCCL on CUDA.
+    """A context in which `processes` processes train together: by gloo on CPU, by NCCL on CUDA.
 
-    One process is alone, whatever another launcher left in the environment. Of several each learns who it is from
-    `torchrun`, which sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, or, under submitit, from what
-    SLURM says. On CUDA, "cuda" means this process's own device from here on. Raises `ValueError` where the launcher
+    With one process the environment is ignored, whatever another launcher left there. Otherwise each process learns its
+    rank from `torchrun`, which sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, or, under submitit, from
+    SLURM's variables. On CUDA this process's own device becomes the current one. Raises `ValueError` if the launcher
     started another number of processes.
     """
     if processes == 1:
@@ -137,7 +137,7 @@ def distributed(device: str = "cpu", processes: int = 1, timeout: timedelta = TI
     if "SUBMITIT_EXECUTOR" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ:
         from submitit.helpers import TorchDistributedEnvironment
 
-        os.environ.pop("MASTER_PORT", None)  # one that was left there would be that of every job of a node
+        os.environ.pop("MASTER_PORT", None)  # an inherited port would be shared by all jobs of a node
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     if (started := int(os.environ.get("WORLD_SIZE", "1"))) != processes:
         raise ValueError(
@@ -146,20 +146,20 @@ def distributed(device: str = "cpu", processes: int = 1, timeout: timedelta = TI
         )
     own = torch.device(device)
     if own.type == "cuda":
-        # A cluster may show each process its own GPU alone.
+        # Some clusters show each process only its own GPU, as device 0.
         own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
         torch.cuda.set_device(own)
     dist.init_process_group(
         "nccl" if own.type == "cuda" else "gloo", timeout=timeout, device_id=own if own.type == "cuda" else None
     )
     yield World(dist.get_rank(), processes, own)
-    # Not in `finally`: closing waits for the others, and after an error here they wait for this one. They learn of it
-    # when this process ends.
+    # Not in `finally`: closing waits for the other processes, which after an error here wait for this one. They notice
+    # the error when this process ends.
     dist.destroy_process_group()
 
 
 def average(values: Tensor) -> Tensor:
-    """The mean of a tensor over the processes; the tensor itself where one is alone. No gradient flows through it."""
+    """The mean of a tensor over the processes; with one process, the tensor itself. No gradient flows through it."""
     if not (dist.is_available() and dist.is_initialized()):
         return values
     total = values.detach().clone()
@@ -168,7 +168,7 @@ def average(values: Tensor) -> Tensor:
 
 
 def synchronise(model: nn.Module) -> None:
-    """Let every BN of a model see the whole batch: a `GlobalBatchNorm2d` in the place of each, with its weights."""
+    """Replace every BN of a model by a `GlobalBatchNorm2d` with the same weights, so that it sees the whole batch."""
     for name, child in model.named_children():
         if type(child) is nn.BatchNorm2d:
             norm = GlobalBatchNorm2d(child.num_features, child.eps, child.momentum)
@@ -181,10 +181,10 @@ def synchronise(model: nn.Module) -> None:
 class GlobalBatchNorm2d(nn.BatchNorm2d):
     """BN over the batch of all processes, which hold equally many samples: `(B, C, H, W) -> (B, C, H, W)`.
 
-    torch's SyncBatchNorm refuses CPU; this serves every device. The global variance is the mean of the processes' own
-    plus the variance of their means, so nothing is subtracted that is larger than the result. All processes compute it
-    from the same numbers in the same order: their running statistics are the same bits. One process alone, and
-    evaluation, get torch's own BN.
+    It works on every device; torch's SyncBatchNorm does not run on a CPU. The global variance is the mean of the
+    processes' variances plus the variance of their means, which avoids cancellation. All processes compute it from the
+    same numbers in the same order, so their running statistics have the same bits. With one process, and in evaluation,
+    it is torch's own BN.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -208,7 +208,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
 
 
 def _combined(variance: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-    """Variance and mean over all processes, which hold equally many numbers."""
+    """Variance and mean over all processes, which hold equally many values."""
     own = torch.stack([variance, mean])
     every = own.new_empty(dist.get_world_size() * len(own), own.shape[1])
     dist.all_gather_into_tensor(every, own)
@@ -218,10 +218,10 @@ def _combined(variance: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Normalise(torch.autograd.Function):
-    """`(x - mean) / sqrt(variance + eps) * weight + bias`, whose backward knows that both depend on every process's x.
+    """`(x - mean) / sqrt(variance + eps) * weight + bias`, where mean and variance depend on the x of every process.
 
-    With y = (x - mean) / sigma and g the gradient arriving, x gets `weight / sigma * (g - mean(g) - y mean(g y))`, the
-    means over all processes; weight and bias get this process's sums, as from any other layer.
+    With y = (x - mean) / sigma and the incoming gradient g, x gets `weight / sigma * (g - mean(g) - y mean(g y))`, with
+    means over all processes. Weight and bias get the sums of this process, as in any other layer.
     """
 
     @staticmethod

@@ -1,10 +1,11 @@
-"""The door of every command: how it starts, prints and ends, in a terminal, a pipe, a log, under any locale.
+"""What all commands share: how they start, print and end, in a terminal, a pipe or a log, under any locale.
 
     @command("python -m studies.show")
     def main(arguments: Sequence[str] | None = None) -> int: ...
 
-Text is text: what comes from outside (a failure's message, a file's name, a log) is neither read as markup nor obeyed
-by a terminal. Where nobody listens any more (`| head`), the command goes on unheard and ends as it would have.
+Text from outside (the message of a failure, a file's name, a log) is neither interpreted as markup nor can it control
+the terminal. If the reader closes the pipe (`| head`), the command continues silently and ends with its usual exit
+code.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ CONTINUES = "stopped: the same command continues"
 MANY = 300  # lines of a table: more are printed by `print_many`
 PLAIN_SECONDS = 15.0  # between two lines about the same work in a log, which has no bars
 
-# What a terminal obeys instead of showing it (C0 but tab and newline, C1), and what turns the order of letters around.
+# Characters that control a terminal (C0 except tab and newline, C1), and those that change the direction of text.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 Words = ParamSpec("Words")
 
 
 def command(prog: str) -> Callable[[Callable[Words, int]], Callable[Words, int]]:
-    """Makes a function that returns an exit code the command `prog`.
+    """Make a command named `prog` of a function that returns an exit code.
 
-    `ValueError` and `OSError` are a user's mistakes: it says their words and leaves with 2, as argparse does with words
-    that it does not know. Ctrl-C: a line, and exit code 5.
+    `ValueError` and `OSError` are the user's mistakes: the command prints their message and exits with 2, as argparse
+    does for unknown arguments. After Ctrl-C it prints a line and exits with 5.
     """
 
     def made(main: Callable[Words, int]) -> Callable[Words, int]:
@@ -51,12 +52,12 @@ def command(prog: str) -> Callable[[Callable[Words, int]], Callable[Words, int]]
             try:
                 return main(*words, **more)
             except KeyboardInterrupt:
-                signal.signal(signal.SIGINT, signal.SIG_IGN)  # pressed twice, it would interrupt the leaving
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the exit
                 say(CONTINUES, error=True)
                 return STOPPED
             except (ValueError, OSError) as error:
                 say(f"{prog}: {error}", error=True)
-                raise SystemExit(USAGE) from None  # as argparse leaves
+                raise SystemExit(USAGE) from None  # as argparse does
             finally:
                 _flush(sys.stdout)
                 _flush(sys.stderr)
@@ -67,36 +68,36 @@ def command(prog: str) -> Callable[[Callable[Words, int]], Callable[Words, int]]
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose last words are plain text."""
+    """An argument parser that prints its final message as plain text."""
 
     @classmethod
     def of(cls, prog: str, text: str | None) -> Parser:
-        """The parser of a command whose module says what it does; what it says of exit codes stands last."""
+        """The parser of a command, described by its module's docstring; the part on exit codes is printed last."""
         what, codes, rest = (text or "").partition("Exit codes")
         return cls(prog=prog, description=what, epilog=codes + rest)
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """Leave with these words."""
+        """Print the message as plain text and exit."""
         super().exit(status, None if message is None else plain(message))
 
 
 def forgiving() -> None:
-    """Let standard output and error take every text: what their encoding does not have is written as an escape."""
+    """Let standard output and error accept any text: characters that their encoding lacks are escaped."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # closed by who started it: `>&-`
+        if stream is None:  # closed by the caller: `>&-`
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (for as long as the process lasts)
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
 def plain(text: str) -> str:
-    r"""The text with what a terminal would obey as `\u001b`, as JSON has it; newlines and tabs stay."""
+    r"""The text with control characters escaped as in JSON (`\u001b`), except newlines and tabs."""
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def say(text: object, error: bool = False, end: str = "\n") -> bool:
-    """Print a line as it is to standard output or error; whether somebody still listens."""
+    """Print text, unformatted, to standard output or error; returns False if the reader has closed the pipe."""
     stream = sys.stderr if error else sys.stdout
     try:
         print(plain(str(text)), end=end, file=stream, flush=True)
@@ -107,21 +108,21 @@ def say(text: object, error: bool = False, end: str = "\n") -> bool:
 
 
 def print_json(data: Any) -> None:
-    """Print it for another program."""
+    """Print data as JSON for another program."""
     utf = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
     say(json.dumps(data, indent=1, ensure_ascii=not utf))
 
 
 def console(width: int | None = None, soft_wrap: bool = True, error: bool = False) -> Console:
-    """What prints tables and bars, and every text as it is; `width` is that of a pipe or a log."""
+    """A rich console that prints tables and bars, and text without markup; `width` applies to a pipe or a log."""
     from rich.console import Console
     from rich.segment import Segment
 
     class Plain(Console):
-        def render_str(self, text: str, **how: Any) -> Any:  # before it is laid out
+        def render_str(self, text: str, **how: Any) -> Any:  # before layout, which measures the text
             return super().render_str(plain(text), **how)
 
-        def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:  # whatever else holds a text
+        def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:  # all other renderables with text
             for segment in super().render(renderable, options):
                 obeyed = not segment.control and _OBEYED.search(segment.text)
                 yield Segment(plain(segment.text), segment.style) if obeyed else segment
@@ -150,7 +151,7 @@ def print_many(headings: Sequence[str], rows: Sequence[Sequence[str]], title: st
 
 
 def bars(on: Console, *columns: ProgressColumn, title: str = "{task.description}", shown: bool = True) -> Progress:
-    """rich's bars, each a title, the bar and these columns; nothing where `on` is no terminal or `shown` is false."""
+    """rich's bars with a title and these columns; nothing is shown if `on` is no terminal or `shown` is False."""
     from rich.progress import BarColumn, Progress, TextColumn
 
     described = TextColumn(title, markup=False), BarColumn(bar_width=28)
@@ -158,15 +159,18 @@ def bars(on: Console, *columns: ProgressColumn, title: str = "{task.description}
 
 
 def typed_path(text: str) -> Path:
-    """An option's path as a person wrote it: `~` is a home where no shell has looked (`--out=~/here`), too."""
+    """An option's path, with `~` expanded even where the shell does not (`--out=~/here`).
+
+    Raises `argparse.ArgumentTypeError` if there is no such home.
+    """
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise argparse.ArgumentTypeError(f"{text}: there is no such home here; write the folder out") from None
+        raise argparse.ArgumentTypeError(f"{text}: there is no such home here; write the whole path") from None
 
 
 def folder_of(variable: str) -> Path | None:
-    """The folder that a variable of the environment names, or None. `ValueError` for a home that nobody has."""
+    """The folder that an environment variable names, or None. Raises `ValueError` if its `~user` does not exist."""
     named = os.environ.get(variable)
     try:
         return typed_path(named) if named else None
@@ -175,14 +179,14 @@ def folder_of(variable: str) -> Path | None:
 
 
 def _unheard(stream: Any) -> None:
-    """Nobody reads this stream any more: what is still written to it goes nowhere."""
+    """Send further output of this stream, whose reader is gone, to /dev/null."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 def _flush(stream: TextIO) -> None:
-    """What is left in the buffer is written before the interpreter's end, which would complain."""
+    """Flush before the interpreter does at exit, because it would print an error if the reader is gone."""
     try:
         stream.flush()
     except OSError:

@@ -1,7 +1,7 @@
 """Ham, the Hamburger of the decoder: global context from a non-negative matrix factorisation (Sec. 3.2).
 
 Written from the papers (SegNeXt; Geng et al., "Is Attention Better Than Matrix Decomposition?") and from measurements
-of the released code; the Hamburger's public code was not used.
+of the released code, without the Hamburger's public code.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from segnext.stochastic import Stochastic
 
 EPSILON = 1e-6  # Official code: keeps the multiplicative updates from dividing by zero
 INVERSE_TEMPERATURE = (
-    1.0  # Official code: ham_head.py:107 forces 1 whatever the config says; the paper's FLOPs count it
+    1.0  # Official code: ham_head.py:107 forces 1, whatever the config says; the paper's FLOPs include the product
 )
 
 
 class NMF(Stochastic):
     """Replaces non-negative features by their rank-R reconstruction: `(B, D, H, W) -> (B, D, H, W)`.
 
-    With X (D x N, N = H W) it looks for X = bases (D x R) codes^T (R x N) by multiplicative updates (Lee and Seung),
+    It factorises X (D x N, N = H W) into bases (D x R) codes^T (R x N) by multiplicative updates (Lee and Seung):
     `codes *= X^T bases / (codes bases^T bases)` and `bases *= X codes / (bases codes^T codes)`, always in float32 or
-    more. Official code: codes start at softmax(X^T bases), 6 steps in training and 7 in evaluation, then a last update
-    of the codes. `gradient="full"` flows through all of it (the PyTorch release, whose `no_grad` is commented out,
-    ham_head.py:45); `"one-step"` through the last update and the reconstruction alone (JSeg; HamNet).
+    wider. Official code: codes start at softmax(X^T bases), 6 steps in training and 7 in evaluation, then a last update
+    of the codes. With `gradient="full"` the gradient flows through all steps (the PyTorch release, whose `no_grad` is
+    commented out, ham_head.py:45); with `"one-step"` only through the last update and the reconstruction (JSeg;
+    HamNet).
     """
 
     def __init__(
@@ -49,16 +50,16 @@ class NMF(Stochastic):
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
-        """Draw the bases that every evaluation starts from, for every image the same."""
+        """Draw the bases that every evaluation starts from; they are the same for every image."""
         generator = torch.Generator("cpu").manual_seed(seed)
         bases = torch.rand(self.evaluation_bases.shape, generator=generator, device="cpu")
         self.evaluation_bases.copy_(F.normalize(bases, dim=1))
 
     def initial_bases(self, batch: int, dim: int, rank: int, device: torch.device | None = None) -> Tensor:
-        """`(batch, dim, rank)` in [0, 1) with columns of unit length: the one place where bases come from.
+        """Non-negative bases `(batch, dim, rank)` with columns of unit length. No other method creates bases.
 
-        Official code: fresh uniform numbers at every pass, also at test time, so that two evaluations differ. Ours: by
-        sample in training (`segnext.stochastic`), one seeded draw in evaluation.
+        Official code: drawn anew in every pass, also at test time, so that two evaluations differ. Ours: drawn per
+        sample in training (`segnext.stochastic`), and once from a seed for evaluation.
         """
         if not self.training:
             return self.evaluation_bases.expand(batch, dim, rank)
@@ -81,7 +82,7 @@ class NMF(Stochastic):
 
 
 def updated(factor: Tensor, other: Tensor, product: Tensor) -> Tensor:
-    """The multiplicative update of one factor of `product = factor other^T`, for codes and bases alike."""
+    """One multiplicative update of `factor` in `product = factor other^T`; the same for codes and bases."""
     return factor * (product @ other) / (factor @ (other.mT @ other) + EPSILON)
 
 

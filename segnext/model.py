@@ -1,4 +1,4 @@
-"""SegNeXt: encoder, decoder, and the upsampling to the input's size (Sec. 3); MSCAN with a classifier (Table 3)."""
+"""SegNeXt: encoder, decoder, and upsampling to the input's size (Sec. 3); MSCAN with a classifier (Table 3)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from segnext.mscan import MSCAN
 class SegNeXt(nn.Module):
     """The segmentation network: `(B, 3, H, W) -> (B, classes, H, W)` class scores, for any H, W >= 32.
 
-    `model.encoder(x)` gives the four stages' outputs, `model.logits(x)` the scores before the final upsampling.
-    Everything is kept in channels-last memory. With another `Model.encoder` it is the network that SegNeXt is compared
-    with. Raises `ValueError` for an image smaller than 32 pixels.
+    `model.encoder(x)` returns the outputs of the four stages, `model.logits(x)` the scores before the final upsampling.
+    Weights and activations are in channels-last memory. Another `Model.encoder` gives a network with which SegNeXt is
+    compared. Raises `ValueError` for an image smaller than 32 pixels.
     """
 
     def __init__(self, model: Model, classes: int, dropout: float = 0.1) -> None:
@@ -33,7 +33,7 @@ class SegNeXt(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def logits(self, x: Tensor) -> Tensor:
-        """`(B, 3, H, W) -> (B, classes, H/s, W/s)`, s = 8 for decoder (c)."""
+        """Scores before the final upsampling: `(B, 3, H, W) -> (B, classes, H/s, W/s)`, s = 8 for decoder (c)."""
         return self.decoder(self.encoder(_checked(x)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,8 +43,9 @@ class SegNeXt(nn.Module):
 class MSCANClassifier(nn.Module):
     """The encoder with a linear layer on the mean of stage 4: `(B, 3, H, W) -> (B, classes)`.
 
-    Table 3, and what the encoder is pretrained as. Paper: silent; VAN's classification code, which the authors used
-    (issue 33): the mean of the normalised pixels, then one linear layer.
+    The network of Table 3 and of pretraining. The paper is silent; as in VAN's classification code, which the authors
+    used (issue 33), it takes the mean of the normalised pixels, then one linear layer. Raises `ValueError` for an
+    encoder other than MSCAN and VAN, and for an image smaller than 32 pixels.
     """
 
     def __init__(self, model: Model, classes: int = 1000) -> None:
@@ -65,7 +66,10 @@ class MSCANClassifier(nn.Module):
 def build_network(
     model: Model, classes: int, task: str = "segmentation", dropout: float = 0.1
 ) -> SegNeXt | MSCANClassifier:
-    """The network that a model value names, for a task: the one place where values become networks."""
+    """Build the network of a model value for a task. Only this function turns values into networks.
+
+    Raises `ValueError` for an unknown task.
+    """
     match task:
         case "segmentation":
             return SegNeXt(model, classes, dropout)

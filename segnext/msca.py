@@ -1,4 +1,4 @@
-"""Multi-scale convolutional attention, Eqs. 1-2 and Fig. 2 (b); large-kernel attention, "w/o MSCA" of Table 8."""
+"""Multi-scale convolutional attention (Eqs. 1-2, Fig. 2 (b)), and large-kernel attention ("w/o MSCA" of Table 8)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LKA(nn.Module):
     """`Att = Conv1x1(DW-D-Conv(DW-Conv(F)))`, `Out = Att * F`; `(B, C, H, W) -> (B, C, H, W)`.
 
     VAN's large-kernel attention (Guo et al., "Visual Attention Network", Eqs. 1-2): 5x5, then 7x7 with dilation 3, then
-    1x1. Table 8 puts it in the place of MSCA.
+    1x1. It replaces MSCA in Table 8.
     """
 
     def __init__(self, channels: int) -> None:

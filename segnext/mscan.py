@@ -1,4 +1,4 @@
-"""MSCAN, the convolutional encoder: Sec. 3.1, Fig. 2 (a), Table 2; and VAN, which Table 8's digits belong to."""
+"""MSCAN, the convolutional encoder (Sec. 3.1, Fig. 2 (a), Table 2), and VAN, whose costs Table 8 prints."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAYER_SCALE = 1e-2  # Official code: mscan.py:131-135; absent from the paper
 
 
 class ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of every pixel: `(B, C, H, W) -> (B, C, H, W)`."""
+    """LayerNorm over the channels of each pixel: `(B, C, H, W) -> (B, C, H, W)`."""
 
     def forward(self, x: Tensor) -> Tensor:
         pixels = x.permute(0, 2, 3, 1)  # channels-last in memory: both permutes are views
@@ -30,7 +30,7 @@ class Attention(nn.Module):
     """1x1, GELU, MSCA, 1x1 and a shortcut: `(B, C, H, W) -> (B, C, H, W)`.
 
     Fig. 2 (a); the shortcut is only in the code (mscan.py:104-109; the authors, issue 22: "follow the setting of VAN").
-    `msca` is MSCA or what Table 8 puts in its place.
+    `msca` is MSCA, or LKA as in Table 8.
     """
 
     def __init__(self, channels: int, msca: MSCA | LKA) -> None:
@@ -59,7 +59,7 @@ class FeedForward(nn.Sequential):
 class Block(nn.Module):
     """A building block of MSCAN: `(B, C, H, W) -> (B, C, H, W)`. Fig. 2 (a); layer scale, drop path: official code.
 
-    `encoder_norm="ln"` is what Sec. 3.1 argues against: the two norms in front of attention and feed-forward network.
+    With `encoder_norm="ln"` its two norms are LayerNorms, against which Sec. 3.1 argues.
     """
 
     def __init__(self, channels: int, ratio: int, drop_path: float, model: Model) -> None:
@@ -79,7 +79,7 @@ class Block(nn.Module):
 
 
 def _residual(x: Tensor, y: Tensor, scale: Tensor, drop_path: DropPath) -> Tensor:
-    """`x + drop_path(scale * y)`: `(B, C, H, W)`, the same."""
+    """`x + drop_path(scale * y)`: `(B, C, H, W) -> (B, C, H, W)`."""
     if is_fast(x):
         from segnext.fast.residual import scaled_residual  # imports Triton
 
@@ -112,7 +112,7 @@ class Stage(nn.Module):
         super().__init__()
         if entering == 3 and model.encoder == "van":
             convolution = nn.Conv2d(entering, channels, 7, stride=4, padding=3)
-            # Named, because `0` and `1` of a first stage are those of MSCAN's stem in segnext.released_weights.
+            # Named layers, because segnext.released_weights maps `0` and `1` of a first stage to MSCAN's stem.
             self.downsample = nn.Sequential(OrderedDict(proj=convolution, norm=nn.BatchNorm2d(channels)))
         elif entering == 3:
             half = channels // 2
@@ -133,8 +133,8 @@ def _downsample(entering: int, leaving: int) -> list[nn.Module]:
 class MSCAN(nn.Module):
     """The encoder: `(B, 3, H, W) -> (B, C1, H/4, W/4), (B, C2, H/8, W/8), (B, C3, H/16, W/16), (B, C4, H/32, W/32)`.
 
-    Sizes are rounded up. With `encoder="van"` it is VAN (Guo et al., "Visual Attention Network"): the same four
-    stages with LKA, another stem and another epsilon.
+    Sizes are rounded up. With `encoder="van"` it is VAN (Guo et al., "Visual Attention Network"): the same four stages
+    with LKA, another stem and another epsilon.
     """
 
     def __init__(self, model: Model) -> None:
@@ -157,7 +157,7 @@ class MSCAN(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """Official code: convolutions normal with std sqrt(2 / fan-out), biases zero (mscan.py, init_weights)."""
+    """Initialise a convolution: normal weights with std sqrt(2 / fan-out), zero biases (official code: mscan.py)."""
     if isinstance(module, nn.Conv2d):
         fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
         nn.init.normal_(module.weight, 0, math.sqrt(2 / fan_out))

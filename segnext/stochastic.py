@@ -1,8 +1,8 @@
 """The random parts of a training forward pass, as a pure function of (seed, sample).
 
-Drop path, dropout and Ham's bases take their uniform numbers from `Stochastic.uniform`. The loader draws one row per
-sample, ahead of the step that needs it, and `set_per_sample_randomness` shares each row out among the modules. So
-neither a restart nor the split of a batch over processes changes what is drawn.
+Drop path, dropout and Ham's bases take their uniform numbers from `Stochastic.uniform`. The loader draws one row of
+numbers per sample before the step that needs it, and `set_per_sample_randomness` distributes each row to the modules.
+So neither a restart nor the split of a batch over processes changes the numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ class Stochastic(nn.Module):
         self.numbers: Tensor | None = None
 
     def uniform(self, batch: int, device: torch.device) -> Tensor:
-        """`(B, count)`: what `set_per_sample_randomness` gave, else numbers from torch's global generator."""
+        """`(B, count)` numbers: those of `set_per_sample_randomness` if set, else from torch's global generator.
+
+        Raises `ValueError` if they were set for a batch of another size.
+        """
         if self.numbers is None:
             return torch.rand(batch, self.count, device=device)
         if len(self.numbers) != batch:
@@ -32,14 +35,14 @@ class Stochastic(nn.Module):
 
 
 class _Drop(Stochastic):
-    """Zeroes each of `count` parts of a sample with probability `rate`, and scales what is left."""
+    """Zeroes each of `count` parts of a sample with probability `rate`, and scales the others by 1 / (1 - rate)."""
 
     def __init__(self, count: int, rate: float) -> None:
         super().__init__(count if rate else 0)
         self.rate = rate
 
     def keep(self, x: Tensor) -> Tensor | None:
-        """`(B, count)` in x's dtype, 0 for a dropped part, 1 / (1 - rate) for another; None where none is dropped."""
+        """`(B, count)` in x's dtype: 0 for a dropped part, else 1 / (1 - rate). None if nothing can be dropped."""
         if not self.training or self.rate == 0:
             return None
         return (self.uniform(len(x), x.device) >= self.rate).to(x.dtype) / (1 - self.rate)
@@ -64,14 +67,14 @@ class ChannelDropout(_Drop):
 
 
 def numbers_needed(model: nn.Module) -> int:
-    """How many uniform numbers a training forward pass of the model needs per sample."""
+    """The number of uniform numbers that a training forward pass of the model needs per sample."""
     return sum(module.count for module in _stochastic(model))
 
 
 def per_sample_numbers(seed: int, samples: Sequence[int], count: int) -> Tensor:
-    """Uniform numbers in [0, 1) by run seed and the samples' numbers in the stream: float32 `(B, count)`.
+    """Uniform numbers in [0, 1), float32 `(B, count)`, from the run's seed and the samples' positions in the stream.
 
-    One counter-based generator per sample: the numbers of a sample do not depend on the others in the batch.
+    Each sample has its own counter-based generator, so its numbers do not depend on the others in the batch.
     """
     rows = np.empty((len(samples), count), dtype=np.float32)
     for row, sample in zip(rows, samples, strict=True):
@@ -80,7 +83,7 @@ def per_sample_numbers(seed: int, samples: Sequence[int], count: int) -> Tensor:
 
 
 def set_per_sample_randomness(model: nn.Module, numbers: Tensor) -> None:
-    """Give every stochastic module its columns of `(B, count)`, on the model's device; the modules keep views."""
+    """Give every stochastic module its columns of `numbers`, `(B, count)` on the model's device; modules keep views."""
     modules = _stochastic(model)
     for module, own in zip(modules, numbers.split([module.count for module in modules], dim=1), strict=True):
         module.numbers = own

@@ -1,14 +1,15 @@
-"""Text that comes from outside (names in files, lists and folders) made fit for a message."""
+"""Text from outside (names in files, lists and folders) made safe to print in a message."""
 
 from __future__ import annotations
 
-LONGEST = 200  # characters of a name that a message shows
+LONGEST = 200  # most characters of a name that a message shows
 
 
 def printable(text: object, longest: int = LONGEST) -> str:
-    r"""One line without control characters, however long and whatever it was: "\x1b[2J" is shown as what it is.
+    r"""The text as one line of at most about `longest` characters, with control characters escaped: "\x1b[2J".
 
-    Lone surrogates, as names of files have that are not UTF-8, are escaped too: no terminal could print them.
+    Lone surrogates, which stand for bytes of file names that are not UTF-8, are escaped, too: terminals cannot print
+    them.
     """
     shown = str(text)
     cut = f"... ({len(shown)} characters)" if len(shown) > longest else ""

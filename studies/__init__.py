@@ -1,4 +1,4 @@
-"""What the paper claims, as grids of runs; plans them, runs them, and is the only writer of results/."""
+"""The paper's claims as grids of runs. This package plans and runs them, and only it writes results/."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from types import TracebackType
 
 
 def _interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Ctrl-C while a command is still imported ends it as later (`segnext.door`, which would be too late here)."""
+    """End a command that gets Ctrl-C during its imports as `segnext.door` would, which is not loaded yet."""
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return
@@ -14,5 +14,5 @@ def _interrupted(kind: type[BaseException], error: BaseException, trace: Traceba
     os._exit(5)
 
 
-if sys.argv[:1] == ["-m"]:  # what Python puts there while it looks for the module of `python -m studies.run`
+if sys.argv[:1] == ["-m"]:  # so while Python looks for the module of `python -m studies.run`
     sys.excepthook = _interrupted

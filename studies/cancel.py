@@ -1,4 +1,4 @@
-"""Cancel started runs: `python -m studies.cancel STUDY[/ROW][@seed] ... [--yes]`. What they have saved stays.
+"""Cancel started runs: `python -m studies.cancel STUDY[/ROW][@seed] ... [--yes]`. Their saved states stay.
 
 Exit codes: 0 fine, 1 some could not be cancelled or a file is damaged, 2 usage, 4 scheduler unreachable.
 """
@@ -24,20 +24,20 @@ ASK_ABOVE = 10
 
 @command("python -m studies.cancel")
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parse = Parser.of("python -m studies.cancel", __doc__)
     add_selectors(parse)
     parse.add_argument("--yes", action="store_true", help=f"do not ask before more than {ASK_ABOVE} are cancelled")
     options = parse.parse_args(arguments)
     if not options.selectors:
-        parse.exit(2, f"{parse.prog}: say which, or: all\n")
+        parse.exit(2, f"{parse.prog}: name the runs to cancel, or say: all\n")
     cells, queue = settled(started_runs(options, store := Store()), store)
     if queue.silence:
         parse.exit(4, f"{parse.prog}: the scheduler does not answer: {queue.silence}\n")
     going = [cell for cell in cells if cell.state in ("running", "queued")]
     if len(going) > ASK_ABOVE and not options.yes:
         if not sys.stdin.isatty():
-            parse.exit(2, f"{parse.prog}: {len(going)} runs would be cancelled; --yes does it\n")
+            parse.exit(2, f"{parse.prog}: {len(going)} runs would be cancelled; confirm with --yes\n")
         say(f"cancel {len(going)} runs? [y/N] ", end="")
         if sys.stdin.readline().strip().lower() != "y":
             return 0
@@ -52,18 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for cell in jobs.values():
         _mark(cell)
     asked = [cell for cell in going if cell not in jobs.values() and _ask(cell)]
-    say(f"{len(jobs)} jobs cancelled, {len(asked)} processes asked to save and leave")
+    say(f"{len(jobs)} jobs cancelled, {len(asked)} processes asked to save and stop")
     return max(tell(store.damage), int(len(jobs) + len(asked) != len(going)))
 
 
 def _submitted(cell: PlannedRun) -> bool:
-    """Whether its job is one of ours, and not one in which somebody called `studies.run`."""
+    """Whether we submitted the run's job, as opposed to a job in which a user called `studies.run`."""
     submission = submitted(cell.id)
     return bool(cell.stands.job and submission and submission.job in (None, cell.stands.job))
 
 
 def _mark(cell: PlannedRun) -> None:
-    """Note it with the run: of an element that is cancelled while it waits, accounting keeps no trace."""
+    """Note the cancellation with the run: accounting does not record an array element cancelled in the queue."""
     submission = Workspace(cell.id).submission
     if (content := submitted(cell.id)) is not None and content.token == cell.stands.token:
         submission.replace(dataclasses.replace(content, cancelled=user()))
@@ -77,7 +77,7 @@ def _ask(cell: PlannedRun) -> bool:
         return False
     try:
         owner.process.ask_to_leave()
-    except OSError as error:  # somebody else's, or over
+    except OSError as error:  # another user's process, or one that has ended
         say(f"{cell.label}, process {owner.process.pid}: {error.strerror}", error=True)
         return False
     return True

@@ -1,6 +1,7 @@
-"""What differs between two runs: `python -m studies.diff A B`, each STUDY/ROW[@seed] or an id.
+"""Show how two runs differ: `python -m studies.diff A B`, each STUDY/ROW[@seed] or an id.
 
-Configuration; and, of recorded ones, code, data, versions, machine. Exit codes: 0 equal, 1 different, 2 usage.
+Compares configurations and, if both runs have records, code, data, versions and machine.
+Exit codes: 0 equal, 1 different, 2 usage.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from studies.plan.runs import PlannedRun
 from studies.records.store import Store
 from studies.show import flat
 
-# Parts of a record's provenance, by what they are about.
+# Fields of a record's provenance, by subject.
 PARTS = {
     "code": ("code", "commit", "dirty", "diff"),
     "data": ("data", "initial"),
@@ -29,7 +30,7 @@ PARTS = {
 
 @command("python -m studies.diff")
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parse = Parser.of("python -m studies.diff", __doc__)
     parse.add_argument("runs", nargs=2, metavar="RUN", help="STUDY/ROW[@seed], or an id")
     add_declared(parse)
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def between(one: Any, other: Any) -> dict[str, tuple[str | None, str | None]]:
-    """The fields in which two differ, with both values; None where one has no such field."""
+    """The fields in which two nested values differ, with both values; None if one has no such field."""
     mine, theirs = dict(flat(one or {})), dict(flat(other or {}))
     keys = [*mine, *(key for key in theirs if key not in mine)]
     return {key: (mine.get(key), theirs.get(key)) for key in keys if mine.get(key) != theirs.get(key)}
@@ -67,7 +68,7 @@ def _show(cells: Sequence[PlannedRun], found: Mapping[str, Mapping[str, Any]], r
     names = [f"{cell.label} ({cell.id})" for cell in cells]
     for name, there in zip(names, recorded, strict=True):
         if not there:
-            out.print(f"{name} has no record: its configuration alone is compared")
+            out.print(f"{name} has no record: only configurations are compared")
     for part, fields in found.items():
         if part != "configuration" and not all(recorded):
             continue

@@ -1,6 +1,6 @@
-"""Whether a study would run here, before a job is queued: `python -m studies.doctor [STUDY ...] [--profile FILE]`.
+"""Check, before a job is queued, whether a study would run: `python -m studies.doctor [STUDY ...] [--profile FILE]`.
 
-The cluster's answers, limits, data, folders and GPUs, each with what to do about it.
+Checks the scheduler, its limits, data, folders and GPUs, and says what to do about each problem.
 Exit codes: 0 fine, 1 something would fail, 2 usage.
 """
 
@@ -49,7 +49,7 @@ SIGNS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "bold 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a look found: `ok`, `warn` (may go wrong) or `fail` (will)."""
+    """The result of a check: `ok`, `warn` (may go wrong) or `fail` (will go wrong)."""
 
     what: str
     level: str
@@ -58,9 +58,9 @@ class Finding:
 
 @command("python -m studies.doctor")
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parse = Parser.of("python -m studies.doctor", __doc__)
-    parse.add_argument("selectors", nargs="*", metavar=SELECTOR, help="whose data and beginnings to look at, too")
+    parse.add_argument("selectors", nargs="*", metavar=SELECTOR, help="also check these runs' data and weights")
     add_selection(parse)
     parse.add_argument("--cluster", default="slurm", choices=("local", "slurm"), help="default: slurm")
     parse.add_argument(
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out.print(sign, style=style, end=" ")
         out.print(f"{finding.what}: {finding.words}")
         worst = max(worst, finding.level == "fail")
-    out.print("this would fail: see ✗" if worst else "nothing stands in the way of a run")
+    out.print("this would fail: see ✗" if worst else "no problem was found")
     return worst
 
 
@@ -107,7 +107,7 @@ def _findings(
 
 
 def _folders(cluster: str) -> Iterator[Finding]:
-    """Places to write: room, rights, and whether other machines see them."""
+    """Check the folders that runs write to: free space, permissions, and whether other machines see them."""
     for what, folder, needed in (
         ("results", results_folder(), FREE_OF_RESULTS),
         ("runs", runs_folder(), FREE_OF_RUNS),
@@ -135,7 +135,7 @@ def _folders(cluster: str) -> Iterator[Finding]:
 
 
 def _runs_folder(folder: Path) -> Iterator[Finding]:
-    """What only shows in use: links, folders of colleagues, files that a scratch system's cleaning took."""
+    """Check what otherwise shows only in use: hard links, colleagues' folders, and files that a purge has deleted."""
     probe = folder / f".doctor.{uuid.uuid4().hex}"
     try:
         probe.touch()
@@ -153,20 +153,22 @@ def _runs_folder(folder: Path) -> Iterator[Finding]:
         return
     if closed := [path for path in inside if not os.access(path, os.R_OK | os.W_OK | os.X_OK)]:
         words = ", ".join(map(str, closed[:5])) + (f" and {len(closed) - 5} more" if closed[5:] else "")
-        level = "warn" if all(os.access(path, os.R_OK) for path in closed) else "fail"  # unread, it cannot be judged
+        level = (
+            "warn" if all(os.access(path, os.R_OK) for path in closed) else "fail"
+        )  # without `r` it cannot be judged
         yield Finding("rights", level, f"you may not read and write in {words}: chmod -R g+rwX, by their owner")
     if damaged := [path for path in snapshot.kept() if not snapshot.whole(path)]:
         words = ", ".join(path.name for path in damaged)
         yield Finding(
             "code of runs",
             "fail",
-            f"{snapshot.snapshots_folder()}: files of {words} are missing or changed (is it purged by and by?): delete "
-            "these folders; jobs that wait and were to run from them must be cancelled and submitted again",
+            f"{snapshot.snapshots_folder()}: files of {words} are missing or changed (is this folder purged?): delete "
+            "these folders; queued jobs that would run from them must be cancelled and submitted again",
         )
 
 
 def _file_system(path: Path) -> str:
-    """The kind of file system that a path is on; empty where that is not to be had."""
+    """The type of the file system that a path is on; "" if it cannot be found out."""
     try:
         return external.answer(["stat", "--file-system", "--format=%T", str(path)]).text.strip()
     except Unreachable:
@@ -174,24 +176,24 @@ def _file_system(path: Path) -> str:
 
 
 def _checkout() -> Iterator[Finding]:
-    """Whether records will name their commit."""
+    """Check whether records will name their commit."""
     if refused := snapshot.git_refuses():
         yield Finding("git", "warn", f"{refused}; until then records have no commit")
 
 
 def _environment(resources: Profile) -> Iterator[Finding]:
-    """What of this shell jobs do not inherit."""
+    """Say which variables of this shell jobs do not inherit."""
     from studies.launch.submit import kept_variables
 
     kept = [name for name in kept_variables(resources) if name in os.environ]
     if left := [name for name in external.left_out(os.environ) if name not in kept]:
         job = os.environ.get("SLURM_JOB_ID")
         inside = f"this shell is inside job {job}; " if job else ""
-        yield Finding("environment", "warn", f"{inside}what jobs and sbatch do not get of it: {', '.join(left)}")
+        yield Finding("environment", "warn", f"{inside}jobs and sbatch do not inherit {', '.join(left)}")
     if kept:
         yield Finding("environment", "ok", f"sbatch gets {', '.join(f'{name}={os.environ[name]}' for name in kept)}")
     if resources.options.get("export") == "NONE":
-        words = 'export = "NONE": jobs inherit nothing of this shell; runs need nothing of it but what setup loads'
+        words = 'export = "NONE": jobs inherit nothing from this shell; runs need only what setup loads'
         yield Finding("environment", "ok", words)
 
 
@@ -225,7 +227,7 @@ def _accounting(cluster: str) -> Finding:
 
 
 def _accepted(resources: Profile, stage: str) -> Iterator[Finding]:
-    """Whether sbatch would take a job with these resources: asked of the cluster itself, and nothing is queued."""
+    """Ask sbatch whether it would accept a job with these resources; nothing is queued."""
     from studies.launch.submit import kept_variables, sbatch_options
 
     yield from _partition(resources)
@@ -250,7 +252,7 @@ def _accepted(resources: Profile, stage: str) -> Iterator[Finding]:
 
 
 def _partition(resources: Profile) -> Iterator[Finding]:
-    """SLURM takes jobs for a partition that is down, or whose nodes are: they wait until somebody mends it."""
+    """Check that the partition and its nodes are up: SLURM accepts jobs even if not, and they wait for a repair."""
     words = [f"--partition={resources.partition}"] if resources.partition else []
     try:
         told = scheduler.call("sinfo", "--noheader", "--format=%P|%a|%T|%D", *words, cluster=resources.cluster)
@@ -259,7 +261,7 @@ def _partition(resources: Profile) -> Iterator[Finding]:
         yield Finding("partition", "warn", str(error))
         return
     rows = [row for line in told.splitlines() if len(row := line.strip().split("|")) == 4]
-    rows = rows if words else [row for row in rows if row[0].endswith("*")]  # sbatch's choice
+    rows = rows if words else [row for row in rows if row[0].endswith("*")]  # the default partition, which sbatch uses
     names = {row[0].rstrip("*") for row in rows}
     where = f"partition {', '.join(sorted(names))}"
     if rows and all(row[1] != "up" for row in rows):
@@ -272,14 +274,14 @@ def _partition(resources: Profile) -> Iterator[Finding]:
 
 
 def _usable(state: str) -> bool:
-    """Whether a node in this state, as sinfo prints it, starts jobs or will: `idle`, `mixed`, `allocated~`, `down*`."""
+    """Whether a node in a state printed by sinfo starts jobs, now or later: `idle`, `allocated~`, but not `down*`."""
     bad = ("down", "drain", "fail", "error", "inval", "unk", "future", "perfctrs")
-    return not state.startswith(bad) and not state.endswith("*")  # `*`: it does not answer
+    return not state.startswith(bad) and not state.endswith("*")  # `*`: the node does not respond
 
 
 def _architecture(resources: Profile, nodes: str, names: set[str]) -> Iterator[Finding]:
-    """The Python of this machine cannot start on nodes with another processor."""
-    if resources.python:  # a command of its own: what that starts is not known here
+    """Check the nodes' architecture: this machine's Python cannot start on another one."""
+    if resources.python:  # the profile has its own command, whose architecture is unknown here
         return
     others: set[str] = set()
     for line in nodes.splitlines():
@@ -300,13 +302,13 @@ def _architecture(resources: Profile, nodes: str, names: set[str]) -> Iterator[F
 
 
 def _limits(resources: Profile, runs: int) -> Iterator[Finding]:
-    """How many more jobs may be submitted: an array of more is refused, each of its runs being one."""
+    """Check how many more jobs may be submitted: each run of an array counts, and a larger array is refused."""
     from studies.launch.submit import user
 
     words = ("assoc_mgr", f"users={user()}", f"qos={resources.qos or 'normal'}", "flags=assoc,qos")
     try:
         said = scheduler.call("scontrol", "show", *words, cluster=resources.cluster)
-    except (Unreachable, Refused):  # without accounting there are none; elsewhere nobody may look
+    except (Unreachable, Refused):  # no accounting means no limits; on other clusters users may not read them
         return
     left = {name: most - used for name, most, used in limits(said, user(), resources.account)}
     name = min(left, key=left.__getitem__, default="")
@@ -320,9 +322,10 @@ def _limits(resources: Profile, runs: int) -> Iterator[Finding]:
 
 
 def limits(said: str, name: str, account: str) -> Iterator[tuple[str, int, int]]:
-    """The limits of submission of this user, as `scontrol show assoc_mgr` prints them: name, limit, jobs there are.
+    """Yield the user's submission limits from `scontrol show assoc_mgr`: name, limit, present number of jobs.
 
-    Those of the account (empty: the default one), of the user in it, and of the QOS; not those of anybody else.
+    These are the limits of the account (empty: the default one), of the user in it, and of the QOS, not those of other
+    users.
     """
     records = re.split(r"^(?=ClusterName=|QOS=)", said, flags=re.MULTILINE)
     chosen = account
@@ -355,7 +358,7 @@ def _uid(name: str) -> str:
 
 
 def _gpus_of_partition(resources: Profile) -> Iterator[Finding]:
-    """SLURM accepts jobs that no node can ever run, unless it is set up to refuse them."""
+    """Check that some node has enough GPUs: unless configured otherwise, SLURM accepts jobs that no node can run."""
     if not resources.gpus:
         return
     words = [f"--partition={resources.partition}"] if resources.partition else []
@@ -372,7 +375,7 @@ def _gpus_of_partition(resources: Profile) -> Iterator[Finding]:
 
 
 def settings(said: str) -> Iterator[Finding]:
-    """What of a cluster's own settings, as `scontrol show config` prints them, makes work harder here."""
+    """Yield warnings about the cluster's settings, from the output of `scontrol show config`."""
     mode = re.search(r"^PreemptMode\s*=\s*(\S+)", said, re.MULTILINE)
     if mode and mode[1] != "OFF" and "preempt_send_user_signal" not in said:
         yield Finding(
@@ -385,13 +388,13 @@ def settings(said: str) -> Iterator[Finding]:
         yield Finding(
             "others' jobs",
             "warn",
-            "squeue shows your own jobs alone (PrivateData=jobs): a run that somebody else queued looks `lost` until "
-            "it starts; submitted again, it still is trained once, and the other job leaves at once",
+            "squeue shows only your own jobs (PrivateData=jobs): a run that another user queued looks `lost` until it "
+            "starts; if you submit it again, it is still trained only once, and the second job exits at once",
         )
 
 
 def _gpus(cluster: str, resources: Profile) -> Iterator[Finding]:
-    """What PyTorch sees of this machine's GPUs."""
+    """Check which GPUs of this machine PyTorch sees."""
     program = (
         "import torch; n = torch.cuda.device_count(); "
         "print(torch.__version__, n, torch.cuda.get_device_name(0) if n else '', sep='|')"

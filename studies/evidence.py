@@ -1,7 +1,7 @@
-"""Enter what a test server said: `python -m studies.evidence table10/t@0 --miou 82.1 --source "where and when"`.
+"""Enter the score of a test server: `python -m studies.evidence table10/t@0 --miou 82.1 --source "where and when"`.
 
-The labels of Pascal VOC's and Cityscapes' test splits are their servers' alone. A finished run on them keeps an archive
-of its predictions; the score that a server returns for it is a record of its own, with its source.
+Only their servers have the labels of the test splits of Pascal VOC and Cityscapes. A finished run on such a split keeps
+an archive of its predictions; the score that the server returns for it becomes a record with its source.
 Exit codes: 0 entered, 2 usage.
 """
 
@@ -21,11 +21,11 @@ from studies.records.store import Store
 
 @command("python -m studies.evidence")
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parse = Parser.of("python -m studies.evidence", __doc__)
     parse.add_argument("selector", metavar="STUDY/ROW[@seed]", help="the run that was submitted")
     parse.add_argument("--miou", type=float, required=True, metavar="PERCENT", help="what the server returned")
-    parse.add_argument("--source", required=True, help="the result's address, or who saw it, and the date")
+    parse.add_argument("--source", required=True, help="the result's address, or who saw it and when")
     parse.add_argument("--protocol", default="paper", help=f"one of {', '.join(PROTOCOLS)} (default: paper)")
     options = parse.parse_args(arguments)
     from studies.facts import files  # scipy: not for --help
@@ -53,7 +53,7 @@ def _submitted(selector: str, name: str, store: Store) -> PlannedRun:
 
 
 def server_record(cell: PlannedRun, value: float, source: str, store: Store) -> Plain:
-    """The record of a server's score for a finished run. Raises `ValueError` where it has another one already."""
+    """The record of a server's score for a finished run. Raises `ValueError` if the run already has another score."""
     (metric, *_) = cell.panel.accuracies
     before = store.server(cell.run, metric)
     if before is not None and (before.value, before.config.source) != (value, source):

@@ -1,9 +1,9 @@
-"""Pictures of finished runs: `python -m studies.figures --rows STUDY/ROW[@seed],... --protocol quick`.
+"""Compute pictures of finished runs: `python -m studies.figures --rows STUDY/ROW[@seed],... --protocol quick`.
 
 For every selected run, from its kept weights: segmentations and Grad-CAM of a few test images, the share of Grad-CAM's
-heat inside the class's true pixels over more of them, the encoder's effective receptive field, and how Ham's bases
-evolve. Small arrays go to results/cam/RUN.npz, numbers and provenance to RUN.json; reports.build draws them.
-Exit codes: 0 fine, 2 usage, 3 weights or data are missing and nothing was written.
+heat inside the class's true pixels over more images, the encoder's effective receptive field, and the evolution of
+Ham's bases. Small arrays go to results/cam/RUN.npz, numbers and provenance to RUN.json; reports.build draws them. Exit
+codes: 0 fine, 2 usage, 3 weights or data are missing and nothing was written.
 """
 
 from __future__ import annotations
@@ -34,23 +34,29 @@ if TYPE_CHECKING:
     from segnext.data import Source
     from segnext.model import SegNeXt
 
-VERSION = 1  # of what is computed: raised when that changes
-FIELD_SIDE = 257  # pixels of the noise whose middle an effective receptive field is of
-LONGEST = 320  # pixels of the longer side of a kept image
+VERSION = 1  # of the computation: raise it when that changes
+FIELD_SIDE = 257  # pixels: side of the noise images from which the effective receptive field is computed
+LONGEST = 320  # pixels: longer side of a kept image
 
 
 @command("python -m studies.figures")
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parse = Parser.of("python -m studies.figures", __doc__)
     parse.add_argument("--rows", type=words_of, required=True, metavar="STUDY/ROW[@seed],...", help="finished runs")
     parse.add_argument("--protocol", default="paper", help=f"one of {', '.join(PROTOCOLS)} (default: paper)")
     parse.add_argument("--seeds", type=numbers, default=(0,), metavar="0,1,2", help="(default: 0)")
-    parse.add_argument("--limit-iterations", type=positive, metavar="N", help="of runs that were cut there")
-    parse.add_argument("--images", type=positive, default=4, metavar="N", help="drawn, the first of the split (4)")
-    parse.add_argument("--heat-images", type=positive, default=50, metavar="N", help="whose heat is measured (50)")
-    parse.add_argument("--class", dest="target", metavar="NAME", help="Grad-CAM's (default: see results/README.md)")
-    parse.add_argument("--stage", type=int, choices=(1, 2, 3, 4), default=4, help="Grad-CAM's, of the encoder (4)")
+    parse.add_argument("--limit-iterations", type=positive, metavar="N", help="runs that ended after N iterations")
+    parse.add_argument(
+        "--images", type=positive, default=4, metavar="N", help="images to draw, the first of the split (4)"
+    )
+    parse.add_argument(
+        "--heat-images", type=positive, default=50, metavar="N", help="images whose heat is measured (50)"
+    )
+    parse.add_argument(
+        "--class", dest="target", metavar="NAME", help="class for Grad-CAM (default: see results/README.md)"
+    )
+    parse.add_argument("--stage", type=int, choices=(1, 2, 3, 4), default=4, help="encoder stage for Grad-CAM (4)")
     add_data_root(parse)
     options = parse.parse_args(arguments)
     from studies.facts import files  # scipy: not for --help
@@ -76,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _finished(cells: Iterable[PlannedRun]) -> list[PlannedRun]:
-    """The runs with a record; a row may have others on further data. `ValueError` for a row that has none at all."""
+    """The runs with a record. Raises `ValueError` for a row without any; a row may have further, unfinished runs."""
     rows: dict[tuple[str, str, int], list[PlannedRun]] = {}
     for cell in cells:
         rows.setdefault((cell.study.slug, cell.row.slug, cell.run.seed), []).append(cell)
@@ -87,7 +93,7 @@ def _finished(cells: Iterable[PlannedRun]) -> list[PlannedRun]:
 
 
 def _weights(cell: PlannedRun, store: Store) -> Path:
-    """The kept weights of a finished run. `ValueError` where there are none, or others than its record names."""
+    """The kept weights of a finished run. Raises `ValueError` if there are none, or not those that its record names."""
     path = Workspace(cell.run.id).weights
     if not path.exists():
         raise ValueError(f"{cell.label}: its weights are not in runs/{cell.id}; run it again with --rerun done")
@@ -158,14 +164,14 @@ def _pictures(
 
 
 def _halved(field: np.ndarray) -> np.ndarray:
-    """A field at half its resolution, its largest value 1."""
+    """A field at half its resolution, scaled so that its largest value is 1."""
     half = FIELD_SIDE // 2
     blocks = field[:-1, :-1].reshape(half, 2, half, 2).sum(axis=(1, 3))
     return (blocks / blocks.max()).astype(np.float16)
 
 
 def _target(source: Source, options: argparse.Namespace) -> int:
-    """The class by name; else the one in most of the drawn images, then of most pixels, that is no background."""
+    """The class named by --class; by default the one in most drawn images, then with most pixels, except background."""
     if options.target is not None:
         if options.target not in source.classes:
             raise ValueError(f"--class {options.target}: the classes are {', '.join(source.classes)}")
@@ -195,7 +201,7 @@ def _scores(model: SegNeXt, image: np.ndarray, data: Data) -> np.ndarray:
 
 
 def _evolution(model: SegNeXt, source: Source, data: Data, arrays: dict[str, np.ndarray]) -> list[float]:
-    """Ham's codes on the first image, into `arrays`; the errors. Nothing for a network without Ham."""
+    """Add Ham's codes on the first image to `arrays` and return the errors; without Ham, do nothing."""
     import torch
 
     from segnext.ham import NMF
@@ -216,13 +222,13 @@ def _evolution(model: SegNeXt, source: Source, data: Data, arrays: dict[str, np.
 
 
 def _small(pixels: np.ndarray) -> np.ndarray:
-    """At most LONGEST pixels a side, by leaving rows and columns out: labels stay labels."""
+    """Shrink to at most LONGEST pixels a side by dropping rows and columns, which keeps labels valid."""
     step = -(-max(pixels.shape[:2]) // LONGEST)
     return pixels[::step, ::step]
 
 
 def _resized(pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Nearest pixels at another size."""
+    """Resize by nearest neighbour."""
     rows, columns = (np.arange(new) * old // new for new, old in zip(size, pixels.shape, strict=True))
     return pixels[rows[:, None], columns]
 

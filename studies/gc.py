@@ -1,7 +1,7 @@
 """Delete what finished runs no longer need under runs/: `python -m studies.gc [STUDY[/ROW][@seed] ...] [--delete]`.
 
-Without --delete it says what would go. Never anything of a run that is not recorded.
-Exit codes: 0 fine, 1 something could not be deleted or is damaged (it is named, the rest is gone), 2 usage.
+Without --delete it only lists what it would delete. It never touches a run that has no record.
+Exit codes: 0 fine, 1 something could not be deleted or is damaged (it is named, the rest is deleted), 2 usage.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from studies.records.working_state import Submission
 from studies.records.workspace import Workspace
 from studies.tables import studies
 
-YOUNG = 86400.0  # seconds: a folder that nobody refers to may be one that somebody is about to
+YOUNG = 86400.0  # seconds: a folder without references may be one that a new submission is about to use
 
 
 @command("python -m studies.gc")
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parse = Parser.of("python -m studies.gc", __doc__)
     add_selectors(parse)
     parse.add_argument("--weights", action="store_true", help="also the weights of runs that nothing starts from")
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _beginnings(names: Iterable[str]) -> set[str]:
-    """The ids of what rows of these protocols start from."""
+    """The ids of all upstream runs of these protocols' rows."""
     found = set()
     for chosen, study in itertools.product(map(protocol, names), studies().values()):
         for panel in chosen.panels(study):
@@ -80,7 +80,7 @@ def _beginnings(names: Iterable[str]) -> set[str]:
 
 
 def _of_run(cell: PlannedRun, weights: bool) -> Iterator[tuple[str, Path]]:
-    """What a recorded run no longer needs: its checkpoints, and its weights if told so."""
+    """Yield what a recorded run no longer needs: its checkpoints and, with `weights`, its weights."""
     workspace = Workspace(cell.id)
     if cell.state != "done" or workspace.owner() is not None:
         return
@@ -91,7 +91,7 @@ def _of_run(cell: PlannedRun, weights: bool) -> Iterator[tuple[str, Path]]:
 
 
 def _unreferenced(store: Store) -> Iterator[tuple[str, Path]]:
-    """Snapshots and submissions of no run that may still start or be looked at; none where some cannot be read."""
+    """Yield snapshots and submissions to which no run refers; nothing if a submission cannot be read."""
     submissions: list[Submission | None] = []
     for path in runs_folder().glob("*/submission.json"):
         try:
@@ -114,7 +114,7 @@ def _unreferenced(store: Store) -> Iterator[tuple[str, Path]]:
 
 
 def _files(path: Path) -> Iterator[tuple[str, bool]]:
-    """All in a folder and itself, what lies deeper first, and whether it is a folder; no link is followed."""
+    """Yield everything in a folder, deepest first, then itself, each with whether it is a folder; follow no links."""
     if path.is_symlink() or not path.is_dir():
         yield str(path), False
         return
@@ -125,7 +125,7 @@ def _files(path: Path) -> Iterator[tuple[str, bool]]:
 
 
 def _size(path: Path) -> int:
-    """The bytes of the files in a folder, or of a file; what goes while we look has none."""
+    """The bytes of a file or of all files in a folder; files deleted meanwhile count as 0."""
     total = 0
     for name, is_folder in _files(path):
         with contextlib.suppress(OSError):
@@ -134,12 +134,12 @@ def _size(path: Path) -> int:
 
 
 def _remove(path: Path) -> list[OSError]:
-    """Delete all of it that can be deleted; returns what stood in the way, a folder's contents alone and not itself."""
+    """Delete what can be deleted; returns the errors, except of folders that an earlier error left not empty."""
     kept: list[OSError] = []
     for name, is_folder in _files(path):
         try:
             (os.rmdir if is_folder else os.unlink)(name)
-        except FileNotFoundError:  # somebody else's gc was quicker
+        except FileNotFoundError:  # another gc was quicker
             pass
         except OSError as error:
             if not (is_folder and any(str(other.filename).startswith(f"{name}{os.sep}") for other in kept)):

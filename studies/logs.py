@@ -1,6 +1,6 @@
-"""What a run printed: `python -m studies.logs STUDY/ROW@seed [-f] [-n LINES]`: before it SLURM's own words, if any.
+"""Show what a run printed, after SLURM's own messages: `python -m studies.logs STUDY/ROW@seed [-f] [-n LINES]`.
 
-Exit codes: 0 fine, 1 a file is damaged, 2 usage, or none or several runs fit.
+Exit codes: 0 fine, 1 a file is damaged, 2 usage, or the selector fits no run or several.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from studies.records.workspace import Workspace
 
 @command("python -m studies.logs")
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parse = Parser.of("python -m studies.logs", __doc__)
     add_selectors(parse)
-    parse.add_argument("-n", type=positive, default=100, metavar="LINES", help="the last ones (default: 100)")
-    parse.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
+    parse.add_argument("-n", type=positive, default=100, metavar="LINES", help="show the last LINES (default: 100)")
+    parse.add_argument("-f", "--follow", action="store_true", help="follow the log until Ctrl-C")
     options = parse.parse_args(arguments)
     store = Store()
     cells = started_runs(options, store)
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _silent(submission: Submission | None) -> str:
-    """Why there is nothing to show, and who knows more."""
+    """Why there is nothing to show, and where to look."""
     if submission is None or not submission.job:
         return "it has printed nothing yet"
     folder = shown(runs_folder() / "slurm" / submission.token)

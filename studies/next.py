@@ -1,8 +1,8 @@
 """What to run next: `python -m studies.next [STUDY ...] [--gpu-hours 200] [--protocol paper-pretrained]`.
 
-The cheapest way to decide what is open of the paper's claims and levels: for each its seeds, for 80 % power at the
-printed difference, and the commands, in the order of claims decided per hour; then what needs more than the budget,
-and what no budget decides. Exit codes: 0 fine, 1 a file is damaged, 2 usage.
+The cheapest plan to decide the paper's open claims and levels: the seeds of each, for 80 % power at the printed
+difference, and the commands, ordered by claims decided per hour; then what exceeds the budget, and what no budget can
+decide. Exit codes: 0 fine, 1 a file is damaged, 2 usage.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ ON_ONE_GPU = "--device cuda --max-parallel 1"
 
 @command("python -m studies.next")
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parse = Parser(prog="python -m studies.next", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1])
-    parse.add_argument("studies", nargs="*", metavar="STUDY", help="whose claims and levels (default: every study's)")
+    parse.add_argument("studies", nargs="*", metavar="STUDY", help="plan these studies (default: all)")
     parse.add_argument("--gpu-hours", type=_hours, default=200.0, metavar="H", help="the budget (default: 200)")
     parse.add_argument(
         "--protocol", default="paper-pretrained", help="paper-pretrained (default) or paper: those decide claims"
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=_words,
         default=shlex.split(ON_ONE_GPU),
         metavar="WORDS",
-        help=f"what else every command says: '--cluster slurm --profile lab' (default: '{ON_ONE_GPU}')",
+        help=f"options added to every command: '--cluster slurm --profile lab' (default: '{ON_ONE_GPU}')",
     )
     parse.add_argument("--json", action="store_true", help="as JSON")
     options = parse.parse_args(arguments)
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def as_json(found: Programme) -> dict[str, Any]:
-    """The plan for another program."""
+    """The plan as JSON-ready data for another program."""
     return {**dataclasses.asdict(found), "hours": found.hours}
 
 
@@ -106,7 +106,7 @@ def _step(place: int, line: Line) -> Iterator[str]:
 
 
 def _by(line: Line) -> str:
-    """Where a step's hours come from."""
+    """How a step's hours were estimated."""
     if not line.hours:
         return ""
     share = round(100 * line.arithmetic / line.hours)
@@ -156,16 +156,16 @@ def _how(found: Programme) -> str:
     )
     spread = "; ".join((*spreads, *others))
     words = (
-        "Power: of each claim's test, were the printed difference true (half: were half of it), at 5 % over the "
-        "claims of its table (Holm's first step); where none is printed, of a difference of the metric's ±. "
-        "Of a level: the chance of `reproduced`, were ours the printed one, with the fewest seeds whose interval's "
-        f"half-width is within ±. Spread over seeds: {spread or 'not needed'}."
+        "Power: the chance that a claim's test decides it if the printed difference is true (half: if half of it is), "
+        "at 5 % over the claims of its table (Holm's first step); without a printed one, for a difference of the "
+        "metric's ±. For a level: the chance of `reproduced` if ours equals the printed value, with the fewest seeds "
+        f"whose interval's half-width is within ±. Spread over seeds: {spread or 'not needed'}."
     )
-    return f"{words} Hours: {found.hours_from}; training alone, on one GPU." if found.hours_from else words
+    return f"{words} Hours: {found.hours_from}; only training, on one GPU." if found.hours_from else words
 
 
 def pasted(text: str, width: int = WIDTH, indent: str = "    ") -> Iterator[str]:
-    r"""A command as it can be pasted, in lines of this width that end in ` \`."""
+    r"""A command that can be pasted, broken into lines of this width that end in ` \`."""
     line = ""
     for word in shlex.split(text):
         quoted = shlex.quote(word)
@@ -202,7 +202,7 @@ def _words(text: str) -> list[str]:
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} are no words of a command: {error}") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of words: {error}") from None
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Measure the training step of rows on this machine: `python -m studies.probe STUDY[/ROW] ... [--device cuda]`.
 
-Kept under runs/probes; `studies.run --dry-run` then tells the GPU-hours. On a cluster, call it on a GPU node:
-`srun --gpus=1 python -m studies.probe table6 --device cuda`.
+Results are kept under runs/probes; `studies.run --dry-run` estimates GPU-hours from them. On a cluster, run it on a GPU
+node: `srun --gpus=1 python -m studies.probe table6 --device cuda`.
 Exit codes: 0 fine, 1 some rows were not measured, 2 usage, 3 there is no such device.
 """
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 @command("python -m studies.probe")
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parse = Parser.of("python -m studies.probe", __doc__)
-    parse.add_argument("selectors", nargs="+", metavar=SELECTOR, help="whose rows to measure, or: all")
+    parse.add_argument("selectors", nargs="+", metavar=SELECTOR, help="the rows to measure, or: all")
     add_selection(parse)
     parse.add_argument("--device", default="cpu", help="cpu, cuda, cuda:0, ... (default: cpu)")
     parse.add_argument("--threads", type=positive, default=1, metavar="N", help="cores (default: 1)")
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def facts(run: Run, execution: Execution, steps: Steps, device: str) -> dict[str, Any]:
-    """What is kept of a measured step (`studies.plan.estimate.keep`); `device` is the GPU's name, or cpu."""
+    """The facts that `studies.plan.estimate.keep` keeps of a measured step; `device` is the GPU's name, or cpu."""
     import torch
 
     return {

@@ -1,7 +1,7 @@
 """What others measured: `python -m studies.published [STUDY[/ROW]]` lists it, `... add STUDY/ROW ...` adds a number.
 
-Numbers lie in studies/declare/published.csv, one a line, each with its source. `counts` says which of them the report's
-levels and claims rest on; `--background` also lists what is kept and never counts.
+Numbers are in studies/declare/published.csv, one per line with its source. `counts` says on which of them the report's
+levels and claims rest; `--background` also lists numbers that never count.
 Exit codes: 0 fine, 2 usage, or a line that is refused: nothing is written.
 """
 
@@ -26,19 +26,19 @@ from studies.declare.published import Published
 from studies.judge import others
 from studies.tables import studies, study
 
-HEADINGS = ("id", "row", "data set", "metric", "value", "n", "kind", "counts", "source", "date")
+HEADINGS = ("id", "row", "dataset", "metric", "value", "n", "kind", "counts", "source", "date")
 
 
 @command("python -m studies.published")
 def main(arguments: Sequence[str] | None = None) -> int:
-    """List, or with the word `add` first, add; returns the exit code."""
+    """List numbers or, if the first word is `add`, add one; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["add"]:
         return _add(_addition().parse_args(words[1:]))
     about, details = __doc__.split("\n\n")
     parse = Parser(prog="python -m studies.published", description=about, epilog=details)
-    parse.add_argument("selector", nargs="?", metavar="STUDY[/ROW]", help="of a table or a row (default: all)")
-    parse.add_argument("--background", action="store_true", help="also what never counts")
+    parse.add_argument("selector", nargs="?", metavar="STUDY[/ROW]", help="a table or a row (default: all)")
+    parse.add_argument("--background", action="store_true", help="also list numbers that never count")
     parse.add_argument("--json", action="store_true", help="as JSON, every column")
     _file(parse)
     options = parse.parse_args(words)
@@ -74,7 +74,7 @@ def listing(lines: Sequence[Published]) -> Table:
 
 
 def checked(path: Path) -> tuple[Published, ...]:
-    """The lines of a file, held against the declarations. `ValueError` for a damaged or a wrong line."""
+    """The lines of a file, checked against the declarations. Raises `ValueError` for a damaged or wrong line."""
     lines = published.read(path)
     published.check(lines, studies())
     return lines
@@ -83,8 +83,8 @@ def checked(path: Path) -> tuple[Published, ...]:
 def _addition() -> Parser:
     parse = Parser(
         prog="python -m studies.published add",
-        description="Add a number that others published: checked against the declarations, and written as a whole or "
-        "not at all.",
+        description="Add a number that others published. It is checked against the declarations and written completely "
+        "or not at all.",
         epilog="python -m studies.published add table9/t --metric miou_ss --value 41.5 --kind retrained --source "
         '"a project" --where "README at 0123abc" --date 2026-01-31 --framework "mmsegmentation 1.x" --tested aligned',
     )
@@ -99,7 +99,7 @@ def _addition() -> Parser:
     parse.add_argument("--dataset", default="", help="default: the table's first")
     parse.add_argument("--split", default="val", help="default: val; of a cost its input size, 512x512")
     parse.add_argument("--model", default="", help="in the source's words (default: the row's name)")
-    parse.add_argument("--n", default="", help="how many trainings are behind it, where that is stated")
+    parse.add_argument("--n", default="", help="number of trainings behind it, if stated")
     parse.add_argument("--sd", default="", help="their standard deviation")
     parse.add_argument("--statistic", default="value", choices=tuple(published.STATISTICS))
     parse.add_argument("--who", default="", help="default: the source")
@@ -111,7 +111,7 @@ def _addition() -> Parser:
     parse.add_argument("--superseded", default="", metavar="NAME", help="the weights that replaced these")
     parse.add_argument("--related", action="store_true", help="the source is not independent of the paper's authors")
     parse.add_argument("--note", default="")
-    parse.add_argument("--background", action="store_true", help="keep it, but let it count for nothing")
+    parse.add_argument("--background", action="store_true", help="keep it without counting it")
     _file(parse)
     return parse
 
@@ -165,7 +165,7 @@ def _line(options: argparse.Namespace, slug: str, row: str, lines: Sequence[Publ
 
 
 def _selected(text: str) -> tuple[str, str]:
-    """A study and a row of it, or none; `ValueError` for what is not declared."""
+    """The study and the row ("" for none) in a selector. Raises `ValueError` for what is not declared."""
     slug, _, row = text.partition("/")
     if "@" in text:
         raise ValueError(f"{text}: what others published has no seed; name STUDY/ROW")
@@ -177,7 +177,7 @@ def _selected(text: str) -> tuple[str, str]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Who adds, reads and writes alone: another `add` waits."""
+    """Hold a lock while a number is added, so that another `add` waits."""
     folder = os.open(path.resolve().parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)

@@ -44,7 +44,7 @@ from studies.slurm.scheduler import Queue
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """The parser of the command line."""
     parse = Parser.of("python -m studies.run", __doc__)
     parse.add_argument("selectors", nargs="+", metavar=SELECTOR, help="what to run, or: all")
     add_selection(parse)
@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
         type=lambda text: tuple(words_of(text)),
         default=(),
         metavar="A,B",
-        help="only these of what the protocol trains: strips,gate (default: all)",
+        help="only these of the protocol's datasets: strips,gate (default: all)",
     )
     add_data_root(parse)
     parse.add_argument(
@@ -71,8 +71,8 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument(
         "--only",
         choices=("cost", "speed", "pretrain", "train", "evaluate"),
-        help="cost: parameters and FLOPs; speed: also latency and memory, where a study has them; pretrain: what the "
-        "rows start from; train: leave the test to --only evaluate, which also tests what is recorded once more",
+        help="cost: parameters and FLOPs; speed: also latency and memory, if the study has them; pretrain: the runs "
+        "that rows start from; train: leave the test to --only evaluate, which also tests recorded runs again",
     )
     parse.add_argument(
         "--ham-seeds",
@@ -93,22 +93,22 @@ def _add_again(parse: argparse.ArgumentParser) -> None:
         type=_causes,
         default=AGAIN,
         metavar="CAUSES",
-        help="failed runs to start again, too: " + ", ".join(name for name in CAUSES if name not in AGAIN) + ", or all",
+        help="also restart failed runs: " + ", ".join(name for name in CAUSES if name not in AGAIN) + ", or all",
     )
     parse.add_argument(
         "--rerun",
         choices=("stale", "failed", "done"),
-        help="do again what was made by other code than today's or from other data than those under --data-root (by "
-        "their fingerprints: looked at here alone), what failed for whatever cause, or what is done; a record is "
-        "replaced when its successor is whole",
+        help="do again: runs made by other code than today's or from other data than those under --data-root (their "
+        "fingerprints are checked only here), failed runs whatever the cause, or finished runs; a record is replaced "
+        "when its successor is complete",
     )
     parse.add_argument(
         "--until-decided",
         action="store_true",
-        help="add seeds in planned looks until every claim of the selection is decided, or would hardly be",
+        help="add seeds in planned looks until every claim of the selection is decided or given up",
     )
     parse.add_argument(
-        "--looks", type=numbers, metavar="5,10", help="with --until-decided: after how many seeds (default: 5,10)"
+        "--looks", type=numbers, metavar="5,10", help="with --until-decided: the numbers of seeds (default: 5,10)"
     )
     parse.add_argument("--dry-run", action="store_true", help="say what exists and what would start; start nothing")
     parse.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
@@ -121,23 +121,23 @@ def _add_where(parse: argparse.ArgumentParser) -> None:
         "--max-parallel", type=positive, metavar="N", help="runs at a time (local default: by the cores)"
     )
     where.add_argument("--threads", type=positive, metavar="N", help="cores of a process (local default: 1)")
-    where.add_argument("--gpus", type=positive, metavar="N", help="processes of a run, one a GPU, on each node")
+    where.add_argument("--gpus", type=positive, metavar="N", help="processes of a run on each node, one per GPU")
     where.add_argument("--device", help="cpu, cuda, cuda:0, ... (local default: cpu)")
-    where.add_argument("--workers", type=number, metavar="N", help="loader processes of a process")
+    where.add_argument("--workers", type=number, metavar="N", help="loader processes per process")
     add_execution(where)
     where.add_argument(
         "--evaluate-every",
         type=number,
         default=Execution.evaluation_interval,
         metavar="N",
-        help="iterations between two tests on the way, 0: none (default: %(default)s, as the release)",
+        help="iterations between two tests during training, 0: none (default: %(default)s, as the release)",
     )
     where.add_argument(
         "--also",
         choices=("multi-scale",),
-        help="test at several scales, too, where no table shows it: most of a test's work (a record keeps what it has)",
+        help="also test at several scales if no table shows that: most of a test's work (a record keeps what it has)",
     )
-    where.add_argument("--tensorboard", action="store_true", help="the curves in runs/ID/tensorboard, too (an extra)")
+    where.add_argument("--tensorboard", action="store_true", help="also write curves to runs/ID/tensorboard (an extra)")
 
 
 def _add_cluster(parse: argparse.ArgumentParser) -> None:
@@ -155,8 +155,8 @@ def _add_cluster(parse: argparse.ArgumentParser) -> None:
         ("time", "D-HH:MM:SS"),
         ("constraint", "C"),
     ):
-        slurm.add_argument(f"--{name}", metavar=metavar, help="in the profile's place")
-    slurm.add_argument("--nodes", type=positive, metavar="N", help="in the profile's place")
+        slurm.add_argument(f"--{name}", metavar=metavar, help="overrides the profile")
+    slurm.add_argument("--nodes", type=positive, metavar="N", help="overrides the profile")
     slurm.add_argument(
         "--follow", action="store_true", help="watch until all runs are over; Ctrl-C leaves them running"
     )
@@ -164,9 +164,9 @@ def _add_cluster(parse: argparse.ArgumentParser) -> None:
 
 @command("python -m studies.run")
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] in (["figures"], ["shortcuts"]):  # once words of this command
+    if words[:1] in (["figures"], ["shortcuts"]):  # subcommands of this command in earlier versions
         elsewhere: Callable[[Sequence[str]], int] = import_module(f"studies.{words[0]}").main
         return elsewhere(words[1:])
     parse = parser()
@@ -175,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.looks:
             raise ValueError("--looks goes with --until-decided")
         return _run(parse, options, words)
-    from studies.launch.until import check_options, until_decided  # scipy: not for a plain dry run
+    from studies.launch.until import check_options, until_decided  # imports scipy, which a plain dry run does not need
 
     check_options(options)
     chosen = protocol(_protocol_name(options))
@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(parse: argparse.ArgumentParser, options: argparse.Namespace, words: Sequence[str]) -> int:
-    """Carry out what the options say; `words` are what was typed."""
+    """Carry out the options; `words` are those that the user typed."""
     planned = _planned(options)
     store = planned.store
     store.damage += [damaged for cell in planned.cells for damaged in cell.folder.damage()]
@@ -209,7 +209,7 @@ def _run(parse: argparse.ArgumentParser, options: argparse.Namespace, words: Seq
 
 @dataclass(frozen=True)
 class _Planned:
-    """What the options select: the runs, which of them would start, and the costs and speeds still to measure."""
+    """What the options select: the runs, those that would start, and the missing costs and speeds."""
 
     chosen: Protocol
     selections: list[Selection]
@@ -236,7 +236,7 @@ def _planned(options: argparse.Namespace) -> _Planned:
 
 
 def _show(planned: _Planned, options: argparse.Namespace) -> None:
-    """What exists and what would start."""
+    """Print what exists and what would start."""
     if options.json:
         starting = {cell.id for cell in planned.todo}
         print_json([as_json(cell, cell.id in starting) for cell in planned.cells])
@@ -250,7 +250,7 @@ def _show(planned: _Planned, options: argparse.Namespace) -> None:
 def _launch(
     parse: argparse.ArgumentParser, planned: _Planned, options: argparse.Namespace, words: Sequence[str]
 ) -> int:
-    """Start what is to start, after every check; returns the exit code."""
+    """After all checks start what is to start; returns the exit code."""
     out, todo, store = console(width=160), planned.todo, planned.store
     if options.only in (None, "pretrain"):
         tell_left_out(out, planned.selections, planned.chosen)
@@ -273,13 +273,13 @@ def _launch(
         again = typed_again(parse, options)
         try:
             code = max(code, carry_out(out, todo, planned.resources, options, words, again, store))
-        except OSError as error:  # the folder of a colleague's run, a full disk
-            parse.exit(1, f"{parse.prog}: {error}; the same command starts what is missing once that is mended\n")
+        except OSError as error:  # a colleague's folder, a full disk
+            parse.exit(1, f"{parse.prog}: {error}; after a repair the same command starts what is missing\n")
     return max(code, 1) if left_failed else code
 
 
 def _protocol_name(options: argparse.Namespace) -> str:
-    """The protocol that the options mean; `ValueError` where they do not go together."""
+    """The protocol that the options name. Raises `ValueError` for options that do not go together."""
     if (options.weights or options.ham_seeds != (0,)) and options.only != "evaluate":
         raise ValueError("--weights and --ham-seeds are about finished weights: they go with --only evaluate")
     if options.weights and not options.weights.is_dir():
@@ -299,12 +299,12 @@ def _protocol_name(options: argparse.Namespace) -> str:
 
 
 def _causes(text: str) -> tuple[str, ...]:
-    """`A,B`, in addition to what is always tried again; `all`."""
+    """The causes `A,B`, and those that are always tried again; or `all`."""
     if text == "all":
         return tuple(CAUSES)
     for name in words_of(text):
         if name not in CAUSES:
-            raise argparse.ArgumentTypeError(f"{name!r} is no cause of a failure; there are: {', '.join(CAUSES)}")
+            raise argparse.ArgumentTypeError(f"{name!r} is not a cause of failure; there are: {', '.join(CAUSES)}")
     return (*AGAIN, *words_of(text))
 
 

@@ -1,8 +1,8 @@
-"""Shortcut probes on record: `python -m studies.shortcuts [--datasets strips,key] [--images N]`.
+"""Record shortcut probes: `python -m studies.shortcuts [--datasets strips,key] [--images N]`.
 
-For every sub-task of the generated data that a study trains on: what a linear classifier of k x k patches tells of a
-class where the deciding cue lies within the patch, and where it lies beyond it; and what who counts the marks in sight
-tells of strips whose own is beyond (`segnext.data.tools.probe`).
+For every sub-task of the generated data that a study trains on: the accuracy of a linear classifier of k x k patches if
+the deciding cue is within the patch, and if it is beyond it; and the accuracy of counting the marks in sight for strips
+whose own mark is beyond (`segnext.data.tools.probe`).
 Exit codes: 0 fine, 2 usage.
 """
 
@@ -22,14 +22,14 @@ from studies.records.schema import Plain, ShortcutRecord, typed
 from studies.records.store import Store
 from studies.tables import studies
 
-IMAGES = 400  # of the training split: 3/5 to fit on, the others to test on
+IMAGES = 400  # of the training split: 3/5 to fit, the rest to test
 
 FEWEST = 10
 
 
 @dataclass(frozen=True)
 class Shortcut:
-    """One probe: a task at its generator's version, patches' sides and counts' reaches in pixels, the images used."""
+    """One probe: the task and its generator's version, sides of patches and reaches of counts in pixels, and images."""
 
     task: str
     generator: str
@@ -39,7 +39,7 @@ class Shortcut:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the record was made for."""
+        """The configuration in the record, of which the id is a digest."""
         return {**asdict(self), "sides": list(self.sides), "reaches": list(self.reaches)}
 
     @property
@@ -49,7 +49,7 @@ class Shortcut:
 
 
 def probed() -> list[Shortcut]:
-    """Every sub-task that a study trains on, but those whose pixels tell the class by design."""
+    """The probes of all sub-tasks that a study trains on, except those whose pixels show the class by design."""
     from segnext.data.generated.diagnostic import tasks
     from segnext.data.tools.probe import REACHES, SIDES
 
@@ -59,18 +59,18 @@ def probed() -> list[Shortcut]:
 
 
 def records(store: Store) -> list[ShortcutRecord]:
-    """The recorded probes of today's sub-tasks, in their order."""
+    """The records of today's probes, in their order."""
     found = (store.records.get(shortcut.id) for shortcut in probed())
     return [record for record in found if isinstance(record, ShortcutRecord)]
 
 
 @command("python -m studies.shortcuts")
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parse = Parser.of("python -m studies.shortcuts", __doc__)
     parse.add_argument("--datasets", type=words_of, metavar="A,B", help="only these sub-tasks (default: all)")
     parse.add_argument(
-        "--images", type=positive, default=IMAGES, metavar="N", help=f"fitted and tested on; reports show {IMAGES}"
+        "--images", type=positive, default=IMAGES, metavar="N", help=f"images to fit and test; reports show {IMAGES}"
     )
     options = parse.parse_args(arguments)
     from studies.facts import files  # scipy: not for --help

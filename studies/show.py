@@ -1,7 +1,7 @@
-"""All that is known of a row's run: `python -m studies.show STUDY/ROW[@seed]`, or of the run with this id.
+"""Everything known about a run: `python -m studies.show STUDY/ROW[@seed]`, or by its id.
 
-Its resolved configuration, what it starts from, where it stands, its result and where that comes from; and what others
-measured for the row (`studies.published` lists it all). Of a row that is only quoted, that is everything.
+Shows its resolved configuration, its upstream run, its state, its result with provenance, and what others measured for
+the row (`studies.published` lists all of it). For a row that is only quoted, it shows what others measured.
 Exit codes: 0 fine, 1 a file is damaged, 2 usage.
 """
 
@@ -37,7 +37,7 @@ from studies.tables import studies
 
 @command("python -m studies.show")
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parse = Parser.of("python -m studies.show", __doc__)
     parse.add_argument("run", metavar="STUDY/ROW[@seed]", help="a run, or its id")
     add_declared(parse)
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _quoted(slug: str, row: str, store: Store, as_json: bool) -> int:
-    """A peer's row is never run here: what others measured for it is all there is."""
+    """Show a peer's row, which is never run here: only what others measured for it."""
     elsewhere = _others(slug, row, store)
     if as_json:
         print_json({"row": f"{slug}/{row}", "others": list(map(dataclasses.asdict, elsewhere))})
@@ -88,7 +88,7 @@ def _quoted(slug: str, row: str, store: Store, as_json: bool) -> int:
 
 
 def _others(slug: str, row: str, store: Store) -> list[Published]:
-    """What others measured for a row. A damaged list hides nothing else."""
+    """What others measured for a row. If that list is damaged, note it and show the rest."""
     try:
         return others.of_row(others.published(), studies()[slug], row)
     except ValueError as error:
@@ -129,7 +129,7 @@ def _facts(cell: PlannedRun, record: RunRecord | EvaluationRecord | None, store:
 
 
 def _by_class(metrics: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
-    """Metrics as people read them: rounded, and with the classes' names."""
+    """Metrics rounded and with the names of classes, for reading."""
 
     def readable(value: Any) -> Any:
         if isinstance(value, list):
@@ -147,7 +147,7 @@ def _section(out: Console, title: str, facts: Any) -> None:
 
 
 def flat(facts: Any, path: str = "") -> list[tuple[str, str]]:
-    """Nested facts as lines: `train.batch` and `16`."""
+    """Nested facts as pairs of path and value: `train.batch` and `16`."""
     if isinstance(facts, dict):
         return [line for key in facts for line in flat(facts[key], f"{path}.{key}" if path else str(key))]
     if isinstance(facts, list) and any(isinstance(item, dict) for item in facts):

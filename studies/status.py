@@ -1,4 +1,4 @@
-"""Where every started run stands: `python -m studies.status [STUDY[/ROW][@seed] ...] [--watch]`.
+"""Show the state of every started run: `python -m studies.status [STUDY[/ROW][@seed] ...] [--watch]`.
 
 Exit codes: 0 fine, 1 some runs failed or a file is damaged, 2 usage, 4 scheduler unreachable.
 """
@@ -33,12 +33,12 @@ from studies.slurm.scheduler import Queue
 STYLES = {"done": "green", "running": "cyan", "failed": "bold red", "stopped": "yellow", "unknown": "magenta"}
 HEADINGS = ("row", "seed", "state", "step", "img/s", "left", "mIoU", "precision", "job", "node", "why")
 WATCH_SECONDS = 30
-MOST_ALIKE = 5  # runs with the same remedy that have a line each
+MOST_ALIKE = 5  # runs with the same remedy that get a line each; more share one
 
 
 @command("python -m studies.status")
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parse = Parser.of("python -m studies.status", __doc__)
     add_selectors(parse)
     parse.add_argument("--watch", nargs="?", type=positive, const=WATCH_SECONDS, metavar="SECONDS", help="look again")
@@ -82,7 +82,7 @@ def _look(options: argparse.Namespace) -> tuple[list[PlannedRun], Queue, Store]:
 
 
 def remedies(cells: Sequence[PlannedRun]) -> Iterator[str]:
-    """What mends the stopped and failed runs: a line each or, of many that one command mends, a line for all."""
+    """Yield the remedies of stopped and failed runs: a line each, or one line for many with the same command."""
     alike: dict[tuple[str, str, tuple[str, ...]], list[PlannedRun]] = {}
     for cell in cells:
         if cell.state in ("stopped", "failed"):
@@ -99,7 +99,7 @@ def remedies(cells: Sequence[PlannedRun]) -> Iterator[str]:
 
 
 def remedy(cell: PlannedRun) -> str:
-    """The command that mends a stopped or failed run; empty where nothing is wrong."""
+    """The remedy of a stopped or failed run; "" if nothing is wrong."""
     if cell.state not in ("stopped", "failed"):
         return ""
     run = f"python -m studies.run {words(cell)}"
@@ -139,7 +139,7 @@ def _row(cell: PlannedRun, facts: Facts) -> list[str]:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a run: a line of the table, or of --json. `miou` of an unfinished one is its last test."""
+    """The facts about a run, for a line of the table or of --json. `miou` of an unfinished run is its last test's."""
 
     run: str
     study: str
@@ -173,7 +173,7 @@ def _facts(cell: PlannedRun, store: Store) -> Facts:
     else:
         saved = workspace.last_state()
         step = f"{saved}/{cell.total}" if saved and cell.state != "done" else ""
-    # The standing of a finished run is its record alone: the attempt says where it ran.
+    # The state of a finished run comes from its record, which does not name the node; the attempt does.
     last = workspace.last_attempt() if cell.state == "done" else None
     stands = dataclasses.replace(cell.stands, job=last.job, node=last.node) if last else cell.stands
     return Facts(
@@ -205,7 +205,7 @@ def _score(cell: PlannedRun, workspace: Workspace, store: Store) -> float | None
         return None
     for line in reversed((content or b"").decode(errors="replace").splitlines()):
         if '"miou_ss"' in line or '"top1"' in line:
-            with suppress(msgspec.DecodeError):  # it is being written, or torn
+            with suppress(msgspec.DecodeError):  # being written, or torn
                 test = msgspec.json.decode(line, type=dict[str, float | None])
                 return test.get("miou_ss", test.get("top1"))
     return None

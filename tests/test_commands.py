@@ -116,7 +116,7 @@ def test_a_failure_says_what_mends_it_and_is_left_until_it_is_told_or_the_code_i
 def test_two_rows_differ_in_what_the_table_says(lab: Path):
     said = does("diff", "table7/b", "table7/c", "--protocol", "quick", code=1)
     assert "model.stages" in said
-    assert "has no record: its configuration alone is compared" in said
+    assert "has no record: only configurations are compared" in said
     found = json.loads(does("diff", "table7/b", "table7/c", "--protocol", "quick", "--json", code=1))
     assert set(found["configuration"]) == {"model.decoder", "model.stages"}
     assert not json.loads(does("diff", "table7/c", "table7/c", "--json"))["configuration"]
@@ -131,11 +131,11 @@ def test_two_rows_differ_in_what_the_table_says(lab: Path):
         (("show", "table11/t", "--protocol", "quick"), "table11"),
         (("diff", "table7/a", "tabel7/b"), "did you mean table7?"),
         (("logs", "table7/a@0"), "0 started runs fit, one is wanted"),
-        (("cancel",), "say which, or: all"),
+        (("cancel",), "name the runs to cancel, or say: all"),
         (("status", "tabel7"), "did you mean table7?"),
         (("gc", "tabel7"), "did you mean table7?"),
         (("doctor", "--profile", "nowhere"), "there is no"),
-        (("run", "table7", "--retry", "tiredness"), "'tiredness' is no cause of a failure"),
+        (("run", "table7", "--retry", "tiredness"), "'tiredness' is not a cause of failure"),
         (("run", "table7", "--nodes", "2"), "--nodes: only --cluster slurm has that"),
         (("run", "table7", "--json"), "--json goes with --dry-run"),
     ],
@@ -158,7 +158,7 @@ def test_where_no_scheduler_answers_nothing_is_submitted_and_the_doctor_says_why
     said = does("doctor", "table7", "--protocol", "quick", code=1)
     assert "✗ scheduler: no answer" in said
     assert "this would fail" in said
-    assert "nothing stands in the way" in does("doctor", "table7", "--protocol", "quick", "--cluster", "local")
+    assert "no problem was found" in does("doctor", "table7", "--protocol", "quick", "--cluster", "local")
 
 
 def test_a_plan_and_the_studies_are_also_json(lab: Path):

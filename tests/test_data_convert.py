@@ -334,7 +334,7 @@ def test_lists_may_be_shortened_and_what_they_leave_out_is_not_sbds(tmp_path, ca
     (sets / "aug.txt").unlink()
     (sets / "trainval.txt").unlink()
     assert run("voc2012", tmp_path) == 0
-    assert "test on the shortened val.txt alone" in capsys.readouterr().out
+    assert "test only on the shortened val.txt" in capsys.readouterr().out
 
 
 def names_in(path):
@@ -647,8 +647,8 @@ def test_isaid_problems_are_named_and_the_rest_is_made(tmp_path, capsys):
     write_isaid(folder, "P0005", image, colours)[0].write_bytes(b"no image")
     assert run("isaid", tmp_path) == 1
     err = capsys.readouterr().err
-    assert "P0002.png: there is no mask of it" in err
-    assert "P0003_instance_color_RGB.png: there is no image of it" in err
+    assert "P0002.png: it has no mask under" in err
+    assert "P0003_instance_color_RGB.png: it has no image under" in err
     assert "P0004_instance_color_RGB.png: the picture is 30x9" in err
     assert "P0005.png: cannot be read as an image" in err
     assert err.count("problem: ") == 4

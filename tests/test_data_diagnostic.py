@@ -238,7 +238,7 @@ def test_the_probe_finds_a_class_that_is_there():
 def test_the_probe_is_a_command(capsys):
     assert main(["probe", "diagnostic/strips", "--images", "40"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "diagnostic/strips: percent told right by k x k patches; chance is 50"
+    assert said[0] == "diagnostic/strips: percent that k x k patches get right; chance is 50"
     assert [line.split()[0] for line in said[2:]] == ["1", "7", "15", "31"]
     assert main(["probe", "camvid"]) == 2
     assert "only generated datasets" in capsys.readouterr().err

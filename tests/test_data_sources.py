@@ -129,7 +129,7 @@ def test_a_sheet_is_as_wide_as_its_images_need(tmp_path):
         (["--magnify", "-1"], "--magnify: -1 is not between 1 and 64"),
         (["--columns", "1000000"], "--columns: 1000000 is not between 1 and 40"),
         (["--rows", "0"], "--rows: 0 is not between 1 and 40"),
-        (["--out", "sheet.txt"], "--out: sheet.txt ends like no picture; call it .png"),
+        (["--out", "sheet.txt"], "--out: sheet.txt is not named like a picture; use .png"),
     ],
 )
 def test_show_refuses_what_cannot_be_before_it_looks_at_the_data(capsys, words, said):

@@ -127,9 +127,7 @@ def test_what_jobs_do_not_inherit_is_told(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv(name, "7")
     left, kept = doctor._environment(Profile())
     assert (left.level, kept.level) == ("warn", "ok")
-    assert (
-        "this shell is inside job 7; what jobs and sbatch do not get of it: SBATCH_EXPORT, SLURM_JOB_ID" in left.words
-    )
+    assert "this shell is inside job 7; jobs and sbatch do not inherit SBATCH_EXPORT, SLURM_JOB_ID" in left.words
     assert kept.words == "sbatch gets SBATCH_QOS=7"
     (left,) = doctor._environment(changed(Profile(), {"qos": "long"}))
     assert "SBATCH_QOS" in left.words

@@ -528,7 +528,7 @@ def test_seeds_that_were_there_before_the_plan_do_not_enter(empty: Store):
         (["--until-decided", "--looks", "2,5"], 2, "numbers of seeds that grow, 3 or more"),
         (["--until-decided", "--seeds", "0-4"], 2, "--seeds does not go with --until-decided"),
         (["--until-decided", "--limit-iterations", "2"], 2, "--limit-iterations does not go with --until-decided"),
-        (["--until-decided", "--rows", "c"], 2, "no claim of table7 is about these rows alone"),
+        (["--until-decided", "--rows", "c"], 2, "no claim of table7 is only about these rows"),
         (["--until-decided", "--data-root", "/nowhere"], 3, "/nowhere"),
     ],
 )

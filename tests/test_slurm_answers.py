@@ -68,7 +68,7 @@ def test_a_run_is_done_that_is_submitted_inside_an_allocation_by_a_shell_that_ex
         "SLURM_DISTRIBUTION": "plane=7",
     }
     told = ann.does("--profile", str(ann.folder / "profile.toml"), verb="doctor")
-    assert "this shell is inside job 7; what jobs and sbatch do not get of it: SBATCH_EXPORT, SLURM_CPU_BIND" in told
+    assert "this shell is inside job 7; jobs and sbatch do not inherit SBATCH_EXPORT, SLURM_CPU_BIND" in told
     ann.submits(*SMOKE)
     ann.waits_for(cell, seconds=240)
     ann.cluster.drained()

@@ -1,7 +1,7 @@
-"""What a run is, as frozen values: `Model`, `Data`, `Train`, `Run`; `Cost`, `Speed`: measurements alone; their ids.
+"""Configurations as frozen values, and their ids: `Model`, `Data`, `Train` and `Run`; `Cost` and `Speed`.
 
-This room imports no torch, so that declaring, planning and reporting stay instant. A field carries whose choice
-its default is (`fields.Choice`); `choices` lists those that the code makes outside of fields.
+This room imports no torch, so that declaring, planning and reporting start at once. Each field records who chose its
+default (`fields.Choice`); `choices` lists the choices that the code makes outside of fields.
 """
 
 from segnext.config.architecture import CHOICES as CHOICES

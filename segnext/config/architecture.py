@@ -1,4 +1,4 @@
-"""`Model`: an architecture as one value. Sizes of Table 2, encoders, and what each variant may switch."""
+"""`Model`: an architecture as one value, with the sizes of Table 2, the encoders and the values of each switch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segnext.config.identity import fields
 
 @dataclass(frozen=True)
 class Size:
-    """One column of Table 2, and what the released code adds to it."""
+    """One column of Table 2, with the values that only the released code states."""
 
     channels: tuple[int, int, int, int] = needed(paper("Table 2, C of the four stages"))
     depths: tuple[int, int, int, int] = needed(paper("Table 2, L"))
@@ -28,13 +28,13 @@ SIZES: dict[str, Size] = {
     "S": Size((64, 128, 320, 512), (2, 2, 4, 2), (8, 8, 4, 4), 256, 16, 0.1),
     "B": Size((64, 128, 320, 512), (3, 3, 12, 3), (8, 8, 4, 4), 512, 64, 0.1),
     "L": Size((64, 128, 320, 512), (3, 5, 27, 3), (8, 8, 4, 4), 1024, 64, 0.3),
-    # The stand-ins, which are ours: segnext.config.choices says what for.
+    # Our stand-ins; segnext.config.choices says what each is for.
     "micro": Size((16, 32, 48, 64), (1, 1, 2, 1), (4, 4, 4, 4), 64, 16, 0.0),
     "microscope": Size((24, 8, 8, 8), (1, 0, 0, 0), (2, 2, 2, 2), 32, 16, 0.0),
     "microscope-wide": Size((26, 8, 8, 8), (1, 0, 0, 0), (2, 2, 2, 2), 32, 16, 0.0),
 }
 
-# What an encoder with widths of its own puts in the size's place. The light Ham decoder on top keeps the size's.
+# Values of `Size` that an encoder replaces by its own. The light Ham decoder keeps those of the size.
 _PVT: dict[str, Any] = {"expansion_ratios": (4, 4, 4, 4), "nmf_rank": 0, "drop_path": 0.1}  # SegFormer: no NMF at all
 ENCODERS: dict[str, dict[str, Any]] = {
     "mscan": {},
@@ -52,7 +52,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
         "expansion_ratios": (4, 4, 4, 4),
         "drop_path": 0.4,
     },
-    # SegFormer with its own decoder: its paper's Table 6, and its code where that prints other ratios
+    # SegFormer with its own decoder: Table 6 of its paper; expansion ratios as in its code, where the two differ
     "segformer_b0": {"channels": (32, 64, 160, 256), "depths": (2, 2, 2, 2), "decoder_channels": 256, **_PVT},
     "segformer_b1": {"channels": (64, 128, 320, 512), "depths": (2, 2, 2, 2), "decoder_channels": 256, **_PVT},
     "segformer_b2": {"channels": (64, 128, 320, 512), "depths": (3, 4, 6, 3), "decoder_channels": 768, **_PVT},
@@ -73,7 +73,7 @@ DECODER_STAGES = {"a": (1, 2, 3, 4), "b": (4,), "c": (2, 3, 4)}
 
 @dataclass(frozen=True)
 class Model:
-    """An architecture as one value: SegNeXt of Sec. 3 and every variant that a table trains.
+    """An architecture as one value: SegNeXt (Sec. 3) or any variant that a table of the paper trains.
 
     Raises `ValueError`, naming the field, for a value that no variant has.
     """
@@ -83,9 +83,9 @@ class Model:
     channel_mixing: bool = chosen(True, paper("Eq. 1, the 1x1 convolution; Table 6"))
     attention: bool = chosen(True, paper("Eq. 2, the element-wise product; Table 6"))
     decoder: str = chosen("c", paper("Fig. 3 (a), (b), (c); Table 7"))
-    stages: tuple[int, ...] | None = None  # encoder stages that decoder (c) reads; None: those of Fig. 3
-    nmf_rank: int | None = None  # None: the size's own
-    drop_path: float | None = None  # None: the size's own
+    stages: tuple[int, ...] | None = None  # encoder stages that decoder (c) reads; None: as in Fig. 3
+    nmf_rank: int | None = None  # None: the default of the size
+    drop_path: float | None = None  # None: the default of the size
     encoder: str = later(
         "mscan",
         paper('Sec. 3.1; "van": what Table 8\'s digits say; others: Table 9, Fig. 1'),
@@ -123,7 +123,8 @@ class Model:
         for name, choices in CHOICES.items():
             value = getattr(self, name)
             require(value in choices, f"Model.{name}: {value!r} is not one of {', '.join(choices)}")
-        # One architecture is one value: what equals the size's, the encoder's or the decoder's own is stored so,
+        # Equal architectures must be equal values, so that they share an id: an explicit value that equals the default
+        # of the size, the encoder or the decoder is stored as None,
         size = self._own
         object.__setattr__(self, "branches", tuple(self.branches))
         object.__setattr__(self, "stages", None if stages == default else stages)
@@ -132,7 +133,7 @@ class Model:
                 object.__setattr__(self, name, None)
         if self.encoder == "van":
             object.__setattr__(self, "mixer", "lka")
-        # and what the architecture does not read is refused.
+        # and a switch that this architecture does not read must stay at its default.
         for name, reason in self._unread():
             value, field = getattr(self, name), type(self).__dataclass_fields__[name]
             require(
@@ -145,7 +146,7 @@ class Model:
         return dataclasses.replace(SIZES[self.size], **ENCODERS[self.encoder])
 
     def _unread(self) -> Iterator[tuple[str, str]]:
-        """The fields that this architecture has no place for, and why."""
+        """Fields that have no effect on this architecture, each with the reason."""
         if self.encoder not in ("mscan", "van"):
             for name in ("branches", "channel_mixing", "attention", "mixer", "encoder_norm"):
                 yield name, f"encoder {self.encoder} has none of MSCAN's blocks"
@@ -164,23 +165,23 @@ class Model:
 
     @property
     def decoder_stages(self) -> tuple[int, ...]:
-        """The encoder stages that the decoder reads, 1 the first."""
+        """The encoder stages that the decoder reads, counted from 1."""
         return DECODER_STAGES[self.decoder] if self.stages is None else tuple(self.stages)
 
     @property
     def encoder_alone(self) -> Model:
-        """The model that is pretrained for this one: its encoder; the fields of the decoder are at their defaults."""
+        """The model to pretrain for this one: the same encoder, with the decoder's fields at their defaults."""
         default = Model(self.size)
         names = ("decoder", "stages", "nmf_rank", "context", "head_norm", "nmf_gradient")
         return dataclasses.replace(self, **{name: getattr(default, name) for name in names})
 
     @property
     def widths(self) -> Size:
-        """The size with the encoder's own widths and this model's own rank and drop path filled in."""
+        """The size, after the encoder's widths and this model's rank and drop path have replaced its defaults."""
         own = {k: getattr(self, k) for k in ("nmf_rank", "drop_path") if getattr(self, k) is not None}
         return dataclasses.replace(self._own, **own)
 
     def resolved(self) -> dict[str, Any]:
-        """With the size's, the encoder's and the decoder's own values filled in."""
+        """The fields as JSON-ready data, with every default of size, encoder and decoder filled in."""
         data = fields(self, skip=("stages", "nmf_rank", "drop_path"))
         return {**data, "stages": list(self.decoder_stages), **fields(self.widths)}

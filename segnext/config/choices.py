@@ -1,7 +1,7 @@
-"""Whose the choices are that no field of a configuration holds: constants and ways of doing things, by what has them.
+"""Who made the choices that are not fields of a configuration: constants, and how a function does its work.
 
-Each stands under `module:name`, a name of attributes or keys within it; a test holds that all are there. The docstrings
-say what the code does, this table whose idea it was, and pages read it without importing torch.
+A key is `module:name`, where the name is a path of attributes or dictionary keys; a test checks that each exists. The
+docstrings say what the code does; this table says who chose it, and pages read it without importing torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`Data` and `ClassificationData`: a dataset, and how its images reach the model."""
+"""`Data` and `ClassificationData`: a dataset, its preprocessing and how it is tested."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from segnext.config.fields import chosen, later, needed, official, ours, paper, 
 
 @dataclass(frozen=True)
 class Data:
-    """A dataset and how its images reach the model. Sizes are (height, width) in pixels, but for `scale`."""
+    """A segmentation dataset, its preprocessing and how it is tested (Sec. 4, appendix Table 1).
+
+    Sizes are (height, width) in pixels, except `scale`. Raises `ValueError` if `window` and `stride` do not fit.
+    """
 
     dataset: str = needed(paper("Sec. 4"))
     classes: int = needed(paper("Sec. 4"))
-    # (long edge, short edge) that an image is fitted into, keeping its ratio, before `ratio`
+    # (long edge, short edge): the image is resized to fit within it, keeping its aspect ratio, before random scaling
     scale: tuple[int, int] = needed(official())
     crop: tuple[int, int] = needed(paper("appendix Table 1"))
     train_split: str = chosen("train", paper("appendix Table 1 (VOC)"), ours("else the usual one"))
@@ -24,10 +27,10 @@ class Data:
     photometric: bool = chosen(True, official("PhotoMetricDistortion", "not in the paper"))
     test_scales: tuple[float, ...] = chosen((0.5, 0.75, 1.0, 1.25, 1.5, 1.75), official())
     test_multiple: int = chosen(32, official("ResizeToMultiple"))
-    generator: str = chosen("", ours("of data that is generated"))  # the generator's version
-    # Tested in windows of this size; None: whole images.
+    generator: str = chosen("", ours("of data that is generated"))  # version of the generator; "" for photographs
+    # Size of the sliding window in testing; None: whole images.
     window: tuple[int, int] | None = later(None, official(), frozen=None)
-    stride: tuple[int, int] | None = later(None, official(), frozen=None)  # from one window to the next
+    stride: tuple[int, int] | None = later(None, official(), frozen=None)  # step between windows
 
     def __post_init__(self) -> None:
         require(
@@ -42,10 +45,10 @@ class Data:
 
 @dataclass(frozen=True)
 class ClassificationData:
-    """A dataset of images with one class each, and how they reach the model: ImageNet-1K as VAN's code has it.
+    """A dataset of images with one class each, and its preprocessing: ImageNet-1K as in VAN's code.
 
-    The authors pretrained as VAN (issue 33), the paper says "same as DeiT"; where the two differ (datasets.md, 3.1) the
-    defaults are VAN's. Sizes are in pixels.
+    The authors pretrained with VAN's code (issue 33); the paper says "same as DeiT". Where the two differ (datasets.md,
+    3.1), the defaults are VAN's. Sizes are in pixels.
     """
 
     dataset: str = chosen("imagenet1k", paper("Sec. 4"))
@@ -55,7 +58,7 @@ class ClassificationData:
     test_split: str = chosen("val", paper("Table 3"))
     area: tuple[float, float] = chosen((0.08, 1.0), van(other="DeiT: the same"))
     aspect: tuple[float, float] = chosen((3 / 4, 4 / 3), van(other="DeiT: the same"))
-    interpolations: tuple[str, ...] = chosen(("bilinear", "bicubic"), van(other="DeiT: bicubic"))  # one at random
+    interpolations: tuple[str, ...] = chosen(("bilinear", "bicubic"), van(other="DeiT: bicubic"))  # drawn per image
     flip: float = chosen(0.5, van(other="DeiT: the same"))
     rand_augment: tuple[float, float] = chosen((9.0, 0.5), van("rand-m9-mstd0.5-inc1", "DeiT: the same"))
     erasing: float = chosen(0.25, van("filled with normal noise", "DeiT: the same"))

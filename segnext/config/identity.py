@@ -1,4 +1,4 @@
-"""Ids: the hash of what a value resolves to, defaults included (DESIGN.md, "Identity")."""
+"""Ids: the hash of a fully resolved configuration, defaults included (DESIGN.md, "Identity")."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 
 
 def canonical(value: Any) -> Any:
-    """The full resolved configuration as JSON-ready data, defaults included: what an id is the hash of.
+    """The fully resolved configuration as JSON-ready data, defaults included: ids are its hash.
 
     A field that was added after results existed carries `metadata={"frozen": literal}` and is left out while it equals
-    that literal, so that old ids stand and a changed default changes the id (DESIGN "Identity").
+    that literal. So old ids stay valid, and a changed default changes the id (DESIGN.md, "Identity").
 
-    A value keeps what it once resolved to, for thousands of runs share their data and recipe: treat the result as
-    read-only.
+    The result is cached in the value, because thousands of runs share their data and recipe: treat it as read-only.
     """
     if dataclasses.is_dataclass(value):
         kept = vars(value)
@@ -28,13 +27,13 @@ def canonical(value: Any) -> Any:
 
 
 def _resolved(value: Any) -> dict[str, Any]:
-    """As the value itself resolves, or field by field."""
+    """The value's own `resolved()` if it has one, otherwise its fields."""
     own = getattr(value, "resolved", None)
     return own() if own else fields(value)
 
 
 def fields(value: Any, skip: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The canonical fields of a value but for `skip` and those that equal what they are frozen at."""
+    """The canonical fields of a value, without those in `skip` and those that equal their frozen literal."""
     present = {}
     for field in dataclasses.fields(value):
         item = canonical(getattr(value, field.name))
@@ -45,7 +44,7 @@ def fields(value: Any, skip: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def digest(data: Any) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of canonical data."""
+    """The first 12 hexadecimal digits of the SHA-256 of canonical data."""
     return whole_digest(data)[:12]
 
 

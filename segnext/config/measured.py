@@ -1,4 +1,4 @@
-"""`Cost` and `Speed`: what is measured without a training, and the `Platform` of a speed."""
+"""`Cost` and `Speed`: measurements that need no training, and the `Platform` on which a speed is measured."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from segnext.config.fields import later, require, require_precision
 from segnext.config.identity import digest
 
 TASKS = ("segmentation", "classification")
-DEVICES = ("cpu", "cuda")  # where speeds are measured
+DEVICES = ("cpu", "cuda")  # devices on which speeds are measured
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A cost measurement: parameters and FLOPs of a model for `classes` classes at an input size in pixels.
+    """A measurement of parameters and FLOPs: a model for `classes` classes at an input size in pixels.
 
-    For `task="classification"` it is that of the encoder with a linear layer (Table 3), and the decoder is not read.
+    With `task="classification"` the network is the encoder with a linear layer (Table 3), without the decoder. Raises
+    `ValueError` for another task.
     """
 
     model: Model
@@ -37,11 +38,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Platform:
-    """What a speed is measured on, and how. On another platform it is another fact, so all of it is in the id."""
+    """The machine on which a speed is measured, and how. Speeds differ between platforms, so all of it enters the id.
 
-    processor: str  # the CPU's or the GPU's name
-    memory_gib: int  # of the device: what does not fit here may fit on another with the same processor
-    torch: str  # its version
+    Raises `ValueError`, naming the field, for an unknown device or precision.
+    """
+
+    processor: str  # name of the CPU or the GPU
+    memory_gib: int  # of the device, because the same GPU is sold with different memory sizes
+    torch: str  # version of torch
     device: str = "cpu"
     threads: int = 1
     precision: str = "float32"  # or bfloat16, float16: autocast
@@ -53,7 +57,7 @@ class Platform:
 
 @dataclass(frozen=True)
 class Speed:
-    """A speed measurement: latency and peak memory of evaluating one image at an input size in pixels."""
+    """A measurement of speed: latency and peak memory of evaluating one image at an input size in pixels."""
 
     model: Model
     classes: int

@@ -1,4 +1,4 @@
-"""`Train` and `ClassificationTrain`: the recipes."""
+"""`Train` and `ClassificationTrain`: the training recipes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from segnext.config.fields import chosen, later, needed, official, ours, paper, 
 
 @dataclass(frozen=True)
 class Train:
-    """A recipe. The batch is the global batch; lengths are in iterations."""
+    """The recipe of a segmentation training (Sec. 4). `batch` is the global batch; lengths are in iterations.
+
+    Raises `ValueError` for a length that is not positive, or a batch that `accumulate` does not divide.
+    """
 
     iterations: int = needed(paper("Sec. 4, appendix Table 1"))
     batch: int = chosen(16, paper("Sec. 4, appendix Table 1"))
@@ -22,7 +25,8 @@ class Train:
     warmup_ratio: float = chosen(1e-6, official())
     poly_power: float = chosen(1.0, official(other='the paper says "poly"'))
     dropout: float = chosen(0.1, official("Dropout2d before the classifier"))
-    # Parts that a batch is passed in, one after the other. Not in `Execution`: BatchNorm sees a part at a time.
+    # Parts into which a batch is split, passed one after another. A field here, not of `Execution`, because it changes
+    # the result: BatchNorm sees one part at a time.
     accumulate: int = later(1, ours(), frozen=1)
 
     def __post_init__(self) -> None:
@@ -40,17 +44,19 @@ class Train:
 
 @dataclass(frozen=True)
 class ClassificationTrain:
-    """The recipe that MSCAN is pretrained with: VAN's, which is DeiT's without repeated augmentation and EMA.
+    """The recipe of MSCAN's pretraining: VAN's, which is DeiT's without repeated augmentation and EMA.
 
-    datasets.md, 3.1. The rate is constant through an epoch: a cosine from `learning_rate` to `minimum_learning_rate`
-    over all but the last `cooldown_iterations`, after a linear warm-up.
+    datasets.md, 3.1. After a linear warm-up the learning rate follows a cosine from `learning_rate` to
+    `minimum_learning_rate`, which it reaches `cooldown_iterations` before the end; it changes only between epochs.
+
+    Raises `ValueError` for a length that is not positive, or a batch that the blocks of `mixing` do not fill.
     """
 
-    iterations: int = chosen(310 * 1251, van("300 epochs and 10 of cooldown"))  # of 1,281,167 images
+    iterations: int = chosen(310 * 1251, van("300 epochs and 10 of cooldown"))  # 1251 per epoch of 1,281,167 images
     batch: int = chosen(1024, van("8 × 128"))
     learning_rate: float = chosen(1e-3, van(other="DeiT: the same at this batch"))
     minimum_learning_rate: float = chosen(1e-6, van(other="DeiT: 1e-5"))
-    weight_decay: float = chosen(0.05, van(other="DeiT: the same"))  # not of biases and other vectors
+    weight_decay: float = chosen(0.05, van(other="DeiT: the same"))  # biases and other vectors do not decay
     epoch_iterations: int = chosen(1251, van())
     warmup_iterations: int = chosen(5 * 1251, van("5 epochs"))
     warmup_learning_rate: float = chosen(1e-6, van())
@@ -58,10 +64,10 @@ class ClassificationTrain:
     mixup: float = chosen(0.8, van(other="DeiT: the same"))
     cutmix: float = chosen(1.0, van(other="DeiT: the same"))
     switch: float = chosen(0.5, van("drawn for each batch", "DeiT: the same"))  # probability of cutmix, else mixup
-    # Samples that follow each other are mixed among themselves.
+    # Mixup and cutmix combine samples only within blocks of this many consecutive samples.
     mixing: int = chosen(128, van("the batch of one of 8 GPUs"))
     smoothing: float = chosen(0.1, van(other="DeiT: the same"))
-    # As Train.accumulate; each part is made of whole blocks of `mixing`.
+    # As `Train.accumulate`; each part consists of whole blocks of `mixing`.
     accumulate: int = later(1, ours(), frozen=1)
 
     def __post_init__(self) -> None:
@@ -78,7 +84,7 @@ class ClassificationTrain:
         )
 
     def limited(self, iterations: int) -> ClassificationTrain:
-        """The same recipe ended after this many iterations: warm-up, epochs and cooldown shortened alike."""
+        """The same recipe ended after this many iterations; warm-up, epochs and cooldown shrink in proportion."""
         if iterations >= self.iterations:
             return self
         part = iterations / self.iterations

@@ -1,4 +1,4 @@
-"""`Run`: a training and its evaluation. `Evaluation`: a test of finished weights."""
+"""`Run`: a training with its evaluation. `Evaluation`: a test of finished weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from segnext.config.recipe import ClassificationTrain, Train
 
 @dataclass(frozen=True)
 class Run:
-    """One training with its evaluation. Equal runs have equal ids, whichever tables ask for them."""
+    """One training with its evaluation. Equal runs have equal ids, so tables share them.
+
+    Raises `ValueError` if the recipe does not go with the data.
+    """
 
     protocol: str
     protocol_version: int
@@ -26,7 +29,7 @@ class Run:
     data: Data | ClassificationData
     train: Train | ClassificationTrain
     seed: int = 0
-    init: Run | str | None = None  # an upstream run, the name of a checkpoint, or None: from scratch
+    init: Run | str | None = None  # the run or the released weights to start from; None: train from scratch
 
     def __post_init__(self) -> None:
         require(
@@ -40,7 +43,7 @@ class Run:
         return "segmentation" if isinstance(self.data, Data) else "classification"
 
     def resolved(self) -> dict[str, Any]:
-        """With the id of the run that it starts from in that run's place."""
+        """The fields as JSON-ready data, with an upstream run replaced by its id."""
         data = fields(self, skip=("init",))
         return {**data, "init": self.init.id if isinstance(self.init, Run) else self.init}
 
@@ -70,7 +73,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights that were trained elsewhere: a file, by what it holds."""
+    """Weights that were trained elsewhere: a file, identified by its content."""
 
     name: str
     sha256: str
@@ -78,9 +81,9 @@ class Weights:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A test of finished weights: again of a run's own, or of a file's, which are never counted as reproduced.
+    """A test of finished weights: a second one of a run, or one of a file, which never counts as a reproduction.
 
-    `ham_seed` draws the bases that Ham starts from; a run's own evaluation uses 0.
+    `ham_seed` draws the bases that Ham starts from; the evaluation that belongs to a run uses 0.
     """
 
     weights: Run | Weights
@@ -89,7 +92,7 @@ class Evaluation:
     ham_seed: int = 0
 
     def resolved(self) -> dict[str, Any]:
-        """With a run's id in its place."""
+        """The fields as JSON-ready data, with a run replaced by its id."""
         if isinstance(self.weights, Run):
             return {**fields(self, skip=("weights",)), "weights": self.weights.id}
         return fields(self)
@@ -101,9 +104,9 @@ class Evaluation:
 
 
 def resolved_run(configurations: Sequence[Mapping[str, Any]]) -> Run:
-    """The run with these canonical configurations: its own, then that of what it starts from, and so on.
+    """The inverse of `canonical`: the run from its own configuration and those of its upstream runs, nearest first.
 
-    `canonical` backwards. `ValueError` where they are those of no run that today's code knows.
+    Raises `ValueError` if today's code knows no run with these configurations.
     """
     try:
         first, *before = configurations
@@ -132,7 +135,7 @@ def _read_model(data: Mapping[str, Any]) -> Model:
 
 
 def _read(kind: type[Any], data: Mapping[str, Any]) -> Any:
-    """A value from its canonical fields; those that a configuration leaves out are what they were before they were."""
+    """A value from its canonical fields; a field that is left out takes its frozen literal."""
     frozen = {field.name: field.metadata["frozen"] for field in dataclasses.fields(kind) if "frozen" in field.metadata}
     return kind(**frozen | {name: _tuples(value) for name, value in data.items()})
 

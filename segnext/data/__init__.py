@@ -1,7 +1,7 @@
-"""Datasets, and how their images reach the model.
+"""Datasets: reading, preprocessing and the stream of training samples.
 
-`open_split` opens one split of the dataset that a `Data` value names. Opening and reading need no torch, so that
-checking a data folder before a run is instant; `segnext.data.transforms` and `segnext.data.stream` need it.
+`open_split` opens one split of the dataset that a `Data` value names. Opening and reading need no torch, so that a data
+folder is checked at once before a run; only `segnext.data.transforms` and `segnext.data.stream` import it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _GENERATED = "diagnostic/"
 
 
 def open_dataset(dataset: str, split: str, root: Path | None = None, generator: str | None = None) -> Source:
-    """The source of one split of a dataset by name; `generator` is the version wanted of a generated one, None: any.
+    """Open one split of a dataset by name. `generator` is the wanted version of a generated dataset; None: any.
 
-    Raises `ValueError` for a dataset, split or generator version that this code cannot read, and `DataError` where the
-    files under `root` are missing or do not match.
+    Raises `ValueError` for a dataset, split or generator version that this code cannot read, and `DataError` if files
+    under `root` are missing or do not match.
     """
     if dataset in DATASETS:
         return FolderSource(DATASETS[dataset], split, root)
@@ -45,9 +45,9 @@ def open_split(data: ClassificationData, split: str, root: Path | None) -> Class
 
 
 def open_split(data: Data | ClassificationData, split: str, root: Path | None) -> Source | ClassFolderSource:
-    """The source of one split of `data.dataset`, read from under `root`; generated datasets need no root.
+    """Open one split of `data.dataset` below the folder `root`, which generated datasets do not need.
 
-    Raises what `open_dataset` raises, and `ValueError` where `data.classes` is not the dataset's number of classes.
+    Raises what `open_dataset` raises, and `ValueError` if `data.classes` is not the dataset's number of classes.
     """
     if isinstance(data, ClassificationData):
         return ClassFolderSource(data, split, root)

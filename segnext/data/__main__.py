@@ -28,13 +28,13 @@ FINE, PROBLEMS, USAGE, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
 
 _SHOWN = 5  # problems of a kind that are listed without --all
 
-# Arguments and the least and the most that they may be: 40 x 40 pictures take 4 GB, and nobody looks at more.
+# Lowest and highest value of each numeric option: a sheet of 40 x 40 pictures takes 4 GB.
 _BOUNDS = {"columns": (1, 40), "rows": (1, 40), "magnify": (1, 64), "images": (10, 20_000), "processes": (1, 1024)}
 
 
 @command("python -m segnext.data")
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Run the command line and return the exit status."""
     options = _parser().parse_args(arguments)
     options.data_root = options.data_root or folder_of("SEGNEXT_DATA")
     again = "; the same command continues" if options.verb == "convert" else ""
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenProcessPool:
         say(f"error: a process was killed, for want of memory perhaps; try fewer --processes{again}", error=True)
         return PROBLEMS
-    except BrokenPipeError:  # who reads has seen enough, `| head` say
+    except BrokenPipeError:  # the reader, say `| head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PROBLEMS if again else FINE
     except (OSError, MemoryError) as error:
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _said(error: BaseException) -> str:
-    """What an error says, or what it is where it says nothing; with names of files as a terminal can print them."""
+    """The error's message, or its type if it has none, with control characters in file names escaped."""
     return printable(str(error) or ("out of memory" if isinstance(error, MemoryError) else type(error).__name__), 2000)
 
 
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     show = verbs.add_parser("show", help="write a picture of a split: every image above its label")
     show.add_argument("--split", default="train")
     show.add_argument("--out", type=typed_path, default=Path("sheet.png"), metavar="FILE")
-    show.add_argument("--overwrite", action="store_true", help="replace FILE where it is there already")
+    show.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
     show.add_argument("--columns", type=int, default=6)
     show.add_argument("--rows", type=int, default=3)
     show.add_argument("--magnify", type=int, default=1, help="screen pixels for each pixel")
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         ".segnext-contents/ beside the data or else in ~/.cache/segnext. Exit status: 0 fine (there may be remarks), 1 "
         "problems, 2 usage, 3 not found.",
     )
-    count.add_argument("--split", action="append", default=[], help="this split alone; may be given more than once")
+    count.add_argument("--split", action="append", default=[], help="only this split; may be repeated")
     count.add_argument("--names-only", action="store_true", help="count and pair files without reading them")
     count.add_argument("--all", action="store_true", help="list every problem, not the first of each kind")
     prepare = verbs.add_parser(
@@ -98,15 +98,15 @@ def _parser() -> argparse.ArgumentParser:
         "--source",
         type=typed_path,
         metavar="PATH",
-        help="where originals are that do not lie below the data root: SBD's folder (voc2012), trainval_merged.json or "
-        "the folder of .mat files (pascal_context), the folder with train/ and val/ (isaid)",
+        help="the originals, if they are not below the data root: SBD's folder (voc2012), trainval_merged.json or the "
+        "folder of .mat files (pascal_context), the folder with train/ and val/ (isaid)",
     )
     prepare.add_argument("--dry-run", action="store_true", help="say what would be written; write nothing")
     shortcuts = verbs.add_parser(
         "probe",
-        help="whether patches of a generated dataset tell a class that lies beyond them",
-        description="Percent of pixels whose class a linear classifier of k x k patches tells, by their distance to "
-        "the deciding cue. Beyond a patch's reach it is at chance, or the data give their labels away.",
+        help="test whether patches of a generated dataset reveal a class that is decided beyond them",
+        description="Percent of pixels that a linear classifier of k x k patches gets right, by their distance to the "
+        "deciding cue. Beyond a patch's reach it should be at chance; otherwise the data reveal their labels.",
     )
     shortcuts.add_argument("--images", type=int, default=400, metavar="N", help="fitted and tested on (default: 400)")
     for verb in (count, prepare):
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
 def _show(options: argparse.Namespace) -> int:
     kind = Image.registered_extensions().get(options.out.suffix.lower())
     if kind not in ("PNG", "JPEG", "WEBP", "PDF"):
-        raise ValueError(f"--out: {options.out} ends like no picture; call it .png, .jpg, .webp or .pdf")
+        raise ValueError(f"--out: {options.out} is not named like a picture; use .png, .jpg, .webp or .pdf")
     if options.out.exists() and not options.overwrite:
         raise ValueError(f"--out: {options.out} is there already; name another file, or add --overwrite")
     source = open_dataset(options.dataset, options.split, options.data_root)
@@ -144,7 +144,7 @@ def _probe(options: argparse.Namespace) -> int:
     if not options.dataset.startswith("diagnostic/"):
         raise ValueError(f"{options.dataset}: only generated datasets, diagnostic/<task>, know what decides a class")
     source = open_dataset(options.dataset, "train")
-    say(f"{options.dataset}: percent told right by k x k patches; chance is {100 / len(source.classes):.0f}")
+    say(f"{options.dataset}: percent that k x k patches get right; chance is {100 / len(source.classes):.0f}")
     say(f"{'k':>4}{'cue within the patch':>24}{'cue beyond it':>24}")
     task = options.dataset.removeprefix("diagnostic/")
     for side in SIDES:
@@ -200,7 +200,7 @@ def _print_counts(reports: list[Report]) -> None:
 
 
 def _print_classes(classes: tuple[str, ...], reports: list[Report]) -> None:
-    """A line for each class: percent of the pixels that are not ignored, and their number."""
+    """Print a line per class: its percentage of the pixels that are not ignored, and their number."""
     shown = [report for report in reports if report.findings.pixels.any()]
     if not shown:
         return
@@ -215,7 +215,7 @@ def _print_classes(classes: tuple[str, ...], reports: list[Report]) -> None:
 
 
 def _keep_contents(dataset: str, reports: list[Report]) -> None:
-    """Writes down the content fingerprint of each split whose every byte was read, and says where."""
+    """Keep the content fingerprint of each split that was read completely, and print where it is kept."""
     for report in reports:
         digests = report.findings.digests
         if not report.files or any(f"{folder}/{path}" not in digests for folder, path in report.files):
@@ -226,7 +226,7 @@ def _keep_contents(dataset: str, reports: list[Report]) -> None:
 
 
 def _print_found(report: Report, found: dict[str, list[str]], title: str, every: bool) -> int:
-    """Lists what was found in a split, problems or remarks, and returns how many these are."""
+    """Print the problems or remarks found in a split, and return their number."""
     for kind, messages in found.items():
         shown = messages if every else messages[:_SHOWN]
         say(f"\n{report.split}: {title}{len(messages)} {kind}")

@@ -1,4 +1,4 @@
-"""Loading ahead: the items of a data set from loader processes, and tensors on their way to a card."""
+"""Loading ahead: items of a dataset from loader processes, and tensors copied to a GPU without waiting."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ DEAF_TO = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)  # signals that ask to
 
 
 def in_order(items: Dataset[_Item], indices: Iterable[Any], workers: int, pinned: bool = False) -> Iterator[_Item]:
-    """The items of these indices, one after the other, loaded ahead by `workers` processes; 0: by this one.
+    """Yield the items at these indices in order, loaded ahead by `workers` processes; 0: by this process.
 
-    `pinned`: in memory that a card copies from while it computes, for tensors and for items with a `pin_memory()`.
-    Raises an item's own `ValueError` (`segnext.data.DataError` is one) or `OSError`, in its own words. Draws nothing
-    from torch's random state.
+    `pinned` puts tensors, and items with a `pin_memory()`, into memory from which a GPU copies while it computes.
+    Raises the `ValueError` (`segnext.data.DataError` is one) or `OSError` of an item with its message unchanged. Does
+    not draw from torch's random state.
     """
     loader: DataLoader[Any] = DataLoader(
         _Guarded(items),
@@ -29,16 +29,16 @@ def in_order(items: Dataset[_Item], indices: Iterable[Any], workers: int, pinned
         num_workers=workers,
         pin_memory=pinned,
         collate_fn=_as_it_is,
-        generator=torch.Generator(),  # the loader draws a seed for its workers, which need none
+        generator=torch.Generator(),  # the loader always draws a seed for its workers; take it from here
         worker_init_fn=_deaf,
     )
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, DEAF_TO)  # which a loader inherits: deaf before its first line
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, DEAF_TO)  # inherited, so a loader ignores them at once
     try:
         iterator = iter(loader)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     for process in getattr(iterator, "_workers", ()):
-        process._popen.terminate = process._popen.kill  # how torch ends one that does not leave: it is deaf to SIGTERM
+        process._popen.terminate = process._popen.kill  # torch ends a stuck worker by SIGTERM, which it ignores
     for item in iterator:
         if isinstance(item, _Failed):
             raise item.error
@@ -46,14 +46,14 @@ def in_order(items: Dataset[_Item], indices: Iterable[Any], workers: int, pinned
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device; the host does not wait for its copy to a card."""
+    """Copy the tensor to a device; the host does not wait for a copy to a GPU."""
     if device.type == "cuda" and tensor.device.type == "cpu" and torch.cuda.is_available():
-        tensor = tensor.pin_memory()  # a copy from other memory waits for what the card is doing
+        tensor = tensor.pin_memory()  # a copy from pageable memory waits until the GPU is idle
     return tensor.to(device, non_blocking=True)
 
 
 class _Failed:
-    """An error as a value: raised in a worker, it would reach this process as a traceback without its type's words."""
+    """An error as a value: torch would turn one that a worker raises into a traceback and lose its message."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -75,6 +75,6 @@ def _as_it_is(item: Any) -> Any:
 
 
 def _deaf(worker: int) -> None:
-    """A signal to the process group is for the process that trains or evaluates: it ends its loaders itself."""
+    """Ignore signals sent to the process group: the process that trains or evaluates ends its loaders itself."""
     for number in DEAF_TO:
         signal.signal(number, signal.SIG_IGN)

@@ -1,7 +1,7 @@
-"""Class names and display colours of every dataset, in the order of the labels: label k is line k of its table.
+"""Class names and display colours of every dataset, in the order of the labels: label k is line k of a table.
 
-mmsegmentation's lists, checked against the datasets' own (datasets.md, section 2); CamVid's are SegNet's. Colours are
-for looking at (ADE20K's, Context's and COCO-Stuff's repeat), except iSAID's, in which its labels are drawn.
+These are mmsegmentation's lists, checked against the datasets' own (datasets.md, section 2); CamVid's are SegNet's.
+Colours are only for display (some of ADE20K, Context and COCO-Stuff repeat), except iSAID's: its label files use them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ def _table(text: str) -> dict[str, Colour]:
 
 
 def _voc_colour(label: int) -> Colour:
-    """VOC 2012 development kit, VOClabelcolormap.m: a number's bits, three by three, are the channels' highest."""
+    """The colour of a label by VOClabelcolormap.m (VOC 2012 development kit).
+
+    The lowest three bits of the label are the highest bits of red, green and blue, the next three the next, and so on.
+    """
     red, green, blue = (
         sum((label >> (3 * place + channel) & 1) << (7 - place) for place in range(3)) for channel in range(3)
     )

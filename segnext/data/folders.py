@@ -1,4 +1,4 @@
-"""Datasets that lie on disk as a folder of images beside a folder of labels, paired by name."""
+"""Datasets on disk with a folder of images and a folder of labels, paired by name."""
 
 from __future__ import annotations
 
@@ -24,44 +24,42 @@ Classes = npt.NDArray[np.int16]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a split lies below the dataset's folder: frame `name` is images/name+ending and labels/name+ending."""
+    """Where a split is below the dataset's folder: frame `name` is images/name+ending and labels/name+ending."""
 
     images: str
-    labels: str  # "": the split comes without labels, for a test server has them
+    labels: str  # "": the split has no labels; only a test server does
     image_ending: str
     label_ending: str
-    listing: str  # a file that names one frame a line, and so chooses the split's frames; "": there is no list
-    chosen: bool = False  # whether the list must be there; else the folders without one are the split
-    without: str = ""  # another list, whose frames are taken out of this one's
-    suffixes: tuple[str, ...] = ()  # of images where they may have any of these; then a name is that of the whole file
-    nested: bool = False  # frames lie a folder deeper, which begins their names: Cityscapes' cities
+    listing: str  # a file with one frame per line, which selects the split's frames; "": there is no list
+    chosen: bool = False  # whether the list is required; otherwise, without it, all files in the folders are the split
+    without: str = ""  # another list, whose frames are excluded
+    suffixes: tuple[str, ...] = ()  # allowed image suffixes; if given, a frame's name includes its suffix
+    nested: bool = False  # frames are one folder deeper, and their names begin with that folder (Cityscapes' cities)
     converted: bool = False  # whether `python -m segnext.data convert DATASET` makes the labels
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split: its own files in one of several layouts, or other splits together."""
+    """One split: its own files in one of several layouts, or the union of other splits."""
 
-    frames: int | None  # of the whole split, as its files have it; None: that depends on how they were made
+    frames: int | None  # number of frames in the complete split; None: it depends on how the files were made
     layouts: tuple[Layout, ...] = ()
-    parts: tuple[str, ...] = ()  # names of splits that together are this one
-    paper: int | None = None  # frames as the paper prints it, where that differs
+    parts: tuple[str, ...] = ()  # names of the splits whose union is this one
+    paper: int | None = None  # number of frames that the paper prints, if it differs
 
 
 @dataclass(frozen=True)
 class FolderDataset:
-    """All that sets one dataset of paired folders apart from another."""
+    """The declaration of one dataset of paired folders."""
 
     name: str
-    colours: Mapping[str, Colour]  # the classes in the order of their labels, with colours to show them in
-    values: Mapping[int, int]  # value in a label file -> class or IGNORE; any other value is damage
+    colours: Mapping[str, Colour]  # class name -> display colour, in the order of the labels
+    values: Mapping[int, int]  # value in a label file -> class or IGNORE; any other value means damage
     splits: Mapping[str, Split]
-    folders: tuple[str, ...]  # the names that its folder may have below a data root
-    other_folders: tuple[str, ...] = ()  # names of other datasets' folders, in which the same files lie: VOC2010
-    size: tuple[int, int] | None = (
-        None  # (height, width) in pixels, where all frames have one; `check` holds them to it
-    )
-    spellings: tuple[str, ...] = ()  # other names that people give it
+    folders: tuple[str, ...]  # possible names of its folder below a data root
+    other_folders: tuple[str, ...] = ()  # folders of other datasets with files of the same names, such as VOC2010
+    size: tuple[int, int] | None = None  # (height, width) in pixels if all frames have the same; `check` verifies it
+    spellings: tuple[str, ...] = ()  # other usual names
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -69,23 +67,23 @@ class FolderDataset:
         return tuple(self.colours)
 
     def parts(self, split: str) -> tuple[str, ...]:
-        """The splits with files of their own that make up this one. `ValueError` for a split that there is not."""
+        """The splits with files of their own whose union is this one. Raises `ValueError` for an unknown split."""
         if split not in self.splits:
             raise ValueError(f"{self.name}: {split!r} is not one of its splits {', '.join(self.splits)}")
         return self.splits[split].parts or (split,)
 
     def places(self, root: Path) -> tuple[Path, ...]:
-        """Where its folder may be: `root` itself, unless that has the name of another dataset's, and below it."""
+        """Where its folder may be: `root` itself, unless that has another dataset's name, and folders below it."""
         below = tuple(root / folder for folder in self.folders)
         return below if os.path.basename(os.path.abspath(root)) in self.other_folders else (root, *below)
 
     def classes_of_values(self) -> Classes:
-        """The label map as a table to look values up in."""
+        """The label map as a lookup table over the 256 values."""
         return np.array([self.values.get(value, -1) for value in range(256)], dtype=np.int16)
 
 
 class Frame(NamedTuple):
-    """One image and its label, as paths below the dataset's folder; label None: there is none."""
+    """One image and its label (None: unlabelled), as paths below the dataset's folder."""
 
     name: str
     folder: Path
@@ -94,9 +92,9 @@ class Frame(NamedTuple):
 
 
 class Inventory:
-    """What lies on disk of one split with files of its own, matching or not. Only names are looked at.
+    """The files on disk of one split, whether they match or not. It reads only file names.
 
-    `root` is the dataset's own folder or one that holds it. Raises `DataNotFoundError` where neither has the split.
+    `root` is the dataset's folder or its parent. Raises `DataNotFoundError` if neither contains the split.
     """
 
     def __init__(self, dataset: FolderDataset, split: str, root: Path | None) -> None:
@@ -121,7 +119,7 @@ class Inventory:
                     del files[name]
 
     def problems(self) -> dict[str, list[str]]:
-        """Kind of problem -> the names of the frames that have it, sorted; empty where names and list agree."""
+        """Kind of problem -> sorted names of the frames that have it; empty if the files and the list agree."""
         images, labels = self.images.keys(), self.labels.keys()
         problems: dict[str, Iterable[str]] = {}
         if self.layout.labels:
@@ -133,20 +131,20 @@ class Inventory:
         return {kind: sorted(names) for kind, names in problems.items() if names}
 
     def hint(self) -> str:
-        """What makes a part of a split welcome that has no list; "": it has one, or cannot have one."""
+        """How to use an incomplete split: with a list of its frames. "" if it has a list or cannot have one."""
         if self.listed is not None or not self.layout.listing:
             return ""
         return f"a list {Path(self.layout.listing).name} that names its frames makes a part welcome"
 
     def frames(self) -> list[Frame]:
-        """The frames that have all their files, by name."""
+        """The frames whose files are all present, sorted by name."""
         if not self.layout.labels:
             return [Frame(name, self.base, image, None) for name, image in sorted(self.images.items())]
         names = sorted(self.images.keys() & self.labels.keys())
         return [Frame(name, self.base, self.images[name], self.labels[name]) for name in names]
 
     def require_agreement(self) -> None:
-        """Raises `DataError` unless names and list agree, and a split without a list has all its frames."""
+        """Raise `DataError` unless files and list agree and, without a list, the split is complete."""
         layout = self.layout
         found = [f"{len(names)} {kind} ({some(names)})" for kind, names in self.problems().items()]
         if self.listed is None and self.whole not in (None, len(self.images)):
@@ -166,7 +164,7 @@ class Inventory:
             )
 
     def _files(self, folder: str, ending: str) -> tuple[dict[str, str], dict[str, str]]:
-        """The files of a folder: name -> path below `base`; and both paths of a name with `.jpg` and `.JPG`."""
+        """The files of a folder, name -> path below `base`; and, for names that occur as .jpg and .JPG, both paths."""
         found: dict[str, str] = {}
         doubled: dict[str, str] = {}
         suffixes = self.layout.suffixes or (ending.lower(),)
@@ -206,11 +204,11 @@ class Inventory:
 class FolderSource:
     """One split of a dataset of paired folders, sorted by name.
 
-    `root` is the dataset's own folder or one that holds it. Opening looks at names alone: every image must have its
-    label, and every label its image. A list file chooses the frames, and all that it names must be there; without one
-    the split must have all its frames, so that half a copy is noticed. Pixels are checked as they are loaded.
+    `root` is the dataset's folder or its parent. Opening reads only file names: every image must have a label, and
+    every label an image. A list file selects the frames, and every frame that it names must exist; without a list the
+    split must be complete, so that half a copy is noticed. Pixels are checked when they are loaded.
 
-    Raises `ValueError` for an unknown split and `DataError` for folders that are missing, empty or do not match.
+    Raises `ValueError` for an unknown split and `DataError` if folders are missing, empty or do not match.
     """
 
     def __init__(self, dataset: FolderDataset, split: str, root: Path | None) -> None:
@@ -235,13 +233,13 @@ class FolderSource:
         return len(self._frames)
 
     def name(self, index: int) -> str:
-        """The file name without its ending, after the folder that groups files, if one does: "aachen/aachen_000001"."""
+        """The file name without its ending; for nested splits the folder comes first: "aachen/aachen_000001"."""
         return self._frames[index].name
 
     def load(self, index: int) -> tuple[Pixels, Pixels]:
-        """Decodes image `index`, uint8 RGB (H, W, 3), and its label, uint8 (H, W), 255 = ignore.
+        """Decode image `index`, uint8 RGB (H, W, 3), and its label, uint8 (H, W), 255 = ignore.
 
-        Raises `DataError`, naming the file, where one is damaged, their sizes differ, or a value has no class.
+        Raises `DataError`, naming the file, if one is damaged, their sizes differ, or a label value has no class.
         """
         _, folder, image_path, label_path = self._frames[index]
         image = read_image(folder / image_path)
@@ -252,30 +250,33 @@ class FolderSource:
         return image, classes_of(label, self._classes_of_values, folder / label_path)
 
     def fingerprint(self) -> str:
-        """Digest of the frames' relative paths and file sizes: fast, and blind to a change that keeps every size."""
+        """Digest of the frames' relative paths and file sizes: fast, but blind to a change that keeps every size."""
         return digest([[path, os.stat(f"{folder}/{path}").st_size] for folder, path in self.files()])
 
     def files(self) -> list[tuple[Path, str]]:
-        """Every file of the frames: the dataset's folder and the path below it, in the frames' order."""
+        """All files of the frames, in order: the dataset's folder and the path below it."""
         return [(frame.folder, path) for frame in self._frames for path in frame[2:] if path is not None]
 
     def contents(self) -> str | None:
-        """Digest of every byte, as `check` computed it; None where it did not, or names, sizes or times changed since.
+        """Digest of every byte as `check` computed it; None if it did not, or if names, sizes or times have changed.
 
-        Looks at the size and the times of every file, and reads none.
+        Looks at the size and the times of every file, without reading any.
         """
         return known_contents(self.base, self._dataset, self.split, self.files())
 
 
 def check_sizes(image: Pixels, label: Pixels, path: Path) -> None:
-    """Raises `DataError`, naming the label's file, where (H, W, 3) and (H, W) are of different sizes."""
+    """Raise `DataError`, naming the label's file, if image (H, W, 3) and label (H, W) differ in size."""
     if image.shape[:2] != label.shape:
         sizes = f"{label.shape[1]}x{label.shape[0]}, but its image {image.shape[1]}x{image.shape[0]}"
         raise DataError(f"{path}: the label is {sizes}; put the original pair back")
 
 
 def classes_of(label: Pixels, classes_of_values: Classes, path: Path) -> Pixels:
-    """(H, W) -> (H, W): stored values to classes, 255 = ignore; `DataError`, naming the file, for one that has none."""
+    """Map stored values to classes, 255 = ignore: (H, W) -> (H, W).
+
+    Raises `DataError`, naming the file, for a value that has no class.
+    """
     classes = classes_of_values[label]
     if classes.min() < 0:
         found = ", ".join(str(value) for value in np.unique(label[classes < 0])[:SHOWN])
@@ -284,7 +285,7 @@ def classes_of(label: Pixels, classes_of_values: Classes, path: Path) -> Pixels:
 
 
 def _visible(base: Path, folder: str, suffixes: tuple[str, ...], nested: bool) -> list[str]:
-    """The files of a folder that end so, as paths below `base`; hidden ones, as desktops leave, do not count."""
+    """The files of a folder with one of these suffixes, as paths below `base`, without hidden files (.DS_Store)."""
     with os.scandir(base / folder) as entries:
         visible = [entry for entry in entries if not entry.name.startswith(".")]
     if nested:

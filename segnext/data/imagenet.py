@@ -1,4 +1,4 @@
-"""ImageNet-1K, or any part of it: a folder of images for each class (datasets.md, section 2)."""
+"""ImageNet-1K, or a part of it: one folder of images per class (datasets.md, section 2)."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from segnext.data.contents import known_contents
 from segnext.data.images import read_image
 from segnext.data.source import DataError, Pixels, some
 
-IMAGES = {"train": 1_281_167, "val": 50_000}  # datasets.md, section 2: how many the whole of ImageNet-1K has
-FOLDERS = ("imagenet", "ImageNet", "imagenet1k", "ILSVRC2012", "ILSVRC/Data/CLS-LOC")  # below a data root
+IMAGES = {"train": 1_281_167, "val": 50_000}  # in the complete dataset: datasets.md, section 2
+FOLDERS = ("imagenet", "ImageNet", "imagenet1k", "ILSVRC2012", "ILSVRC/Data/CLS-LOC")  # names below a data root
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
-_LISTERS = 16  # threads: a shared disk answers many folders at once as fast as one
+_LISTERS = 16  # threads: a shared disk lists many folders in the time of one
 
 
 class ClassFolderSource:
-    """One split of a dataset that keeps the images of each class in a folder of its own: SPLIT/CLASS/*.JPEG.
+    """One split of a dataset with one folder of images per class: SPLIT/CLASS/*.JPEG.
 
-    Class k is the k-th folder by name (ImageNet: by WNID), as torchvision's `ImageFolder` has it, and images are sorted
-    within it. `root` is the dataset's own folder or one that holds it (`FOLDERS`). A part of a dataset is welcome as
-    long as it has `data.classes` class folders, the same in every split that is there.
+    Class k is the k-th folder by name (ImageNet: by WNID), as in torchvision's `ImageFolder`, and images are sorted
+    within a class. `root` is the dataset's folder or its parent (`FOLDERS`). A part of a dataset is accepted if every
+    split on disk has the same `data.classes` class folders.
 
-    Opening reads folders alone, never a file: no stat, no decoding; 1.28 million names take 30 MB in one array, which
-    loader processes share. Raises `DataError` for folders that are missing, empty, or not the classes.
+    Opening lists folders and touches no file: no stat, no decoding. 1.28 million names take 30 MB in one array, which
+    loader processes share. Raises `DataError` if folders are missing, empty, or not the expected classes.
     """
 
     def __init__(self, data: ClassificationData, split: str, root: Path | None) -> None:
@@ -50,7 +50,7 @@ class ClassFolderSource:
         return len(self._labels)
 
     def name(self, index: int) -> str:
-        """The class folder and the file name: CLASS/NAME."""
+        """The name of image `index`: CLASS/FILE."""
         return f"{self.classes[self.label(index)]}/{os.fsdecode(self._names[index])}"
 
     def label(self, index: int) -> int:
@@ -58,19 +58,20 @@ class ClassFolderSource:
         return int(self._labels[index])
 
     def load(self, index: int) -> tuple[Pixels, int]:
-        """Decodes image `index`, uint8 RGB (H, W, 3), and gives its class. Raises `DataError`, naming the file.
+        """Decode image `index`, uint8 RGB (H, W, 3), and return it with its class. Raises `DataError`, naming the file.
 
-        Read by content, whatever the suffix says (one .JPEG of ImageNet is a PNG); CMYK and grey become RGB; EXIF
-        orientation is left alone. Official code: timm's and torchvision's loaders, `Image.open(...).convert("RGB")`.
+        The content decides the format, not the suffix (one .JPEG of ImageNet is a PNG). CMYK and grey become RGB; EXIF
+        orientation is ignored. Official code: timm's and torchvision's loaders, `Image.open(...).convert("RGB")`.
         """
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # ImageNet's damaged EXIF blocks, which nobody reads
+            warnings.simplefilter("ignore", UserWarning)  # damaged EXIF blocks in ImageNet, which we do not use
             return read_image(self._folder / self.name(index)), self.label(index)
 
     def fingerprint(self) -> str:
-        """Digest of the classes, of every image's name, and of the size in bytes of one image of each class.
+        """Digest of the classes, the names of all images, and the size in bytes of one image per class.
 
-        Fast where a stat of every file is not; notices another part and a resized copy, not one damaged file.
+        It is fast because it does not stat every file. It detects a different subset or a resized copy, but not a
+        single damaged file.
         """
         _, first = np.unique(self._labels, return_index=True)
         sizes = [(self._folder / self.name(int(index))).stat().st_size for index in first]
@@ -78,14 +79,14 @@ class ClassFolderSource:
         return digest([list(self.classes), names, sizes])
 
     def contents(self) -> str | None:
-        """Digest of every byte, as `check` computed it; None where it did not, or names, sizes or times changed since.
+        """Digest of every byte as `check` computed it; None if it did not, or if names, sizes or times have changed.
 
-        Looks at the size and the times of every file, once it was computed: minutes on a slow disk.
+        If there is one, this looks at the size and the times of every file, which takes minutes on a slow disk.
         """
         return known_contents(self._base, self._dataset, self._split, self.files())
 
     def files(self) -> list[tuple[Path, str]]:
-        """Every image: the dataset's folder and the path below it, in their order."""
+        """All images in order: the dataset's folder and the path below it."""
         return [(self._base, f"{self._split}/{self.name(index)}") for index in range(len(self))]
 
     @property
@@ -116,7 +117,7 @@ class ClassFolderSource:
                 f"{self._title}: {self._folder} has {len(classes)} class folders, but ClassificationData.classes is "
                 f"{data.classes}; complete the copy, or set the number of classes"
             )
-        for other in {data.train_split, data.test_split} - {split}:  # class k must be the same class in both
+        for other in {data.train_split, data.test_split} - {split}:  # class k must mean the same class in all splits
             if (self._base / other).is_dir() and (theirs := _folders(self._base / other)):
                 only = [f"{name} only in {split}/" for name in sorted(set(classes) - set(theirs))]
                 only += [f"{name} only in {other}/" for name in sorted(set(theirs) - set(classes))]
@@ -134,9 +135,9 @@ def _folders(folder: Path) -> tuple[str, ...]:
 
 
 def _images(folder: Path) -> list[str]:
-    """The names of a folder's images, sorted; hidden ones, as desktops leave behind, do not count."""
+    """The sorted names of a folder's images, without hidden files (._NAME.JPEG)."""
     try:
-        names = os.listdir(folder)  # names alone, without the stat that a shared disk would take minutes for
+        names = os.listdir(folder)  # no stat, which would take minutes on a shared disk
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed ({error.strerror}); make it readable") from error
     return sorted(name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith("."))

@@ -1,4 +1,4 @@
-"""The list files of datasets: one reader of their lines, for whatever reads or writes them."""
+"""The list files of datasets: the one reader of their lines."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 from segnext.data.source import DataNotFoundError
 
-_SUFFIXES = (".png", ".jpg", ".jpeg")  # that a list may leave on its names
-# "IMAGE LABEL", two paths: SegNet's and DeepLab's lists have them.
+_SUFFIXES = (".png", ".jpg", ".jpeg")  # suffixes that names in a list may have
+# "IMAGE LABEL", two paths on one line, as in the lists of SegNet and DeepLab.
 _PAIR = re.compile(r"(.*?(?:\.png|\.jpe?g))\s+(\S.*(?:\.png|\.jpe?g))", re.IGNORECASE)
 
 
 def listed(path: Path, ending: str = "", nested: bool = False) -> set[str]:
-    """The frames that a list file names, one a line. Raises `DataNotFoundError` where it cannot be read.
+    """The frames that a list file names, one per line (`frame_of`). Raises `DataNotFoundError` if it cannot be read.
 
-    A frame is `frame_of` its line. UTF-8, or UTF-16 with its mark; bytes that are neither are those of names on disk.
+    The file is UTF-8, or UTF-16 with a byte-order mark. Bytes that are not UTF-8 are kept, as names on disk have them.
     """
     try:
         content = path.read_bytes()
@@ -31,10 +31,11 @@ def listed(path: Path, ending: str = "", nested: bool = False) -> set[str]:
 
 
 def frame_of(line: str, ending: str = "", nested: bool = False) -> str:
-    """The frame that a line names: all of it, blanks too, without folders and the image's ending, in any capitals.
+    """The frame that a line names: the line, blanks included, without folders and without the image's ending.
 
-    Of two paths the first counts, where the second is of the same frame: its name alone, or followed by `_` and what
-    kind of label it is. `nested`: the last folder is a part of the name. `ending`: of the dataset's images.
+    On a line with two paths the first counts if the second belongs to the same frame: it has the same name, or that
+    name followed by `_` and the kind of label. With `nested` the last folder is part of the name. `ending` is the
+    ending of the dataset's images, in any case.
     """
     line = _stripped(line)
     if pair := _PAIR.fullmatch(line):
@@ -43,12 +44,12 @@ def frame_of(line: str, ending: str = "", nested: bool = False) -> str:
         if kind == frame or kind.startswith(f"{frame}_"):
             return image
         if "/" in line:
-            return line  # no frame's name: two paths that do not belong together
+            return line  # two unrelated paths, which name no frame
     return _bare(line, ending, nested)
 
 
 def _stripped(line: str) -> str:
-    """Without blanks around it, and without the mark that begins a file, or a line of lists that were joined."""
+    """The line without surrounding blanks and byte-order mark, which may begin any line of concatenated lists."""
     return line.strip().lstrip("\ufeff").strip()
 
 

@@ -1,8 +1,8 @@
-"""The pipeline that MSCAN is pretrained and tested with: VAN's, which is timm 0.4.12's (datasets.md, section 3.1).
+"""The data pipeline of MSCAN's pretraining: VAN's, which is that of timm 0.4.12 (datasets.md, section 3.1).
 
-An image is cropped, flipped and augmented on its own; then a block of samples is mixed in grey levels, normalised, and
-erased in parts: timm's order, where erasing comes after mixing and noise is never mixed. Images are uint8 RGB
-(H, W, 3) until they are mixed. All chance comes from the generators that are passed.
+Each image is cropped, flipped and augmented on its own. Then a block of samples is mixed in grey levels, normalised,
+and partly erased; in this order, which is timm's, noise from erasing is never mixed. Images are uint8 RGB (H, W, 3)
+until they are mixed. All randomness comes from the generators that the caller passes.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from segnext.data.randaugment import RESAMPLING, rand_augment
 from segnext.data.source import Pixels
 from segnext.data.stream import AUGMENTATION, MIXING, Batch, Share, generator, image_index
 
-CROP_TRIES = 10  # timm and torchvision: RandomResizedCrop; then the central part
-ERASING_TRIES = 10  # timm: RandomErasing; then nothing is erased
+CROP_TRIES = 10  # timm and torchvision: RandomResizedCrop; after these it takes the central part
+ERASING_TRIES = 10  # timm: RandomErasing; after these it erases nothing
 ERASED_AREA = (0.02, 1 / 3)  # timm: RandomErasing, part of the image
 ERASED_ASPECT = (0.3, 1 / 0.3)
 
 
 class ClassificationBatches(Dataset[Batch]):
-    """Batches by number, `batch` samples each, of which a process loads its share.
+    """Batches by number, with `batch` samples each, of which a process loads its share.
 
-    Sample k is image k % N of epoch k // N, augmented with chance that belongs to (seed, k). The samples b * mixing ..
-    (b + 1) * mixing - 1 are block b, mixed with chance that belongs to (seed, b). So a share of whole blocks is the
-    same whoever loads it. Labels are soft targets, float32 (B, classes).
+    Sample k is image k % N of epoch k // N, augmented with random numbers of (seed, k). The samples b * mixing ..
+    (b + 1) * mixing - 1 are block b, mixed with random numbers of (seed, b). So a block does not depend on the process
+    that loads it. Labels are soft targets, float32 (B, classes).
 
-    Raises `ValueError` for a share that is not made of whole blocks.
+    Raises `ValueError` for a share that does not consist of whole blocks.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ def train_image(image: Pixels, data: ClassificationData, random: np.random.Gener
 
 
 def test_image(image: Pixels, data: ClassificationData) -> Tensor:
-    """Short edge resized to `data.test_resize`, bicubic; centre crop; normalised: (H, W, 3) -> float32 (3, h, w)."""
-    from torchvision.transforms import functional as pillow  # here: it imports the compiler, 3 s in every process
+    """Short edge resized to `data.test_resize` (bicubic), centre crop, normalised: (H, W, 3) -> float32 (3, h, w)."""
+    from torchvision.transforms import functional as pillow  # not at the top: it imports the compiler, 3 s per process
 
     picture = pillow.resize(Image.fromarray(image), [data.test_resize], pillow.InterpolationMode.BICUBIC)
     pixels = np.array(pillow.center_crop(picture, list(data.crop)))
@@ -109,10 +109,10 @@ def test_image(image: Pixels, data: ClassificationData) -> Tensor:
 def crop_window(
     height: int, width: int, area: tuple[float, float], aspect: tuple[float, float], random: np.random.Generator
 ) -> Window:
-    """A window of a random part of the area and a random aspect (width / height), uniform in its logarithm.
+    """A window with a random part of the area and a random aspect (width / height), uniform in its logarithm.
 
-    As timm's and torchvision's RandomResizedCrop: one that does not fit is drawn anew, up to 10 times; then the central
-    part, as large as the range of aspects allows.
+    As in the RandomResizedCrop of timm and torchvision, a window that does not fit is drawn again, up to 10 times; then
+    the result is the largest central window within the range of aspects.
     """
     for _ in range(CROP_TRIES):
         pixels = random.uniform(*area) * height * width
@@ -133,10 +133,10 @@ def mixed_block(
     randoms: Sequence[np.random.Generator],
     random: np.random.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """A block of samples mixed among themselves, normalised and erased, and their soft targets.
+    """A block of samples mixed with each other, normalised and erased, and their soft targets.
 
-    Either mixup or cutmix with one lambda for the block, each sample with its mirror image in it (timm: mode `batch`).
-    `randoms` are the samples' own generators, `random` is the block's.
+    Mixup or cutmix with one lambda per block; sample i is mixed with sample B - 1 - i (timm: mode `batch`). `randoms`
+    are the generators of the samples, `random` is that of the block.
     B of (h, w, 3), B classes -> float32 (B, 3, h, w), float32 (B, classes).
     """
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous().float()
@@ -148,10 +148,10 @@ def mixed_block(
 
 
 def mix(pixels: Tensor, train: ClassificationTrain, random: np.random.Generator) -> float:
-    """Mixes `(B, 3, H, W)` grey levels with their mirror image along B, in place; returns each one's own part, lambda.
+    """Mix grey levels `(B, 3, H, W)` in place, sample i with sample B - 1 - i; returns lambda, the own share of each.
 
-    Mixup (Zhang et al.) is rounded to grey levels, as timm's collate does; cutmix (Yun et al.) pastes a box, and its
-    lambda is corrected to the part that the box, cut at the borders, leaves. An alpha of 0 leaves the method out.
+    Mixup (Zhang et al.) is rounded to grey levels, as in timm's collate. Cutmix (Yun et al.) pastes a box that is
+    clipped at the borders, and lambda is the share of the area that the box leaves. An alpha of 0 disables a method.
     """
     cut = random.random() < (train.switch if train.mixup > 0 else 1.0) and train.cutmix > 0
     alpha = train.cutmix if cut else train.mixup
@@ -170,7 +170,7 @@ def mix(pixels: Tensor, train: ClassificationTrain, random: np.random.Generator)
 
 
 def cut_window(height: int, width: int, own: float, random: np.random.Generator) -> Window:
-    """A box of 1 - `own` of the area, centred anywhere and cut at the borders (cutmix)."""
+    """A box with the share 1 - `own` of the area, centred anywhere and clipped at the borders (cutmix)."""
     side = math.sqrt(1 - own)
     edges = []
     for length in (height, width):
@@ -181,16 +181,16 @@ def cut_window(height: int, width: int, own: float, random: np.random.Generator)
 
 
 def normalise(pixels: Tensor, data: ClassificationData) -> Tensor:
-    """(level - mean) / deviation of its channel, both parts of 255, in place: float32 `(B, 3, H, W)`."""
+    """(level - mean) / deviation per channel, both as fractions of 255, in place: float32 `(B, 3, H, W)`."""
     mean, deviation = (torch.tensor(value).mul(255)[:, None, None] for value in (data.mean, data.deviation))
     return pixels.sub_(mean).div_(deviation)
 
 
 def erase(image: Tensor, probability: float, random: np.random.Generator) -> None:
-    """Fills a random rectangle of `(3, H, W)` with normal noise, in place, with this probability (Zhong et al.).
+    """With this probability, fill a random rectangle of `(3, H, W)` with normal noise, in place (Zhong et al.).
 
-    timm: mode `pixel`, one rectangle of 0.02 to 1/3 of the area and an aspect (height / width) of 0.3 to 1/0.3, uniform
-    in its logarithm; one that does not fit is drawn anew, up to 10 times.
+    timm's mode `pixel`: one rectangle with 0.02 to 1/3 of the area and an aspect (height / width) of 0.3 to 1/0.3,
+    uniform in its logarithm. A rectangle that does not fit is drawn again, up to 10 times.
     """
     if random.random() >= probability:
         return
@@ -207,9 +207,9 @@ def erase(image: Tensor, probability: float, random: np.random.Generator) -> Non
 
 
 def soft_targets(labels: Tensor, own: float, classes: int, smoothing: float) -> Tensor:
-    """Smoothed labels, `own` parts of each sample's and the rest of its mirror image's: `(B,) -> (B, classes)`.
+    """Smoothed labels, mixed as the samples are: `own` of label i, the rest of label B - 1 - i: `(B,) -> (B, classes)`.
 
-    timm: smoothing / classes for every class, and 1 - smoothing more for the right one.
+    timm: every class gets smoothing / classes, and the right one 1 - smoothing in addition.
     """
     smooth = functional.one_hot(labels.long(), classes).float().mul_(1 - smoothing).add_(smoothing / classes)
     return smooth * own + smooth.flip(0) * (1 - own)

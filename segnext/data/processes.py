@@ -1,4 +1,4 @@
-"""Work on many files, shared among processes."""
+"""Work on many files in several processes."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ _Result = TypeVar("_Result")
 
 
 def available_processes() -> int:
-    """The CPU cores that this process may use."""
+    """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_processes(work: Callable[[_Item], _Result], items: Sequence[_Item], processes: int) -> Iterator[_Result]:
-    """What `work`, which must be picklable, returns of each item, in their order; a few items are under way at a time.
+    """Yield `work(item)` for each item in order; `work` must be picklable, and few items are in progress at a time.
 
-    Ctrl-C is left to this process: what is under way is then ended, and nothing else begun. Raises what `work` raises,
-    and `BrokenProcessPool` where a process was killed.
+    Only this process receives Ctrl-C: items in progress are then finished, and no others are started. Raises what
+    `work` raises, and `BrokenProcessPool` if a process was killed.
     """
     processes = min(processes, len(items))
     if processes < 2:
         yield from map(work, items)
         return
-    # spawn: this process has a thread that draws the bar, and threads do not survive a fork.
+    # spawn, because this process has a thread that draws the bar, and threads do not survive a fork.
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_leave_with_parent)
     try:
         queue = iter(items)
         in_order: deque[Future[_Result]] = deque()
-        under_way: set[Future[_Result]] = set()  # apart from the order, so that a long one does not keep others waiting
+        under_way: set[Future[_Result]] = set()  # in any order, so that a slow item does not block the others
         while True:
             with _interrupts_held():  # submitting may start a process
                 started = [pool.submit(work, item) for item in itertools.islice(queue, 2 * processes - len(under_way))]
@@ -53,7 +53,7 @@ def in_processes(work: Callable[[_Item], _Result], items: Sequence[_Item], proce
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits until after this block, and never reaches a process that is started in it."""
+    """Delay Ctrl-C until after this block, and hide it from processes that are started within."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -62,7 +62,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _leave_with_parent() -> None:
-    """In each process: the parent's end, however sudden, is the end."""
+    """In each worker: exit when the parent exits, even if it was killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -1,8 +1,8 @@
 """RandAugment as VAN and DeiT use it: timm 0.4.12's `rand-m9-mstd0.5-inc1`, on Pillow images.
 
-Cubuk et al., "RandAugment", chose magnitudes from a grid; timm adds noise to the magnitude (mstd) and turns every
-operation so that it grows stronger with it (inc). The operations are Pillow's, as in timm; torchvision's own
-`RandAugment` knows neither mstd nor inc.
+Cubuk et al., "RandAugment", take magnitudes from a grid. timm adds noise to the magnitude (mstd) and defines every
+operation so that its effect increases with the magnitude (inc). The operations are Pillow's, as in timm; torchvision's
+`RandAugment` has neither mstd nor inc.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-LAYERS = 2  # timm: operations an image, drawn with replacement
-PROBABILITY = 0.5  # timm: that a drawn operation is applied at all
+LAYERS = 2  # timm: operations per image, drawn with replacement
+PROBABILITY = 0.5  # timm: probability that a drawn operation is applied
 MAXIMUM = 10.0  # timm: the largest magnitude
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -23,14 +23,14 @@ Colour: TypeAlias = tuple[int, int, int]
 
 
 class _Filling(NamedTuple):
-    """How a geometric operation resamples, and the colour of what it uncovers."""
+    """How a geometric operation resamples, and the colour with which it fills uncovered pixels."""
 
     resampling: Image.Resampling
     colour: Colour
 
 
 class Operation(NamedTuple):
-    """An operation: `parameter` of a strength from -1 to 1, and what it does to an image with that parameter."""
+    """An operation: `parameter` maps a strength from -1 to 1 to the operation's parameter; `apply` applies it."""
 
     parameter: Callable[[float], float]
     apply: Callable[[Image.Image, float, _Filling], Image.Image]
@@ -46,8 +46,8 @@ def rand_augment(
 ) -> Image.Image:
     """Two operations, each applied with probability 1/2 at a magnitude from N(magnitude, deviation) within 0 .. 10.
 
-    A geometric operation resamples with one of `interpolations` at random and fills with `colour`. All chance comes
-    from `random`; the size stays.
+    A geometric operation resamples with one of `interpolations`, drawn at random, and fills with `colour`. All
+    randomness comes from `random`. The size stays the same.
     """
     for choice in random.integers(len(_OPERATIONS), size=LAYERS):
         if random.random() < PROBABILITY:
@@ -64,7 +64,7 @@ def _none(strength: float) -> float:
 
 
 def _factor(strength: float) -> float:
-    return 1 + 0.9 * strength  # 0.1 .. 1.9; 1 changes nothing
+    return 1 + 0.9 * strength  # 0.1 .. 1.9; 1 leaves the image unchanged
 
 
 def _affine(image: Image.Image, matrix: tuple[float, ...], filling: _Filling) -> Image.Image:
@@ -84,15 +84,15 @@ OPERATIONS = {
         lambda strength: 30 * strength,
         lambda image, value, filling: image.rotate(value, filling.resampling, fillcolor=filling.colour),
     ),
-    "Posterize": Operation(  # bits that are kept; 0 at magnitude 10, which newer Pillows refuse
+    "Posterize": Operation(  # number of bits kept; 0 at magnitude 10, which newer Pillows refuse
         lambda strength: 4 - int(4 * abs(strength)),
         lambda image, value, filling: image.point([level & 0xFF00 >> int(value) for level in range(256)] * 3),
     ),
-    "Solarize": Operation(  # the level from which on they are inverted
+    "Solarize": Operation(  # levels from this one on are inverted
         lambda strength: 256 - int(256 * abs(strength)),
         lambda image, value, filling: ImageOps.solarize(image, int(value)),
     ),
-    "SolarizeAdd": Operation(lambda strength: int(110 * abs(strength)), _solarize_add),  # added below level 128
+    "SolarizeAdd": Operation(lambda strength: int(110 * abs(strength)), _solarize_add),  # added to levels below 128
     "Color": Operation(_factor, lambda image, value, filling: ImageEnhance.Color(image).enhance(value)),
     "Contrast": Operation(_factor, lambda image, value, filling: ImageEnhance.Contrast(image).enhance(value)),
     "Brightness": Operation(_factor, lambda image, value, filling: ImageEnhance.Brightness(image).enhance(value)),
@@ -103,7 +103,7 @@ OPERATIONS = {
     "ShearY": Operation(
         lambda strength: 0.3 * strength, lambda image, value, filling: _affine(image, (1, 0, 0, value, 1, 0), filling)
     ),
-    "TranslateX": Operation(  # a part of the width
+    "TranslateX": Operation(  # by a fraction of the width
         lambda strength: 0.45 * strength,
         lambda image, value, filling: _affine(image, (1, 0, value * image.width, 0, 1, 0), filling),
     ),

@@ -1,4 +1,4 @@
-"""What every dataset looks like to the rest of the package: `Source`; and `DataError`, what a damaged one raises."""
+"""`Source`, the interface of every dataset, and `DataError`, which a damaged one raises."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ import numpy.typing as npt
 
 from segnext.text import printable
 
-IGNORE = 255  # Official code: the label of pixels that neither train nor count, in every dataset
+IGNORE = 255  # Official code: pixels with this label are neither trained on nor scored, in any dataset
 
-SHOWN = 5  # offenders that a message names
+SHOWN = 5  # names that a message lists
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
 class DataError(ValueError):
-    """A user's data is missing or damaged. The message names the path and the split, or the file, and the remedy."""
+    """A user's data is missing or damaged. The message names the file, or the path and the split, and the remedy."""
 
 
 class DataNotFoundError(DataError):
-    """There is no such dataset, or no such split of it, where the data root says."""
+    """The data root does not contain this dataset, or this split of it."""
 
 
 class OtherData(DataError):
-    """A training would go on with other data than those it began with."""
+    """A training would continue with data other than those it started with."""
 
 
 def some(names: Iterable[str]) -> str:
-    """The first few of many names and how many more there are, for a message."""
+    """The first `SHOWN` names and the number of the others, for a message."""
     first = list(names)
     return ", ".join(map(printable, first[:SHOWN])) + (f" and {len(first) - SHOWN} more" if len(first) > SHOWN else "")
 
 
 class Source(Protocol):
-    """One split of a dataset: pairs of an RGB image and its label, in an order that never changes."""
+    """One split of a dataset: pairs of an RGB image and its label, in a fixed order."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -44,26 +44,26 @@ class Source(Protocol):
 
     @property
     def labelled(self) -> bool:
-        """False for a split whose labels only a test server has: `load` then gives labels of 255 alone."""
+        """False if only a test server has the split's labels; `load` then returns labels filled with 255."""
 
     def __len__(self) -> int:
         """The number of images."""
 
     def name(self, index: int) -> str:
-        """The name of image `index`, for people."""
+        """A readable name of image `index`."""
 
     def load(self, index: int) -> tuple[Pixels, Pixels]:
         """Image `index` as uint8 RGB (H, W, 3) and its label as uint8 (H, W), 255 = ignore. Raises `DataError`."""
 
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits, provenance of a record: of files, a digest of their names and sizes alone."""
+        """Twelve hexadecimal digits for a record's provenance; for files, a digest of only their names and sizes."""
 
     def contents(self) -> str | None:
-        """A digest of every byte, which `python -m segnext.data check` computes; None where that is not known."""
+        """A digest of every byte, as `python -m segnext.data check` computed it; None if it is unknown."""
 
 
 class _Cached:
-    """A source that remembers what it has loaded."""
+    """A source that keeps loaded images in memory."""
 
     def __init__(self, source: Source, limit: int) -> None:
         self._source = source
@@ -83,7 +83,7 @@ class _Cached:
             return self._loaded[index]
         pair = self._source.load(index)
         for pixels in pair:
-            pixels.flags.writeable = False  # these arrays are handed out again: a writer must copy
+            pixels.flags.writeable = False  # the same arrays are returned again: a caller that writes must copy
         if sum(pixels.nbytes for pixels in pair) <= self._room:
             self._room -= sum(pixels.nbytes for pixels in pair)
             self._loaded[index] = pair
@@ -91,9 +91,10 @@ class _Cached:
 
 
 def cached(source: Source, limit: int = 1 << 30) -> Source:
-    """The same source with images kept in memory, decoded and read-only, once they have been loaded.
+    """The source with loaded images kept in memory, decoded and read-only.
 
-    Costs H * W * 4 bytes an image, in each process: CamVid's train split takes 254 MB. At `limit` bytes no more are
-    kept: every epoch asks for every image once, so that to forget the oldest would forget each before its next use.
+    An image takes H * W * 4 bytes in each process; CamVid's train split takes 254 MB. Once `limit` bytes are used, no
+    more images are kept. Old ones are not evicted, because each epoch needs every image once: evicting the oldest would
+    drop every image before its next use.
     """
     return _Cached(source, limit)

@@ -1,4 +1,4 @@
-"""The stream of training batches: a pure function of (seed, iteration), whatever loads it and wherever it starts."""
+"""The stream of training batches: a pure function of (seed, iteration), independent of loaders and restarts."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ from segnext.data.source import Source
 from segnext.data.transforms import train_sample
 from segnext.stochastic import per_sample_numbers
 
-_ORDER, AUGMENTATION, MIXING = 0, 1, 2  # which use of a seed: no two share random numbers
+_ORDER, AUGMENTATION, MIXING = 0, 1, 2  # uses of a seed, which share no random numbers
 
 
 @dataclass
 class Batch:
-    """What one iteration trains on."""
+    """The samples of one iteration."""
 
     iteration: int
-    samples: Tensor  # int64 (B,): the samples' numbers, counted from the start of the run
+    samples: Tensor  # int64 (B,): positions of the samples, counted from the start of the run
     images: Tensor  # float32 (B, 3, h, w)
-    labels: Tensor  # what the task's loss takes; for segmentation uint8 (B, h, w), 255 = ignore
-    numbers: Tensor | None = None  # float32 (B, n): the samples' uniform numbers (`segnext.stochastic`)
+    labels: Tensor  # as the task's loss needs them; segmentation: uint8 (B, h, w), 255 = ignore
+    numbers: Tensor | None = None  # float32 (B, n): uniform numbers of the samples (`segnext.stochastic`)
 
     def pin_memory(self) -> Batch:
-        """The same in memory that a GPU can copy from while it computes."""
+        """A copy in pinned memory, from which a GPU can copy while it computes."""
         return self._each(Tensor.pin_memory)
 
     def to(self, device: torch.device) -> Batch:
-        """The same on the device, images channels-last; from pinned memory without waiting for the copy."""
+        """A copy on the device with images channels-last; from pinned memory the host does not wait for the copy."""
         images = self.images.to(device, non_blocking=True, memory_format=torch.channels_last)
         return dataclasses.replace(self._each(lambda tensor: tensor.to(device, non_blocking=True)), images=images)
 
     def clone(self) -> Batch:
-        """The same in memory of its own."""
+        """A copy that shares no memory with this batch."""
         return self._each(Tensor.clone)
 
     def copy_(self, other: Batch) -> None:
-        """Take over what the other holds, in place."""
+        """Copy the tensors of the other batch into this one, in place."""
         self.images.copy_(other.images)
         self.labels.copy_(other.labels)
         if self.numbers is not None and other.numbers is not None:
             self.numbers.copy_(other.numbers)
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
-        """Tell the allocator that the stream uses this, so that no other stream gets its memory before."""
+        """Tell the allocator that the stream uses this batch, so its memory is not reused before the stream is done."""
         for tensor in (self.images, self.labels, self.numbers):
             if tensor is not None:
                 tensor.record_stream(stream)
@@ -65,13 +65,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Share:
-    """What one of `size` processes takes of every batch: the samples in place `rank`, of equally many in a row."""
+    """The part of every batch that one of `size` processes takes: consecutive samples, split equally, part `rank`."""
 
     rank: int = 0
     size: int = 1
 
     def of(self, samples: range) -> range:
-        """This share of a batch's samples. Raises `ValueError` where they have no equal shares."""
+        """This share of a batch's samples. Raises `ValueError` if they cannot be split equally."""
         each, rest = divmod(len(samples), self.size)
         if rest:
             raise ValueError(f"{len(samples)} samples that are passed together have no {self.size} equal shares")
@@ -80,11 +80,11 @@ class Share:
 
 @dataclass(frozen=True)
 class Loading:
-    """How batches are loaded, which changes nothing of what they hold."""
+    """How batches are loaded; nothing here changes their content."""
 
     workers: int = 0  # processes that load ahead; 0: none
-    numbers: tuple[int, int] | None = None  # (run seed, count): each sample's uniform numbers are drawn along
-    pinned: bool = False  # in memory that a GPU copies from while it computes
+    numbers: tuple[int, int] | None = None  # (run seed, count): also draw this many uniform numbers per sample
+    pinned: bool = False  # put batches into pinned memory, from which a GPU copies while it computes
 
 
 def stream(
@@ -97,24 +97,25 @@ def stream(
     loading: Loading = Loading(),  # frozen
     share: Share = Share(),  # frozen
 ) -> Iterator[Batch]:
-    """The batches of iterations `start` .. `iterations` - 1, this process's share of `batch` samples each.
+    """Yield the batches of iterations `start` .. `iterations` - 1: this process's share of `batch` samples each.
 
-    Sample k = iteration * batch + j is image k % N of epoch k // N in an order of that epoch, augmented with chance
-    that belongs to (seed, k). So samples depend neither on how they are loaded nor on how a batch is shared nor on
-    where a run restarts, they flow over the end of an epoch, and torch's random state is left alone. Images are float32
-    (B, 3, h, w), labels uint8 (B, h, w), where (h, w) is `data.crop`. Raises `DataError` as images are loaded.
+    Sample k = iteration * batch + j is image k % N of epoch k // N, in an order drawn for that epoch, and is augmented
+    with random numbers of (seed, k). So samples do not depend on loaders, on how a batch is shared, or on where a run
+    restarts; batches continue across the end of an epoch; and torch's random state is not touched. Images are float32
+    (B, 3, h, w), labels uint8 (B, h, w), where (h, w) is `data.crop`. Raises `DataError` when a damaged image is
+    loaded.
     """
     yield from loaded(_Batches(data, source, seed, batch, share), start, iterations, loading)
 
 
 def loaded(batches: Dataset[Batch], start: int, iterations: int, loading: Loading) -> Iterator[Batch]:
-    """The items `start` .. `iterations` - 1 of a data set of whole batches, in order. Raises `DataError`."""
+    """Yield the items `start` .. `iterations` - 1 of a dataset of whole batches, in order. Raises `DataError`."""
     # One pass over all iterations, a whole batch at a time: loaders start once and never wait for an epoch to end.
     yield from in_order(_Complete(batches, loading), range(start, iterations), loading.workers, loading.pinned)
 
 
 class _Complete(Dataset[Batch]):
-    """Batches with their samples' numbers."""
+    """Batches together with the uniform numbers of their samples."""
 
     def __init__(self, batches: Dataset[Batch], loading: Loading) -> None:
         self._batches, self._numbers = batches, loading.numbers
@@ -128,7 +129,7 @@ class _Complete(Dataset[Batch]):
 
 
 def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """The batches on the device. On CUDA each is copied while the step before it computes, on a stream of its own."""
+    """Yield the batches on the device. On CUDA a separate stream copies each while the step before it computes."""
     if device.type != "cuda":
         yield from (batch.to(device) for batch in batches)
         return
@@ -146,19 +147,19 @@ def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]
         using = torch.cuda.current_stream(device)
         using.wait_stream(copying)
         ready.record_stream(using)
-        yield ready  # the step on it is launched now,
-        ready = following()  # and the next batch copied beside it
+        yield ready  # the caller launches the step,
+        ready = following()  # then the next batch is copied while the step computes
 
 
 def image_index(seed: int, number: int, count: int) -> int:
-    """The image of `count` that sample `number` of a run shows: in every epoch each one once."""
+    """The index, of `count` images, that sample `number` of a run shows; every epoch shows each image once."""
     epoch, position = divmod(number, count)
     return int(_order(seed, epoch, count)[position])
 
 
 def generator(seed: int, use: int, number: int) -> np.random.Generator:
-    """The chance that belongs to a number (of a sample, say) in one use of a seed."""
-    # The bit generator is named, so that no later default of numpy's changes what a seed means.
+    """The random generator of a number (for example a sample's) in one use of a seed."""
+    # The bit generator is explicit, so that a new default in numpy cannot change the meaning of a seed.
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(use, number))))
 
 
@@ -171,7 +172,7 @@ class _Batches(Dataset[Batch]):
     def __getitem__(self, iteration: int) -> Batch:
         numbers = self._share.of(range(iteration * self._batch, (iteration + 1) * self._batch))
         images, labels = zip(*(self._sample(number) for number in numbers), strict=True)
-        stacked = torch.stack([image.movedim(0, -1) for image in images]).movedim(-1, 1)  # channels-last, as they are
+        stacked = torch.stack([image.movedim(0, -1) for image in images]).movedim(-1, 1)  # stays channels-last
         return Batch(iteration, torch.tensor(numbers), stacked, torch.stack(labels))
 
     def _sample(self, number: int) -> tuple[Tensor, Tensor]:
@@ -181,5 +182,5 @@ class _Batches(Dataset[Batch]):
 
 @functools.lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
-    """The images in the order that an epoch shows them."""
+    """The indices of the images in the order in which an epoch shows them."""
     return generator(seed, _ORDER, epoch).permutation(count)

@@ -1,1 +1,1 @@
-"""Kernels for CUDA, each behind one plain function; `segnext.fast.choice` says where they are used."""
+"""Kernels for CUDA, each behind one plain function; `segnext.fast.choice` decides when they are used."""

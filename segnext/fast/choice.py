@@ -1,4 +1,4 @@
-"""Where the kernels of this package are used: on CUDA tensors, if Triton is there and `SEGNEXT_PLAIN` is not set."""
+"""When the kernels of this package are used: on CUDA tensors, if Triton is installed and `SEGNEXT_PLAIN` is not set."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ FAST = os.environ.get("SEGNEXT_PLAIN", "") in ("", "0") and find_spec("triton") 
 
 
 def is_fast(x: Tensor) -> bool:
-    """Whether this tensor, of any shape, takes the fast path. A CPU never does: its bits stay what they are."""
+    """Whether this tensor, of any shape, takes the fast path. On a CPU it never does: results there keep their bits."""
     return FAST and x.is_cuda

@@ -1,10 +1,11 @@
 """The segmentation loss on low-resolution scores, for CUDA: upsampling, softmax, cross-entropy and their gradient.
 
-Plainly, 150 maps of 512x512 are written and read about ten times a step; here they never exist. A pixel's scores are a
-mixture of four low-resolution neighbours. All pixels between the same four belong to one program, which reads the four
-once, makes each pixel's softmax in registers, and sums what the pixels owe to each of the four. So memory sees the
-scores and labels read once, and four sums a cell written; the backward pass adds the four sums that meet in a cell, in
-a fixed order, and multiplies by the incoming gradient. Everything is float32; scores may be read in half precision.
+PyTorch's operators would write and read 150 maps of 512x512 about ten times per step; here these maps never exist. The
+scores of a pixel are a mixture of four low-resolution neighbours. One program handles all pixels between the same four
+neighbours: it reads the four once, computes each pixel's softmax in registers, and sums the gradients that the pixels
+contribute to each of the four. So scores and labels are read once, and four sums per cell are written. The backward
+pass adds the four sums that meet in a cell, in a fixed order, and multiplies by the incoming gradient. All arithmetic
+is in float32; scores may be stored in half precision.
 """
 
 # mypy: disable-error-code="untyped-decorator, no-untyped-def"
@@ -22,21 +23,22 @@ from segnext.data.source import IGNORE
 from segnext.fast.tensors import on_device_of
 
 IGNORED = tl.constexpr(IGNORE)
-CELL = 4096  # pixels of a cell at most: one warp goes through them
-CLASSES = 512  # two pixels at a time
+CELL = 4096  # most pixels in a cell, because one warp processes them
+CLASSES = 512  # most classes; with so many a warp takes two pixels at a time
 
 
 @triton.jit
 def _between(pixel, scale):
-    """Where a pixel lies among the scores, as PyTorch has it (align_corners=False), in float32."""
+    """The position of a pixel among the scores, as in PyTorch (align_corners=False), in float32."""
     return tl.maximum(tl.fma(scale, pixel.to(tl.float32) + 0.5, -0.5), 0.0)
 
 
 @triton.jit
 def _first(cell, scale, cells, size):
-    """The first pixel at or behind a cell's place; of cell 0 and of the end, the border.
+    """The first pixel at or after a cell's position; for cell 0 and for the end it is the border.
 
-    From a guess that is at most two too low: every pixel must belong to one cell alone, whatever the rounding.
+    It starts from a guess that is at most two too low, because every pixel must belong to exactly one cell, whatever
+    the rounding.
     """
     pixel = tl.maximum(tl.ceil((cell.to(tl.float32) + 0.5) / scale - 0.5).to(tl.int32) - 1, 0)
     pixel += tl.where(_between(pixel, scale) < cell.to(tl.float32), 1, 0)
@@ -50,7 +52,7 @@ def _cells(
     scores, labels, losses, corners, C, h, w, H, W, sb, sc, sh, sw, down, across,
     P: tl.constexpr, CP: tl.constexpr,
 ):  # fmt: skip
-    """A cell's loss, and what its pixels owe to its four corners: (B h w,) and (B h w, 4, C)."""
+    """The loss of a cell, and the gradients that its pixels add to its four corners: (B h w,) and (B h w, 4, C)."""
     cell = tl.program_id(0)
     i, j, image = cell // w % h, cell % w, (cell // w // h).to(tl.int64)
     top, left = _first(i, down, h, H), _first(j, across, w, W)
@@ -58,7 +60,7 @@ def _cells(
     pixels = (_first(i + 1, down, h, H) - top) * columns
     c = tl.arange(0, CP)
     inside = c < C
-    # Beyond the last row or column PyTorch takes the last twice; here the second has weight 0.
+    # Beyond the last row or column PyTorch uses the last one twice; here the second one has weight 0.
     below, right = tl.where(i + 1 < h, 1, 0), tl.where(j + 1 < w, 1, 0)
     here = scores + image * sb + i.to(tl.int64) * sh + j.to(tl.int64) * sw + c * sc
     s00 = tl.load(here, mask=inside, other=0.0).to(tl.float32)[None, :]
@@ -84,7 +86,7 @@ def _cells(
         labelled = label != IGNORED
         own = (c[None, :] == label[:, None]) & labelled[:, None]
         found = tl.log(total) - tl.sum(tl.where(own, v, 0.0), axis=1)
-        # The trainer stops at a loss that is not a number; a label that is no class must not read anything.
+        # A label that is no class must not read memory; it gives NaN, at which the trainer stops.
         found = tl.where((label < 0) | (label >= C), float("nan"), found)
         loss += tl.where(labelled, found, 0.0)
         d = e * tl.where(labelled, 1 / total, 0.0)[:, None] - tl.where(own, 1.0, 0.0)
@@ -102,7 +104,10 @@ def _cells(
 
 @triton.jit(do_not_specialize=["cells", "h", "w"])
 def _nodes(corners, gradient, out, cells, C, h, w, N: tl.constexpr, CP: tl.constexpr):
-    """What meets in a cell, times the incoming gradient, in the scores' dtype: (B h w, 4, C) -> (B h w, C)."""
+    """The sum of the gradients that meet in a cell, times the incoming one, in the scores' dtype.
+
+    (B h w, 4, C) -> (B h w, C).
+    """
     cell = tl.program_id(0) * N + tl.arange(0, N)
     c = tl.arange(0, CP)
     mask = (cell < cells)[:, None] & (c < C)[None, :]
@@ -118,7 +123,7 @@ def _nodes(corners, gradient, out, cells, C, h, w, N: tl.constexpr, CP: tl.const
 
 
 def supported(scores: Tensor, labels: Tensor) -> bool:
-    """Whether `cross_entropy` takes these `(B, C, h, w)` scores and `(B, H, W)` labels; else the plain way is there."""
+    """Whether `cross_entropy` accepts these scores `(B, C, h, w)` and labels `(B, H, W)`; otherwise use PyTorch's."""
     cells, pixels = scores.shape[2] * scores.shape[3], labels.shape[1] * labels.shape[2]
     dtypes = (torch.float32, torch.bfloat16, torch.float16)
     return scores.dtype in dtypes and scores.shape[1] <= CLASSES and cells > 0 and pixels <= CELL * cells
@@ -127,14 +132,14 @@ def supported(scores: Tensor, labels: Tensor) -> bool:
 def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy summed over the labelled pixels, float32 `()`: scores `(B, C, h, w)`, labels uint8 `(B, H, W)`.
 
-    The scores are resized as by `F.interpolate(mode="bilinear", align_corners=False)`, from any strides. NaN where a
-    label is neither a class nor `IGNORE`. The gradient has the scores' dtype and is channels-last.
+    The scores, with any strides, are resized as by `F.interpolate(mode="bilinear", align_corners=False)`. The result is
+    NaN if a label is neither a class nor `IGNORE`. The gradient has the scores' dtype and is channels-last.
     """
     return _cross_entropy(scores, labels)[0]
 
 
 def _pixels(padded: int) -> int:
-    """Pixels that a program's warp takes at a time: pixels x classes are at most 32 registers a thread."""
+    """The pixels that a warp takes at a time: pixels x classes fill at most 32 registers per thread."""
     return min(1024 // padded, 16) if padded >= 32 else min(512 // padded, 64)
 
 

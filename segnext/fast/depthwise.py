@@ -1,11 +1,11 @@
 """Depth-wise convolutions in channels-last memory, and the sum of MSCA's strips (Eq. 1), for CUDA.
 
 On a GPU they are bound by memory: each value takes part in 9 to 39 products per branch. So every kernel reads its
-inputs once from memory and writes its outputs once; the taps around a pixel come from the registers or from L1.
+inputs once from memory and writes its outputs once; neighbouring values come from registers or from L1.
 
-Sums are in float32, so are the weights: rounding them to half precision, as autocast does for PyTorch's own
-convolutions, costs a pass and gains nothing. Weight gradients are sums over a program's pixels, written to memory and
-added in a fixed order: the same bits every time.
+Sums and weights are in float32: rounding the weights to half precision, as autocast does for PyTorch's convolutions,
+costs a pass and gains nothing. For weight gradients each program writes the sum over its pixels, and these sums are
+added in a fixed order, which gives the same bits every time.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from torch import Tensor
 from segnext.fast.depthwise_kernels import gather, spread, weight_sums
 from segnext.fast.tensors import autocast_as, channel_tile, channels_last, empty_like, on_device_of
 
-R = 4  # outputs along the march that share a window
-PROGRAMS = 1056  # at least, where the size allows: 8 for each of an H100's 132 multiprocessors
-TAPS = 25  # at most, as accumulators of a program for weight gradients; more are shared out
+R = 4  # consecutive outputs that share a window of inputs
+PROGRAMS = 1056  # at least, if the size allows: 8 for each of an H100's 132 multiprocessors
+TAPS = 25  # most accumulators of a program for weight gradients; larger kernels are split over programs
 
 
 def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int = 1) -> Tensor:
-    """`F.conv2d` of `(B, C, H, W)` with weights (C, 1, kh, kw), kh and kw odd, in stride 1 and of the same size.
+    """`F.conv2d` of `(B, C, H, W)` with weights (C, 1, kh, kw), kh and kw odd, with stride 1; the size is kept.
 
-    The result is channels-last and has x's dtype, or autocast's where that is on; sums are in float32.
+    The result is channels-last and has x's dtype, or autocast's if that is on; sums are in float32.
     """
     height, width = weight.shape[2:]
     return _depthwise(autocast_as(x), _taps([weight]), _biases([bias]), height, width, dilation)
@@ -41,9 +41,10 @@ def strips(
 ) -> Tensor:
     """`local + sum_i column_i(row_i(local))`, the bracket of Eq. 1: `(B, C, H, W) -> (B, C, H, W)`.
 
-    One to three branches; rows and columns are weights (C, 1, 1, k) and (C, 1, k, 1) with their biases. All rows are
-    one pass (one read, a write each), all columns another (a read each, one for `local`, one write): 9 tensors for
-    three branches instead of 21. The result is as `depthwise` gives it. Raises `ValueError` for other shapes.
+    One to three branches; rows and columns are weights (C, 1, 1, k) and (C, 1, k, 1) with their biases. One pass
+    computes all rows (one read, and a write per branch), another all columns (a read per branch, one of `local`, one
+    write): 9 tensors for three branches instead of 21. The result is as that of `depthwise`. Raises `ValueError` for
+    other shapes.
     """
     sizes = [weight.shape[3] for weight, _ in rows]
     if not 1 <= len(rows) <= 3 or sizes != [weight.shape[2] for weight, _ in columns]:
@@ -55,12 +56,12 @@ def strips(
 
 
 def _taps(weights: list[Tensor]) -> Tensor:
-    """(taps, C), so that neighbouring threads read neighbouring channels; one small kernel for all of a call."""
+    """All weights as (taps, C), so that neighbouring threads read neighbouring channels; one small kernel per call."""
     return torch.cat([weight.flatten(1).t() for weight in weights]).float()
 
 
 def _biases(biases: list[Tensor | None]) -> Tensor | None:
-    """(branches, C); None where a branch has none: in this network either all have one or none."""
+    """All biases as (branches, C); None if no branch has one. Raises `ValueError` if only some have one."""
     if any(bias is None for bias in biases):
         if not all(bias is None for bias in biases):
             raise ValueError("strips: either every branch has a bias or none")
@@ -76,7 +77,7 @@ def _halves(x: Tensor, branches: int) -> Tensor:
 def _launch(
     kernel: Any, tensors: Sequence[Any], x: Tensor, along: str, kx: int, dilation: int, ks: Sequence[int], **more: Any
 ) -> None:
-    """Run a convolution's kernel on x's `(B, C, H, W)`; a plain rule of the shape decides its tiles."""
+    """Launch a convolution kernel on x, `(B, C, H, W)`; a simple rule derives the tiles from the shape."""
     batch, channels, height, width = x.shape
     if not x.numel():
         return
@@ -98,9 +99,9 @@ def _launch(
 
 
 def _shape(across: int, tc: int, vector: int) -> tuple[int, int]:
-    """Warps and pixels across: each thread has `vector` channels of one pixel, and no half of a tile is empty.
+    """Warps, and pixels across: each thread has `vector` channels of one pixel, and no half of a tile is empty.
 
-    Unless a program had no more threads than channels: Triton then passes the taps through shared memory.
+    But a program keeps more threads than channels; otherwise Triton would pass the taps through shared memory.
     """
     warps = 4
     while warps > 1 and 2 * tc <= 16 * warps and warps * 32 * vector // tc >= 2 * across:
@@ -112,7 +113,7 @@ def _convolve(
     x: Tensor, taps: Tensor, biases: Tensor | None, out: Tensor, like: Tensor, along: str, kx: int, dilation: int,
     ks: Sequence[int], flip: bool,
 ) -> None:  # fmt: skip
-    """One input to as many outputs as there are branches."""
+    """Convolve one input into one output per branch."""
     taps, biases = _packed(taps, biases)
     tensors = (x, taps, taps if biases is None else biases, out)
     _launch(spread, tensors, like, along, kx, dilation, ks, FLIP=flip, BIAS=biases is not None)
@@ -121,19 +122,19 @@ def _convolve(
 def _sum(
     x: Tensor, taps: Tensor, biases: Tensor | None, plus: Tensor, out: Tensor, along: str, ks: Sequence[int], flip: bool
 ) -> None:
-    """As many inputs as there are branches, and `plus`, to one output."""
+    """Convolve one input per branch and add them and `plus` into one output."""
     taps, biases = _packed(taps, biases)
     tensors = (x.contiguous(), taps, taps if biases is None else biases, plus, out)
     _launch(gather, tensors, plus, along, 1, 1, ks, FLIP=flip, BIAS=biases is not None, PLUS=True)
 
 
 def _packed(taps: Tensor, biases: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """As the kernels read them: Inductor hands an operator tensors of its own strides."""
+    """Make taps and biases contiguous for the kernels: Inductor passes tensors with strides of its choice."""
     return taps.contiguous(), None if biases is None else biases.contiguous()
 
 
 def _sums(x: Tensor, gradient: Tensor, like: Tensor, along: str, kx: int, dilation: int, ks: Sequence[int]) -> Tensor:
-    """Gradients for taps and, below them, biases: float32 (taps + biases, C). x or the gradient has the branches."""
+    """Gradients of taps, then of biases: float32 (taps + biases, C). Either x or the gradient has the branches."""
     batch, channels, height, width = like.shape
     rows = sum(ks) * kx + len(ks)
     x, gradient = (each.contiguous() if each.dim() == 5 else each for each in (x, gradient))
@@ -147,7 +148,7 @@ def _sums(x: Tensor, gradient: Tensor, like: Tensor, along: str, kx: int, dilati
     places = batch * triton.cdiv(sizes[across], tx)
     blocks = triton.cdiv(sizes[along], R * dilation)
     parts = len(ks) * (kx // columns) * triton.cdiv(channels, tc)
-    # Fewer programs than elsewhere: each writes its sums, and those are read again.
+    # Fewer programs than elsewhere, because each writes its sums, and these are read again.
     chunk = min(blocks, max(1, 2 * places * blocks * parts // PROGRAMS))
     places *= triton.cdiv(blocks, chunk)
     partial = like.new_empty(places, rows, channels, dtype=torch.float32)
@@ -163,7 +164,7 @@ def _sums(x: Tensor, gradient: Tensor, like: Tensor, along: str, kx: int, dilati
 
 
 def _axes(height: int, width: int) -> tuple[str, int, int]:
-    """Along which axis to march, the taps along it, and across: along the rows for 1xK alone."""
+    """The axis along which to march, and the taps along and across it: W for 1xK, H for all others."""
     return ("H", height, width) if height > 1 else ("W", width, 1)
 
 

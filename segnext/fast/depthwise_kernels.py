@@ -1,9 +1,9 @@
 """The kernels behind `segnext.fast.depthwise`, in Triton: `spread`, `gather`, `weight_sums`.
 
 A program owns a tile of TX pixels across x TC channels and marches *along* the kernel's longer axis (H, or W for 1xK),
-R outputs at a time. The R inputs under a tap are a window in registers that moves on by one load a tap. Threads hold
-neighbouring channels, so that a load takes 16 bytes. Channels come first in the order of the programs, then tiles
-across, then the march: programs that share a border run at the same time and find it in L2.
+R outputs at a time. The R inputs under a tap form a window in registers, which one load per tap moves on. Threads hold
+neighbouring channels, so that a load takes 16 bytes. Programs are ordered by channels, then by tiles across, then by
+the march, so programs that share a border run at the same time and find it in L2.
 """
 
 # mypy: disable-error-code="untyped-decorator, no-untyped-def, assignment, var-annotated"
@@ -16,7 +16,7 @@ import triton.language as tl
 
 @triton.jit
 def _place(program, A, X, C, chunk, DIL: tl.constexpr, R: tl.constexpr, TX: tl.constexpr, TC: tl.constexpr):
-    """A program's channels, pixels across, first place along, image, and the number of its place."""
+    """The channels, pixels across, first position along, image and place number of a program."""
     channels, tiles = tl.cdiv(C, TC), tl.cdiv(X, TX)
     c = (program % channels) * TC
     place = program // channels
@@ -28,27 +28,27 @@ def _place(program, A, X, C, chunk, DIL: tl.constexpr, R: tl.constexpr, TX: tl.c
 
 @triton.jit
 def _first(start, block, DIL: tl.constexpr, R: tl.constexpr):
-    """Outputs of a block lie DIL apart, so that taps DIL apart share their window."""
+    """The first output of a block. Its outputs are DIL apart, so that taps DIL apart share a window."""
     return start + (block // DIL) * (R * DIL) + block % DIL
 
 
 @triton.jit
 def _within(along, A):
-    """A mask of (1, 1): Triton's interpreter makes integers of a scalar mask that meets a tensor's."""
+    """A mask of shape (1, 1), because Triton's interpreter turns a scalar mask combined with a tensor into integers."""
     along = along + tl.full([1, 1], 0, tl.int32)
     return (along >= 0) & (along < A)
 
 
 @triton.jit
 def _load(x, place, along, A, sA, inside):
-    """One place along, all of the tile: zeros beyond the border. int64: B H W C may exceed 2^31."""
+    """Load the tile at one position along, with zeros beyond the border. int64, because B H W C may exceed 2^31."""
     mask = inside & _within(along, A)
     return tl.load(x + along.to(tl.int64) * sA + place, mask=mask, other=0.0).to(tl.float32)
 
 
 @triton.jit
 def _tap(accs, window, taps, row, channel, C, R: tl.constexpr):
-    """One tap times the window, added to R sums."""
+    """Add one tap times the window to R sums."""
     w = tl.load(taps + row * C + channel, mask=channel < C, other=0.0)[None, :]
     added = ()
     for r in tl.static_range(R):
@@ -61,9 +61,9 @@ def _convolved(
     accs, x, taps, channel, column, rel, first, A, X, C, sA, sX,
     KX: tl.constexpr, DIL: tl.constexpr, K: tl.constexpr, FLIP: tl.constexpr, R: tl.constexpr,
 ):  # fmt: skip
-    """One input's convolution at R outputs, added to `accs`.
+    """Add the convolution of one input at R outputs to `accs`.
 
-    Loops over R taps, not all K at once: the compiler would issue all loads first, and their values fill the registers.
+    It unrolls R taps at a time, not all K: the compiler would issue all loads first and run out of registers.
     """
     last: tl.constexpr = K * KX - 1 if FLIP else 0
     step: tl.constexpr = -1 if FLIP else 1
@@ -110,9 +110,9 @@ def spread(
     KX: tl.constexpr, DIL: tl.constexpr, K0: tl.constexpr, K1: tl.constexpr, K2: tl.constexpr,
     FLIP: tl.constexpr, BIAS: tl.constexpr, R: tl.constexpr, TX: tl.constexpr, TC: tl.constexpr,
 ) -> None:  # fmt: skip
-    """One input, convolved by one to three sets of taps: reads once, writes each output once.
+    """Convolve one input with one to three sets of taps; it reads the input once and writes each output once.
 
-    One branch after the other, at the same R outputs: the second finds the input in L1.
+    At the same R outputs it computes one branch after the other, so later branches find the input in L1.
     """
     c0, across, start, image, _ = _place(tl.program_id(0), A, X, C, chunk, DIL, R, TX, TC)
     channel, column = c0 + tl.arange(0, TC), across + tl.arange(0, TX)
@@ -144,7 +144,7 @@ def gather(
     KX: tl.constexpr, DIL: tl.constexpr, K0: tl.constexpr, K1: tl.constexpr, K2: tl.constexpr,
     FLIP: tl.constexpr, BIAS: tl.constexpr, PLUS: tl.constexpr, R: tl.constexpr, TX: tl.constexpr, TC: tl.constexpr,
 ) -> None:  # fmt: skip
-    """One to three inputs, each convolved by its own taps, and `plus`, added up: reads each once, writes once."""
+    """Convolve one to three inputs with their own taps and add them and `plus`: reads each once, writes once."""
     c0, across, start, image, _ = _place(tl.program_id(0), A, X, C, chunk, DIL, R, TX, TC)
     channel, column = c0 + tl.arange(0, TC), across + tl.arange(0, TX)
     centre = (column < X)[:, None] & (channel < C)[None, :]
@@ -183,7 +183,7 @@ def _correlate(
     KX: tl.constexpr, JG: tl.constexpr, DIL: tl.constexpr, K: tl.constexpr,
     R: tl.constexpr, TX: tl.constexpr, TC: tl.constexpr,
 ):  # fmt: skip
-    """A program's sums of `x` shifted by each tap times `g`, and of `g`."""
+    """Sum, over a program's pixels, x shifted by each tap times g, and g itself."""
     channels = channel < C
     centre = (column < X)[:, None] & channels[None, :]
     one = tl.full((), 1, tl.int64)
@@ -226,9 +226,9 @@ def weight_sums(
     KX: tl.constexpr, JG: tl.constexpr, DIL: tl.constexpr, K0: tl.constexpr, K1: tl.constexpr, K2: tl.constexpr,
     R: tl.constexpr, TX: tl.constexpr, TC: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Each program's part of the gradients for taps and biases: `partial` is (places, taps + biases, C).
+    """Each program's part of the gradients of taps and biases: `partial` is (places, taps + biases, C).
 
-    The branches (or JG columns of a large kernel) are neighbouring programs, which find the common input in L2.
+    Neighbouring programs have the branches (or JG columns of a large kernel), so they find their common input in L2.
     """
     N: tl.constexpr = 1 + (K1 > 0) + (K2 > 0)
     SHARES: tl.constexpr = KX // JG

@@ -1,9 +1,9 @@
-"""Group normalisation that keeps channels-last memory, for CUDA: PyTorch's does not, and all that follows pays for it.
+"""Group normalisation for CUDA that keeps channels-last memory. PyTorch's does not, which slows down all later layers.
 
-Forward and backward are the same two passes: sums over the pixels of each sample's channels, then a product and a sum
-with factors of each sample's channels; what lies between has (B, C) values. The sums are of values less a shift (the
-first pixel, then the mean), so that no variance is lost in a large mean. Everything is in float32; the programs' sums
-are added in a fixed order: the same bits every time.
+Forward and backward have the same two passes: sums over the pixels of each sample and channel, then an affine map with
+factors per sample and channel; the computation in between handles only (B, C) values. A shift (the first pixel, then
+the mean) is subtracted before summing, so that a large mean does not cancel the variance. Everything is in float32, and
+the sums of the programs are added in a fixed order, which gives the same bits every time.
 """
 
 # mypy: disable-error-code="untyped-decorator, no-untyped-def"
@@ -21,12 +21,12 @@ from torch import Tensor
 from segnext.fast.residual import _place, _rows
 from segnext.fast.tensors import channels_last, empty_like, on_device_of
 
-PROGRAMS = 528  # about: 4 for each of an H100's 132 multiprocessors; each writes its sums, and those are read again
+PROGRAMS = 528  # about 4 for each of an H100's 132 multiprocessors; not more, because their sums are read again
 
 
 @triton.jit(do_not_specialize=["P", "chunk"])
 def _sums(g, x, shift, partial, P, C, chunk, SQUARE: tl.constexpr, TR: tl.constexpr, TC: tl.constexpr):
-    """A place's sums of v and v u, u = x - shift and v = u or g, over its pixels: `partial` is (places, 2, C)."""
+    """Sums of v and v u over the pixels of a place, with u = x - shift and v = u or g: `partial` is (places, 2, C)."""
     channel, first, sample, place = _place(P, C, chunk, TR, TC)
     base = sample.to(tl.int64) * P * C
     k = tl.load(shift + sample * C + channel, mask=channel < C, other=0.0)[None, :]
@@ -48,7 +48,7 @@ def _sums(g, x, shift, partial, P, C, chunk, SQUARE: tl.constexpr, TR: tl.conste
 
 @triton.jit(do_not_specialize=["P"])
 def _affine(g, x, factors, out, P, C, batch, PLUS: tl.constexpr, TR: tl.constexpr, TC: tl.constexpr):
-    """`p x + q`, and `+ r g`: (B, P, C), with `factors` (2 or 3, B, C)."""
+    """`p x + q`, with PLUS also `+ r g`: (B, P, C); `factors` are p, q and r, (2 or 3, B, C)."""
     channel, first, sample, _ = _place(P, C, 1, TR, TC)
     row = first + tl.arange(0, TR)
     mask = (row < P)[:, None] & (channel < C)[None, :]
@@ -67,7 +67,7 @@ def _affine(g, x, factors, out, P, C, batch, PLUS: tl.constexpr, TR: tl.constexp
 def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
     """`F.group_norm` of `(B, C, H, W)` with weight and bias (C): `(B, C, H, W)`, channels-last.
 
-    The result has x's dtype, or float32 under autocast, as PyTorch's.
+    The result has x's dtype, or float32 under autocast, as in PyTorch.
     """
     device = x.device.type
     dtype = torch.float32 if torch.is_autocast_enabled(device) else x.dtype
@@ -75,7 +75,7 @@ def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, epsilon: fl
 
 
 def _summed(g: Tensor, x: Tensor, shift: Tensor, square: bool) -> tuple[Tensor, Tensor]:
-    """(B, C) each: `_sums` over all pixels."""
+    """Both sums of `_sums` over all pixels, (B, C) each."""
     batch, channels, height, width = x.shape
     pixels = height * width
     tr, tc = _rows(pixels, channels)
@@ -102,7 +102,7 @@ def _scaled(g: Tensor, x: Tensor, factors: list[Tensor], out: Tensor) -> None:
 
 
 def _spread(of_groups: Tensor, channels: int) -> Tensor:
-    """(B, G) -> (B, C)"""
+    """Repeat values of groups for their channels: (B, G) -> (B, C)."""
     return of_groups.repeat_interleave(channels // of_groups.shape[1], dim=1)
 
 
@@ -148,7 +148,7 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor]:
     out = channels_last(
         F.group_norm(x.float(), groups, weight.float(), bias.float()).to(dtype)
-    )  # looks at shapes and devices
+    )  # propagates shapes and devices
     mean = x.new_empty(x.shape[0], groups, dtype=torch.float32)
     return out, mean, torch.empty_like(mean)
 

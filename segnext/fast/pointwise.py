@@ -1,8 +1,9 @@
-"""1x1 convolutions for CUDA: products of matrices by cuBLAS, and the biases' gradients by a kernel of our own.
+"""1x1 convolutions for CUDA: matrix products by cuBLAS, and the gradients of biases by our own kernel.
 
-A bias's gradient is the sum of a tall matrix's rows, for which PyTorch's kernel reaches a seventh of the bandwidth.
-Here programs own rows x TC channels; threads hold neighbouring channels, so that a load takes 16 bytes, and have four
-such loads under way. Sums are in float32; the programs' sums are added in a fixed order: the same bits every time.
+The gradient of a bias is the sum over the rows of a tall matrix, for which PyTorch's kernel reaches a seventh of the
+bandwidth. Here a program owns rows x TC channels; threads hold neighbouring channels, so that a load takes 16 bytes,
+and each has four loads in flight. Sums are in float32, and the sums of the programs are added in a fixed order, which
+gives the same bits every time.
 """
 
 # mypy: disable-error-code="untyped-decorator, no-untyped-def"
@@ -19,12 +20,12 @@ from torch import Tensor
 
 from segnext.fast.tensors import autocast_as, channel_tile, channels_last, on_device_of
 
-PROGRAMS = 528  # about: 4 for each of an H100's 132 multiprocessors; each writes its sums, and those are read again
+PROGRAMS = 528  # about 4 for each of an H100's 132 multiprocessors; not more, because their sums are read again
 
 
 @triton.jit(do_not_specialize=["N", "chunk"])
 def _sums(x, partial, N, C, chunk, TR: tl.constexpr, TC: tl.constexpr):
-    """A place's sums over its rows of (N, C): `partial` is (places, C)."""
+    """Sums over the rows of (N, C) that belong to a place: `partial` is (places, C)."""
     channels = tl.cdiv(C, TC)
     place = tl.program_id(0) // channels
     channel = tl.program_id(0) % channels * TC + tl.arange(0, TC)
@@ -41,14 +42,14 @@ def _sums(x, partial, N, C, chunk, TR: tl.constexpr, TC: tl.constexpr):
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """`F.conv2d` of `(B, C, H, W)` with weights (D, C, 1, 1) and biases (D): `(B, D, H, W)`, channels-last.
 
-    Computed in x's dtype, or autocast's where that is on. The gradient of the bias is summed in float32.
+    Computed in x's dtype, or autocast's if that is on. The gradient of the bias is summed in float32.
     """
     x = autocast_as(x)
     return _pointwise(x, weight.flatten(1).to(x.dtype), bias)
 
 
 def _tiles(rows: int, channels: int, size: int) -> tuple[int, int]:
-    """Rows and channels of a tile: four loads of 16 bytes for each thread of four warps."""
+    """Rows and channels of a tile: four loads of 16 bytes per thread of four warps."""
     tc = channel_tile(channels)
     return min(4 * 128 * 16 // size // tc, triton.next_power_of_2(rows)), tc
 
@@ -74,17 +75,17 @@ def _(x: Tensor) -> Tensor:
 
 
 def _matrix(x: Tensor) -> Tensor:
-    """(B H W, C): a view of channels-last memory."""
+    """x as a matrix (B H W, C), a view of channels-last memory."""
     return channels_last(x).permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    found = F.linear(_matrix(x), weight, bias.to(x.dtype))  # which adds the bias on the way
+    found = F.linear(_matrix(x), weight, bias.to(x.dtype))  # cuBLAS adds the bias in the same pass
     return found.view(x.shape[0], *x.shape[2:], -1).permute(0, 3, 1, 2)
 
 
 _pointwise = torch.library.custom_op("segnext::pointwise", _product, mutates_args=())
-_pointwise.register_fake(_product)  # which looks at shapes and devices
+_pointwise.register_fake(_product)  # propagates shapes and devices
 
 
 def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:

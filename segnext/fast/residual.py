@@ -1,8 +1,9 @@
-"""A block's shortcut for CUDA: the layer scale, drop path and the sum in one pass, and another for their gradients.
+"""The shortcut of a block for CUDA: layer scale, drop path and the sum in one pass, and one pass for their gradients.
 
-Plainly they are about ten passes over memory in float32. Here the forward pass reads both inputs and writes their sum;
-the backward pass reads the gradient and `y` and writes y's gradient, while each program adds up its part of the
-scale's. The parts are added in a fixed order: the same bits every time. x's gradient is the incoming one.
+PyTorch's operators need about ten passes over memory in float32. Here the forward pass reads both inputs and writes
+their sum. The backward pass reads the gradient and y and writes y's gradient, while each program sums its part of the
+scale's gradient. These parts are added in a fixed order, which gives the same bits every time. The gradient of x is the
+incoming one.
 
 A program owns rows (pixels of one sample) x TC channels; threads hold neighbouring channels, so that a load takes 16
 bytes. All arithmetic is in float32.
@@ -21,13 +22,13 @@ from torch import Tensor
 
 from segnext.fast.tensors import channel_tile, channels_last, empty_like, on_device_of
 
-TILE = 2048  # values that a program's four warps hold at a time
-PROGRAMS = 1056  # of the backward pass, about: each writes its sums, and those are read again
+TILE = 2048  # values that the four warps of a program hold at a time
+PROGRAMS = 1056  # about, in the backward pass; not more, because their sums are read again
 
 
 @triton.jit
 def _place(P, C, chunk, TR: tl.constexpr, TC: tl.constexpr):
-    """A program's channels, its first pixel, sample, and the number of its place."""
+    """The channels, first pixel, sample and place number of a program."""
     channels, chunks = tl.cdiv(C, TC), tl.cdiv(P, chunk * TR)
     place = tl.program_id(0) // channels
     channel = tl.program_id(0) % channels * TC + tl.arange(0, TC)
@@ -58,7 +59,7 @@ def _forward(x, y, scale, keep, out, P, C, KEEP: tl.constexpr, TR: tl.constexpr,
 
 @triton.jit(do_not_specialize=["P", "chunk"])
 def _gradients(g, y, scale, keep, out, partial, P, C, chunk, KEEP: tl.constexpr, TR: tl.constexpr, TC: tl.constexpr):
-    """y's gradient (B, P, C), and a place's part of the scale's: `partial` is (places, C)."""
+    """The gradient of y, (B, P, C), and the part of the scale's that belongs to a place: `partial` is (places, C)."""
     channel, first, sample, place = _place(P, C, chunk, TR, TC)
     base = sample.to(tl.int64) * P * C
     s = tl.load(scale + channel, mask=channel < C, other=0.0).to(tl.float32)[None, :]
@@ -75,9 +76,9 @@ def _gradients(g, y, scale, keep, out, partial, P, C, chunk, KEEP: tl.constexpr,
 
 
 def scaled_residual(x: Tensor, y: Tensor, scale: Tensor, keep: Tensor | None) -> Tensor:
-    """`x + scale * y * keep`: x, y `(B, C, H, W)`, scale (C), keep (B, 1) or None for ones, to `(B, C, H, W)`.
+    """`x + scale * y * keep`: x, y `(B, C, H, W)`, scale (C), keep (B, 1) or None for ones -> `(B, C, H, W)`.
 
-    The result is channels-last and has the dtype that the plain formula gives it. `keep` has no gradient.
+    The result is channels-last and has the dtype of the plain formula. `keep` gets no gradient.
     """
     return _residual(x, y, scale, keep)
 
@@ -130,7 +131,7 @@ def _residual_backward(gradient: Tensor, y: Tensor, scale: Tensor, keep: Tensor 
 
 @_residual.register_fake
 def _(x: Tensor, y: Tensor, scale: Tensor, keep: Tensor | None) -> Tensor:
-    added = scale[:, None, None] * y  # the plain formula looks at shapes and devices
+    added = scale[:, None, None] * y  # the plain formula propagates shapes and devices
     return channels_last(x + (added if keep is None else added * keep[:, :, None, None]))
 
 

@@ -1,4 +1,4 @@
-"""What every kernel's caller needs: memory in channels-last order, autocast's dtype, the device, a tile's channels."""
+"""What callers of the kernels share: channels-last memory, autocast's dtype, the device, the channels of a tile."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def autocast_as(x: Tensor) -> Tensor:
 
 
 def empty_like(x: Tensor) -> Tensor:
-    """Memory for a result of x's shape and dtype, channels-last."""
+    """An uninitialised tensor with x's shape and dtype, channels-last."""
     return torch.empty_like(x, memory_format=torch.channels_last)
 
 
 def channel_tile(channels: int) -> int:
-    """Channels of a program: 64 where they divide (128 bytes in half precision), else what wastes least."""
+    """Channels per program: 64 (128 bytes in half precision) if they divide evenly, otherwise what wastes least."""
     return next((tc for tc in (64, 32, 16) if channels % tc == 0), min(64, triton.next_power_of_2(channels)))
 
 
 def on_device_of(x: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Triton launches on the current device, whatever the tensors' is."""
+    """A context that makes x's device the current one, on which Triton launches, whatever the tensors' device."""
     return torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext()
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """The same values in channels-last memory."""
+    """x in channels-last memory."""
     return x.contiguous(memory_format=torch.channels_last)

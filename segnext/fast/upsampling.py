@@ -1,8 +1,8 @@
-"""Class scores at full size, some rows at a time: 150 maps of 512x512 never exist at once.
+"""Class scores at full size, a block of rows at a time, so that 150 maps of 512x512 never exist at once.
 
-The last step of every method here is a bilinear upsampling of low-resolution scores, followed by something of each
-pixel's own: a softmax, a maximum, a loss. A block of rows is made, used while it is in the cache, and forgotten. The
-same as `F.interpolate(mode="bilinear", align_corners=False)` to rounding, also where one size leads to another.
+The last step of every method here is a bilinear upsampling of low-resolution scores, followed by an operation per
+pixel: a softmax, a maximum or a loss. A block of rows is computed, used while it is in the cache, and dropped. Results
+equal those of `F.interpolate(mode="bilinear", align_corners=False)` to rounding, even for several resizings in a row.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from segnext.precision import full_precision
 Sizes = Sequence[tuple[int, int]]
 """(height, width) in pixels, of every resizing that the scores go through, the last one last."""
 
-BLOCK = {"cpu": 2 << 20, "cuda": 256 << 20}  # bytes: what a core's cache holds; what makes a kernel worth its launch
+BLOCK = {"cpu": 2 << 20, "cuda": 256 << 20}  # bytes of a block: fits a core's cache; makes a kernel worth its launch
 
 
-HUGE = 1e30  # above every score, and far enough below float32's end for sums
+HUGE = 1e30  # above every score, and far enough below the maximum of float32 for sums
 
 
 class Rows(NamedTuple):
-    """A block of upsampled rows: `values` (B, rows, W, C) are `weights` (rows, n) times n rows of the scores."""
+    """A block of upsampled rows: `values` (B, rows, W, C) is `weights` (rows, n) times n rows of the scores."""
 
     where: slice
     sources: slice
@@ -41,17 +41,17 @@ class Rows(NamedTuple):
 
 
 def upsampled(scores: Tensor, sizes: Sizes) -> Iterator[Rows]:
-    """`(B, C, h, w)` scores at the last of the sizes, from the top to the bottom; finite even where the scores are not.
+    """Yield scores `(B, C, h, w)` at the last of the sizes, from top to bottom; finite even if the scores are not.
 
-    Infinity times a weight of 0 is NaN, and would spread over a whole block. Here a score of NaN counts as the highest,
-    as it does for `torch.max`, and only where a pixel takes from it.
+    Infinity times a weight of 0 is NaN, and would spread over a whole block. Here NaN counts as the highest score, as
+    in `torch.max`, and affects only pixels that depend on it.
     """
     finite = scores.nan_to_num(HUGE, HUGE, -HUGE)
     yield from _rows(_widened(finite, sizes), sizes)
 
 
 def likeliest(scores: Tensor, sizes: Sizes) -> Tensor:
-    """The class with the highest score at every pixel, of equal ones the first: `(B, C, h, w) -> (B, H, W)` int64."""
+    """The class with the highest score at every pixel, in a tie the first: `(B, C, h, w) -> (B, H, W)` int64."""
     found = torch.empty(len(scores), *sizes[-1], dtype=torch.int64, device=scores.device)
     for rows in upsampled(scores, sizes):
         found[:, rows.where] = rows.values.max(-1).indices  # twice as fast as argmax
@@ -59,7 +59,7 @@ def likeliest(scores: Tensor, sizes: Sizes) -> Tensor:
 
 
 def add_probabilities(total: Tensor, scores: Tensor, sizes: Sizes) -> None:
-    """Add the softmax of `(B, C, h, w)` scores, upsampled, to a total `(B, H, W, C)`."""
+    """Upsample scores `(B, C, h, w)` and add their softmax to a total `(B, H, W, C)`, in place."""
     for rows in upsampled(scores, sizes):
         total[:, rows.where] += rows.values.softmax(-1)
 
@@ -67,15 +67,15 @@ def add_probabilities(total: Tensor, scores: Tensor, sizes: Sizes) -> None:
 def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy summed over the labelled pixels, in float32: `(B, C, h, w)`, uint8 `(B, H, W)` -> `()`.
 
-    The gradient for the low-resolution scores is computed on the way, while the pixels are at hand. On CUDA one kernel
-    does it all, where it can.
+    The forward pass also computes the gradient of the low-resolution scores, while the pixels are in the cache. On CUDA
+    one kernel does everything if it supports the shapes.
     """
     if is_fast(scores):
         from segnext.fast import cross_entropy as kernels  # imports Triton
 
         if kernels.supported(scores, labels):
             return kernels.cross_entropy(scores, labels)
-    with full_precision(scores):  # autocast would cast the products written out below back to half precision
+    with full_precision(scores):  # autocast would compute the products below in half precision
         summed: Tensor = _CrossEntropy.apply(scores.float(), labels)
     return summed
 
@@ -95,7 +95,7 @@ class _CrossEntropy(torch.autograd.Function):
             losses.append((logarithms.gather(-1, index).squeeze(-1) * labelled).sum())
             pixels = logarithms.exp_().scatter_add_(-1, index, torch.full_like(labelled, -1).unsqueeze(-1))
             pixels.mul_(labelled.unsqueeze(-1))
-            # Upsampling transposed: what a row took from the rows of scores goes back to them.
+            # The transpose of upsampling: the gradient of a row goes to the rows of scores that it was mixed from.
             gradient[:, rows.sources].flatten(2).add_(rows.weights.mT @ pixels.flatten(2))
         columns = _matrix(tuple(width for _, width in sizes), scores.shape[3], scores.device, wide.dtype)
         ctx.save_for_backward((columns.mT @ gradient).permute(0, 3, 1, 2))
@@ -126,7 +126,7 @@ def _rows(wide: Tensor, sizes: Sizes) -> Iterator[Rows]:
 
 @lru_cache(maxsize=1024)
 def _blocks(sizes: tuple[int, ...], source: int, count: int) -> list[tuple[slice, slice]]:
-    """Blocks of `count` places along a side, and which of the `source` places of the scores each takes from."""
+    """Blocks of `count` positions along a side, and the range of the `source` positions that each depends on."""
     taken = _weights(sizes, source) != 0
     blocks = [slice(start, min(start + count, sizes[-1])) for start in range(0, sizes[-1], count)]
     used = [taken[block].any(axis=0).nonzero()[0] for block in blocks]
@@ -135,17 +135,17 @@ def _blocks(sizes: tuple[int, ...], source: int, count: int) -> list[tuple[slice
 
 @lru_cache(maxsize=256)
 def _matrix(sizes: tuple[int, ...], source: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """`_weights` on a device, where it stays: after the first step nothing is copied to a card any more."""
-    with torch.inference_mode(False):  # a test may be the first to ask, training the next
+    """`_weights` on a device, cached there, so that after the first step nothing is copied to a GPU."""
+    with torch.inference_mode(False):  # evaluation may call this first, and training then reuses the tensor
         matrix = torch.tensor(_weights(sizes, source), dtype=dtype)
         if device.type == "cuda" and torch.cuda.is_available():
-            matrix = matrix.pin_memory()  # or the copy would wait for what the card is doing
+            matrix = matrix.pin_memory()  # a copy from pageable memory waits until the GPU is idle
         return matrix.to(device, non_blocking=True)
 
 
 @lru_cache(maxsize=256)
 def _weights(sizes: tuple[int, ...], source: int) -> npt.NDArray[np.float32]:
-    """What every place along a side takes from the `source` places of the scores: `(size, source)`."""
+    """The weight of each of the `source` positions in each position along a side: `(size, source)`."""
     product = np.eye(source)
     for size in sizes:
         product = _step(size, len(product)) @ product
@@ -153,7 +153,7 @@ def _weights(sizes: tuple[int, ...], source: int) -> npt.NDArray[np.float32]:
 
 
 def _step(size: int, source: int) -> npt.NDArray[np.float64]:
-    """One bilinear resizing along a side: two neighbours each, at most; in float32 until here, as PyTorch's."""
+    """The matrix of one bilinear resizing along a side; positions are computed in float32, as in PyTorch."""
     place = np.float32(source / size) * (np.arange(size, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
     place = np.maximum(place, np.float32(0))
     low = np.minimum(place.astype(np.int64), source - 1)

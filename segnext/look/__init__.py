@@ -1,1 +1,1 @@
-"""Looking into a trained network: Grad-CAM, how far it sees, what Ham's bases become."""
+"""Looking into a trained network: Grad-CAM, its reach, and the evolution of Ham's bases."""

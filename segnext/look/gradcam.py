@@ -1,4 +1,4 @@
-"""Grad-CAM for a class of a segmentation network (appendix Fig. 2), through pytorch-grad-cam, on its raw scale."""
+"""Grad-CAM for a class of a segmentation network (appendix Fig. 2), by pytorch-grad-cam, without its scaling."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Heat = npt.NDArray[np.float32]
 
 
 class _Stage(nn.Module):
-    """A place that a hook can be put on: the output of one stage of any encoder."""
+    """An identity module for a hook on the output of one stage, whatever the encoder."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
 
 
 class _Watched(nn.Module):
-    """The network with one stage's output passed through a module of its own."""
+    """The network with the output of one stage passed through a `_Stage`."""
 
     def __init__(self, model: SegNeXt, stage: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class _Watched(nn.Module):
 
 
 class _Raw(GradCAM):  # type: ignore[misc]
-    """pytorch-grad-cam scales every image to [0, 1] by its own extremes, which makes networks incomparable."""
+    """Grad-CAM that keeps the raw scale: pytorch-grad-cam scales every image to [0, 1], so networks do not compare."""
 
     raw: Heat
 
@@ -47,12 +47,12 @@ class _Raw(GradCAM):  # type: ignore[misc]
 
 
 def grad_cam(model: SegNeXt, picture: Tensor, target: int, mask: npt.NDArray[np.bool_], stage: int = 4) -> Heat:
-    """Where the score of class `target`, summed over `mask`, comes from: `(1, 3, H, W) -> (H, W)`, at least 0.
+    """The Grad-CAM heat of class `target` over the pixels of `mask`: `(1, 3, H, W) -> (H, W)`, at least 0, not scaled.
 
-    Selvaraju et al., Eqs. 1-2, with the sum of the class's scores over the pixels of `mask` (H, W) in place of one
-    score: the channels of an encoder stage weighted by their mean gradients (by every way to the scores, later stages
-    included), ReLU, resized bilinearly. Not scaled. The model is left in evaluation mode; Ham starts from its seed 0.
-    Raises `ValueError` for an empty mask.
+    Selvaraju et al., Eqs. 1-2, with the sum of the class's scores over `mask` (H, W) instead of one score: the channels
+    of an encoder stage, weighted by their mean gradients (along every path to the scores, later stages included), ReLU,
+    resized bilinearly. It leaves the model in evaluation mode, and Ham starts from seed 0. Raises `ValueError` for an
+    empty mask.
     """
     if not mask.any():
         raise ValueError(f"mask: no pixel of class {target} is in it; choose an image that has the class")
@@ -73,6 +73,6 @@ def grad_cam(model: SegNeXt, picture: Tensor, target: int, mask: npt.NDArray[np.
 
 
 def share_inside(heat: Heat, mask: npt.NDArray[np.bool_]) -> float | None:
-    """Part of the heat that lies inside the mask; None where there is no heat at all."""
+    """The fraction of the heat inside the mask; None if there is no heat at all."""
     total = float(heat.sum(dtype=np.float64))
     return float(heat[mask].sum(dtype=np.float64)) / total if total > 0 else None

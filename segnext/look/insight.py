@@ -1,4 +1,4 @@
-"""What a trained network does inside: how far it sees, and how Ham's bases become what they are (Secs. 3.1, 3.2)."""
+"""What happens inside a trained network: how far it sees, and how Ham factorises (Secs. 3.1, 3.2)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ Map = npt.NDArray[np.float32]
 
 
 def effective_receptive_field(encoder: nn.Module, side: int, samples: int = 16, stage: int = 4, seed: int = 0) -> Map:
-    """How much each input pixel moves the middle of a stage's output: `(side, side)`, sums to 1.
+    """The influence of each input pixel on the middle of a stage's output: `(side, side)`, sums to 1.
 
-    Luo et al., "Understanding the Effective Receptive Field": the mean over `samples` inputs of normal noise of the
-    absolute gradient of the channels' sum at the middle, summed over colours. The encoder is left in evaluation mode.
-    Raises `ValueError` for a side that has no middle at stride 32: the convolutions' centres lie on multiples of it.
+    Luo et al., "Understanding the Effective Receptive Field": the absolute gradient of the sum of channels at the
+    middle, summed over colours and averaged over `samples` inputs of normal noise. It leaves the encoder in evaluation
+    mode. Raises `ValueError` for a side without a middle at stride 32, because convolutions are centred on multiples of
+    32.
     """
     if side % 64 != 1:
         raise ValueError(f"side: {side} is not a multiple of 64 and one more, such as 257")
@@ -36,7 +37,7 @@ def effective_receptive_field(encoder: nn.Module, side: int, samples: int = 16, 
 
 
 def reach(field: Map, share: float) -> int:
-    """Pixels from the middle to the edge of the smallest square about it that holds this share of a field."""
+    """Pixels from the middle to the edge of the smallest centred square that holds this share of a field."""
     middle = field.shape[0] // 2
     for half in range(middle):
         if float(field[middle - half : middle + half + 1, middle - half : middle + half + 1].sum()) >= share:
@@ -46,10 +47,10 @@ def reach(field: Map, share: float) -> int:
 
 @torch.no_grad()
 def bases_evolution(nmf: NMF, x: Tensor) -> tuple[Map, list[float]]:
-    """How Ham factorises one image: codes before and after every update, and the relative error of each.
+    """Ham's factorisation of one image: codes before and after every update, and the relative error of each.
 
     `(1, D, H, W) ->` codes `(steps + 2, R, H, W)` and as many errors |X - bases codes^T| / |X|. The updates are those
-    of `NMF.forward` in evaluation, whose result is the last.
+    of `NMF.forward` in evaluation, and the last gives its result.
     """
     dim, height, width = x.shape[1:]
     pixels = x.float().permute(0, 2, 3, 1).flatten(1, 2)

@@ -1,1 +1,1 @@
-"""Parameters and FLOPs, latency and memory, the time of a training step, the machine."""
+"""Measurements: parameters and FLOPs, latency and memory, the time of a training step, facts about the machine."""

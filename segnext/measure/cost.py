@@ -1,4 +1,4 @@
-"""Parameters and FLOPs through fvcore, under the paper's counting convention and under fvcore's own."""
+"""Parameters and FLOPs by fvcore, by the paper's counting convention and by fvcore's own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 with warnings.catch_warnings():  # fvcore's last release scripts functions of its own, unused here, at import
-    for category in (FutureWarning, DeprecationWarning):  # what torch calls it now, and torch 2.11
+    for category in (FutureWarning, DeprecationWarning):  # the former in current torch, the latter in 2.11
         warnings.simplefilter("ignore", category)
     from fvcore.nn import FlopCountAnalysis
     from fvcore.nn.jit_handles import get_shape
@@ -35,9 +35,10 @@ class Measured:
 
 
 def measure(cost: Cost) -> Measured:
-    """Build the network and measure it in evaluation on one image. No number is computed: shapes alone are followed.
+    """Build the network and count its parameters and multiply-adds for evaluating one image.
 
-    SegNeXt-L at 1024x2048 takes seconds and no memory, and the counts are those of a pass with numbers.
+    It propagates only shapes, on the meta device: SegNeXt-L at 1024x2048 takes seconds and no memory, and the counts
+    are those of a real pass.
     """
     with torch.device("meta"), _Undrawn():
         network = build_network(cost.model, cost.classes, cost.task).eval()
@@ -47,7 +48,7 @@ def measure(cost: Cost) -> Measured:
 
 
 def multiply_adds(network: nn.Module, image: Tensor) -> tuple[float, float]:
-    """Multiply-adds of one pass: as the paper's tool counts, and as fvcore counts; from one trace."""
+    """Multiply-adds of one pass as the paper's tool counts them and as fvcore does, from one trace."""
     analysis = FlopCountAnalysis(network, image)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     fvcore: Mapping[str, _Handle] = analysis._op_handles
@@ -78,9 +79,9 @@ def _nothing(inputs: list[Any], outputs: list[Any]) -> int:
     return 0
 
 
-# The paper counted with torchprofile 0.0.4 (tools/get_flops.py:9): a multiply-add once, one per output element
-# of products, normalisations and means, nothing for einsum; convolutions, matrix products and the four per output
-# element of bilinear resizing agree with fvcore's own count.
+# The paper counted with torchprofile 0.0.4 (tools/get_flops.py:9). It counts a multiply-add once, one per output
+# element for products, normalisations and means, and nothing for einsum. Its counts of convolutions, matrix products
+# and bilinear resizing (four per output element) agree with fvcore's.
 _PAPER: dict[str, _Handle] = {
     "aten::mul": _per_output,
     "aten::batch_norm": _per_output,
@@ -92,10 +93,10 @@ _PAPER: dict[str, _Handle] = {
 
 
 class _Traceable(TorchFunctionMode):
-    """Lets the tracer that fvcore uses see convolutions of tensors without numbers.
+    """Makes convolutions on the meta device visible to the tracer that fvcore uses.
 
-    The tracer records `_convolution`, which `conv2d` is made of on a CPU. On the meta device `conv2d` does not come by
-    there, so it is called by that name.
+    The tracer records `_convolution`, which `conv2d` calls on a CPU but not on the meta device. So this calls
+    `_convolution` directly.
     """
 
     def __torch_function__(
@@ -118,7 +119,7 @@ def _shape_alone(
     dilation: Sequence[int],
     *rest: Any,
 ) -> Tensor:
-    """A convolution's output without its numbers."""
+    """The output of a convolution on the meta device: its shape without values."""
     sides = [
         (int(x.shape[2 + i]) + 2 * padding[i] - dilation[i] * (int(weight.shape[2 + i]) - 1) - 1) // stride[i] + 1
         for i in range(2)
@@ -130,12 +131,12 @@ _META = torch.library.Library("aten", "IMPL", "Meta")
 try:
     with torch.device("meta"), _Traceable():
         torch.conv2d(torch.empty(1, 1, 1, 1), torch.empty(1, 1, 1, 1), None, (1, 1), (0, 0), (1, 1), 1)
-except NotImplementedError:  # torch 2.11 has it for CPUs and GPUs alone
+except NotImplementedError:  # torch 2.11 implements it only for CPUs and GPUs
     _META.impl("convolution_overrideable", _shape_alone)
 
 
 class _Undrawn(TorchFunctionMode):
-    """Leaves initialisers out while a network without numbers is built: a quarter of a measurement's time."""
+    """Skips initialisers while a network is built on the meta device, which saves a quarter of the time."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

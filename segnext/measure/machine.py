@@ -1,4 +1,4 @@
-"""What this machine and this process have and use, from Linux's own accounts; memory in bytes. Imports no torch."""
+"""Memory and waiting time of this machine and this process, as Linux reports them; memory in bytes. Needs no torch."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ _CONTROLLERS = {
 
 
 def installed() -> int:
-    """What the machine has, or what this process's control group may have of it (a container's limit, a job's)."""
+    """The machine's memory, or the limit of this process's control group (a container, a job) if that is lower."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min([machine, *(limit for limit, _ in _limits())])
 
 
 def available() -> int:
-    """What can be taken now without another process losing any; without Linux's accounts, what is installed."""
+    """Memory that can be allocated now without taking it from another process; outside Linux, what is installed."""
     free = _entry(_PROC / "meminfo", "MemAvailable")
     return min([installed() if free is None else free, *(limit - used for limit, used in _limits())])
 
 
 def resident(process: str = "self") -> tuple[int, int] | None:
-    """What the process occupies now and the most it has occupied since `forget_peak`; None where nobody counts."""
+    """Resident memory of a process now, and its peak since `forget_peak`; None if the OS does not report it."""
     now, most = (_entry(_PROC / process / "status", key) for key in ("VmRSS", "VmHWM"))
     return None if now is None or most is None else (now, most)
 
 
 def forget_peak() -> None:
-    """Let the peak start again from what is occupied now, where the system allows it."""
+    """Reset the peak of resident memory to its present value, if the OS allows it."""
     with contextlib.suppress(OSError):
         (_PROC / "self" / "clear_refs").write_text("5")
 
 
 @contextlib.contextmanager
 def nothing_kept() -> Iterator[None]:
-    """What is freed leaves the process at once, so that what is resident is what is in use.
+    """A context in which freed memory returns to the OS at once, so that resident memory is memory in use.
 
-    Left to itself the C library keeps freed blocks of up to 32 MB for the next: a peak measured then was twice what was
-    in use. Slower, so not for what is timed. Does nothing where the library is not glibc.
+    By default glibc keeps freed blocks of up to 32 MB for reuse: a peak measured that way was twice the memory in use.
+    This is slower, so do not use it around timed code. It does nothing without glibc.
     """
     library = ctypes.CDLL(None)
     if not hasattr(library, "mallopt"):
@@ -56,16 +56,16 @@ def nothing_kept() -> Iterator[None]:
     library.mallopt(_M_MMAP_THRESHOLD, 2**17)
     try:
         yield
-    finally:  # the values that glibc's own adjustment ends at
+    finally:  # the values at which glibc's dynamic adjustment ends
         library.mallopt(_M_MMAP_THRESHOLD, 2**25)
         library.mallopt(_M_TRIM_THRESHOLD, 2**26)
 
 
 def keep_freed() -> None:
-    """What is freed stays with this process for its next tensors, however large.
+    """Keep freed memory in this process for its next tensors, however large.
 
-    Left to itself glibc hands blocks above 32 MB back to the system and gets them anew, zeroed, page by page: a quarter
-    of the time of an encoder at 512x512 (tests/benchmarks/published.py). Does nothing where the library is not glibc.
+    By default glibc returns blocks above 32 MB to the OS and gets them again, zeroed, page by page: a quarter of the
+    time of an encoder at 512x512 (tests/benchmarks/published.py). It does nothing without glibc.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
@@ -75,16 +75,16 @@ def keep_freed() -> None:
 
 
 def waited() -> float | None:
-    """Seconds that this process's threads were ready to run and waited for a core; None where nobody counts."""
+    """Seconds for which this process's threads were ready but waited for a core; None if the OS does not report it."""
     try:
         accounts = [path.read_text().split() for path in (_PROC / "self" / "task").glob("*/schedstat")]
-    except OSError:  # a thread that ended in between
+    except OSError:  # a thread has ended meanwhile
         return None
     return sum(int(account[1]) for account in accounts) / 1e9 if accounts else None
 
 
 def _entry(path: Path, key: str) -> int | None:
-    """A line `key: 123 kB`, in bytes."""
+    """The value of a line `key: 123 kB`, in bytes; None if there is none."""
     try:
         lines = path.read_text().splitlines()
     except OSError:
@@ -94,7 +94,7 @@ def _entry(path: Path, key: str) -> int | None:
 
 
 def _limits() -> Iterator[tuple[int, int]]:
-    """(limit, used) of every control group around this process, of both versions; files that can be dropped aside."""
+    """(limit, used) of every control group around this process, version 1 or 2, without reclaimable file cache."""
     try:
         groups = [line.split(":", 2) for line in (_PROC / "self" / "cgroup").read_text().splitlines()]
     except OSError:

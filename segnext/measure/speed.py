@@ -1,7 +1,7 @@
-"""Latency and peak memory of evaluating one image, each measurement in a process of its own.
+"""Latency and peak memory of evaluating one image, each measurement in its own process.
 
-`measure` needs no more than a `Speed` value. What an evaluation will need is known before it starts, from shapes alone:
-one that does not fit is a recorded fact, not a killed process.
+`measure` needs only a `Speed` value. It predicts the memory that an evaluation needs from shapes before it starts, so
+that an evaluation that does not fit is recorded as a fact instead of being killed.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from segnext.config import Platform, Speed
 from segnext.measure import machine
 from segnext.model import build_network
 
-FEWEST, MOST, SECONDS = 3, 50, 2.0  # timed passes: until there are enough of them and enough time has passed
-LOADING = 64  # side of the image on which libraries are loaded before anything is measured
+FEWEST, MOST, SECONDS = 3, 50, 2.0  # timed passes: at least, at most, and their total time
+LOADING = 64  # side of the image of a first pass, which loads libraries before anything is measured
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What evaluating one image takes: seconds of the timed passes, and bytes above the loaded network and the image.
+    """The result of a measurement: seconds of the timed passes, and bytes beyond the loaded network and the image.
 
-    `predicted_memory` is what shapes alone say: outputs of operators, without the operators' own workspaces. Where it
-    does not fit, `reason` says so and the rest is None.
+    `predicted_memory` is derived from shapes: it covers the outputs of operators, but not their workspaces. If it does
+    not fit, `reason` says so and the rest is None.
     """
 
     predicted_memory: int
@@ -46,8 +46,8 @@ class Measured:
     lower_quartile: float | None = None
     upper_quartile: float | None = None
     passes: int = 0
-    waited: float | None = None  # part of the timed passes that its threads waited for a core: others' work, 0 if quiet
-    memory: int | None = None  # None also where the system keeps no accounts
+    waited: float | None = None  # fraction of the timed passes spent waiting for a core; 0 on an idle machine
+    memory: int | None = None  # None also if the OS does not report it
     reason: str = ""
 
     def __str__(self) -> str:
@@ -58,10 +58,10 @@ class Measured:
 
 
 def measure(speed: Speed, device: str = "") -> Measured:
-    """Measure in a fresh process, on `device` (such as `cuda:1`) of the platform.
+    """Measure in a new process, on `device` (such as `cuda:1`) of the platform.
 
-    Raises what a later attempt may not: `ModuleNotFoundError` for a missing extra, `MemoryError` where it would fit
-    but others occupy the memory now, `ChildProcessError` where the process was killed.
+    Raises only errors that a later attempt may not meet: `ModuleNotFoundError` for a missing extra, `MemoryError` if
+    other processes occupy the memory that it needs, `ChildProcessError` if the process was killed.
     """
     context = multiprocessing.get_context("spawn")
     receiving, sending = context.Pipe(duplex=False)
@@ -74,7 +74,7 @@ def measure(speed: Speed, device: str = "") -> Measured:
         process.join()
         raise ChildProcessError(f"the measuring process ended with exit code {process.exitcode}") from None
     finally:
-        process.kill()  # nothing to a process that has ended; on Ctrl-C the end of one that has not
+        process.kill()  # ends the process after Ctrl-C; does nothing if it has already ended
         process.join()
     if isinstance(outcome, Exception):
         raise outcome
@@ -82,14 +82,14 @@ def measure(speed: Speed, device: str = "") -> Measured:
 
 
 def _work(speed: Speed, device: str, sending: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this process ends it
-    with contextlib.suppress(OSError):  # should memory run out all the same, let it be this process that goes
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    with contextlib.suppress(OSError):  # if memory still runs out, the OS should kill this process first
         Path("/proc/self/oom_score_adj").write_text("1000")
     try:
         sending.send(_measure(speed, torch.device(device)))
     except (ModuleNotFoundError, MemoryError) as error:
         sending.send(type(error)(str(error)))
-    except Exception:  # others may hold what cannot be sent
+    except Exception:  # other errors may not be picklable
         sending.send(RuntimeError(traceback.format_exc()))
 
 
@@ -124,7 +124,7 @@ def _measure(speed: Speed, device: torch.device) -> Measured:
         while len(times) < FEWEST or (len(times) < MOST and sum(times) < SECONDS):
             times.append(evaluate(image))
     except (MemoryError, RuntimeError) as error:
-        if "memory" not in str(error):  # what the allocators of CPU and CUDA say alike
+        if "memory" not in str(error):  # the word in the messages of both allocators, CPU and CUDA
             raise
         return Measured(predicted, reason=f"out of memory: {needs}, {free / 1e9:.1f} GB were free")
     after = machine.waited()
@@ -134,7 +134,7 @@ def _measure(speed: Speed, device: torch.device) -> Measured:
 
 
 def predict_memory(speed: Speed) -> int:
-    """Bytes of the tensors that are alive at once, at most, while one image is evaluated: no number is computed."""
+    """Peak bytes of the tensors alive during the evaluation of one image, from shapes, without computing values."""
     network = build_network(speed.model, speed.classes).eval()
     fake = FakeTensorMode()
     tensors = (*network.named_parameters(), *network.named_buffers())
@@ -147,7 +147,7 @@ def predict_memory(speed: Speed) -> int:
 
 
 class _Tracker(TorchDispatchMode):
-    """Follows what operators allocate beside the given tensors, and when the last tensor that uses it is gone."""
+    """Tracks the storage that operators allocate beside the given tensors, until its last tensor is gone."""
 
     def __init__(self, given: Iterable[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -189,7 +189,7 @@ def _free(device: torch.device) -> int:
 
 
 def _peak(device: torch.device) -> Callable[[], int | None]:
-    """Starts a measurement of peak memory; what is returned gives the bytes above what was in use at its start."""
+    """Start a measurement of peak memory; returns a function that gives the bytes above those in use at its start."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         loaded = torch.cuda.memory_allocated(device)
@@ -199,7 +199,7 @@ def _peak(device: torch.device) -> Callable[[], int | None]:
 
     def above() -> int | None:
         after = machine.resident()
-        # A peak that is not above that of loading the network was not seen: the system did not forget it.
+        # A peak no higher than that of loading the network was not observed: the OS did not reset it.
         return after[1] - before[0] if before and after and after[1] > before[1] else None
 
     return above

@@ -1,4 +1,4 @@
-"""How long a training step takes on this machine, without an input pipeline: on random images and labels."""
+"""The time of a training step on this machine, on random images and labels, without an input pipeline."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from segnext.stochastic import numbers_needed, per_sample_numbers
 from segnext.training.step import TrainingStep
 from segnext.training.train import task
 
-_NO_IMAGES: Any = None  # a task reads them for its batches alone
+_NO_IMAGES: Any = None  # a task needs its source only to load batches
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Seconds of a step on the whole batch, and bytes at its peak (on CUDA alone)."""
+    """Seconds of a step on the whole batch, and its peak memory in bytes (only on CUDA)."""
 
     seconds: float  # median
     lower_quartile: float
@@ -34,7 +34,7 @@ class Steps:
 def measure(run: Run, execution: Execution, steps: int, warmup: int = 3) -> Steps:
     """Time `steps` training steps of a run: forward, loss, backward and AdamW on a batch (B, 3, H, W) of its crop.
 
-    Raises `torch.OutOfMemoryError` where it does not fit.
+    Raises `torch.OutOfMemoryError` if it does not fit.
     """
     device = torch.device(execution.device)
     torch.set_num_threads(execution.threads)
@@ -55,7 +55,7 @@ def measure(run: Run, execution: Execution, steps: int, warmup: int = 3) -> Step
 
 
 def _batches(run: Run, numbers: int, device: torch.device, count: int = 2) -> list[list[Batch]]:
-    """Batches in their parts, on the device, of random images and labels."""
+    """Batches of random images and labels on the device, each as a list of its parts."""
     parts, (height, width) = run.train.accumulate, run.data.crop
     size = run.train.batch // parts
     chance = torch.Generator().manual_seed(0)

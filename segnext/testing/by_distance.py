@@ -1,4 +1,4 @@
-"""How right a segmentation is by the distance to the cue that decides a class: for generated data, which know it."""
+"""Accuracy by distance to the cue that decides a class; only generated data know that distance."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from segnext.data.source import IGNORE, Pixels
 def by_distance(
     predicted: Iterable[tuple[list[int], Tensor, Tensor]], distances: Callable[[int], Pixels]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Labelled pixels, and those of them predicted right, by whole distance from 0 to 254 pixels: int64 (255,) each.
+    """Count labelled pixels, and those predicted correctly, by distance in pixels from 0 to 254: int64 (255,) each.
 
-    `predicted` is what `segnext.testing.evaluate.predictions` yields: image numbers, predictions and labels (B, H, W);
-    `distances(number)` is an image's, uint8 (H, W).
+    `predicted` is what `segnext.testing.evaluate.predictions` yields: image numbers, predictions and labels (B, H, W).
+    `distances(number)` returns the distances of an image, uint8 (H, W).
     """
     pixels, right = np.zeros((2, NOTHING + 1), np.int64)
     for numbers, maps, labels in predicted:

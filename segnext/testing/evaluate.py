@@ -1,8 +1,8 @@
 """Single-scale and multi-scale evaluation of a model over a split (Sec. 4; the released test pipeline).
 
-Always in float32: autocast is off here, whatever the precision of the training, and `segnext.precision.set_up` leaves
-TF32 to executions that ask for it. On a card nothing waits for an image: loaders decode and resize it, its pixels are
-copied while the one before is computed, and what is counted is counted there.
+Evaluation is always in float32: autocast is off here, whatever the precision of training, and TF32 is on only if the
+execution asks for it (`segnext.precision.set_up`). A GPU never waits for an image: loaders decode and resize it, its
+pixels are copied while the previous image is computed, and the GPU itself counts the pixels of each class.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ from segnext.testing.metrics import Boundary, Confusion, Score
 Progress = Callable[[int, int], None]
 """Called with (passes done, passes in all): an image is passed once at every scale, both flips together."""
 
-MEMORY_LIMIT = {"cpu": 2 << 30, "cuda": 8 << 30}  # bytes of images that are passed together, if more than one image's
-ROUGHLY = 4096  # bytes: more than any network here needs for a pixel of images so small that this alone decides
+MEMORY_LIMIT = {"cpu": 2 << 30, "cuda": 8 << 30}  # bytes that a pass of more than one image may take
+ROUGHLY = 4096  # bytes per pixel: an upper bound for any network here; if it fits, nothing needs to be measured
 
 
 class How(TypedDict, total=False):
-    """How a split is predicted; what is left out is as the comments say. Only the first three change what is predicted.
+    """How to predict a split; the comments give the defaults. Only the first three change the predictions.
 
     Batch and workers change nothing beyond rounding.
     """
 
-    multi_scale: bool  # every ratio of `data.test_scales`, each also flipped; else one pass at the test scale
-    ham_seed: int  # of the bases that Ham starts from, for every image the same; else 0
-    share: tuple[int, int]  # (rank, world): images rank, rank + world, ...; else all, (0, 1)
-    batch: int  # images of one size that are passed together, fewer where that exceeds `MEMORY_LIMIT`; else 1
-    device: torch.device  # else the CPU
-    workers: int  # processes that decode and resize images; else this one does
-    progress: Progress | None  # called after every pass; may raise to stop
+    multi_scale: bool  # every ratio of `data.test_scales`, each also flipped; default: one pass at the test scale
+    ham_seed: int  # seed of the bases that Ham starts from, the same for every image; default 0
+    share: tuple[int, int]  # (rank, world): images rank, rank + world, ...; default (0, 1), all images
+    batch: int  # images of one size in a pass; fewer if that exceeds `MEMORY_LIMIT`; default 1
+    device: torch.device  # default: the CPU
+    workers: int  # processes that decode and resize images; default 0: this process does
+    progress: Progress | None  # called after every pass; it may raise to stop the evaluation
 
 
 def evaluate(model: nn.Module, source: Source, data: Data, **how: Unpack[How]) -> Score:
-    """Score the model on every image of a split at the labels' own size.
+    """Score the model on every image of a split at the size of its label.
 
     With `share` the int64 counts are summed over torch's default process group: each image counts once, and every
-    process returns the whole split's score. Raises `ValueError` where there is no such group.
+    process returns the score of the whole split. Raises `ValueError` if there is no such group.
     """
     rank, world = how.get("share", (0, 1))
     _check_group(rank, world)
@@ -73,7 +73,7 @@ def evaluate(model: nn.Module, source: Source, data: Data, **how: Unpack[How]) -
 def predictions(
     model: nn.Module, source: Source, data: Data, **how: Unpack[How]
 ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    """The likeliest class of every pixel: image numbers, predictions and labels, uint8 `(B, H, W)` on the CPU.
+    """Yield image numbers, the likeliest class of every pixel and labels, both uint8 `(B, H, W)` on the CPU.
 
     Autocast is off. The model is left in evaluation mode. Raises `DataError` for an image that cannot be read.
     """
@@ -94,7 +94,7 @@ def _predicted(
     workers: int = 0,
     progress: Progress | None = None,
 ) -> Iterator[tuple[_Group, Tensor]]:
-    """Groups of images, and the likeliest class of their pixels, uint8 `(B, H, W)`, both on the device."""
+    """Yield groups of images and the likeliest class of their pixels, uint8 `(B, H, W)`, both on the device."""
     model.eval()
     for module in model.modules():
         if isinstance(module, NMF):
@@ -127,8 +127,8 @@ def probabilities(
 ) -> Tensor:
     """Class probabilities `(B, classes, H, W)` of `(B, H, W, 3)` uint8 images, averaged over ratios and flips.
 
-    Official code: scores resized to the image's own size, softmax, flipped back, mean over the passes. Ours: flips are
-    passed together, and turned back before the resizing, which is the same.
+    Official code: resize scores to the image's size, softmax, flip back, mean over the passes. Ours: both flips are in
+    one pass, and are flipped back before resizing, which gives the same result.
     """
     resized = (
         torch.stack([torch.tensor(tested_pixels(image.numpy(), data, ratio)) for image in images]) for ratio in ratios
@@ -146,12 +146,12 @@ def _probabilities(
     flips: Sequence[bool],
     passed: Callable[[int], None] = lambda images: None,
 ) -> Tensor:
-    """`(B, H, W, classes)` of images that come in several sizes, uint8 `(B, h, w, 3)` each."""
+    """Probabilities `(B, H, W, classes)` of images given at several sizes, uint8 `(B, h, w, 3)` each."""
     total, passes = None, 0
     for each in pixels:
         if total is None:
             total = torch.zeros(len(each), *size, data.classes, device=each.device)
-        with full_precision(each):  # the network, and the products that resize its scores
+        with full_precision(each):  # for the network and for the products that resize its scores
             found, sizes = _scores(model, _pictures(each, flips), data)
             for flip, part in zip(flips, found.split(len(each)), strict=True):
                 add_probabilities(total, part.flip(3) if flip else part, [*sizes, size])
@@ -170,7 +170,7 @@ def _most_probable(
     flips: Sequence[bool],
     passed: Callable[[int], None],
 ) -> Tensor:
-    """The class of the highest mean probability, of equal ones the first: uint8 `(B, H, W)`."""
+    """The class with the highest mean probability, in a tie the first: uint8 `(B, H, W)`."""
     return _probabilities(model, pixels, size, data, flips, passed).max(-1).indices.to(torch.uint8)
 
 
@@ -178,7 +178,7 @@ def _most_probable(
 def _likeliest(
     model: nn.Module, pixels: Tensor, size: tuple[int, int], data: Data, passed: Callable[[int], None]
 ) -> Tensor:
-    """The likeliest class in one pass, uint8 `(B, H, W)`: that with the highest score, before any softmax."""
+    """The class with the highest score in one pass, without a softmax: uint8 `(B, H, W)`."""
     with full_precision(pixels):
         found, sizes = _scores(model, _pictures(pixels, (False,)), data)
         classes = likeliest(found, [*sizes, size]).to(torch.uint8)
@@ -187,18 +187,18 @@ def _likeliest(
 
 
 def _pictures(pixels: Tensor, flips: Sequence[bool]) -> Tensor:
-    """What a network is given: uint8 `(B, h, w, 3)` -> float32 `(flips B, 3, h, w)`, one flip after the other."""
+    """The input of a network: uint8 `(B, h, w, 3)` -> float32 `(flips B, 3, h, w)`, one flip after the other."""
     pictures = _looked_up(pixels) if pixels.device.type == "cpu" else _normalised(pixels)
     return torch.cat([pictures.flip(3) if flip else pictures for flip in flips]) if any(flips) else pictures
 
 
 def _looked_up(pixels: Tensor) -> Tensor:
-    """Normalised by a table: `(B, h, w, 3) -> (B, 3, h, w)`."""
+    """Normalise by a lookup table: `(B, h, w, 3) -> (B, 3, h, w)`."""
     return normalise(pixels.flatten(0, 1).numpy()).unflatten(1, pixels.shape[:2]).movedim(1, 0)
 
 
 def _normalised(pixels: Tensor) -> Tensor:
-    """The same bits by arithmetic, which is what a card is good at: `(B, h, w, 3) -> (B, 3, h, w)`."""
+    """Normalise by arithmetic, which is faster on a GPU and gives the same bits: `(B, h, w, 3) -> (B, 3, h, w)`."""
     mean, factor = _normalisation(pixels.device)
     return pixels.float().sub_(mean).mul_(factor).permute(0, 3, 1, 2)
 
@@ -211,16 +211,16 @@ def _normalisation(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _scores(model: nn.Module, pictures: Tensor, data: Data) -> tuple[Tensor, Sizes]:
-    """Scores in full precision, as small as they are to be had, and the size that they belong to if it is another."""
+    """Scores in float32 at the lowest resolution available, and the size to which they must be resized, if any."""
     if data.window is None and isinstance(model, SegNeXt):
         return model.logits(pictures).float(), [(pictures.shape[2], pictures.shape[3])]
     return scores(model, pictures, data).float(), []
 
 
 def scores(model: nn.Module, pictures: Tensor, data: Data) -> Tensor:
-    """Class scores `(B, classes, H, W)` of `(B, 3, H, W)` pictures, whole or window by window.
+    """Class scores `(B, classes, H, W)` of pictures `(B, 3, H, W)`, whole or in sliding windows.
 
-    Official code: slide_inference, the mean of the scores of all windows that see a pixel, before any softmax.
+    Official code: slide_inference, the mean of the scores of all windows that cover a pixel, before any softmax.
     """
     if data.window is None or data.stride is None:
         return model(pictures)
@@ -237,10 +237,10 @@ def scores(model: nn.Module, pictures: Tensor, data: Data) -> Tensor:
 
 
 def windows(side: int, window: int, stride: int) -> list[slice]:
-    """The windows along one side, in pixels: ceil((side - window) / stride) + 1, the last shifted back to the edge.
+    """The ceil((side - window) / stride) + 1 windows along one side, in pixels; the last is shifted back to the edge.
 
-    Official code: slide_inference; a side smaller than the window is one smaller window, without padding. Raises
-    `ValueError` for a stride that would leave pixels out.
+    Official code: slide_inference; a side shorter than the window is one smaller window, without padding. Raises
+    `ValueError` for a stride that would skip pixels.
     """
     if not 0 < stride <= window:
         raise ValueError(f"Data.stride: {stride} with a window of {window}; it must lie between 1 and the window")
@@ -251,7 +251,7 @@ def windows(side: int, window: int, stride: int) -> list[slice]:
 
 @dataclass
 class _Item:
-    """An image of a split as a worker prepares it."""
+    """An image of a split, as a worker prepares it."""
 
     number: int
     pixels: list[Tensor]  # uint8 (h, w, 3) for every ratio
@@ -268,7 +268,7 @@ class _Group:
 
 
 class _Items(Dataset[_Item]):
-    """A split's images by number, decoded and resized."""
+    """The images of a split by number, decoded and resized."""
 
     def __init__(self, source: Source, data: Data, ratios: Sequence[float]) -> None:
         self._source, self._data, self._ratios = source, data, ratios
@@ -280,14 +280,14 @@ class _Items(Dataset[_Item]):
 
 
 class _Memory:
-    """How many images are passed together: what one needs at the largest ratio, its flips included, is measured."""
+    """The number of images in a pass, from the measured memory of one image at the largest ratio with its flips."""
 
     def __init__(self, network: nn.Module, data: Data, ratio: float, flips: int, summed: bool) -> None:
         self._data, self._ratio, self._flips, self._summed = data, ratio, flips, summed
         self._footprint = Footprint(network) if isinstance(network, SegNeXt) else None
 
     def most(self, batch: int, limit: int) -> Callable[[int, int], int]:
-        """By the (height, width) of images, in pixels; at least 1."""
+        """A function that maps the (height, width) of images, in pixels, to their number per pass, at least 1."""
 
         def most(height: int, width: int) -> int:
             tall, wide = test_size(height, width, self._data, self._ratio)
@@ -302,12 +302,12 @@ class _Memory:
         shown = (tall, wide) if data.window is None else (min(tall, data.window[0]), min(wide, data.window[1]))
         picture = 4 * 3 * tall * wide + (self._footprint.bytes(*shown) if self._footprint else 0)
         if data.window is not None or self._footprint is None:
-            picture += 4 * data.classes * tall * wide  # the sum over the windows, at full size
+            picture += 4 * data.classes * tall * wide  # the sum over all windows, at full size
         return self._flips * picture + (4 * data.classes * height * width if self._summed else 0)
 
 
 def _groups(items: Iterable[_Item], most: Callable[[int, int], int]) -> Iterator[_Group]:
-    """Runs of images of one size, as many as go together."""
+    """Group consecutive images of one size, as many as fit in a pass."""
     group: list[_Item] = []
     room = 1
     for item in items:
@@ -327,8 +327,8 @@ def _stacked(group: list[_Item]) -> _Group:
 
 
 def _on(device: torch.device, groups: Iterable[_Group]) -> Iterator[_Group]:
-    """The groups on a device, each copied on a stream of its own while the one before is computed."""
-    streams = torch.get_device_module(device)  # a CPU's streams do nothing
+    """Yield the groups on a device; a separate stream copies each while the previous one is computed."""
+    streams = torch.get_device_module(device)  # on a CPU streams do nothing
     copying = streams.Stream(device)
     before: tuple[_Group, object] | None = None
     for group in groups:
@@ -345,13 +345,13 @@ def _on(device: torch.device, groups: Iterable[_Group]) -> Iterator[_Group]:
 
 
 def _arrived(group: _Group, copied: object) -> _Group:
-    """Let what is computed from now on wait for the copies, and not this process."""
+    """Make later work on the device wait for the copies, without blocking this process."""
     device = group.labels.device
     stream = torch.get_device_module(device).current_stream(device)
     stream.wait_event(copied)
     if device.type != "cpu":
         for tensor in (*group.pixels, group.labels):
-            tensor.record_stream(stream)  # or its memory might be given away while it is still read
+            tensor.record_stream(stream)  # otherwise its memory could be reused while it is still read
     return group
 
 

@@ -1,4 +1,4 @@
-"""How much memory a pass needs: found by following the tensors of a pass on the meta device, which computes nothing."""
+"""The memory that a forward pass needs, from the tensors of a pass on the meta device, which computes nothing."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from segnext.model import SegNeXt
 
 
 class Footprint:
-    """The memory of a segmentation network's passes in evaluation, without the weights."""
+    """The memory of passes of a segmentation network in evaluation, without the weights."""
 
     def __init__(self, network: SegNeXt) -> None:
         self._network = copy.deepcopy(network).to("meta").eval()
         self._pixels, self._per_pixel = 0, 0.0
 
     def bytes(self, height: int, width: int) -> int:
-        """What one picture's scores and all that they are made of take at the same time; workspaces come on top.
+        """Peak bytes of the tensors of one picture's pass, without operators' workspaces; sizes are in pixels.
 
-        Measured anew for a picture larger than all before; a smaller one needs at most as much for each of its pixels.
+        It measures again only for a picture larger than all before; a smaller one needs no more per pixel.
         """
         if height * width > self._pixels:
             self._pixels, self._per_pixel = height * width, self._measured(height, width) / (height * width)
@@ -37,14 +37,12 @@ class Footprint:
         picture = torch.empty(1, 3, height, width, device="meta").to(memory_format=torch.channels_last)
         with _Living([*weights, picture]) as living:
             scores = self._network.logits(picture)
-        widened = (
-            scores.shape[1] * scores.shape[2] * width * scores.element_size()
-        )  # as `segnext.fast.upsampling` does it
+        widened = scores.shape[1] * scores.shape[2] * width * scores.element_size()  # by `segnext.fast.upsampling`
         return max(living.peak, living.now() + widened)
 
 
 class _Living(TorchDispatchMode):
-    """Bytes of the tensors that live at the same time, those aside that were there before."""
+    """Tracks the bytes of tensors alive at the same time, except those that existed before."""
 
     def __init__(self, before: list[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -63,6 +61,6 @@ class _Living(TorchDispatchMode):
         return found
 
     def now(self) -> int:
-        """Bytes that live at this moment."""
+        """Bytes alive at this moment."""
         self._living = {key: entry for key, entry in self._living.items() if not entry[0].expired()}
         return sum(size for _, size in self._living.values())

@@ -1,7 +1,7 @@
-"""The network as it is evaluated: norms and layer scales folded into the convolutions beside them, exactly.
+"""The network for evaluation, with norms and layer scales folded exactly into neighbouring convolutions.
 
-BN in evaluation is a scale and a shift per channel. Before a 1x1 convolution, or after any, it is part of that
-convolution; what is left of a block's shortcut is one product and one sum. What cannot be folded stays as it is.
+In evaluation BN is a scale and a shift per channel. If it precedes a 1x1 convolution or follows any, it can be folded
+into that convolution; the shortcut of a block is then one product and one sum. Everything else stays as it is.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from segnext.fast.choice import is_fast
 from segnext.msca import MSCA
 from segnext.mscan import Block
 
-_ONEDNN = torch.backends.mkldnn.is_available()  # on a CPU that it knows; without it nothing is lost but time
+_ONEDNN = torch.backends.mkldnn.is_available()  # False on CPUs without oneDNN, where evaluation is only slower
 
 
 def fuse_for_inference(network: nn.Module) -> nn.Module:
-    """A copy in evaluation mode that gives the same to rounding, in fewer passes over memory."""
+    """A copy in evaluation mode that gives the same output to rounding, with fewer passes over memory."""
     network = copy.deepcopy(network).eval()
     with torch.no_grad():
         _fold(network)
@@ -56,11 +56,11 @@ def _fold(module: nn.Module) -> None:
 
 
 class Convolution(nn.Conv2d):
-    """A convolution and what follows it, in one pass over memory: `(B, C, H, W) -> (B, D, ceil(H/s), ceil(W/s))`.
+    """A convolution and the operation after it in one pass: `(B, C, H, W) -> (B, D, ceil(H/s), ceil(W/s))`.
 
-    Without gradients; s is its stride. `gelu(...)` where `gelu` says so, else `... + plus`, written over `plus`, else
-    `... * times`. On a CPU it is one of oneDNN's operators, which `torch.compile` uses: PyTorch has a slower way for
-    1x1 convolutions of one thread.
+    s is its stride; it has no gradients. It returns `gelu(conv)` if `gelu` is set, `conv + plus`, written over `plus`,
+    or `conv * times`. On a CPU it calls oneDNN's operators, which `torch.compile` uses, too: with one thread, PyTorch's
+    own path for 1x1 convolutions is slower.
     """
 
     gelu = False
@@ -83,11 +83,11 @@ class Convolution(nn.Conv2d):
         if times is not None and x.shape[2:] != (1, 1):
             return onednn._convolution_pointwise.binary(x, times, *layer, "mul", None, None, [], None)
         y = onednn._convolution_pointwise(x, *layer, "gelu" if self.gelu else "none", [], "none")
-        return y if times is None else y.mul_(times)  # of a single pixel: torch 2.11 has no product for it
+        return y if times is None else y.mul_(times)  # torch 2.11 has no fused product for a single pixel
 
 
 def _fused(convolution: nn.Conv2d, gelu: bool = False) -> Convolution:
-    """The same convolution, turned into a `Convolution` in place, which draws no initial weights."""
+    """Turn a convolution into a `Convolution` in place, because constructing one would draw initial weights."""
     convolution.__class__ = Convolution
     assert isinstance(convolution, Convolution)
     convolution.gelu = gelu
@@ -119,7 +119,7 @@ class FoldedBlock(nn.Module):
 
 
 class FoldedMSCA(nn.Module):
-    """An `MSCA` whose sums and product take no memory of their own: `(B, C, H, W) -> (B, C, H, W)`."""
+    """An `MSCA` whose sums and product are computed in place: `(B, C, H, W) -> (B, C, H, W)`."""
 
     def __init__(self, msca: MSCA) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def _before(scale: Tensor, shift: Tensor, convolution: nn.Conv2d) -> nn.Conv2d:
-    """`convolution(scale x + shift)` as one 1x1 convolution (without padding, or the border would differ)."""
+    """`convolution(scale x + shift)` as one 1x1 convolution; with padding the border would differ."""
     assert convolution.kernel_size == (1, 1)
     assert convolution.bias is not None
     weight = convolution.weight.flatten(1)

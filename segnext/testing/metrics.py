@@ -1,7 +1,7 @@
-"""Measures of a segmentation from integer sums over a whole split: mean IoU, accuracies, boundary IoU.
+"""Metrics of segmentation from integer sums over a whole split: mean IoU, accuracies, boundary IoU.
 
-Official code: mmseg/core/evaluation/metrics.py. Every sum is an int64 count of pixels, so neither the order of images
-nor the number of processes ever matters.
+Official code: mmseg/core/evaluation/metrics.py. Every sum is an int64 count of pixels, so results do not depend on the
+order of images or the number of processes.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from torch import Tensor
 
 from segnext.data.source import IGNORE
 
-BOUNDARY_RATIO = 0.02  # Cheng et al. 2021: the band's width as a part of the image's diagonal
+BOUNDARY_RATIO = 0.02  # Cheng et al. 2021: width of the band as a fraction of the image's diagonal
 
 
 class _Counts:
-    """Sums that add up over images, and so over processes."""
+    """Counts that add up over images, and so over processes."""
 
     counts: Tensor  # int64
 
     def all_reduce(self) -> None:
-        """Sum over the processes of torch's default group, in each of them; without a group there is one process."""
+        """Sum the counts over the processes of torch's default group; all get the sum. Without a group, do nothing."""
         if distributed.is_available() and distributed.is_initialized():
             counts = self.counts.to("cuda" if distributed.get_backend() == "nccl" else "cpu")
             distributed.all_reduce(counts)
@@ -35,9 +35,9 @@ class _Counts:
 class Confusion(_Counts):
     """Pixel counts by (label, prediction): `counts` is int64 `(classes + 1, classes)`.
 
-    A label outside the classes and not `IGNORE` is no class of its own, but its pixel is not excused either: the
-    prediction there enters the union as a false positive (as measured on the release; `datasets.md`, section 3). Such
-    pixels are the last row.
+    A label that is neither a class nor `IGNORE` does not count as a class, but its pixel is not ignored: the prediction
+    there enters the union as a false positive (as measured on the release; `datasets.md`, section 3). The last row has
+    such pixels.
     """
 
     def __init__(self, classes: int, device: torch.device | None = None) -> None:
@@ -45,20 +45,20 @@ class Confusion(_Counts):
         self.counts = torch.zeros(classes + 1, classes, dtype=torch.int64, device=device)
 
     def add(self, prediction: Tensor, label: Tensor) -> None:
-        """Count one image or batch, integer tensors of one shape. Raises `ValueError` for a prediction out of range."""
+        """Count an image or batch, integer tensors of one shape. Raises `ValueError` for a prediction out of range."""
         _check(prediction, label, self.classes)
         self.count(prediction, label)
 
     def count(self, prediction: Tensor, label: Tensor) -> None:
-        """The same for predictions that are known to be classes; where they are on a card, nothing waits for it."""
-        # Two rows more than classes: the last but one for labels out of range, the last for what is ignored.
+        """As `add`, without the check, so that the host does not wait for a GPU."""
+        # Two rows more than classes: one for labels out of range, then one for ignored pixels.
         rows = _at_most(label, self.classes).int().masked_fill_(label == IGNORE, self.classes + 1)
         cells = rows.mul_(self.classes).add_(prediction).flatten()
         counts = _histogram(cells, (self.classes + 2) * self.classes).view(-1, self.classes)[:-1]
         self.counts += counts.to(self.counts.device)
 
     def score(self, boundary: Boundary | None = None) -> Score:
-        """The measures of everything counted so far, with boundary IoU where it was counted too."""
+        """The metrics of everything counted so far, with boundary IoU if `boundary` counted it."""
         counts = self.counts.cpu()
         labelled = counts[:-1]
         hits = labelled.diagonal()
@@ -78,15 +78,15 @@ class Confusion(_Counts):
 
 
 class Boundary(_Counts):
-    """Boundary IoU (Cheng et al., "Boundary IoU", CVPR 2021, Eq. 3) of each class: how well contours are met.
+    """Boundary IoU (Cheng et al., "Boundary IoU", CVPR 2021, Eq. 3) of each class: how well contours match.
 
-    `IoU(G_d & G, P_d & P)`: of a class's mask in the label, G, and in the prediction, P, only the pixels count that lie
-    within d pixels of the mask's own contour. As in the authors' code: d = `ratio` times the image's diagonal, rounded,
-    at least 1; the distance is that of d erosions by 3x3 (the larger of the row and the column distance); the image's
-    border is a contour.
+    `IoU(G_d & G, P_d & P)`: of a class's mask in the label, G, and in the prediction, P, only pixels within d pixels of
+    the mask's own contour count. As in the authors' code, d is `ratio` times the image's diagonal, rounded, at least 1;
+    the distance is that of d erosions by 3x3 (the larger of the row and the column distance); the image's border is a
+    contour.
 
-    Ours, as mean IoU has it: intersections and unions are summed over the split before they are divided, and ignored
-    pixels are of no class in either map, so that a right prediction scores 100 whatever it says there.
+    Ours, as in mean IoU: intersections and unions are summed over the split before they are divided, and ignored pixels
+    belong to no class in either map, so that a correct prediction scores 100, whatever it predicts there.
     `counts` is int64 `(3, classes)`: pixels in both bands, in the label's, in the prediction's.
     """
 
@@ -101,9 +101,9 @@ class Boundary(_Counts):
         self.count(prediction, label)
 
     def count(self, prediction: Tensor, label: Tensor) -> None:
-        """The same for predictions that are known to be classes; where they are on a card, nothing waits for it."""
+        """As `add`, without the check, so that the host does not wait for a GPU."""
         distance = max(1, round(self.ratio * math.hypot(*label.shape[1:])))
-        nothing = self.classes  # the value of what counts for no class
+        nothing = self.classes  # the value of pixels that count for no class
         if nothing > 255:
             prediction, label = prediction.int(), label.int()
         ignored = label == IGNORE
@@ -116,39 +116,39 @@ class Boundary(_Counts):
         self.counts += counts.to(self.counts.device)
 
     def iou(self) -> list[float | None]:
-        """Of each class in percent; None where neither map has it."""
+        """Boundary IoU of each class in percent; None if neither map has the class."""
         both, labels, predictions = self.counts.cpu()
         return _percentages(both, labels + predictions - both)
 
 
 @dataclass(frozen=True)
 class Score:
-    """Percentages; None where nothing was there to score: such a class does not enter the mean."""
+    """Percentages; None if there was nothing to score. Such a class does not enter the mean."""
 
     miou: float | None
-    iou: list[float | None]  # of each class; None: neither labelled nor predicted
-    pixel_accuracy: float | None  # aAcc: the part of the labelled pixels that is right
-    mean_accuracy: float | None  # mAcc
-    accuracy: list[float | None]  # of each class: the part of its labelled pixels that is right; None: not labelled
+    iou: list[float | None]  # per class; None: neither labelled nor predicted
+    pixel_accuracy: float | None  # aAcc: labelled pixels predicted correctly
+    mean_accuracy: float | None  # mAcc: mean of `accuracy`
+    accuracy: list[float | None]  # per class: its labelled pixels predicted correctly; None: not labelled
     boundary_miou: float | None
-    boundary_iou: list[float | None] | None  # of each class; None in place of the list: not measured
-    confusion: list[list[int]]  # pixels, a row a label, a column a prediction; last row: labels out of range
+    boundary_iou: list[float | None] | None  # per class; None instead of the list: not measured
+    confusion: list[list[int]]  # pixels; rows are labels, columns predictions; last row: labels out of range
 
 
 def near_contour(maps: Tensor, distance: int) -> Tensor:
-    """Which pixels of integer `(B, H, W)` maps lie within `distance` of another value or of the image's outside.
+    """Which pixels of integer maps `(B, H, W)` are within `distance` of another value or of the image's outside.
 
-    A pixel lies farther inside its own value's mask exactly where the square of 2 distance + 1 around it is of one
-    value. So one look at the map does for all classes at once, by running sums whatever the distance.
+    A pixel is farther from its contour exactly if the square of side 2 distance + 1 around it has one value. So one
+    pass over the map, with running sums, finds the pixels of all classes at once, whatever the distance.
     """
     near = torch.ones_like(maps, dtype=torch.bool)
     height, width = maps.shape[1:]
     if min(height, width) <= 2 * distance:
         return near
     middle = (slice(None), slice(distance, height - distance), slice(distance, width - distance))
-    # First the rows: whether a value changes within the distance to the left or right.
+    # First along rows: whether the value changes within the distance to the left or right.
     rows = _any_of(2 * distance, maps[:, :, 1:] != maps[:, :, :-1])
-    # Then the columns: whether a row within the distance does so, or a value changes from one of them to the next.
+    # Then along columns: whether that holds for a row within the distance, or the value changes between two rows.
     centre = maps[:, :, middle[2]]
     columns = rows[:, :-1] | (centre[:, 1:] != centre[:, :-1])
     near[middle] = _any_of(2 * distance, columns.mT).mT | rows[:, 2 * distance :]
@@ -156,14 +156,14 @@ def near_contour(maps: Tensor, distance: int) -> Tensor:
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """The mean of what is there (official code: nanmean)."""
+    """The mean of the values that are not None (official code: nanmean); None if there are none."""
     present = [value for value in values if value is not None]
     return sum(present) / len(present) if present else None
 
 
 def _any_of(count: int, flags: Tensor) -> Tensor:
-    """Whether any of `count` that follow each other is set: `(..., N) -> (..., N - count + 1)`."""
-    sums = flags.contiguous().cumsum(-1, dtype=torch.int32)  # down columns it would be ten times slower
+    """Whether any of `count` consecutive flags is set: `(..., N) -> (..., N - count + 1)`."""
+    sums = flags.contiguous().cumsum(-1, dtype=torch.int32)  # contiguous: along columns it is ten times slower
     sums = torch.cat([torch.zeros_like(sums[..., :1]), sums], -1)
     return sums[..., count:] != sums[..., :-count]
 
@@ -173,21 +173,21 @@ def _percentages(parts: Tensor, wholes: Tensor) -> list[float | None]:
 
 
 def _at_most(label: Tensor, most: int) -> Tensor:
-    """Labels, with `most` for those that lie outside of 0 to `most`."""
+    """Labels, with those outside 0 to `most` replaced by `most`."""
     if label.dtype == torch.uint8:
         return label.clamp(max=most) if most < 255 else label
     return label.masked_fill((label < 0) | (label > most), most)
 
 
 def _histogram(cells: Tensor, size: int) -> Tensor:
-    """How often each number from 0 to size - 1 is there: int64 `(size,)`."""
+    """How often each number from 0 to size - 1 occurs: int64 `(size,)`."""
     if cells.device.type == "cpu":
         return torch.bincount(cells, minlength=size)
     return _summed(cells, size)
 
 
 def _summed(cells: Tensor, size: int) -> Tensor:
-    """The same without a question to the device: bincount asks it for the largest number."""
+    """As `_histogram` without waiting for the device: bincount must read back the largest number."""
     counts = torch.zeros(size, dtype=torch.int64, device=cells.device)
     return counts.scatter_add_(0, cells.long(), torch.ones_like(counts[:1]).expand(len(cells)))
 

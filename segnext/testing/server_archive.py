@@ -1,6 +1,6 @@
-"""Predictions as files: in the forms that the VOC 2012 and Cityscapes test servers take, plain class maps otherwise.
+"""Predictions as files: archives for the test servers of VOC 2012 and Cityscapes, plain class maps for other datasets.
 
-An archive is written whole or not at all, and the same predictions give the same bytes. Its manifest lies beside it.
+An archive is written atomically, with a manifest beside it. The same predictions give the same bytes.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from segnext.testing.evaluate import How, predictions
 
 @dataclass(frozen=True)
 class Form:
-    """What a server wants to be sent: an archive of 8-bit PNG files, one an image."""
+    """The format that a server accepts: an archive of 8-bit PNG files, one per image."""
 
     suffix: str  # .tar.gz or .zip
-    folder: str = ""  # of the files within the archive
-    frame: str = ".+"  # the part of an image's name that its file has, a regular expression
-    values: tuple[int, ...] | None = None  # what a class is written as; None: its own number
-    palette: bool = False  # VOC's colours, an indexed PNG
+    folder: str = ""  # folder of the files in the archive
+    frame: str = ".+"  # regular expression for the part of an image's name that is its file's name
+    values: tuple[int, ...] | None = None  # pixel value of each class; None: the class itself
+    palette: bool = False  # whether the PNG is indexed with VOC's colours
 
 
 FORMS: Mapping[str, Form] = {
@@ -51,20 +51,20 @@ PLAIN = Form(".zip")
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an archive is: kept beside it, so that a server's score can be traced to the run that was sent in."""
+    """Describes an archive, and is kept beside it, so that a server's score can be traced to the run."""
 
     run: str  # the id of the run that predicted
     dataset: str
     archive: str  # file name
     sha256: str
     images: int
-    settings: Mapping[str, Any] = field(default_factory=dict)  # how it was predicted: multi-scale, Ham's seed
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the prediction: multi-scale, Ham's seed
 
 
 def predict(model: nn.Module, source: Source, data: Data, **how: Unpack[How]) -> Iterator[tuple[str, Pixels]]:
-    """The name of each image and the likeliest class of its pixels, uint8 `(H, W)`; as `evaluate` has them.
+    """Yield the name of each image and the likeliest class of its pixels, uint8 `(H, W)`, as in `evaluate`.
 
-    A split without labels, as a test server's, will do.
+    The split needs no labels, so the test split of a server works.
     """
     for numbers, maps, _ in predictions(model, source, data, **how):
         for number, classes in zip(numbers, maps, strict=True):
@@ -80,17 +80,17 @@ def export(
     run: str,
     settings: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """Pack named class maps, uint8 `(H, W)`, as the dataset's server takes them.
+    """Pack named class maps, uint8 `(H, W)`, into an archive for the dataset's server.
 
     `path` has no suffix: the archive is `path.tar.gz` or `path.zip`, its manifest `path.json`. Raises `ValueError`, and
-    writes nothing, for a value that is no class, for names that repeat or are not the dataset's, and for no image.
+    writes nothing, for a value that is no class, for a name that repeats or is not the dataset's, and for no image.
     """
     form = FORMS.get(dataset, PLAIN)
     files: dict[str, bytes] = {}
     for name, pixels in predicted:
         found = re.match(form.frame, PurePosixPath(name).name)
         if found is None:
-            raise ValueError(f"{name!r} is no name of a {dataset} image: it does not begin with {form.frame}")
+            raise ValueError(f"{name!r} is not the name of a {dataset} image: it does not begin with {form.frame}")
         file = f"{form.folder}{found[0]}.png"
         if file in files:
             raise ValueError(f"{file} is predicted twice, the second time for {name!r}")
@@ -130,7 +130,7 @@ def _tar(files: Mapping[str, bytes]) -> bytes:
         tarfile.open(fileobj=packed, mode="w") as archive,
     ):
         for name, content in files.items():
-            entry = tarfile.TarInfo(name)  # without time and owner: the same predictions give the same bytes
+            entry = tarfile.TarInfo(name)  # without time and owner, so that the same predictions give the same bytes
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
@@ -138,7 +138,7 @@ def _tar(files: Mapping[str, bytes]) -> bytes:
 
 def _zip(files: Mapping[str, bytes]) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:  # PNG is packed already
+    with zipfile.ZipFile(buffer, "w") as archive:  # without compression, because PNG is compressed
         for name, content in files.items():
             archive.writestr(zipfile.ZipInfo(name), content)
     return buffer.getvalue()

@@ -1,1 +1,1 @@
-"""The trainer: one step, two tasks, states on disk."""
+"""The trainer: the step, the two tasks (segmentation, classification), and training states on disk."""

@@ -1,4 +1,4 @@
-"""Pretraining for classification as VAN does it, and Top-1 (Table 3; datasets.md, section 3.1)."""
+"""Pretraining for classification as in VAN's code, and Top-1 accuracy (Table 3; datasets.md, section 3.1)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from segnext.testing.evaluate import Progress
 class Classification:
     """The `segnext.training.train.Task` of a run on images with one class each.
 
-    `Ours:` BatchNorm sees what is passed together on all GPUs, whose statistics are always the same (VAN: each GPU's
-    128 samples, and the mean of the GPUs' statistics after each epoch); images flow over the end of an epoch (VAN
-    leaves out the last 143 of each).
+    `Ours:` BatchNorm sees the samples of a pass on all GPUs, whose running statistics are always equal (VAN: the 128
+    samples of each GPU, and the mean of the GPUs' statistics after each epoch). Batches continue across the end of an
+    epoch (VAN leaves out the last 143 images of each).
     """
 
     def __init__(self, run: Run, source: ClassFolderSource) -> None:
@@ -47,15 +47,15 @@ class Classification:
         return loaded(batches, start * parts, self._train.iterations * parts, loading)
 
     def loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        # timm: SoftTargetCrossEntropy, which is what PyTorch's does with probabilities.
+        # timm's SoftTargetCrossEntropy, which equals PyTorch's with probabilities.
         return F.cross_entropy(model(images).float(), labels)
 
 
 def learning_rate(train: ClassificationTrain, iteration: int) -> float:
-    """The learning rate at a step, 0 the first: of the first step of its epoch, for VAN steps it by the epoch.
+    """The learning rate at a step, counted from 0. It changes only at the start of an epoch, as in VAN.
 
-    timm 0.4.12's cosine: its period begins at 0 and the linear warm-up covers its beginning, so the rate after the
-    warm-up is a little below `learning_rate`; through the cooldown it stays at the minimum.
+    timm 0.4.12's cosine: its period starts at step 0 and the linear warm-up replaces its beginning, so the rate after
+    the warm-up is slightly below `learning_rate`. During the cooldown it stays at the minimum.
     """
     iteration -= iteration % train.epoch_iterations
     period = train.iterations - train.cooldown_iterations
@@ -69,7 +69,7 @@ def learning_rate(train: ClassificationTrain, iteration: int) -> float:
 
 
 def parameter_groups(model: nn.Module, train: ClassificationTrain) -> list[dict[str, Any]]:
-    """VAN's groups, which are timm's: biases and all other vectors (norms, layer scales) are not decayed."""
+    """The optimiser's groups in VAN, which are timm's: biases and other vectors (norms, layer scales) do not decay."""
     groups: dict[float, list[nn.Parameter]] = {train.weight_decay: [], 0.0: []}
     for name, parameter in model.named_parameters():
         vector = parameter.ndim == 1 or name.endswith(".bias")
@@ -82,7 +82,7 @@ def parameter_groups(model: nn.Module, train: ClassificationTrain) -> list[dict[
 
 @dataclass(frozen=True)
 class Top1:
-    """How many images were given their own class. Those of the shares of a split add up to that of the split."""
+    """The number of correctly classified images. The values of a split's shares add up to that of the split."""
 
     correct: int
     images: int
@@ -92,7 +92,7 @@ class Top1:
 
     @property
     def percent(self) -> float | None:
-        """Top-1 accuracy in percent; None where there was no image."""
+        """Top-1 accuracy in percent; None if there was no image."""
         return 100 * self.correct / self.images if self.images else None
 
 
@@ -108,10 +108,10 @@ def evaluate_classification(
     workers: int = 0,
     progress: Progress | None = None,
 ) -> Top1:
-    """Top-1 on a process's share of a split, None: all of it; one centre crop of each image, once (Table 3).
+    """Top-1 on a process's share of a split (None: the whole split), with one centre crop per image (Table 3).
 
-    The model is left in evaluation mode. Images are passed `batch` at a time and loaded ahead by `workers` processes,
-    which changes nothing beyond rounding. Always in float32: autocast is off here, whatever the precision of the
+    The model is left in evaluation mode. `batch` images are passed at a time and loaded ahead by `workers` processes,
+    which changes nothing beyond rounding. It is always in float32: autocast is off here, whatever the precision of
     training. Raises `DataError` for an image that cannot be read.
     """
     model.eval()
@@ -123,7 +123,7 @@ def evaluate_classification(
         pictures = to_device(images, device).contiguous(memory_format=torch.channels_last)
         with full_precision(pictures):
             predicted = model(pictures).argmax(dim=1)
-        correct += (predicted == to_device(labels, device)).sum()  # on the device: no wait for a batch
+        correct += (predicted == to_device(labels, device)).sum()  # on the device, so that the host does not wait
         done += len(labels)
         if progress:
             progress(done, last - first)
@@ -131,7 +131,7 @@ def evaluate_classification(
 
 
 class _Images(Dataset[tuple[Tensor, Tensor]]):
-    """Images as they are tested, and their classes, by range: float32 `(B, 3, h, w)` and int64 `(B,)`."""
+    """Images prepared for testing and their classes, by range: float32 `(B, 3, h, w)` and int64 `(B,)`."""
 
     def __init__(self, source: ClassFolderSource, data: ClassificationData) -> None:
         self._source, self._data = source, data

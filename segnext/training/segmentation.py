@@ -1,4 +1,4 @@
-"""Training for segmentation: the loss, the poly schedule, the optimiser's groups (Sec. 4; the released code)."""
+"""Training for segmentation: the loss, the poly schedule and the optimiser's groups (Sec. 4; the released code)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Segmentation:
         return learning_rate(self._train, iteration)
 
     def batches(self, start: int, share: Share, loading: Loading) -> Iterator[Batch]:
-        # The parts of a batch are batches of the same stream of samples.
+        # The parts of a batch are consecutive batches of the same stream of samples.
         parts, seed = self._train.accumulate, self.run.seed
         first, last = start * parts, self._train.iterations * parts
         return stream(self._data, self._source, seed, self._train.batch // parts, first, last, loading, share)
@@ -47,10 +47,10 @@ class Segmentation:
 
 
 def segmentation_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of `(B, classes, h, w)` scores resized to the `(B, H, W)` labels, in float32.
+    """Cross-entropy of scores `(B, classes, h, w)`, resized to the labels `(B, H, W)`, in float32.
 
-    Official code: summed over labelled pixels and divided by all pixels, ignored ones included (`datasets.md`,
-    section 3); PyTorch's own mean divides by the labelled ones.
+    Official code: the sum over labelled pixels divided by the number of all pixels, ignored ones included
+    (`datasets.md`, section 3); PyTorch's mean divides by the number of labelled ones.
     """
     with full_precision(scores):
         if torch.compiler.is_compiling() and not is_fast(scores):  # the compiler fuses the plain formula itself
@@ -62,7 +62,7 @@ def segmentation_loss(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def learning_rate(train: Train, iteration: int) -> float:
-    """The encoder's learning rate at a step, 0 the first: poly to zero, scaled up linearly during the warm-up."""
+    """The encoder's learning rate at a step, counted from 0: poly to zero, scaled up linearly during the warm-up."""
     poly = train.learning_rate * (1 - iteration / train.iterations) ** train.poly_power
     if iteration >= train.warmup_iterations:
         return poly
@@ -70,10 +70,10 @@ def learning_rate(train: Train, iteration: int) -> float:
 
 
 def parameter_groups(model: nn.Module, train: Train) -> list[dict[str, Any]]:
-    """Official code's groups, decided on the released names: `head` learns faster, `norm` is not decayed.
+    """The optimiser's groups of the official code, by released name: `head` learns faster, `norm` does not decay.
 
-    As released, that decays all biases outside `norm`, the layer scales, the stem's BN and the decoder's GN.
-    Each group carries `factor`, its multiple of the scheduled learning rate.
+    As in the release, all biases outside `norm`, the layer scales, the stem's BN and the decoder's GN do decay. Each
+    group has a `factor`, by which the scheduled learning rate is multiplied.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

@@ -1,8 +1,8 @@
-"""Training states on disk, so that a stopped run goes on where it was.
+"""Training states on disk, from which a stopped run continues.
 
-Written new, flushed, renamed, and only then is the oldest deleted; the last two are kept. A file's name carries the
-digest of its content: one rename makes state and check appear together, and a damaged state is passed over. How far a
-state is, it says itself: a file's name says only which one to try first.
+A state is written to a new file, flushed and renamed before the oldest is deleted; the last two are kept. A file's name
+has the digest of its content, so that one rename publishes state and checksum together, and a damaged state is skipped.
+The iteration in a file's name only decides which file is tried first; the state itself has its iteration.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NAME = re.compile(r"^(\d{8})-([0-9a-f]{16})\.pt$")
 
 
 def save_state(folder: Path, iteration: int, state: Mapping[str, Any]) -> Path:
-    """Write the state after `iteration` steps. `OSError` (a full disk, say) leaves the earlier ones untouched."""
+    """Write the state after `iteration` steps. Raises `OSError`, for example if the disk is full; old states remain."""
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     content = buffer.getbuffer()
@@ -35,17 +35,17 @@ def save_state(folder: Path, iteration: int, state: Mapping[str, Any]) -> Path:
     write_atomically(path, content)
     for old in _saved(folder)[KEPT:]:
         old.unlink(missing_ok=True)
-    for left_over in (*folder.glob(".*.tmp"), *folder.glob(f"*{DAMAGED}")):  # of attempts that were killed, of a disk
+    for left_over in (*folder.glob(".*.tmp"), *folder.glob(f"*{DAMAGED}")):  # of killed attempts, and of a bad disk
         left_over.unlink(missing_ok=True)
     return path
 
 
 def load_state(folder: Path, *, put_aside: bool = False) -> dict[str, Any] | None:
-    """The newest undamaged state, or None where there is none; the log tells of every damaged one.
+    """The newest undamaged state, or None if there is none; the log names every damaged one.
 
-    With none left a run starts again from its beginning, which costs time and changes no result. `put_aside`: rename
-    the damaged ones to NAME.damaged until the next state is written, so that names tell the truth from here on, and
-    what calls itself newer does not push out what is written next. For the process that owns the folder.
+    Without a state a run starts again from its beginning, which costs time but does not change the result. `put_aside`
+    renames damaged states to NAME.damaged until the next state is written: otherwise a damaged state with a higher
+    iteration in its name would count as newer and evict the next one. Only the process that owns the folder may use it.
     """
     saved = _saved(folder)
     for path in saved:
@@ -60,7 +60,7 @@ def load_state(folder: Path, *, put_aside: bool = False) -> dict[str, Any] | Non
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The state of a file, or None where it is damaged, or has just been put aside by the process that owns it."""
+    """The state of a file; None if it is damaged, or the process that owns it has just put it aside."""
     matched = _NAME.match(path.name)
     try:
         content = path.read_bytes()
@@ -73,5 +73,5 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _saved(folder: Path) -> list[Path]:
-    """Newest first."""
+    """The files of states, newest first."""
     return sorted((path for path in folder.glob("*.pt") if _NAME.match(path.name) and path.is_file()), reverse=True)

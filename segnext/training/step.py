@@ -1,7 +1,7 @@
 """One training step: forward, loss, backward, gradients averaged over the processes, AdamW.
 
-The trainer and `segnext.measure.step_time`, which times it, take the same step. It asks the device for nothing, so that
-on CUDA the host runs ahead: what comes back is a loss on the device.
+The trainer uses this step, and `segnext.measure.step_time` times it. It never waits for the device, so that on CUDA the
+host runs ahead; the loss that it returns is a tensor on the device.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from segnext.distributed import GradientAverage, World
 from segnext.precision import autocast
 from segnext.stochastic import set_per_sample_randomness
 
-WARM_UP = 3  # passes before a capture: cuDNN chooses its algorithms, libraries take their workspaces
+WARM_UP = 3  # passes before a capture, in which cuDNN chooses algorithms and libraries allocate workspaces
 
 logger = logging.getLogger(__name__)
 
@@ -29,19 +29,19 @@ Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 class Learner(Protocol):
-    """What a step needs to know of a task (`segnext.training.train.Task`)."""
+    """The part of a task (`segnext.training.train.Task`) that a step needs."""
 
     run: Run
 
     def groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """The optimiser's groups; each has `factor`, its multiple of the scheduled learning rate."""
+        """The optimiser's groups; each has a `factor`, by which the scheduled learning rate is multiplied."""
 
     def loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """The mean loss over the samples, float32 (), of a batch on the model's device and under autocast."""
+        """The mean loss over the samples, float32 (), of a batch on the model's device, called under autocast."""
 
 
 class TrainingStep:
-    """Takes steps of a model, which is on the execution's device and in training mode."""
+    """Takes training steps of a model, which must be on the execution's device and in training mode."""
 
     def __init__(self, task: Learner, model: nn.Module, execution: Execution, world: World = World()) -> None:  # noqa: B008
         self._model, self._precision = model, execution.precision
@@ -58,7 +58,7 @@ class TrainingStep:
             self._capture = False
 
     def __call__(self, parts: Iterable[Batch], learning_rate: float) -> Tensor:
-        """Step along the mean gradient of a batch's parts, on the device; returns their mean loss, float32 ()."""
+        """Take a step with the mean gradient of a batch's parts, on the device; returns their mean loss, float32 ()."""
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate * group["factor"]
         if self._graph is None:
@@ -81,7 +81,7 @@ class TrainingStep:
         return torch.stack(losses).mean()
 
     def _passed(self, batch: Batch) -> Tensor:
-        """Forward and backward of one part; adds to the gradients and returns the part's loss."""
+        """Pass one part forward and backward: add to the gradients and return the part's loss."""
         if batch.numbers is not None:
             set_per_sample_randomness(self._model, batch.numbers)
         with autocast(self._device, self._precision):
@@ -103,7 +103,7 @@ class TrainingStep:
 
 
 class _Graph:
-    """A pass as one CUDA graph: a single launch in the place of thousands. Its tensors stay where they are."""
+    """A pass as one CUDA graph: a single launch instead of thousands. Its tensors keep their addresses."""
 
     def __init__(self, passed: Callable[[Batch], Tensor], model: nn.Module, batch: Batch) -> None:
         self._batch = batch.clone()
@@ -124,7 +124,7 @@ class _Graph:
         self.forget_gradients()
 
     def forget_gradients(self) -> None:
-        """Zero them where they are: the graph adds to these."""
+        """Zero the gradients in place, because the graph adds to these tensors."""
         torch._foreach_zero_(self._gradients)
 
     def __call__(self, batch: Batch) -> Tensor:
@@ -134,9 +134,9 @@ class _Graph:
 
 
 def _compiled(function: Loss) -> Loss:
-    """The same under `torch.compile`; where that fails on the first batch, a warning in the log and the same as it is.
+    """The function under `torch.compile`; if that fails on the first batch, log a warning and use it uncompiled.
 
-    What fails for another reason fails again as it is, with its own error.
+    If the function itself is at fault, the uncompiled call raises the real error.
     """
     compiled: Loss | None = None
 
@@ -162,7 +162,7 @@ def _compiled(function: Loss) -> Loss:
 
 @contextmanager
 def _buffers_kept(model: nn.Module, after_failure_only: bool = False) -> Iterator[None]:
-    """Give the buffers, which a forward pass in training changes, the values that they had before."""
+    """Restore the model's buffers afterwards, because a forward pass in training changes them."""
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     failed = True
     try:

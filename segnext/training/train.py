@@ -1,4 +1,4 @@
-"""The trainer: AdamW, a schedule, and a state that any stop can continue from. What is trained for is a `Task`."""
+"""The trainer: AdamW, a schedule, and states from which a stopped run continues. A `Task` defines what is trained."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from segnext.training.segmentation import Segmentation
 from segnext.training.state import load_state, save_state
 from segnext.training.step import TrainingStep
 
-CHECKPOINT_INTERVAL = 100  # iterations at least between two checkpoints, if `Execution` names no other
-CHECKPOINT_SHARE = 0.005  # of the time at most
-READ_LATE = {"cpu": 0, "cuda": 1}  # steps that a loss may lie behind: a GPU computes the next one meanwhile
+CHECKPOINT_INTERVAL = 100  # least iterations between two checkpoints, unless `Execution` sets an interval
+CHECKPOINT_SHARE = 0.005  # largest fraction of the time that checkpoints may take
+READ_LATE = {"cpu": 0, "cuda": 1}  # steps by which a loss is read late, so that a GPU computes the next one meanwhile
 
 
 class Stopped(Exception):
@@ -45,7 +45,7 @@ class Diverged(ArithmeticError):
 
 @dataclass(frozen=True)
 class Step:
-    """One finished step, as a curve shows it."""
+    """One finished step, for a training curve."""
 
     iteration: int  # steps done, this one included
     loss: float
@@ -54,39 +54,39 @@ class Step:
 
 
 class Task(Protocol):
-    """What sets one kind of training apart. `train` does the rest."""
+    """What distinguishes one kind of training from another. `train` does the rest."""
 
     run: Run
 
     def groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """The optimiser's groups; each has `factor`, its multiple of the scheduled learning rate."""
+        """The optimiser's groups; each has a `factor`, by which the scheduled learning rate is multiplied."""
 
     def learning_rate(self, iteration: int) -> float:
-        """The scheduled learning rate at a step, 0 the first."""
+        """The scheduled learning rate at a step, counted from 0."""
 
     def batches(self, start: int, share: Share, loading: Loading) -> Iterator[Batch]:
-        """This process's share of the batches from iteration `start` to the run's end, a part at a time.
+        """Yield this process's share of the batches from iteration `start` to the run's end, one part at a time.
 
-        A batch of `Train.accumulate` parts comes as so many, one after the other. Each is a function of the seed and
-        its place alone, and leaves torch's global random state alone.
+        A batch comes as `Train.accumulate` parts. Each part depends only on the seed and its position, and drawing it
+        does not touch torch's global random state.
         """
 
     def loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """The mean loss over the samples, float32 (), of a batch on the model's device and under autocast."""
+        """The mean loss over the samples, float32 (), of a batch on the model's device, called under autocast."""
 
 
 def task(run: Run, source: Source | ClassFolderSource) -> Task:
-    """The task that a run names."""
+    """The task of a run: classification or segmentation."""
     if run.task == "classification":
         return Classification(run, cast(ClassFolderSource, source))
     return Segmentation(run, cast(Source, source))
 
 
 def build(run: Run, initial: Mapping[str, Any] | None = None) -> nn.Module:
-    """The run's network with its initial weights, the same for the same seed.
+    """Build the run's network with its initial weights, which are the same for the same seed.
 
-    `initial` are the weights that `run.init` names, under released names (`segnext.released_weights.load_initial`).
-    Raises `ValueError` where one of the two is there without the other, and for weights that do not fit.
+    `initial` has the weights that `run.init` names, under released names (`segnext.released_weights.load_initial`).
+    Raises `ValueError` if only one of the two is given, or the weights do not fit.
     """
     if run.init is not None and initial is None:
         raise ValueError(f"the run starts from {run.init!r}, but its weights are not here; give them as `initial`")
@@ -113,14 +113,17 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     pause_every: int = 0,
 ) -> tuple[nn.Module, float]:
-    """Train the run to its end, from its newest state in `folder` if there is one, else from its initial weights.
+    """Train a run to its end, from its newest state in `folder` if there is one, else from its initial weights.
 
-    Returns the model and the seconds spent in steps over all attempts. Raises `Stopped` after saving when `stop()`
-    turns true or at a multiple of `pause_every` iterations, `Diverged` when the loss is not finite, `OtherData` where
-    the state was trained on other data, and `OSError` where a state cannot be written; the last good one is kept. In a
-    `world` of several processes all call this with the same arguments and stop together soon after `stop()` turned true
-    in one; the first alone writes states and calls `on_step`. On CUDA a loss is read while the step after it computes,
-    so that the device never waits for the host.
+    Returns the model and the seconds spent in steps over all attempts.
+
+    Raises `Stopped`, after saving, if `stop()` returns True or at a multiple of `pause_every` iterations; `Diverged` if
+    the loss is not finite; `OtherData` if the state was trained on other data; `OSError` if a state cannot be written.
+    The last good state is kept.
+
+    In a `world` of several processes all call this with the same arguments, and all stop at the same step soon after
+    `stop()` returned True in one of them. Only rank 0 writes states and calls `on_step`. On CUDA a loss is read while
+    the next step computes, so that the device never waits for the host.
     """
     device = torch.device(execution.device)
     set_up(execution)
@@ -129,7 +132,7 @@ def train(
     if world.size > 1:
         synchronise(model)
     step = TrainingStep(this, model, execution, world)
-    identity = world.gather(identity_of(source) if world.first else {})[0]  # one look at the files for all
+    identity = world.gather(identity_of(source) if world.first else {})[0]  # only rank 0 looks at the files
     states = _States(run, folder, execution, world, model, step, identity)
     done, seconds = states.restored()
     losses = _Losses(run, device, world, on_step, seconds)
@@ -149,7 +152,7 @@ def train(
             losses.read(states.saved, unread=0)
             states.save(done, losses.seconds)
             if stopped or ended:
-                world.wait()  # a launcher ends the others when one leaves: not while the first is writing
+                world.wait()  # when one process exits, a launcher ends the others: wait until rank 0 has written
             losses.start_clock()
         if stopped:
             raise Stopped(f"stopped after {done} of {run.train.iterations} iterations; the same command continues")
@@ -157,7 +160,7 @@ def train(
 
 
 class _States:
-    """The states of a run in its folder: which one it continues from, when the next is due, and what is in one."""
+    """The states of a run in its folder: restores the newest, decides when the next is due, and saves it."""
 
     def __init__(
         self,
@@ -172,11 +175,14 @@ class _States:
         self._run, self._folder, self._world = run, folder, world
         self._model, self._step, self._identity = model, step, identity
         self._device, self._interval = torch.device(execution.device), execution.checkpoint_interval
-        self._took, self._ended = 0.0, -math.inf  # the last checkpoint: its seconds, and when it was written
-        self.saved = 0  # iterations after which the newest state was taken
+        self._took, self._ended = 0.0, -math.inf  # seconds that the last checkpoint took, and when it ended
+        self.saved = 0  # iterations done at the newest state
 
     def restored(self) -> tuple[int, float]:
-        """Puts the newest state in place, if there is one; iterations done, and the seconds that they took."""
+        """Restore the newest state, if there is one; returns iterations done, and the seconds that they took.
+
+        Raises `ValueError` for the state of another run or a folder that is not shared, and `OtherData`.
+        """
         seconds = 0.0
         if (state := load_state(self._folder, put_aside=self._world.first)) is not None:
             if state["run"] != self._run.id:
@@ -198,25 +204,25 @@ class _States:
         return self.saved, seconds
 
     def due(self, done: int) -> bool:
-        """Whether a state is to be saved after `done` iterations: at the interval, else as often as costs little."""
+        """Whether to save a state after `done` iterations: at the interval if set, else as often as is cheap."""
         if self._interval is not None:
             return done % self._interval == 0
         waited = time.perf_counter() - self._ended
         return done % CHECKPOINT_INTERVAL == 0 and waited > self._took / CHECKPOINT_SHARE
 
     def save(self, done: int, seconds: float) -> None:
-        """Rank 0 writes the state after `done` iterations; the others go on."""
+        """Rank 0 writes the state after `done` iterations; the others continue."""
         started = time.perf_counter()
         if self._world.first:
             cuda = {"cuda_rng": torch.cuda.get_rng_state(self._device)} if self._device.type == "cuda" else {}
             content = {
                 "run": self._run.id,
                 "data": self._identity,
-                "iteration": done,  # also the position in the data: the stream is a function of it
+                "iteration": done,  # gives the position in the data, too
                 "seconds": seconds,
                 "model": self._model.state_dict(),
                 "optimiser": self._step.optimiser.state_dict(),
-                "scaler": self._step.scaler.state_dict(),  # empty but for float16
+                "scaler": self._step.scaler.state_dict(),  # empty except for float16
                 "rng": torch.get_rng_state(),
                 **cuda,
             }
@@ -226,7 +232,7 @@ class _States:
 
 
 class _Losses:
-    """The losses of steps under way, each read a few steps later; with them, the clock and the word to stop."""
+    """The losses of recent steps, each read `READ_LATE` steps later, with the clock and the request to stop."""
 
     def __init__(
         self, run: Run, device: torch.device, world: World, on_step: Callable[[Step], None], seconds: float
@@ -235,28 +241,28 @@ class _Losses:
         self._late = READ_LATE[device.type]
         self._pending: deque[tuple[int, float, _OnItsWay]] = deque()  # iteration, learning rate, (loss, asked to stop)
         self._started = 0.0
-        self.seconds = seconds  # in steps, over all attempts
-        self.stop_after = math.inf  # iterations
+        self.seconds = seconds  # spent in steps, over all attempts
+        self.stop_after = math.inf  # iterations after which all processes stop
 
     def start_clock(self) -> None:
-        """What passed since the last step that was read does not count."""
+        """Start the clock anew: time since the last step that was read does not count."""
         self._started = time.perf_counter()
 
     def add(self, iteration: int, rate: float, loss: Tensor, *, asked: bool) -> None:
-        """A step that was taken: its loss and whether this process was asked to stop, summed over the processes."""
+        """Add a step: its loss, and whether this process was asked to stop, both summed over the processes."""
         if asked and self._world.size == 1:
             self.stop_after = iteration
         values = torch.stack([loss.double() / self._world.size, torch.full_like(loss, asked, dtype=torch.float64)])
         self._pending.append((iteration, rate, _OnItsWay(self._world.total(values))))
 
     def read(self, saved: int, unread: int | None = None) -> None:
-        """Reads all losses but the newest `unread`, None: as many as the device may lie behind. Raises `Diverged`."""
+        """Read all losses except the newest `unread` (None: `READ_LATE` of the device). Raises `Diverged`."""
         while len(self._pending) > (self._late if unread is None else unread):
             iteration, rate, values = self._pending.popleft()
             loss, asked = values.get()
             if not math.isfinite(loss):
                 raise Diverged(f"the loss is {loss} at iteration {iteration - 1}; the last good state is after {saved}")
-            if asked:  # after a step that all processes take before they can know: the same in each
+            if asked:  # all processes read this sum at the same step, so they stop together
                 self.stop_after = min(self.stop_after, iteration + self._late)
             now = time.perf_counter()
             elapsed, self._started = now - self._started, now
@@ -266,9 +272,9 @@ class _Losses:
 
 
 def identity_of(source: Source | ClassFolderSource) -> dict[str, str]:
-    """What tells a split from others: `fingerprint`, of names and sizes, and `contents` where `data check` left it.
+    """What identifies a split: `fingerprint` (of names and sizes), and `contents` if `data check` computed it.
 
-    Looked at once for each source, however often its training goes on: it is a look at every file.
+    It is cached per source, however often a training continues, because it must stat every file.
     """
     if source not in _IDENTITIES:
         contents = source.contents()
@@ -280,8 +286,8 @@ _IDENTITIES: WeakKeyDictionary[Any, dict[str, str]] = WeakKeyDictionary()
 
 
 def require_same_data(state: Mapping[str, Any], identity: Mapping[str, str], folder: Path) -> None:
-    """Raises `OtherData` where a state of `folder` was trained on other data, as far as both sides know."""
-    known = state.get("data", {})  # states of earlier versions do not say
+    """Raise `OtherData` if a state of `folder` was trained on other data, as far as both identities tell."""
+    known = state.get("data", {})  # states of earlier versions have none
     for what in known.keys() & identity.keys():
         if known[what] != identity[what]:
             raise OtherData(
@@ -292,7 +298,7 @@ def require_same_data(state: Mapping[str, Any], identity: Mapping[str, str], fol
 
 
 class _OnItsWay:
-    """Values that are copied from the device while the host goes on."""
+    """Values copied from the device while the host continues."""
 
     def __init__(self, values: Tensor) -> None:
         self._values, self._arrived = values, None
@@ -303,7 +309,7 @@ class _OnItsWay:
             self._arrived.record()
 
     def get(self) -> list[float]:
-        """The values, as soon as they are here."""
+        """Wait for the values and return them."""
         if self._arrived is not None:
             self._arrived.synchronize()
         return self._values.tolist()

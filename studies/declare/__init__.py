@@ -1,1 +1,1 @@
-"""What the paper claims, as values: the grammar of a study, protocols, sub-tasks, recipes, expectations."""
+"""Declarations: the grammar of a study, protocols, sub-tasks, recipes, expectations, and what others published."""

@@ -1,6 +1,6 @@
-"""Appendix Table 1 as printed, the recipe that answers each of its lines, and where every value of a recipe is from.
+"""Appendix Table 1 as printed, our recipe for each of its lines, and the source of every value of a recipe.
 
-`Paper:` the paper; `Official code:` the release at c87bcae (or, where named, the Jittor one); `VAN:` VAN's code, as
+`Paper:` the paper; `Official code:` the release at c87bcae (or the Jittor one, where named); `VAN:` VAN's code, with
 which the authors pretrained (issue 33 of the release); `Ours:` a choice of this project. Facts: datasets.md, section 3.
 """
 
@@ -15,12 +15,12 @@ from studies.declare.protocols import PAPER, Recipe
 
 @dataclass(frozen=True)
 class PrintedRecipe:
-    """A line of appendix Table 1. `recipe` names the one of protocol `paper` that answers it, the last of its chain."""
+    """A line of appendix Table 1. `recipe` names our recipe for it in protocol `paper`, the last one of its chain."""
 
     dataset: str
     crop: tuple[int, int]  # (height, width) in pixels
     batch: int
-    iterations: tuple[int, ...]  # of the trainings one after another
+    iterations: tuple[int, ...]  # of consecutive trainings
     recipe: str
     note: str = ""
 
@@ -82,7 +82,7 @@ CHOICES: Mapping[str, tuple[Choice, ...]] = {
         ),
     ),
 }
-"""By recipe of segmentation: what appendix Table 1 does not print of it, and where that comes from."""
+"""By recipe of segmentation: what appendix Table 1 does not print, and where we take it from."""
 
 FIELDS: Mapping[str, str] = {
     "Data.dataset": "Dataset",
@@ -140,12 +140,12 @@ FIELDS: Mapping[str, str] = {
     "ClassificationTrain.smoothing": "Label smoothing",
     "ClassificationTrain.accumulate": "Parts that a batch is passed in",
 }
-"""Every field of a recipe in words. Whose its value is under protocol `paper` stands with the field itself."""
+"""The label of every field of a recipe. The field itself says who chose its value under protocol `paper`."""
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """What every recipe shares and no value sets: the code has it as a constant, which the tests hold this to."""
+    """A setting that all recipes share and that is a constant in the code; tests check that both agree."""
 
     words: str
     value: str
@@ -162,6 +162,6 @@ FIXED = (
 
 
 def chain(recipe: str) -> list[tuple[str, Recipe]]:
-    """A recipe of protocol `paper` and those that are trained before it, the first first, each with its name."""
+    """A recipe of protocol `paper` and those trained before it, in order of training, each with its name."""
     found = PAPER[recipe]
     return [*(chain(found.after) if found.after else []), (recipe, found)]

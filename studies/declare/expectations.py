@@ -1,10 +1,10 @@
 """What each difference between two rows should be on photographs (CamVid, from scratch), written before the runs.
 
-Each expectation has a source: the paper (its printed difference, from ImageNet's weights on other data) or this
-project's generated data (what results/ said at commit 3b149ab). The two may disagree: the runs decide, by the rules
-of `studies.judge.photographs`, and never the paper's own claim.
-The ledger beside the studies (`studies/tables/predictions.json`) has each with the commit that first had it, and
-`tests/test_photographs.py` holds every record on CamVid to that. Nothing here is edited.
+Each expectation has a source: the paper (its printed difference, from ImageNet's weights on other data) or our
+generated data (what results/ said at commit 3b149ab). The two may disagree. The runs decide which expectation holds, by
+the rules of `studies.judge.photographs`; they never decide the paper's own claim.
+The ledger beside the studies (`studies/tables/predictions.json`) has each expectation with the commit that first had
+it, and `tests/test_photographs.py` checks that every record on CamVid is younger. No expectation is ever edited.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 PROTOCOLS = ("camvid", "camvid-half")
-"""Where these differences are expected: alike under both, and judged under each by itself."""
+"""The protocols for which these differences are expected: the same under both, but judged under each separately."""
 
 MARGIN = 1.0
 """Percentage points within which two rows count as equal on photographs."""
 
 THIN_CLASSES = ("pole", "sign_symbol", "pedestrian", "bicyclist")
-"""CamVid's thin classes. An expectation about them is about the mean over the four."""
+"""CamVid's thin classes. An expectation about them concerns the mean over the four."""
 
 METRICS = {"miou_ss": "mIoU (SS)", "iou": "IoU of thin classes", "boundary_iou": "boundary IoU of thin classes"}
-"""What is expected to differ, and its name in words. The thin classes' metrics are a family of their own."""
+"""Metrics of expectations, with their names. Those of thin classes form a family of their own."""
 
 KNOWN = {
     "table7/b@0": "aeb742c3a3a5",
@@ -32,15 +32,15 @@ KNOWN = {
     "table7/c@1": "e695efb54250",
     "table7/c@2": "e92e980442c7",
 }
-"""Records that were there when these expectations were written: Table 7's (b) and (c) under `camvid-half`, 34.5 and
-44.7 mIoU over three seeds. (c) is also the row that most others are held against."""
+"""Records that existed when these expectations were written: Table 7's (b) and (c) under `camvid-half`, 34.5 and 44.7
+mIoU over three seeds. (c) is also the reference of most other rows."""
 
 
 @dataclass(frozen=True)
 class Expectation:
     """How one row should differ from another, in percentage points of a metric: row - reference.
 
-    `sign`: `+` the row lies above the reference, `-` below, `0` within `MARGIN`. `low` to `high` is the expected size.
+    `sign`: `+` the row is above the reference, `-` below, `0` within `MARGIN`. `low` to `high` is the expected size.
     `known`: the protocols under which the outcome was known when this was written.
     """
 
@@ -341,4 +341,4 @@ EXPECTATIONS = (
         "neither Ham nor GN brings what is global: -66 mIoU on key, in one block; less with four stages",
     ),
 )
-"""Every expectation, table by table; each literally, for a test reads them from old commits."""
+"""Every expectation, table by table, written out literally, because a test reads them from old commits."""

@@ -1,6 +1,6 @@
-"""The data and the recipe that a study is run under.
+"""Protocols: the data and the recipes with which a study is run.
 
-`paper`, `paper-pretrained`, `camvid`, `camvid-half`, `quick`, and `smoke`, which tests a cluster and no claim.
+`paper`, `paper-pretrained`, `camvid`, `camvid-half`, `quick`, `quick-full`, and `smoke`, which only tests a cluster.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from segnext.config import ENCODERS, ClassificationData, ClassificationTrain, Da
 from studies.declare.study import Panel, Row, Study, unknown
 from studies.declare.subtasks import RATES, Subtask
 
-UPSTREAM_SEED = 0  # DESIGN: pretraining has a seed of its own
+UPSTREAM_SEED = 0  # pretraining has its own seed (DESIGN.md, "Running on SLURM")
 PRETRAINING_DROP_PATH = {"L": 0.2}  # VAN's code: B3 0.2, the others 0.1, as for segmentation
-RELEASED = "released/"  # begins the name of released ImageNet weights in `Run.init`
+RELEASED = "released/"  # prefix of the names of released ImageNet weights in `Run.init`
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a run trains on and how. `after` names the recipe that is trained before, whose weights it starts from."""
+    """The data and the training of a run. `after` names the recipe trained before, from whose weights it starts."""
 
     data: Data | ClassificationData
     train: Train | ClassificationTrain
@@ -29,35 +29,35 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How every row of a study is trained and tested. A change to a recipe raises `version`: old results stay apart."""
+    """How every row of a study is trained and tested. Raise `version` if a recipe changes: old results stay apart."""
 
     name: str
     version: int
     purpose: str
     needs: str  # what a user must bring
-    seeds: tuple[int, ...]  # trained unless --seeds says otherwise
-    recipes: Mapping[str, Recipe]  # by a panel's key; "*": one in place of every dataset of segmentation
-    size: str | None = None  # trains every row at this size instead of its own
+    seeds: tuple[int, ...]  # unless --seeds says otherwise
+    recipes: Mapping[str, Recipe]  # by a panel's key; "*": the recipe that replaces every segmentation dataset
+    size: str | None = None  # train every row at this size instead of its own
     pretraining: str = ""  # ImageNet-1K weights that training starts from: `own`, `released`, or none
-    seeds_of_subtasks: tuple[int, ...] = (0, 1, 2, 3, 4)  # where a claim is made
-    subtasks_alone: bool = False
-    comparable: bool = False  # whether an accuracy may be held against a printed one
+    seeds_of_subtasks: tuple[int, ...] = (0, 1, 2, 3, 4)  # more seeds, because sub-tasks carry predictions
+    subtasks_alone: bool = False  # whether it trains only sub-tasks of the generated data
+    comparable: bool = False  # whether an accuracy may be compared with a printed one
 
     def panels(self, study: Study) -> list[Panel]:
-        """The panels of a study that are trained. One dataset in place of the paper's stands for the first alone."""
+        """The panels of a study that are trained. A dataset that replaces the paper's is used for the first only."""
         if own := [panel for panel in study.subtasks if panel.protocol == self.name]:
             return own
         return [panel for panel in study.panels if not self._reason(study, panel)]
 
     def left_out(self, study: Study) -> list[str]:
-        """Which panels of a study are not trained, and why, in words."""
+        """The panels of a study that are not trained, each with the reason, as sentences."""
         if len(self.panels(study)) and self.panels(study)[0] in study.subtasks:
             return []
         reasons = ((panel, self._reason(study, panel)) for panel in study.panels)
         return [f"{study.slug} on {panel.dataset}: {reason}" for panel, reason in reasons if reason]
 
     def _reason(self, study: Study, panel: Panel) -> str:
-        """Why a panel is not trained; empty where it is."""
+        """Why a panel is not trained; "" if it is."""
         if self.subtasks_alone:
             return f"protocol {self.name} trains sub-tasks of the generated data alone, and the study has none there"
         if not panel.accuracies:
@@ -81,7 +81,7 @@ class Protocol:
         return ""
 
     def recipe(self, panel: Panel, row: Row | None = None) -> Recipe:
-        """The recipe of a panel, or of a row with a pretraining of its own; `ValueError` where there is none."""
+        """The recipe of a panel, or of a row with its own pretraining. Raises `ValueError` if there is none."""
         name = f"{panel.key} after {row.pretraining}" if row and row.pretraining else panel.key
         found = self.recipes.get(name if isinstance(panel, Subtask) or name in self.recipes else "*")
         if found is None:
@@ -89,20 +89,20 @@ class Protocol:
         return found
 
     def seeds_for(self, study: Study) -> tuple[int, ...]:
-        """What is trained of a study unless --seeds says otherwise."""
+        """The seeds of a study, unless --seeds says otherwise."""
         return self.seeds_of_subtasks if any(panel in study.subtasks for panel in self.panels(study)) else self.seeds
 
     def model(self, row: Row, panel: Panel | None = None) -> Model:
-        """The row's model at the protocol's size; where the panel belongs to a protocol, with the panel's changes."""
+        """The row's model at the protocol's size, or with the changes of a panel that belongs to a protocol."""
         if panel is not None and panel.protocol:
             return dataclasses.replace(row.model, **panel.changes)
         return row.model if self.size is None else dataclasses.replace(row.model, size=self.size)
 
     def run(self, panel: Panel, row: Row, seed: int, limit_iterations: int | None = None) -> Run:
-        """The run that measures this row: what `studies.run` trains and what the tables look for."""
+        """The run that measures this row: `studies.run` trains it, and tables look for its record."""
         model, recipe = self.model(row, panel), self.recipe(panel, row)
         if limit_iterations is not None and limit_iterations >= recipe.train.iterations:
-            limit_iterations = None  # nor does it shorten what the row starts from
+            limit_iterations = None  # then upstream runs are not shortened, either
         if panel.task == "classification":
             return self._pretrained(model, seed, limit_iterations)
         return self._run(recipe, model, seed, limit_iterations)
@@ -116,7 +116,7 @@ class Protocol:
         return Run(self.name, self.version, model, recipe.data, train, seed, beginning)
 
     def _beginning(self, model: Model, limit: int | None) -> Run | str | None:
-        """The ImageNet-1K weights of a model's encoder: a run, or the name of released ones."""
+        """The ImageNet-1K weights for a model's encoder: the run that trains them, or the name of released ones."""
         if not self.pretraining:
             return None
         if self.pretraining == "own" and model.encoder in ("mscan", "van"):
@@ -124,7 +124,7 @@ class Protocol:
         return f"{RELEASED}{released_encoder(model)}"
 
     def _pretrained(self, model: Model, seed: int, limit: int | None) -> Run:
-        """The run that pretrains a model's encoder: the same for all that share it, whatever their decoder."""
+        """The run that pretrains a model's encoder; models with the same encoder share it, whatever their decoder."""
         recipe = self.recipes["imagenet1k"]
         train = recipe.train if limit is None else recipe.train.limited(limit)
         alone = dataclasses.replace(model.encoder_alone, drop_path=PRETRAINING_DROP_PATH.get(model.size))
@@ -132,7 +132,7 @@ class Protocol:
 
 
 def released_encoder(model: Model) -> str | None:
-    """The name of the ImageNet-1K weights that somebody released for this model's encoder; None where nobody did."""
+    """The name of released ImageNet-1K weights for this model's encoder; None if there are none."""
     alone = model.encoder_alone
     released = {Model(size): f"mscan_{size.lower()}" for size in "TSBL"}
     released |= {Model(size, encoder="van"): f"van_b{number}" for number, size in enumerate("TSBL")}
@@ -142,7 +142,7 @@ def released_encoder(model: Model) -> str | None:
 
 
 def _from_scratch(iterations: int, batch: int, learning_rate: float, warmup_iterations: int) -> Train:
-    """Ours: without pretraining the step is larger, and the decoder's the same as the encoder's."""
+    """Ours: without pretraining the learning rate is higher, and the same for encoder and decoder."""
     return Train(
         iterations,
         batch,
@@ -172,7 +172,7 @@ PAPER = {
         ),
         Train(160_000, batch=8),
     ),
-    # Ours: trained and tested at Table 11's input size, on `train` alone; the paper says neither.
+    # Ours: trained and tested at Table 11's input size, on `train` only; the paper says neither.
     "cityscapes_test": Recipe(
         Data("cityscapes", 19, (1536, 768), (768, 768), test_split="test"), Train(160_000, batch=8)
     ),
@@ -181,14 +181,15 @@ PAPER = {
     "voc2012_test": Recipe(
         dataclasses.replace(_VOC, train_split="trainval", test_split="test"), Train(80_000), after="voc2012_trainaug"
     ),
-    # Ours: COCO with VOC's 21 classes; the paper gives no label map. Its caption says 80K + 40K, its table 600K + 40K.
+    # Ours: COCO with VOC's 21 classes; the paper gives no label map. Its caption prints 80K + 40K, its table 600K +
+    # 40K.
     "coco_voc": Recipe(Data("coco_voc", 21, (2048, 512), (512, 512)), Train(600_000)),
     "voc2012_test after coco_voc": Recipe(
         dataclasses.replace(_VOC, train_split="trainval", test_split="test"), Train(40_000), after="coco_voc"
     ),
     "pascal_context": Recipe(_CONTEXT, Train(80_000)),
     "pascal_context after ade20k": Recipe(_CONTEXT, Train(80_000), after="ade20k"),
-    # Ours: tiles of 896 with an overlap of 384 (PyTorch release; the Jittor one: 800, 200). Paper: single scale alone.
+    # Ours: tiles of 896 with an overlap of 384 (PyTorch release; the Jittor one: 800, 200). Paper: only single scale.
     "isaid": Recipe(Data("isaid", 16, (896, 896), (896, 896)), Train(160_000)),
 }
 
@@ -207,7 +208,7 @@ _MOMENT = _from_scratch(20, batch=4, learning_rate=1e-3, warmup_iterations=2)
 
 
 def _recipe(panel: Subtask) -> Recipe:
-    """Ours: short, at a rate that was tried on the sub-tasks; without dropout, augmented by flips alone."""
+    """Ours: short, at a learning rate that was tuned on the sub-tasks, without dropout, augmented only by flips."""
     tuned = panel.learning_rate is not None
     data = Data(
         panel.dataset,
@@ -215,7 +216,7 @@ def _recipe(panel: Subtask) -> Recipe:
         (96, 96),
         (96, 96),
         train_split="tuning" if tuned else "train",
-        test_split="tuning-val" if tuned else "test",  # `test` has parameters that the training images do not have
+        test_split="tuning-val" if tuned else "test",  # `test` uses parameters that no training image has
         ratio=(1.0, 1.0),
         photometric=False,
         test_scales=(1.0,),
@@ -329,7 +330,7 @@ PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _ALL}
 
 
 def protocol(name: str) -> Protocol:
-    """The protocol of this name; `ValueError` with the nearest name otherwise."""
+    """The protocol of this name. Raises `ValueError`, suggesting the nearest name, if there is none."""
     if name not in PROTOCOLS:
         raise ValueError(unknown("protocol", name, PROTOCOLS))
     return PROTOCOLS[name]

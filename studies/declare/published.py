@@ -1,8 +1,8 @@
-"""What others measured: numbers that were published about SegNeXt and its peers, each seen at its source.
+"""What others measured: published numbers about SegNeXt and its peers, each verified at its source.
 
-`published.csv` beside this file has one number a line; `published_sources.csv` says how far a source is to be trusted.
-A line is `evidence`, about a row, data set and metric of a study, or `background`: other data, another metric, a
-variant, a faulty set-up. What the lines say about the paper is judged in `studies.judge.others`.
+`published.csv` beside this file has one number per line; `published_sources.csv` says how far to trust each source. A
+line is `evidence` about a row, dataset and metric of a study, or `background`: other data, another metric, a variant, a
+faulty set-up. `studies.judge.others` judges what the lines say about the paper.
 """
 
 from __future__ import annotations
@@ -43,43 +43,43 @@ TESTS = {
     "whole": "whole images",
     "windows": "in windows",
 }
-"""How a network was tested. Only two that were tested alike are compared."""
+"""How a network was tested. Only networks tested alike are compared."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """One number that others published; the columns of `published.csv` in their order. Empty: not stated."""
+    """One number that others published; fields are the columns of `published.csv`, in order. Empty: not stated."""
 
     id: str
-    role: str  # of ROLES
+    role: str  # one of ROLES
     study: str
     row: str
-    model: str  # in the source's words
+    model: str  # as the source names it
     dataset: str
     split: str
     metric: str
     value: float
-    statistic: str  # of STATISTICS
-    n: int | None  # trainings behind it
+    statistic: str  # one of STATISTICS
+    n: int | None  # number of trainings
     sd: float | None  # their standard deviation
-    kind: str  # of KINDS
-    independent: bool  # of the paper's authors and their circle
-    superseded: str  # the weights that its source published later instead
-    weights_id: str  # one name for one set of weights
-    source: str  # one project
+    kind: str  # one of KINDS
+    independent: bool  # whether the paper's authors and related groups had no part in it
+    superseded: str  # `weights_id` of the weights with which the source later replaced these
+    weights_id: str  # one name per set of weights
+    source: str  # the project that published it
     who: str
-    where: str  # in the source, with its version
+    where: str  # place in the source, with its version
     address: str
     date: str
     framework: str
-    tested: str  # of TESTS
-    differs: str  # from the paper's protocol
-    quality: str  # of QUALITIES
+    tested: str  # one of TESTS
+    differs: str  # differences from the paper's protocol
+    quality: str  # one of QUALITIES
     note: str
 
     @property
     def words(self) -> str:
-        """Where it comes from, in a sentence: `mmsegmentation (OpenMMLab), 2023-02-14: ...`."""
+        """Its origin in a sentence: `mmsegmentation (OpenMMLab), 2023-02-14: ...`."""
         parts = [KINDS[self.kind] + (f", n = {self.n}" if self.n else "")]
         parts += [self.framework, TESTS[self.tested] if self.tested else "", self.differs, self.note]
         about = "; ".join(part for part in (*parts, QUALITIES[self.quality]) if part)
@@ -87,7 +87,7 @@ class Published:
 
     @property
     def weighs(self) -> bool:
-        """Whether it is a number of a training, not the end of a range."""
+        """Whether it is the result of trainings, not an end of a range."""
         return self.statistic in ("value", "mean", "median")
 
 
@@ -99,7 +99,7 @@ _NEEDED = ("id", "model", "metric", "source", "who", "where", "weights_id")
 
 
 def read(path: Path = PATH) -> tuple[Published, ...]:
-    """The lines of a file of this kind. `ValueError`: what is wrong, in which line, and what to do."""
+    """Read a file of this kind. Raises `ValueError`, saying what is wrong in which line and what to do."""
     found: list[Published] = []
     for number, line in _table(path, COLUMNS):
         try:
@@ -110,7 +110,7 @@ def read(path: Path = PATH) -> tuple[Published, ...]:
 
 
 def typed(line: Mapping[str, str]) -> Published:
-    """A line of the file as a value. `ValueError` names the field and what it may be."""
+    """A line of the file as a value. Raises `ValueError`, naming the field and its allowed values."""
     for name in _NEEDED:
         if not line[name].strip():
             raise ValueError(f"{name} is empty")
@@ -143,14 +143,14 @@ def _value(name: str, text: str) -> Any:
 
 
 def written(line: Mapping[str, str]) -> str:
-    """A line as it stands in the file."""
+    """A line as text for the file."""
     stream = io.StringIO()
     csv.DictWriter(stream, COLUMNS, lineterminator="\n").writerow(dict(line))
     return stream.getvalue()
 
 
 def trust(path: Path = SOURCES) -> dict[str, str]:
-    """By source, how far it is to be trusted; single reports have no word of their own. `ValueError` if damaged."""
+    """How far to trust each source; sources of single reports are not listed. Raises `ValueError` if damaged."""
     return {line["source"]: line["trust"] for _, line in _table(path, ("source", "trust"))}
 
 
@@ -175,9 +175,9 @@ def _table(path: Path, columns: Sequence[str]) -> Iterable[tuple[int, dict[str, 
 
 
 def check(lines: Sequence[Published], studies: Mapping[str, Study]) -> None:
-    """That evidence is about what the studies declare, that no copy counts, and that nothing stands twice.
+    """Check that evidence is about what the studies declare, that no copy is evidence, and that no line repeats.
 
-    `ValueError` with the id of the line, and with both of a pair.
+    Raises `ValueError` with the id of the line, or both ids of a pair.
     """
     seen: dict[object, str] = {}
     weights = {line.weights_id for line in lines}
@@ -198,7 +198,7 @@ def check(lines: Sequence[Published], studies: Mapping[str, Study]) -> None:
 
 
 def _same(line: Published) -> tuple[object, ...]:
-    """What two lines share that are one number."""
+    """The fields that are equal if two lines are the same number."""
     about = (line.study, line.row, line.model, line.dataset, line.split, line.metric, line.value, line.statistic)
     return (*about, line.kind, line.source, line.weights_id, line.tested, line.where, line.differs)
 
@@ -222,7 +222,7 @@ def _evidence(line: Published, studies: Mapping[str, Study]) -> None:
 
 
 def row_of(study: Study, slug: str) -> Row | Reported:
-    """A row of a study, measured or quoted; `ValueError` with the nearest name otherwise."""
+    """A row of a study, measured or quoted. Raises `ValueError`, suggesting the nearest name, if there is none."""
     rows = {row.slug: row for row in study.rows}
     if slug not in rows:
         raise ValueError(unknown(f"row of {study.slug}", slug, rows))

@@ -1,4 +1,4 @@
-"""The grammar of a study: a paper table as rows of models, with what the paper printed and what it claims."""
+"""The grammar of a study: a table of the paper as rows of models, with the printed values and the paper's claims."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segnext.config import Model
 COSTS = ("params_m", "gflops")
 """The metrics that need no training."""
 
-# What a paper value is called here, and the column of the derived CSV that answers it.
+# Metric of a printed value -> column of the derived CSV with our value.
 MEASURED_AS = {
     "params_m": "params",
     "gflops": "gmacs",
@@ -24,11 +24,11 @@ MEASURED_AS = {
 }
 
 LOOKED_AT = ("gradcam_inside", "thin_boundary_iou")
-"""What claims are about and no table prints: the percent of Grad-CAM's heat inside the class's true pixels
-(`studies.run figures`), and the mean boundary IoU of a data set's thin classes."""
+"""Metrics of claims that no table prints: the percent of Grad-CAM's heat inside the class's true pixels
+(`studies.figures`), and the mean boundary IoU of a dataset's thin classes."""
 
 THIN = ("pole", "person", "pedestrian")
-"""The strip-like objects of Sec. 3.1, as data sets name them."""
+"""The strip-like objects of Sec. 3.1, as datasets name them."""
 
 DATASETS = {
     "imagenet1k": ("ImageNet-1K", 1000),
@@ -40,7 +40,7 @@ DATASETS = {
     "pascal_context": ("Pascal Context", 59),  # Ours: as the compared rows; the paper does not say whether 59 or 60
     "isaid": ("iSAID", 16),  # Paper: Sec. 4, "15 foreground classes and a background class"
 }
-"""The paper's datasets: their names in words, and the classes of a model for them."""
+"""The paper's datasets: their titles, and the number of classes of a model for them."""
 
 Printed = dict[tuple[str, str], float]
 """Values as the paper prints them, by (dataset, metric)."""
@@ -51,45 +51,45 @@ Reasons = dict[tuple[str, str], str]
 
 @dataclass(frozen=True)
 class Panel:
-    """The columns of a table about one dataset. Called with a row's printed numbers, it keeps their places.
+    """The columns of a table about one dataset. Call it with a row's printed numbers to name them by column.
 
-    `ADE = Panel("ade20k", ("gflops", "miou_ss"))`; `ADE(6.6, 41.1)`, `ADE(6.6, None)` where the paper prints nothing;
-    several panels' numbers are joined by `|`.
+    `ADE = Panel("ade20k", ("gflops", "miou_ss"))`; `ADE(6.6, 41.1)`, or `ADE(6.6, None)` if the paper prints no mIoU.
+    Join the numbers of several panels by `|`.
     """
 
     dataset: str
     columns: tuple[str, ...] = ("params_m", "gflops", "miou_ss", "miou_ms")
     input_size: tuple[int, int] = (512, 512)  # (height, width) at which costs are counted
-    changes: Mapping[str, Any] = field(default_factory=dict, hash=False)  # to every row's model
-    protocol: str = ""  # the one that trains it; empty: any
+    changes: Mapping[str, Any] = field(default_factory=dict, hash=False)  # applied to every row's model
+    protocol: str = ""  # the only protocol that trains it; empty: any
 
     def __post_init__(self) -> None:
         assert self.dataset in DATASETS, self.dataset
         assert set(self.columns) <= set(MEASURED_AS), self.columns
 
     def __call__(self, *values: float | None) -> Printed:
-        """A row's printed numbers in the order of the columns."""
+        """Name a row's printed numbers, given in the order of the columns."""
         pairs = zip(self.columns, values, strict=True)
         return {(self.dataset, metric): value for metric, value in pairs if value is not None}
 
     def why(self, **reasons: str) -> Reasons:
-        """By metric, why a row's printed cost is not the measured one, with the evidence."""
+        """Reasons, by metric, why a row's printed cost differs from the measured one, with the evidence."""
         assert set(reasons) <= set(COSTS), reasons
         return {(self.dataset, metric): reason for metric, reason in reasons.items()}
 
     @property
     def key(self) -> str:
-        """What tells it from the study's other panels, on the command line and in a job's specification."""
+        """Its unique name within the study, for the command line and a job's specification."""
         return self.dataset
 
     @property
     def title(self) -> str:
-        """The dataset's name in words."""
+        """The title of the dataset, such as `Pascal Context`."""
         return DATASETS[self.dataset][0]
 
     @property
     def classes(self) -> int:
-        """What the models predict."""
+        """The number of classes that the models predict."""
         return DATASETS[self.dataset][1]
 
     @property
@@ -98,17 +98,17 @@ class Panel:
         return "classification" if self.dataset == "imagenet1k" else "segmentation"
 
     def trains(self, row: Row) -> bool:
-        """Whether this row is trained here."""
+        """Whether this panel trains the row."""
         return True
 
     @property
     def accuracies(self) -> tuple[str, ...]:
-        """The columns that need a trained model; none in a panel of costs alone."""
+        """The columns that need a trained model; none if the panel has only costs."""
         return tuple(metric for metric in self.columns if metric not in COSTS)
 
 
 class _Line:
-    """What a measured and a quoted row have in common."""
+    """What measured and quoted rows have in common."""
 
     name: str
     detail: str
@@ -121,16 +121,16 @@ class _Line:
         return f"{self.name} ({self.detail})" if self.detail else self.name
 
     def prints(self, panel: Panel, metric: str) -> float | None:
-        """The printed value; None where the table has none."""
+        """The printed value; None if the table has none."""
         return self.printed.get((panel.dataset, metric))
 
     def elsewhere(self, panel: Panel, metric: str) -> dict[str, float]:
-        """What the paper prints for the same in other places, where it disagrees with itself."""
+        """Other values that the paper prints for the same quantity, by place, if it disagrees with itself."""
         key = (panel.dataset, metric)
         return {source: values[key] for source, values in self.also.items() if key in values}
 
     def spread(self, panel: Panel, metric: str) -> float:
-        """How far apart the paper's own values for the same lie."""
+        """The range of the paper's own values for the same quantity."""
         values = [*self.elsewhere(panel, metric).values(), self.prints(panel, metric)]
         known = [value for value in values if value is not None]
         return max(known) - min(known) if known else 0.0
@@ -144,16 +144,16 @@ class Row(_Line):
     slug: str
     model: Model
     printed: Printed
-    detail: str = ""  # another of the table's columns of words, or which reading of the row this is
+    detail: str = ""  # text of another column of the table, or which reading of the row this is
     note: str = ""
-    also: Mapping[str, Printed] = field(default_factory=dict)  # by place: other printed values of the same
+    also: Mapping[str, Printed] = field(default_factory=dict)  # by place: other printed values for the same quantity
     why: Reasons = field(default_factory=dict)
-    pretraining: str = ""  # a dataset between ImageNet-1K and the panel's own
+    pretraining: str = ""  # dataset of a training between ImageNet-1K and the panel's own dataset
 
 
 @dataclass(frozen=True)
 class Reported(_Line):
-    """A row that is only quoted: a peer's printed values. With a model its cost is measured, never its accuracy."""
+    """A row that is only quoted: a peer's printed values. If it has a model, we measure its cost, not its accuracy."""
 
     name: str
     printed: Printed
@@ -173,11 +173,13 @@ class Reported(_Line):
 class Claim:
     """What a table asserts about two of its rows, on one dataset (default: the study's first).
 
-    `greater`: `better` lies above `worse` on `metric`; `equivalent`: no difference is expected; `at least`: `better`
-    reaches what is printed for `worse`; `slope`: over the study's squares the cost of `better` grows with the number of
-    pixels, that of `worse` with its square; `learnt`: more runs of `better` than of `worse` reach `threshold`, for a
-    task that a run learns or does not. `printed` is the printed difference (better - worse), where there is one;
-    `text` what the paper says, in words. A quoted row counts with its printed value.
+    `kind` is `greater`: `better` is above `worse` on `metric`; `equivalent`: no difference is expected; `at least`:
+    `better` reaches the value printed for `worse`; `slope`: over the study's squares the cost of `better` grows with
+    the number of pixels, that of `worse` with its square; or `learnt`: more runs of `better` than of `worse` reach
+    `threshold`, for a task that a run either learns or does not.
+
+    `printed` is the printed difference (better - worse), if there is one; `text` is what the paper says. A quoted row
+    is judged by its printed value.
     """
 
     slug: str
@@ -188,7 +190,7 @@ class Claim:
     text: str
     kind: Literal["greater", "equivalent", "at least", "slope", "learnt"] = "greater"
     dataset: str = ""
-    threshold: float | None = None  # of `learnt`, in the metric's own points
+    threshold: float | None = None  # of `learnt`, in the metric's unit
 
 
 def claims(
@@ -199,9 +201,9 @@ def claims(
     printed: Printed,
     kind: Literal["greater", "equivalent"] = "greater",
 ) -> list[Claim]:
-    """What is said of two rows on several columns, with the printed differences: a claim each, `SLUG-METRIC`.
+    """One claim per column about two rows, named `SLUG-METRIC`, with the printed differences.
 
-    `*claims("t5-ham-cc", "ham", "cc", "Ham above CC", ADE(None, None, 1.2, 1.3))` are two, on `miou_ss` and `miou_ms`.
+    `claims("t5-ham-cc", "ham", "cc", "Ham above CC", ADE(None, None, 1.2, 1.3))` gives two, on `miou_ss` and `miou_ms`.
     """
     return [
         Claim(f"{slug}-{metric}", better, worse, metric, difference, text, kind, dataset)
@@ -211,12 +213,12 @@ def claims(
 
 @dataclass(frozen=True)
 class Study:
-    """One table of the paper. `number` is how the paper names it, `caption` its words.
+    """One table of the paper, with its `number` and `caption` as printed.
 
-    `squares` are the sides, in pixels and ascending, of square images at which every row's cost, latency and peak
-    memory are measured as well, for the classes of the first panel: how they grow with the number of pixels.
-    `timed` are networks of which frames a second are measured at the first panel's input size, by their names.
-    `subtasks` of the generated data set are trained under the quick protocols (`studies.declare.subtasks`).
+    `squares` are ascending sides, in pixels, of square images at which we also measure every row's cost, latency and
+    peak memory, with the classes of the first panel, to see how they grow with the number of pixels.
+    `timed` are networks, by name, whose frames per second we measure at the first panel's input size.
+    `subtasks` of the generated dataset are trained under the quick protocols (`studies.declare.subtasks`).
     """
 
     slug: str
@@ -247,18 +249,18 @@ class Study:
 
     @property
     def trained(self) -> list[Row]:
-        """The rows that are measured here, in the paper's order."""
+        """The rows that we measure, in the paper's order."""
         return [row for row in self.rows if isinstance(row, Row)]
 
     def row(self, slug: str) -> Row:
-        """The row with this slug; `ValueError` with the nearest name otherwise."""
+        """The row with this slug. Raises `ValueError`, suggesting the nearest name, if there is none."""
         rows = {row.slug: row for row in self.trained}
         if slug not in rows:
             raise ValueError(unknown(f"row of {self.slug}", slug, rows))
         return rows[slug]
 
     def panel(self, dataset: str = "") -> Panel:
-        """The panel about this dataset; the first without a name. `ValueError` with the nearest name otherwise."""
+        """The panel with this key (default: the first). Raises `ValueError`, suggesting the nearest, for another."""
         panels = (*self.panels, *self.subtasks)
         found = next((panel for panel in panels if dataset in ("", panel.key)), None)
         if found is None:
@@ -267,7 +269,7 @@ class Study:
 
 
 def unknown(kind: str, name: str, known: Mapping[str, object] | Sequence[str]) -> str:
-    """`unknown study 'tabel7' (did you mean table7?)`, or the list of what there is."""
+    """The error message for an unknown name: `unknown study 'tabel7' (did you mean table7?)`, or with all names."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
     return f"unknown {kind} {name!r} ({hint})"

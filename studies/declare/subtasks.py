@@ -1,4 +1,4 @@
-"""Sub-tasks of the generated data set that a study's rows are trained on, and what is predicted there.
+"""Sub-tasks of the generated dataset on which a study's rows are trained, and the predictions about them.
 
     subtasks=micro(
         WITHOUT_CONTEXT,
@@ -6,8 +6,9 @@
         quick_full=(*controls("gate", ("no-attention", "full"), "full"), *at_rates("gate", ...)),
     )
 
-A prediction is written before the runs that test it: `studies/tables/predictions.json` has each with the commit that
-first had it, and `tests/test_subtasks.py` holds that ledger to the history and every record to the ledger.
+A prediction is written before the runs that test it. The ledger `studies/tables/predictions.json` has each prediction
+with the commit that first had it; `tests/test_subtasks.py` checks the ledger against the history, and every record
+against the ledger.
 """
 
 from __future__ import annotations
@@ -20,46 +21,46 @@ from typing import Any, Literal
 from studies.declare.study import Panel, Row
 
 CLASSES = {"scale": 3, "fine": 5}
-"""Of the sub-tasks that have not two."""
+"""The number of classes of the sub-tasks that do not have two."""
 
 MARGIN = 5.0
 """Percentage points of accuracy within which two rows count as equal: a tenth of the way from chance to perfect."""
 
 CHANCE = "chance"
-"""The reference of a prediction that is no row: one class in two, or in three."""
+"""The reference of a prediction that is not a row: the accuracy of guessing one of two or three classes."""
 
 MICROSCOPE: Mapping[str, Any] = {"size": "microscope", "stages": (1,), "head_norm": "bn"}
-"""One block at stride 4, read by the decoder as it is, so that a pixel sees no farther than can be counted. In the head
+"""One block at stride 4, which the decoder reads directly, so that the reach of a pixel can be counted. The head has
 BN, because GN averages over the whole image (measured: GN alone solves `key`)."""
 
 WITHOUT_CONTEXT: Mapping[str, Any] = {**MICROSCOPE, "context": "none"}
-"""Nothing global: a pixel sees `REACH` and no more."""
+"""Nothing global: a pixel's reach is `REACH` and no more."""
 
 WITHOUT_STRIPS: Mapping[str, Any] = {**MICROSCOPE, "branches": ()}
-"""An encoder that sees 20 pixels: what lies farther, the decoder's module has to bring."""
+"""An encoder with a reach of 20 pixels: the decoder's module must contribute what is farther away."""
 
 REACH = {"none": 20, "7x7": 32, "11x11": 40, "21x21": 60, "full": 60, "lka": 56, "msca head alone": 68}
-"""Pixels to one side that a pixel's class can depend on in `WITHOUT_CONTEXT`; a test counts them by gradients.
+"""Pixels to one side, along a row or a column, on which a pixel's class can depend in `WITHOUT_CONTEXT`.
 
-Along a row or a column: what is seen is a square, whose corners are farther away."""
+A test counts them by gradients. What a pixel sees is a square, whose corners are farther away."""
 
 TO_SEE: Mapping[str, str] = {
     "scale": "distance to the farther of two opposite edges of the pixel's square",
     "fine": "distance to the outside of the pixel's own object",
 }
-"""Of the sub-tasks whose distance is not that to a cue."""
+"""What the distance means in the sub-tasks where it is not that to a cue."""
 
 LEARNT = 75.0
-"""Percent accuracy from which a run counts as having learnt a task of two classes: half of that way."""
+"""Percent accuracy from which a run has learnt a task of two classes: halfway from chance to perfect."""
 
 CEILING = 99.0
-"""Percent accuracy from which on a task is too easy to tell rows apart."""
+"""Percent accuracy from which a task is too easy to distinguish rows."""
 
 TOLD_NEARBY: Mapping[str, str] = {
     "gate-additive": "A disc's own shade tells 5 of 6 by design: the class is a sum.",
     "scale": "A patch without a second edge tells that a square is not small: what is not seen tells, too.",
 }
-"""By sub-task, why a patch that does not hold the whole cue is above chance, where it is."""
+"""By sub-task, why a patch without the whole cue is above chance, if it is."""
 
 _COUNTED = (
     "Every image has as many marks of either colour: who counts those in sight guesses better than chance beyond it."
@@ -83,14 +84,14 @@ CAVEATS: Mapping[str, str] = {
         "false alarm costs mIoU alone. Decoder (a) reads stage 1, too."
     ),
 }
-"""By sub-task, what its accuracies also depend on."""
+"""By sub-task, what else its accuracies depend on."""
 
 RATES = (0.001, 0.004, 0.016)
-"""Learning rates that a sub-task is repeated at, to see how far its outcome depends on the one that all rows share."""
+"""Learning rates at which a sub-task is repeated, to see how much its outcome depends on the shared one."""
 
 Control = Literal["", "no-cue", "local"]
-"""The sub-task itself; its deciding cue painted neutral, so that nothing can solve it; every pixel in the colour of its
-class, so that everything can."""
+"""The sub-task itself (""); its deciding cue painted neutral, so that no network can solve it; or every pixel in the
+colour of its class, so that every network can."""
 
 Sign = Literal["+", "-", "0"]
 Says = Literal["paper", "mechanism"]
@@ -98,10 +99,10 @@ Says = Literal["paper", "mechanism"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """How one row should differ from another in accuracy, over pixels whose cue lies at these distances.
+    """How one row should differ from another in accuracy, over pixels whose cue is at these distances.
 
-    `sign`: `+` the first row is more accurate, `-` less, `0` equal to within `MARGIN`. `source`: who says so; the
-    paper's own claim, or the mechanism: a count of the pixels that a row can see. The reference may be `CHANCE`.
+    `sign`: `+` the first row is more accurate, `-` less, `0` equal to within `MARGIN`. `source`: the paper's own claim,
+    or the mechanism, which counts the pixels that a row can see. The reference may be `CHANCE`.
     """
 
     row: str
@@ -109,43 +110,43 @@ class Prediction:
     sign: Sign
     why: str
     source: Says = "mechanism"
-    distances: tuple[int, int] = (1, 255)  # pixels, the second excluded
+    distances: tuple[int, int] = (1, 255)  # in pixels, end excluded
 
 
 def above(
     row: str, reference: str, why: str = "", distances: tuple[int, int] = (1, 255), source: Says = "mechanism"
 ) -> Prediction:
-    """The row is more accurate than the reference."""
+    """Predict that the row is more accurate than the reference."""
     return Prediction(row, reference, "+", why, source, distances)
 
 
 def below(
     row: str, reference: str, why: str = "", distances: tuple[int, int] = (1, 255), source: Says = "mechanism"
 ) -> Prediction:
-    """The row is less accurate than the reference."""
+    """Predict that the row is less accurate than the reference."""
     return Prediction(row, reference, "-", why, source, distances)
 
 
 def equal(
     row: str, reference: str, why: str = "", distances: tuple[int, int] = (1, 255), source: Says = "mechanism"
 ) -> Prediction:
-    """The row is as accurate as the reference, to within `MARGIN`."""
+    """Predict that the row is as accurate as the reference, to within `MARGIN`."""
     return Prediction(row, reference, "0", why, source, distances)
 
 
 def at_chance(row: str, why: str = "", distances: tuple[int, int] = (1, 255)) -> Prediction:
-    """The row guesses."""
+    """Predict that the row is at chance, to within `MARGIN`."""
     return equal(row, CHANCE, why, distances)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subtask(Panel):
-    """A sub-task as a panel of a study, trained under a protocol of its own.
+    """A sub-task as a panel of a study, trained under its own protocol.
 
-    `twin` names the task that differs from `name` in one thing (`gate`'s `additive`), `control` what is done to its
-    cue. With a `learning_rate` it is trained at that instead of its recipe's, on the images that are there to choose
-    one. The rows are those that something is predicted of, and the `unpredicted`. `changes` are made to every row's
-    model, and are in each record.
+    `twin` names a task that differs from `name` in one respect (`additive` of `gate`); `control` says what is done to
+    the cue. With a `learning_rate` it is trained at that rate instead of its recipe's, on the images for tuning. Its
+    rows are those in predictions, and the `unpredicted`. `changes` apply to every row's model, and each record has
+    them.
     """
 
     dataset: str = field(init=False)
@@ -164,49 +165,49 @@ class Subtask(Panel):
 
     @property
     def task_name(self) -> str:
-        """The generator's name: `strips-no-cue`."""
+        """The generator's name for it, such as `strips-no-cue`."""
         return "-".join(filter(None, (self.name, self.twin, self.control)))
 
     @property
     def title(self) -> str:
-        """The sub-task's name, with its learning rate where that is another than the recipe's: `strips at 0.001`."""
+        """The sub-task's name, with its learning rate if that is not the recipe's: `strips at 0.001`."""
         return self.task_name if self.learning_rate is None else f"{self.task_name} at {self.learning_rate:g}"
 
     @property
     def key(self) -> str:
-        """The name of its recipe, and of itself in a job's specification: `diagnostic/strips at 0.001`."""
+        """Its name in recipes and in a job's specification, such as `diagnostic/strips at 0.001`."""
         return f"diagnostic/{self.title}"
 
     @property
     def purpose(self) -> str:
-        """`control` where the cue is removed or local, `learning rate` where only that is another, `idea` otherwise."""
+        """`learning rate` if it varies that, `control` if the cue is removed or local, otherwise `idea`."""
         if self.learning_rate is not None:
             return "learning rate"
         return "control" if self.control else "idea"
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """The rows that are trained here."""
+        """The slugs of the rows that are trained here."""
         named = [row for one in self.predictions for row in (one.row, one.reference) if row != CHANCE]
         return tuple(dict.fromkeys((*named, *self.unpredicted)))
 
     @property
     def classes(self) -> int:
-        """What the models predict."""
+        """The number of classes that the models predict."""
         return CLASSES.get(self.name, 2)
 
     def trains(self, row: Row) -> bool:
-        """Whether this row is trained here."""
+        """Whether this sub-task trains the row."""
         return row.slug in self.rows
 
 
 def subtask(name: str, *predictions: Prediction) -> Subtask:
-    """A sub-task with what is predicted of its rows."""
+    """A sub-task with the predictions about its rows."""
     return Subtask(name=name, predictions=predictions)
 
 
 def twin(name: str, of: str, *predictions: Prediction, unpredicted: tuple[str, ...] = ()) -> Subtask:
-    """The sub-task `of` but for one thing: `twin("additive", "gate", ...)`, whose classes a sum can tell."""
+    """A sub-task that differs from `of` in one respect: `twin("additive", "gate", ...)`, which a sum can decide."""
     return Subtask(name=of, twin=name, predictions=predictions, unpredicted=unpredicted)
 
 
@@ -218,9 +219,9 @@ def controls(
     local: str = "every pixel tells its own class",
     order: Sequence[Control] = ("no-cue", "local"),
 ) -> list[Subtask]:
-    """The two controls: without the cue these rows guess; with a local cue they are all as good as the reference.
+    """The two controls: without the cue these rows are at chance; with a local cue all are as good as the reference.
 
-    The reference is trained without the cue, too, where it is among the rows; else another table does so.
+    The reference is also trained without the cue if it is among the rows; otherwise another table does that.
     """
     found: dict[Control, tuple[Prediction, ...]] = {
         "no-cue": tuple(at_chance(row, "nothing tells the classes apart") for row in rows),
@@ -232,7 +233,7 @@ def controls(
 def at_rates(
     name: str, *predictions: Prediction, why: str = "as at the rate that all rows share", rates: Sequence[float] = RATES
 ) -> list[Subtask]:
-    """The sub-task once more at each of these learning rates, with the same predictions at each."""
+    """The sub-task at each of these learning rates, with the same predictions at each."""
     said = tuple(dataclasses.replace(one, why=why) for one in predictions)
     return [Subtask(name=name, learning_rate=rate, predictions=said) for rate in rates]
 
@@ -240,7 +241,7 @@ def at_rates(
 def micro(
     changes: Mapping[str, Any], *, quick: Sequence[Subtask] = (), quick_full: Sequence[Subtask] = ()
 ) -> tuple[Subtask, ...]:
-    """A table's sub-tasks, by the protocol that trains them, on micro models: every row's own with these changes."""
+    """A table's sub-tasks by the protocol that trains them; `changes` turn every row's model into a micro model."""
     return tuple(
         dataclasses.replace(one, changes=changes, protocol=protocol)
         for protocol, own in (("quick", quick), ("quick-full", quick_full))

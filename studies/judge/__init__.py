@@ -1,1 +1,1 @@
-"""Verdicts: what differences say, computed once."""
+"""Judging: every verdict, p value and interval is computed here, once, for CSVs, commands and reports."""

@@ -1,6 +1,6 @@
-"""What the paper's claims and levels still ask: each with our values, and its verdict as the records have it today.
+"""The paper's claims and levels with our values, each judged by today's records.
 
-The families are those of the report: the claims of a table on accuracies, under a protocol at full length (Holm).
+Families are those of the report: all claims of a table on accuracies, under a protocol at full length (Holm).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ DECIDED = ("supported", "contradicted")
 LEVEL_DECIDED = ("reproduced", "above", "below")
 
 Values = Mapping[str, Mapping[int, float]]
-"""By row, then by seed."""
+"""Values by row, then by seed."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A claim of a table, or with `claim` None the level of a row, under a protocol.
+    """A claim of a table, or the level of a row if `claim` is None, under a protocol.
 
-    `rows` have seeds of ours; against a quoted row `constant` is its printed value. `family`: the table's claims that
-    are judged together.
+    `rows` are those with our seeds; `constant` is the printed value that they are compared with, if there is one.
+    `family` is the number of the table's claims that are judged together.
     """
 
     study: Study
@@ -49,12 +49,12 @@ class Asked:
 
     @property
     def decided(self) -> bool:
-        """Whether more runs would change nothing."""
+        """Whether more runs could not change the verdict."""
         return self.judgement.verdict in (DECIDED if self.claim else LEVEL_DECIDED)
 
     @property
     def seeds(self) -> int:
-        """How many seeds the row with the fewest has."""
+        """The number of seeds of the row with the fewest."""
         return min((len(self.values.get(row, ())) for row in self.rows), default=0)
 
 
@@ -92,12 +92,12 @@ def levels(study: Study, chosen: Protocol, store: Store) -> list[Asked]:
 
 
 def tolerance(row: Row, panel: Panel, metric: str) -> float:
-    """What a level may differ by."""
+    """The difference within which a level counts as reproduced."""
     return verdicts.epsilon(metric, row.spread(panel, metric))
 
 
 def measured(study: Study, panel: Panel, chosen: Protocol, store: Store) -> Mapping[str, Values]:
-    """By metric, the values of a panel's rows under a protocol at full length: a test server's, too, no import's."""
+    """By metric, the values of a panel's rows under a protocol at full length, from runs and servers, not imports."""
     full = chosen.recipe(panel).train.iterations
     found: dict[str, dict[str, dict[int, float]]] = {}
     for view in store.views(study):
@@ -112,7 +112,7 @@ def measured(study: Study, panel: Panel, chosen: Protocol, store: Store) -> Mapp
 
 
 def costs_missing(study: Study, claim: Claim, store: Store) -> bool:
-    """Whether a claim about costs waits for a measurement."""
+    """Whether a claim about costs still needs a measurement."""
     rows = [row for row in study.rows if row.slug in (claim.better, claim.worse) and isinstance(row, Row)]
     if claim.kind == "slope":
         return any(store.cost(square_cost(study, row, side)) is None for row in rows for side in study.squares)

@@ -1,13 +1,14 @@
-"""Claims judged in planned looks: after so many seeds, and again after more, until each is decided or the last is past.
+"""Sequential judging: claims are judged at planned looks, each after more seeds, until decided or past the last look.
 
-The 5 % are split over the looks, before the first run (5 and 10 seeds: 1 % and 4 %). At a look only its seeds enter,
-by Holm's method at the look's share over all claims of the table: one whose rows have not its seeds counts with p = 1.
-A decided claim keeps its verdict. Why that holds: at each look Holm keeps the chance of any wrong decision at its
-share, whatever was decided or given up before, since a p of 1 is never too small; the shares add up to 5 %.
+Before the first run the 5 % are split over the looks (1 % at 5 seeds, 4 % at 10). A look uses only its own number of
+seeds and applies Holm's method, at the look's share, to all claims of the table; a claim whose rows lack these seeds
+counts with p = 1. A decided claim keeps its verdict. Overall the error stays below 5 %: at each look Holm keeps the
+chance of any wrong decision below the look's share, whatever was decided or given up before, because a p of 1 never
+rejects; and the shares add up to 5 %.
 
-After each look but the last an open claim is given up where it would hardly be decided at the last one: where its
-conditional power is below 10 %, were the true difference the one that was observed and also were it the printed one.
-Giving up decides nothing, so it cannot be wrong more often. `tests/test_next.py` holds the 5 % by simulation.
+After each look except the last, an open claim is given up if it would hardly be decided at the last one: if its
+conditional power is below 10 % both for the observed and for the printed difference. Giving up decides nothing, so it
+adds no error. `tests/test_next.py` checks the 5 % by simulation.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ from studies.judge.significance import ERROR, MINIMUM_SEEDS
 from studies.judge.verdicts import MARGIN, Judgement
 
 GIVEN_UP = 0.10
-"""Conditional power below which no further seeds are added."""
+"""Conditional power below which a claim gets no more seeds."""
 
 GROWTH = 4
-"""Each look's share of the 5 % is so many times that of the look before: 1 % and 4 %."""
+"""Ratio of each look's share of the 5 % to that of the previous look: 1 % and 4 %."""
 
 DRAWS = 2000
-"""Of a conditional power: within about 2 points of it."""
+"""Simulated continuations per conditional power, which give it within about 2 points."""
 
 
 @dataclass(frozen=True)
 class Followed:
-    """A claim of a family: its rows' values in the order of the plan's seeds, or a row's against a constant."""
+    """A claim of a family: the values of its two rows in the order of the plan's seeds, or a row against a constant."""
 
     name: str
     kind: Literal["greater", "equivalent"]
@@ -45,11 +46,11 @@ class Followed:
     printed: float | None = None
 
     def has(self, seeds: int) -> bool:
-        """Whether every row has so many."""
+        """Whether every row has this many seeds."""
         return min(len(side) for side in (self.first, self.second) if not isinstance(side, float | int)) >= seeds
 
     def judge(self, seeds: int, level: float) -> Judgement:
-        """The verdict on the first so many seeds alone."""
+        """The verdict on only the first `seeds` seeds."""
         second = self.second if isinstance(self.second, float | int) else self.second[:seeds]
         judge = verdicts.ordering if self.kind == "greater" else verdicts.equivalence
         return judge(self.first[:seeds], second, level)
@@ -57,22 +58,22 @@ class Followed:
 
 @dataclass(frozen=True)
 class Stand:
-    """Where a claim stands: its verdict and the look (1, 2, ...) that decided it, or at which it was given up."""
+    """The state of a claim: its verdict and the look (1, 2, ...) at which it was decided or given up."""
 
     verdict: str = "pending"
     look: int = 0
     difference: float | None = None
     p: float | None = None
-    conditional: float | None = None  # power, after the last look that has all seeds of the claim
+    conditional: float | None = None  # conditional power after the last look for which the claim has all seeds
 
     @property
     def over(self) -> bool:
-        """Whether more seeds would be added to no purpose."""
+        """Whether more seeds would be useless."""
         return self.verdict in ("supported", "contradicted", "given up")
 
 
 def shares(looks: Sequence[int]) -> tuple[float, ...]:
-    """What each look gets of the 5 %. `ValueError` for sizes that are no plan."""
+    """Each look's share of the 5 %. Raises `ValueError` if the numbers of seeds do not grow or are too small."""
     if not looks or list(looks) != sorted(set(looks)) or looks[0] < MINIMUM_SEEDS:
         sizes = ",".join(map(str, looks))
         raise ValueError(f"--looks {sizes}: numbers of seeds that grow, {MINIMUM_SEEDS} or more, such as 5,10")
@@ -81,7 +82,7 @@ def shares(looks: Sequence[int]) -> tuple[float, ...]:
 
 
 def judged(family: Sequence[Followed], looks: Sequence[int], claims: int) -> dict[str, Stand]:
-    """Where each claim stands after every look whose seeds are there; `claims`: of the whole table, run or not."""
+    """The state of each claim after all looks that have their seeds; `claims` is the number in the whole table."""
     found = {one.name: Stand() for one in family}
     for look, (seeds, share) in enumerate(zip(looks, shares(looks), strict=True), start=1):
         here = [one for one in family if not found[one.name].over and one.has(seeds)]
@@ -106,15 +107,16 @@ def _p(judgement: Judgement) -> float:
 
 
 def conditional_power(one: Followed, seeds: int, last: int, alpha: float) -> float:
-    """The chance to decide a claim at the last look, given the seeds so far: the larger of two.
+    """The chance to decide a claim at the last look, given the seeds so far.
 
-    The seeds to come have the spread of those that are there, and the difference that was observed, or the printed one.
+    It assumes that future seeds have the spread of the present ones, and takes the larger of two chances: with the
+    observed difference, and with the printed one.
     """
     sides = [np.asarray(side[:seeds]) for side in (one.first, one.second) if not isinstance(side, float | int)]
     constant = float(one.second) if isinstance(one.second, float | int) else 0.0
     sd = math.sqrt(sum(float(np.var(side, ddof=1)) for side in sides) / len(sides))
     if sd == 0:
-        return 1.0  # nothing is known of the spread: it is not given up
+        return 1.0  # the spread is unknown, so do not give up
     means = [float(side.mean()) for side in sides]
     shifts = {0.0}
     if one.printed is not None:
@@ -133,7 +135,7 @@ def _decided(
     alpha: float,
     kind: str,
 ) -> float:
-    """How often the last look decides, of `DRAWS` continuations in which the first row's new seeds are shifted."""
+    """The fraction of `DRAWS` continuations that the last look decides; `shift` moves the first row's new seeds."""
     draw = np.random.default_rng(0)
     whole = []
     for place, (side, mean) in enumerate(zip(sides, means, strict=True)):

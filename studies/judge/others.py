@@ -1,8 +1,8 @@
-"""What others measured, judged: levels by source, differences within one source, and how far seeds lie apart.
+"""What published numbers of others say: levels by source, differences within a source, and the spread over seeds.
 
-A number counts when its source trained the network itself, is independent of the paper's authors, was read at the
-source, and was not replaced there. A source is one project and has one word. Nothing here is pooled with our runs, and
-no p is computed: almost every number is of one training.
+A number counts if its source trained the network itself, is independent of the paper's authors, was verified at the
+source, and was not replaced there. A source is one project and gives one word. These numbers are never pooled with our
+runs, and there is no p value, because almost every number comes from a single training.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from studies.judge import verdicts
 from studies.tables import studies
 
 SEED_SD = 0.5
-"""How far apart the mIoU of two seeds of one recipe lies, as others report: `pooled_sd` of their spreads, rounded."""
-UNCERTAIN = 1.96 * math.sqrt(2) * SEED_SD  # by this much two single runs differ anyway, 19 times of 20
-JUDGED = ("miou_ss", "miou_ms")  # the metrics that SEED_SD is about
+"""Standard deviation of mIoU over seeds of one recipe, as others report it: `pooled_sd` of their spreads, rounded."""
+UNCERTAIN = 1.96 * math.sqrt(2) * SEED_SD  # 95 % of the differences between two single runs are smaller
+JUDGED = ("miou_ss", "miou_ms")  # metrics to which SEED_SD applies
 TESTED_BY_THE_PAPER = {"ade20k": "aligned"}  # the authors' code aligns images to 32
 
 RULES = {
@@ -35,7 +35,7 @@ RULES = {
     "mixed": "the sources disagree",
     "nobody": "no source measured both rows alike",
 }
-"""The words on a claim from what others published: `UNCERTAIN` is what two single runs differ by."""
+"""The words for a claim from published numbers, each with its rule."""
 
 METHOD = (
     "A source is one project; its newest training of a row counts, if it trained the row itself, is independent of the "
@@ -47,17 +47,17 @@ METHOD = (
 
 @dataclass(frozen=True)
 class Level:
-    """What others measured for one printed value. `sources` has one line a source, `counted` one a set of weights."""
+    """What others measured for one printed value. `sources` has a line per source, `counted` one per set of weights."""
 
     printed: float | None
-    tolerance: float | None  # None where no level is judged
+    tolerance: float | None  # None if no level is judged
     counted: tuple[Published, ...]
     apart: tuple[Published, ...]  # tests of released weights, statements of authors, related groups, excerpts
     sources: tuple[Published, ...]
 
     @property
     def within(self) -> int | None:
-        """How many sources lie within the tolerance of the printed value."""
+        """The number of sources within the tolerance of the printed value."""
         if self.printed is None or self.tolerance is None:
             return None
         return sum(abs(line.value - self.printed) <= self.tolerance + 1e-9 for line in self.sources)
@@ -65,7 +65,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference between two rows within one source; with `why_not` where it does not count."""
+    """A difference between two rows within one source; `why_not` says why, if it does not count."""
 
     better: Published
     worse: Published
@@ -85,7 +85,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Said:
-    """What others say of a claim: a word of RULES, or none of a claim on costs; and the differences behind it."""
+    """What others say about a claim: a word of RULES ("" for a claim about costs) and the differences behind it."""
 
     word: str
     differences: tuple[Difference, ...] = ()
@@ -93,7 +93,7 @@ class Said:
 
     @property
     def words(self) -> str:
-        """The word, and how many sources it rests on."""
+        """The word with the number of sources behind it."""
         if self.word in ("", "nobody"):
             return self.word
         count = len(self.differences)
@@ -102,7 +102,7 @@ class Said:
 
 @dataclass(frozen=True)
 class SeedSpread:
-    """How far the trainings of one network lie apart, as its source says."""
+    """The spread over trainings of one network, as its source reports it."""
 
     lines: tuple[Published, ...]
     n: int | None
@@ -113,25 +113,25 @@ class SeedSpread:
 
 @cache
 def published() -> tuple[Published, ...]:
-    """Every line beside the declarations, checked against them. `ValueError` for a damaged or wrong line."""
+    """All published lines, checked against the declarations. Raises `ValueError` for a damaged or wrong line."""
     lines = declared.read()
     declared.check(lines, studies())
     return lines
 
 
 def counts(line: Published) -> bool:
-    """Whether a line counts towards accuracies: an independent training of its source, read there, not replaced."""
+    """Whether a line counts for accuracies: an independent training by its source, verified there, not replaced."""
     own = line.kind == "retrained" and line.quality == "verified"
     return line.role == "evidence" and own and line.independent and not line.superseded
 
 
 def of_row(lines: Iterable[Published], study: Study, slug: str) -> list[Published]:
-    """Every line about a row, evidence or not."""
+    """All lines about a row, evidence or background."""
     return [line for line in lines if (line.study, line.row) == (study.slug, slug)]
 
 
 def level(lines: Iterable[Published], study: Study, row: Row | Reported, panel: Panel, metric: str) -> Level:
-    """Others' values of one cell of a table. For a cost, that of released weights is as good as any."""
+    """Others' values for one cell of a table. A cost may also come from released weights."""
     cell = [line for line in _evidence(lines, study, row.slug, panel.dataset, metric) if not line.superseded]
     kinds = ("retrained", "checkpoint") if metric in COSTS else ("retrained",)
     counted = [line for line in cell if line.kind in kinds and line.quality == "verified" and line.independent]
@@ -145,7 +145,7 @@ def level(lines: Iterable[Published], study: Study, row: Row | Reported, panel: 
 
 
 def claim(lines: Iterable[Published], study: Study, asserted: Claim) -> Said:
-    """What others say of a claim about accuracies."""
+    """What others say about a claim on accuracies."""
     if asserted.metric in COSTS or asserted.kind == "slope":
         return Said("")
     dataset = study.panel(asserted.dataset).dataset
@@ -183,9 +183,9 @@ def word_of(difference: float, printed: float | None) -> str:
 
 
 def spreads(lines: Iterable[Published]) -> list[SeedSpread]:
-    """What sources say of the mIoU of several trainings: a standard deviation, the trainings themselves, or a range.
+    """Spreads of mIoU over several trainings: a reported standard deviation, the trainings themselves, or a range.
 
-    The trainings of one recipe are those whose weights are named alike but for a number at the end.
+    Trainings belong to one recipe if their weights' names differ only in a number at the end.
     """
     known = [line for line in lines if line.metric in JUDGED and line.kind != "copied" and not line.superseded]
     found = [SeedSpread((line,), line.n, line.sd) for line in known if line.sd is not None]
@@ -203,14 +203,14 @@ def spreads(lines: Iterable[Published]) -> list[SeedSpread]:
 
 
 def pooled_sd(found: Iterable[SeedSpread]) -> float | None:
-    """The standard deviation over every spread with its n: what SEED_SD rounds; None where there is none."""
+    """The pooled standard deviation of all spreads with a known n, which SEED_SD rounds; None if there are none."""
     known = [(spread.n - 1, spread.sd) for spread in found if spread.n and spread.n > 1 and spread.sd is not None]
     freedom = sum(degrees for degrees, _ in known)
     return math.sqrt(sum(degrees * sd**2 for degrees, sd in known) / freedom) if freedom else None
 
 
 def planning_sd(metric: str) -> tuple[float, str] | None:
-    """The seed spread to plan with where our own records have none, and where it comes from; None but for mIoU."""
+    """The spread over seeds to plan with if our records have none, and its source; None for metrics except mIoU."""
     if metric not in JUDGED:
         return None
     known = [spread for spread in spreads(published()) if spread.n and spread.sd is not None]
@@ -224,7 +224,7 @@ def _evidence(lines: Iterable[Published], study: Study, row: str, dataset: str, 
 
 
 def _unlike(better: Published, worse: Published) -> str:
-    """Why two lines of one source are not held against each other; empty where they may be."""
+    """Why two lines of one source must not be compared; "" if they may."""
     for name in ("framework", "tested"):
         first, second = getattr(better, name), getattr(worse, name)
         if first != second:
@@ -234,7 +234,7 @@ def _unlike(better: Published, worse: Published) -> str:
 
 
 def _of_weights(lines: Sequence[Published]) -> Iterator[Published]:
-    """One line for each set of weights: tested as the paper does, where it was; else the newest."""
+    """Yield one line per set of weights: the newest tested as in the paper, or else the newest of all."""
     for _, own in _grouped(lines, "source", "weights_id"):
         as_printed = [line for line in own if line.tested == TESTED_BY_THE_PAPER.get(line.dataset)]
         yield _newest(as_printed or own)
@@ -245,7 +245,7 @@ def _newest(lines: Sequence[Published]) -> Published:
 
 
 def _age(line: Published) -> tuple[str, int, str]:
-    """What orders lines in time; among equals the mean of more trainings, then the later line."""
+    """A sort key by date; on equal dates more trainings count as newer, then the later line."""
     return line.date, line.n or 0, line.id
 
 

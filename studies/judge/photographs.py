@@ -1,7 +1,7 @@
-"""What the runs on photographs say of the expectations about them (DESIGN.md, tier 5): words of their own.
+"""Judges the expectations about photographs by the runs on them (DESIGN.md, tier 5), in words of their own.
 
-A comparison is a pair of rows on one metric, judged by `studies.judge.significance` with `MARGIN`. Families: a table's
-mIoU, and apart from it its thin classes, by protocol.
+A comparison is a pair of rows on one metric, judged by `studies.judge.significance` with `MARGIN`. Under each protocol
+a table has two families: comparisons of mIoU, and those of thin classes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WORDS = {
     "few seeds": "one or two seeds in a row: the difference shows, nothing is said",
     "pending": "a row has no run yet",
 }
-"""Every word and its rule, at 5 % for a family."""
+"""Every word and its rule, at 5 % per family."""
 
 _WORDS: Mapping[Outcome, str] = {
     "as said": "here too",
@@ -41,13 +41,13 @@ Pair = tuple[str, str, str]
 
 
 def judge(found: Difference, expectation: Expectation) -> tuple[str, float | None]:
-    """One of `WORDS`, and the p of the test that it rests on."""
+    """One of `WORDS`, and the p of the test behind it."""
     outcome, test = found.outcome(expectation.sign)
     return _WORDS[outcome], test.p if test else None
 
 
 def value(record: RunRecord, metric: str, classes: Sequence[str] = THIN_CLASSES) -> float | None:
-    """What a run's record says: its mIoU, or the mean over these classes; None where one of them was not measured."""
+    """A run's mIoU, or the mean of another metric over these classes; None if one of them was not measured."""
     if metric == "miou_ss":
         return record.metrics.miou_ss
     by_class = dict(zip(record.classes, record.metrics.by_class(metric), strict=False))
@@ -56,7 +56,7 @@ def value(record: RunRecord, metric: str, classes: Sequence[str] = THIN_CLASSES)
 
 
 def runs(store: Store, name: str, slug: str, row: str) -> list[RunRecord]:
-    """The records of a row of a table under a protocol, by seed: at full length only."""
+    """The records of a table's row under a protocol at full length, by seed."""
     declared, chosen = study(slug), protocol(name)
     (panel,) = chosen.panels(declared)
     seeds = sorted({record.config.seed for record in store.runs() if record.config.protocol == name})
@@ -65,7 +65,7 @@ def runs(store: Store, name: str, slug: str, row: str) -> list[RunRecord]:
 
 
 def outcomes(store: Store, name: str, slug: str) -> Mapping[Pair, Difference]:
-    """What is decided under a protocol of every comparison that is declared for a table."""
+    """The decision, under a protocol, on every comparison declared for a table."""
     assert name in PROTOCOLS, name
     pairs = list(dict.fromkeys((e.row, e.reference, e.metric) for e in EXPECTATIONS if e.study == slug))
     records = {row: runs(store, name, slug, row) for row in {row for pair in pairs for row in pair[:2]}}

@@ -1,4 +1,4 @@
-"""What the runs behind one number have to share: precision, torch and data. Where they do not, the number says so."""
+"""What the runs behind one number must share: precision, torch and data. If they do not, the number is marked."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from studies.records.schema import ScoredRecord
 from studies.records.store import precision
 
 Origin = Mapping[str, str]
-"""Of a record: its precision, its release of torch, and the fingerprint of each split that it read, as far as known."""
+"""A record's precision, release of torch, and the fingerprint of each split that it read, as far as known."""
 
 PRECISION, TORCH = "precision", "torch"
 
 
 def origin(record: ScoredRecord) -> Origin:
-    """What a record was computed in, with and from. Builds of one release of torch (`+cu130`, `+cpu`) are one."""
+    """The origin of a record. Builds of one release of torch (`+cu130`, `+cpu`) count as the same."""
     found = {PRECISION: precision(record)}
     if torch := record.provenance.torch:
         found[TORCH] = torch.partition("+")[0]
@@ -28,12 +28,12 @@ def origin(record: ScoredRecord) -> Origin:
 
 
 def precisions(origins: Iterable[Origin]) -> str:
-    """The precisions of some records, the widest first: `float32, bfloat16`."""
+    """The precisions of these records, widest first: `float32, bfloat16`."""
     return ", ".join(sorted({found[PRECISION] for found in origins}, key=PRECISIONS.index))
 
 
 def mixture(origins: Iterable[Origin]) -> str:
-    """What these records do not share, in words: `float32 and bfloat16 together`. Empty where they may be pooled."""
+    """What these records do not share, as text: `float32 and bfloat16 together`; "" if they may be pooled."""
     values: dict[str, set[str]] = {}
     for found in origins:
         for what, value in found.items():

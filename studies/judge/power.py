@@ -1,9 +1,10 @@
-"""How many seeds a claim or a level needs: power, planned before the runs, of the tests that judge them.
+"""The seeds that a claim or a level needs: the power, planned before the runs, of the tests that judge them.
 
-A claim of a difference is judged by Welch's t over seeds (to a printed value: Student's), one of no difference by two
-one-sided tests (`studies.judge.verdicts`). Of normal values the power of each is an integral over the spread that the
-seeds will show: Welch's degrees of freedom depend on it, so the noncentral t of 2 (n - 1) degrees alone promises too
-much (of 3 seeds a row at 0.5 %: 0.24 for 0.13). `tests/test_next.py` holds every number here by simulation.
+A claim of a difference is judged by Welch's t over seeds (against a printed value by Student's t), a claim of no
+difference by two one-sided tests (`studies.judge.verdicts`). For normal values the power is an integral over the spread
+that the seeds will show. Welch's degrees of freedom depend on that spread, so the noncentral t with 2 (n - 1) degrees
+promises too much: for 3 seeds per row at 0.5 % it gives 0.24 instead of 0.13. `tests/test_next.py` checks every number
+here by simulation.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from scipy.special import betaincinv, ndtr, stdtrit
 from studies.judge.significance import ERROR, LEVEL, MINIMUM_SEEDS
 
 POWER = 0.80
-"""What is planned for."""
+"""The power that plans aim at."""
 
 MOST_SEEDS = 100_000
-"""Beyond it no number is given."""
+"""The largest number of seeds that is given; beyond it the answer is None."""
 
 
 @functools.cache
 def ordering_power(difference: float, sd: float, seeds: int, alpha: float, rows: int = 2) -> float:
-    """The chance that a true difference is shown, with its sign, two-sided at `alpha`.
+    """The chance to show a true difference with the right sign, two-sided at `alpha`.
 
-    `rows`: 2 with as many seeds each, 1 against a printed value, which is held without an error of its own.
+    `rows` is 2 for two rows with equally many seeds, or 1 against a printed value, which is taken as exact.
     """
     error = sd * math.sqrt(rows / seeds)
     spread, critical, weight = _spreads(seeds, rows, 1 - alpha / 2)
@@ -37,7 +38,7 @@ def ordering_power(difference: float, sd: float, seeds: int, alpha: float, rows:
 
 @functools.cache
 def equivalence_power(difference: float, margin: float, sd: float, seeds: int, alpha: float, rows: int = 2) -> float:
-    """The chance that a true difference is shown to lie within ±margin, by two one-sided tests at `alpha` each."""
+    """The chance to show that a true difference is within ±margin, by two one-sided tests at `alpha` each."""
     error = sd * math.sqrt(rows / seeds)
     spread, critical, weight = _spreads(seeds, rows, 1 - alpha)
     room = margin / error - critical * spread
@@ -46,9 +47,9 @@ def equivalence_power(difference: float, margin: float, sd: float, seeds: int, a
 
 
 def claim_power(kind: str, difference: float, margin: float, sd: float, seeds: int, alpha: float, rows: int) -> float:
-    """The chance that a claim is decided as it should be, were this the true difference.
+    """The chance to decide a claim correctly if this is the true difference.
 
-    A claim of no difference (`equivalent`) is contradicted where the difference lies beyond the margin.
+    A claim of no difference (`equivalent`) should be contradicted if the difference is beyond the margin.
     """
     if kind != "equivalent":
         return ordering_power(difference, sd, seeds, alpha, rows)
@@ -72,22 +73,22 @@ def claim_seeds(
 
 
 def half_width(sd: float, seeds: int) -> float:
-    """Of the 95 % t-interval of a mean, were the spread shown just this one."""
+    """The half-width of the 95 % t-interval of a mean if the seeds show exactly this spread."""
     return float(stdtrit(seeds - 1, (1 + LEVEL) / 2)) * sd / math.sqrt(seeds)
 
 
 def level_seeds(sd: float, tolerance: float) -> int | None:
-    """The fewest seeds of a row whose interval's half-width is within the tolerance of its level."""
+    """The fewest seeds with which the half-width of a row's interval is at most the tolerance; None as above."""
     return fewest(lambda seeds: half_width(sd, seeds) <= tolerance)
 
 
 def level_power(sd: float, tolerance: float, seeds: int) -> float:
-    """The chance of the word `reproduced`, were the true level the printed one."""
+    """The chance of the verdict `reproduced` if the true level is the printed one."""
     return equivalence_power(0.0, tolerance, sd, seeds, (1 - LEVEL) / 2, 1)
 
 
 def first_step(claims: int) -> float:
-    """The level of Holm's first step over so many claims of a table: what a claim is planned at."""
+    """The level of Holm's first step over a table's claims, at which each claim is planned."""
     return ERROR / max(1, claims)
 
 
@@ -107,10 +108,11 @@ def fewest(enough: Callable[[int], bool], least: int = MINIMUM_SEEDS, most: int 
 
 @functools.cache
 def _spreads(seeds: int, rows: int, quantile: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of a test: shown spreads, relative to the true one, the critical values that go with them, and their weights.
+    """The quadrature of a test: observed spreads relative to the true one, their critical values, and weights.
 
-    The pooled spread is a chi of rows (n - 1) degrees, by the trapezoidal rule over its logarithm. Independent of it,
-    the share of one row's variance in the sum of two is Beta((n - 1) / 2, (n - 1) / 2), and gives Welch's freedom.
+    The pooled spread follows a chi distribution with rows (n - 1) degrees of freedom, integrated by the trapezoidal
+    rule over its logarithm. Independently, the share of one row's variance in the sum of two follows Beta((n - 1) / 2,
+    (n - 1) / 2) and gives Welch's degrees of freedom.
     """
     freedom = rows * (seeds - 1)
     wide = 10 / math.sqrt(2 * freedom)

@@ -1,4 +1,4 @@
-"""Verdicts on predictions about generated data: accuracy at distances from the cue, over seeds, against its rule."""
+"""Verdicts on predictions about generated data: accuracy at distances from the cue, compared over seeds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LEAST_PIXELS = 500
 
 @dataclass(frozen=True)
 class ByDistance:
-    """Of one run: labelled pixels, and those predicted right, by whole distance to the deciding cue."""
+    """A run's counts of labelled pixels and of correctly predicted ones, by distance in pixels to the deciding cue."""
 
     seed: int
     record: str
@@ -32,13 +32,13 @@ class ByDistance:
     right: tuple[int, ...]
 
     def accuracy(self, distances: tuple[int, int]) -> float | None:
-        """In percent, over pixels at these distances, the second excluded; None where there is no such pixel."""
+        """Accuracy in percent over pixels in this range of distances, end excluded; None if there are none."""
         pixels = sum(self.pixels[slice(*distances)])
         return 100 * sum(self.right[slice(*distances)]) / pixels if pixels else None
 
 
 def by_distance(record: RunRecord) -> ByDistance | None:
-    """What a run's record says by distance; None where it does not."""
+    """The counts by distance in a run's record; None if it has none."""
     if (cue := record.cue) is None:
         return None
     counts = (tuple(map(int, numbers.split())) for numbers in (cue.pixels, cue.right))
@@ -46,22 +46,22 @@ def by_distance(record: RunRecord) -> ByDistance | None:
 
 
 Runs = Mapping[str, Sequence[ByDistance]]
-"""Of a sub-task: its finished runs, by row."""
+"""The finished runs of a sub-task, by row."""
 
 Sides = tuple[Side, Side]
-"""What is compared: a row with a row, or with a number."""
+"""The two sides of a comparison: two rows, or a row and a number."""
 
 
 def judge(prediction: Prediction, runs: Runs, chance: float) -> Judgement:
-    """Whether a prediction holds, alone; `judge_family` has it among all that are predicted together."""
+    """Judge a prediction alone; `judge_family` judges it among all predictions of its family."""
     (judgement,) = judge_family([(prediction, sides(prediction, runs, chance))])
     return judgement
 
 
 def judge_family(family: Sequence[tuple[Prediction, Sides]]) -> list[Judgement]:
-    """By the rule of `studies.judge.significance`, which holds for all of them together.
+    """Judge a family of predictions by the rule of `studies.judge.significance`, whose error rate is per family.
 
-    The p is that of the test that the verdict rests on.
+    The p of a judgement is that of the test behind its verdict.
     """
     judgements = []
     for (prediction, sides), found in zip(family, decide([sides for _, sides in family], MARGIN), strict=True):
@@ -81,7 +81,7 @@ def judge_family(family: Sequence[tuple[Prediction, Sides]]) -> list[Judgement]:
 
 
 def sides(prediction: Prediction, runs: Runs, chance: float) -> Sides:
-    """The accuracies that a prediction is about, a number a seed."""
+    """The accuracies that a prediction compares, one per seed."""
     first = within(prediction.distances, runs.get(prediction.row, ()))
     if prediction.reference == CHANCE:
         return first, chance
@@ -89,7 +89,7 @@ def sides(prediction: Prediction, runs: Runs, chance: float) -> Sides:
 
 
 def within(distances: tuple[int, int], runs: Sequence[ByDistance]) -> list[float]:
-    """The accuracies of these runs over pixels at these distances, in percent."""
+    """The accuracies of these runs, in percent, over pixels at these distances."""
     values = (run.accuracy(distances) for run in runs)
     return [value for value in values if value is not None]
 

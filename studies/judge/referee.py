@@ -1,4 +1,4 @@
-"""What a referee would ask of the numbers that others published: findings, computed from the lines."""
+"""What a referee would ask about published numbers: findings, computed from the lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from studies.tables import study
 
 @dataclass(frozen=True)
 class Figure:
-    """A number of others against another one, printed or theirs, and the lines that it comes from."""
+    """A number of others, the number that it is compared with (printed or theirs), and its lines."""
 
     what: str
     value: float
@@ -24,13 +24,13 @@ class Figure:
 
     @property
     def difference(self) -> float:
-        """Theirs − what it is held against."""
+        """Their value − the one that it is compared with."""
         return self.value - self.against
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One answer: what it says in a sentence, and the figures behind it; `against` names what they are held against."""
+    """One finding: a sentence and the figures behind it; `against` names the numbers that they are compared with."""
 
     slug: str
     title: str
@@ -40,7 +40,7 @@ class Finding:
 
 
 def findings(lines: Sequence[Published]) -> list[Finding]:
-    """Every finding that the lines support, in the order of the paper's tables."""
+    """All findings that the lines support, in the order of the paper's tables."""
     made: tuple[Callable[[Sequence[Published]], Finding | None], ...] = (
         _margins,
         _own_code,
@@ -99,7 +99,7 @@ def _own_code(lines: Sequence[Published]) -> Finding | None:
 
 
 def _seeds_of_l(lines: Sequence[Published]) -> Finding | None:
-    """The range over seeds that mmsegmentation states of SegNeXt-L."""
+    """The range over seeds that mmsegmentation states for SegNeXt-L."""
     ends = {line.statistic: line for line in lines if (line.source, line.row) == ("mmsegmentation", "l")}
     low, high = ends.get("lowest"), ends.get("highest")
     if low is None or high is None:
@@ -154,7 +154,7 @@ def _paddle(lines: Sequence[Published]) -> Finding | None:
 
 
 def _speed(lines: Sequence[Published]) -> Finding | None:
-    """Latency of SegNeXt over that of the SegFormer with which the paper compares it, beside the ratio of FLOPs."""
+    """SegNeXt's latency divided by that of the SegFormer that the paper compares it with, and the ratio of FLOPs."""
     table9, device = study("table9"), "Jetson AGX Orin, batch 1"
     timed = {
         (line.dataset, line.row): line
@@ -217,7 +217,7 @@ def _isaid(lines: Sequence[Published]) -> Finding | None:
 
 
 def _cell(lines: Iterable[Published], slug: str, row: str, dataset: str, metric: str) -> list[Published]:
-    """What counts of a cell, one line a set of weights."""
+    """The lines that count for a cell, one per set of weights."""
     table = study(slug)
     found = next(declared for declared in table.rows if declared.slug == row)
     return list(others.level(lines, table, found, table.panel(dataset), metric).counted)

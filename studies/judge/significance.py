@@ -1,27 +1,28 @@
-"""What the seeds of a family of comparisons show: one procedure, for photographs and for generated data alike.
+"""What the seeds of a family of comparisons show: one procedure for photographs and for generated data.
 
-A comparison is two rows, or a row and a constant. Three things can be shown of it by Welch's t over seeds (Student's,
-of a constant): that the two differ (two-sided), that they do not, by `margin` or more (two one-sided tests), and that
-they differ by more than `margin` (two-sided).
+A comparison has two rows, or a row and a constant. Welch's t over seeds (Student's t for a constant) can show three
+things: that the two differ (two-sided), that they differ by less than `margin` (two one-sided tests), and that they
+differ by more than `margin` (two-sided).
 
-The rule. The p of all tests of a family are sorted. Each is compared with `ERROR` / (m - b): m comparisons in the
-family, b of them decided both ways so far, that is shown to differ and to differ by less than `margin`. At the first
-that fails, all stop.
+The rule. The p values of all tests of a family are sorted. Each is compared with `ERROR` / (m - b), where m is the
+number of comparisons in the family and b the number of those already decided both ways, that is, shown to differ and to
+differ by less than `margin`. The procedure stops at the first test that fails.
 
-Why that holds. A comparison tested at a level is wrong in any way with no more than that chance: where the true
-difference is 0, only a difference can be shown wrongly; where it is `margin` or more, only equality and the wrong side,
-and both need the same one-sided test to fail. At the first wrong decision all before it are right, and a comparison
-that is rightly decided both ways cannot become wrong: at most m - b can. So the chance that anything at all is wrong in
-a family is at most `ERROR`, however the comparisons depend on each other, as they do where they share a row. For the
-side of a true difference between 0 and `margin`, that is held by simulation (tests/test_significance.py), not proved.
+Why the error rate holds. A comparison tested at a level is wrong in any way with at most that chance: if the true
+difference is 0, only a difference can be shown wrongly; if it is `margin` or more, only equality and the wrong side
+can, and both need the same one-sided test to fail. At the first wrong decision all earlier ones are right, and a
+comparison that is correctly decided both ways cannot become wrong, so at most m - b can. Hence the chance of any error
+in a family is at most `ERROR`, however the comparisons depend on each other, as they do if they share a row. For the
+side of a true difference between 0 and `margin` this is checked by simulation (tests/test_significance.py), not proved.
 
-Degrees of freedom. Welch's formula, with the smaller number of seeds on both sides: the same where both have as many.
-His own is too bold far out in the tails, where a family's tests are decided, if the numbers differ: of 3 seeds against
-10 with one spread, a test at 0.1 % is wrong 0.4 % of the time (measured), with the smaller number never more than told.
-The t test itself supposes normal values whose spreads are alike: within a factor of 2 nothing is lost; where one row
-spreads 5 times as much as the other, a test at 0.1 % over 5 seeds each is wrong 0.2 % of the time (measured).
+Degrees of freedom. We use Welch's formula with the smaller number of seeds for both sides; with equal numbers it is the
+usual one. With unequal numbers Welch's own formula is too bold far out in the tails, where a family's tests are
+decided: for 3 seeds against 10 with equal spreads, a test at 0.1 % is wrong 0.4 % of the time (measured); with the
+smaller number it is never wrong more often than stated. The t test assumes normal values with similar spreads. Spreads
+within a factor of 2 do no harm; if one row spreads 5 times as much as the other, a test at 0.1 % over 5 seeds each is
+wrong 0.2 % of the time (measured).
 
-Every comparison that was declared counts in m, run or not, so that a word does not depend on which run ended first.
+Every declared comparison counts in m, run or not, so that a verdict does not depend on which run ended first.
 """
 
 from __future__ import annotations
@@ -39,25 +40,25 @@ ERROR = 0.05
 """The chance of any wrong decision in a family."""
 
 MINIMUM_SEEDS = 3
-"""Below it a difference is shown and nothing is decided."""
+"""With fewer seeds a difference is shown, but nothing is decided."""
 
 RULE = (
     "the p of all tests are sorted, each is compared with 5 % / (m - b), and at the first that fails all stop: m "
     "comparisons in the family, run or not, and b of them shown before to differ and also to lie within the margin"
 )
-"""Of a family, in words."""
+"""The rule of a family, for pages."""
 
 LEVEL = 0.95
-"""Of every interval that is shown."""
+"""The level of all intervals that are shown."""
 
 NO_SPREAD = 1e-9
-"""Relative to the means, what rounding leaves of a spread that is none."""
+"""A spread this small relative to the means is only rounding, and counts as none."""
 
 Side = Sequence[float] | float
-"""One side of a comparison: what was measured, one value per seed, or a constant."""
+"""One side of a comparison: measured values, one per seed, or a constant."""
 
 Outcome = Literal["as said", "none", "otherwise", "open", "few seeds", "pending"]
-"""What became of a predicted sign."""
+"""The outcome of a predicted sign."""
 
 
 @dataclass(frozen=True)
@@ -74,36 +75,37 @@ class Welch:
         return self.difference - half, self.difference + half
 
     def above(self, bound: float) -> float:
-        """One-sided p of the true difference not lying above `bound`."""
+        """One-sided p of the null that the true difference is not above `bound`."""
         return float(stdtr(self.freedom, (bound - self.difference) / self.error))
 
     @property
     def turned(self) -> Welch:
-        """The same of the opposite difference."""
+        """The same test for the opposite difference."""
         return dataclasses.replace(self, difference=-self.difference)
 
     @property
     def differs(self) -> float:
-        """p of no difference, two-sided."""
+        """Two-sided p of the null that there is no difference."""
         return self.beyond(0)
 
     def equal(self, margin: float) -> float:
-        """p of a difference of `margin` or more, to either side: two one-sided tests."""
+        """p of the null that the difference is `margin` or more, to either side (two one-sided tests)."""
         return float(stdtr(self.freedom, (abs(self.difference) - margin) / self.error))
 
     def beyond(self, margin: float) -> float:
-        """p of a difference within ±`margin`, two-sided."""
+        """Two-sided p of the null that the difference is within ±`margin`."""
         return min(1.0, 2 * min(self.above(margin), self.turned.above(margin)))
 
 
 def welch(first: Side, second: Side) -> Welch | None:
-    """Of mean(first) - mean(second), two values or more on a side that was measured.
+    """The Welch statistics of mean(first) - mean(second); a measured side needs at least two values.
 
-    None where no side has any spread: then nothing is known of the error. `ValueError` for a value that is not finite.
+    None if no side has any spread, because the error is then unknown. Raises `ValueError` for a value that is not
+    finite.
     """
     finite(first, second)
     samples = [side for side in (first, second) if not isinstance(side, float | int)]
-    # Not statistics.variance: its fractions take ten times as long, of which a simulation has millions.
+    # Not statistics.variance: its fractions take ten times as long, and a simulation calls this millions of times.
     parts = [
         math.fsum((value - middle) ** 2 for value in values) / (len(values) - 1) / len(values)
         for values in samples
@@ -117,7 +119,7 @@ def welch(first: Side, second: Side) -> Welch | None:
 
 
 def finite(*sides: Side) -> None:
-    """`ValueError` where a value is NaN or infinite: it is no measurement, and every test would be decided by it."""
+    """Raise `ValueError` if a value is NaN or infinite: it is no measurement, and it would decide every test."""
     for side in sides:
         values = [side] if isinstance(side, float | int) else list(side)
         if not all(map(math.isfinite, values)):
@@ -125,29 +127,29 @@ def finite(*sides: Side) -> None:
 
 
 def mean(side: Side) -> float:
-    """Of a side of a comparison."""
+    """The mean of a side of a comparison."""
     return float(side) if isinstance(side, float | int) else statistics.fmean(side)
 
 
 @dataclass(frozen=True)
 class Test:
-    """A test's p, alone and adjusted for its family: it shows something where that is at most `ERROR`."""
+    """A test's p, alone and adjusted for its family. It rejects its null if the adjusted p is at most `ERROR`."""
 
     p: float
     adjusted: float
 
     @property
     def shows(self) -> bool:
-        """Whether its null hypothesis is rejected."""
+        """Whether the null hypothesis is rejected."""
         return self.adjusted <= ERROR
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What was found between two sides: the difference of means, its 95 % interval, and the three tests.
+    """The result of a comparison: the difference of means, its 95 % interval, and the three tests.
 
-    `seeds`: of each side that was measured. `level`: what the procedure left to a test that showed nothing. Without
-    tests there are too few seeds, or no spread.
+    `seeds` are those of each measured side. `level` is the level at which the procedure stopped. The tests are None if
+    there are too few seeds or no spread.
     """
 
     seeds: tuple[int, ...]
@@ -159,7 +161,7 @@ class Difference:
     level: float = ERROR
 
     def outcome(self, sign: Literal["+", "-", "0"]) -> tuple[Outcome, Test | None]:
-        """What became of a predicted sign, and the test that it rests on; of an open one, that with the smaller p."""
+        """The outcome of a predicted sign and the test behind it; for an open one, the test with the smallest p."""
         if min(self.seeds) < MINIMUM_SEEDS:
             return "few seeds" if min(self.seeds) else "pending", None
         if self.difference is None or self.differs is None or self.equal is None or self.beyond is None:
@@ -182,9 +184,9 @@ class Difference:
 
 
 def decide(family: Sequence[tuple[Side, Side]], margin: float) -> list[Difference]:
-    """The decisions on a family of comparisons, by the rule above.
+    """Decide a family of comparisons by the rule above.
 
-    `ValueError` for a value that is not finite. Without any spread nothing is certain: no test.
+    A comparison without any spread has no tests. Raises `ValueError` for a value that is not finite.
     """
     found, sorted_ = [_difference(*sides) for sides in family], list[tuple[float, int, str]]()
     for place, (difference, sides) in enumerate(zip(found, family, strict=True)):

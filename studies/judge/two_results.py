@@ -1,13 +1,13 @@
-"""One results folder held against another: records of the same id, and the seeds of the same rows (B against A).
+"""Compares two results folders, B against A: records with the same id, and the seeds of the same rows.
 
-A record of both is `equal` (every measured number is the same), `equal to rounding` (every metric within `ROUNDING`
-points; costs to a billionth; speeds whose quartiles overlap) or `different`. Numbers that only one of the two has,
+A record that both have is `equal` (all measured numbers are the same), `equal to rounding` (metrics within `ROUNDING`
+points, costs within a billionth, speeds with overlapping quartiles) or `different`. Numbers that only one of them has,
 because older code did not measure them, are not compared.
 
-A row is compared by the means of its seeds: Welch's test, corrected by Holm's method over all rows and metrics of which
-both sides have three seeds or more, and not the very same runs. What is said to differ is wrong with a chance of at
-most 5 % for the whole comparison. Runs that both sides share make that chance smaller, never larger
-(tests/test_compare.py simulates it). `no difference`, of a row by itself: its 90 % interval lies within `TOLERANCE`.
+A row is compared by the means of its seeds: Welch's test, corrected by Holm's method over all rows and metrics for
+which both sides have at least three seeds and not the very same runs. The chance that any row is wrongly said to differ
+is at most 5 % for the whole comparison. Runs that both sides share make that chance smaller, never larger
+(tests/test_compare.py simulates it). `no difference` is judged per row: its 90 % interval is within `TOLERANCE`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from studies.records.store import Store, precision
 from studies.tables import studies
 
 ROUNDING = 0.01
-"""Points: what two ways of computing the same may differ by."""
+"""Points by which two ways of computing the same value may differ."""
 
 EXACT = 1e-9
-"""Relative: of costs, which are counted."""
+"""Relative tolerance for costs, which are counted."""
 
 TOLERANCE = f"±{EPSILON['miou_ss']:.1f} mIoU, ±{EPSILON['top1']:.1f} Top-1"
-"""Within it rows count as not different, as printed and measured values do."""
+"""The tolerance within which rows count as not different; the same as for printed and measured values."""
 
 WORDS = {
     "differs": f"Welch's test over seeds, Holm's method over the comparison: p adjusted is at most {ERROR}",
@@ -47,7 +47,7 @@ WORDS = {
     "only A": "B has no run of it",
     "only B": "A has no run of it",
 }
-"""What is said of a row, and by which rule."""
+"""The words for a row, each with its rule."""
 
 Measured = float | int | str | None
 
@@ -66,25 +66,25 @@ assert set(_MEASURED) == set(KINDS)
 
 @dataclass(frozen=True)
 class Pair:
-    """A record that both sides have. `largest`: the number that differs most, with both values; None where equal."""
+    """A record that both sides have. `largest` is the number that differs most, with both values; None if equal."""
 
     id: str
     kind: str
     likeness: Likeness
     compared: int
     largest: tuple[str, float | None, float | None] | None
-    made: tuple[str, ...]  # what differs in how the two were made
+    made: tuple[str, ...]  # differences in how the two records were made
 
 
 Values = dict[int, tuple[str, float]]
-"""By seed, a record and its value."""
+"""Record id and value, by seed."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row under a protocol on a data set, on one metric."""
+    """A row under a protocol on a dataset, for one metric."""
 
-    names: tuple[str, ...]  # STUDY/ROW, of every table that shows these runs
+    names: tuple[str, ...]  # STUDY/ROW of every table that shows these runs
     protocol: str
     dataset: str
     learning_rate: float
@@ -94,8 +94,8 @@ class Row:
     b: Values
     word: str = ""
     found: Difference | None = None
-    made: tuple[str, ...] = ()  # what differs in how the two sides were made
-    mixed: tuple[str, str] = ("", "")  # what the runs of one side do not share
+    made: tuple[str, ...] = ()  # differences in how the records of the two sides were made
+    mixed: tuple[str, str] = ("", "")  # per side, what its runs do not share
 
     @property
     def sides(self) -> tuple[list[float], list[float]]:
@@ -104,31 +104,31 @@ class Row:
 
     @property
     def shared(self) -> int:
-        """Runs that both sides have, with the same value: they are no evidence of their own."""
+        """The number of runs that both sides have with the same value; they are no independent evidence."""
         return len(set(self.a.values()) & set(self.b.values()))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that is found of B against A."""
+    """The result of comparing B with A."""
 
     pairs: Sequence[Pair]
-    only: tuple[Mapping[str, str], Mapping[str, str]]  # records of A alone, of B alone: kind by id
+    only: tuple[Mapping[str, str], Mapping[str, str]]  # records that only A has, and only B: id -> kind
     rows: Sequence[Row]
     unlisted: tuple[int, int]  # runs of each side that no row of today's tables shows
 
     def of(self, *words: str) -> list[Row]:
-        """The rows of which one of these is said."""
+        """The rows with one of these words."""
         return [row for row in self.rows if row.word in words]
 
     @cached_property
     def tested(self) -> int:
-        """How many comparisons Holm's method corrects for."""
+        """The number of comparisons for which Holm's method corrects."""
         return len(self.of("differs", "no difference", "not resolved"))
 
     @cached_property
     def other_costs(self) -> list[Pair]:
-        """Costs of the same model that are not the same: these are counted, so a difference is certain."""
+        """Costs of the same model that differ; they are counted, so such a difference is certain."""
         return [pair for pair in self.pairs if pair.kind == "cost" and pair.likeness == "different"]
 
     @property
@@ -138,7 +138,7 @@ class Comparison:
 
 
 def compare(a: Store, b: Store) -> Comparison:
-    """B against A. Damaged records are left out: `Store.damage` names them."""
+    """Compare B with A. Damaged records are left out; `Store.damage` names them."""
     both = sorted(a.records.keys() & b.records.keys())
     pairs = [_pair(a.records[key], b.records[key]) for key in both]
     only = [
@@ -166,7 +166,7 @@ def _pair(one: Record, other: Record) -> Pair:
 
 
 def _flat(record: Record, keys: Iterable[str]) -> Iterator[tuple[str, Measured]]:
-    """Every measured number by a name; of what is no number, such as counts of pixels, its text."""
+    """Yield every measured value by name; values that are not numbers, such as counts of pixels, as text."""
     for key in keys:
         value = record.get(key)
         for name, part in value.items() if isinstance(value, dict) else [(key, value)] if key in record else []:
@@ -189,14 +189,14 @@ def _near(kind: str, one: float | None, other: float | None) -> bool:
 
 
 def _overlap(one: Record, other: Record) -> bool:
-    """Whether half of the passes of one speed took as long as half of the other's."""
+    """Whether the ranges between the quartiles of two speeds overlap."""
     ends = (record.get(key) for record in (one, other) for key in ("lower_quartile", "upper_quartile"))
     known = [end for end in ends if isinstance(end, float)]
     return len(known) == 4 and known[0] <= known[3] and known[2] <= known[1]
 
 
 def made(record: Record) -> dict[str, str]:
-    """What a record was made by, on and from, as far as it says: older ones know less."""
+    """The code, machine and data of a record, as far as it names them; older records name less."""
     origin = record["provenance"]
     names = ("code", "python", "processor", "device", "driver", "compiled", "processes", "threads", "initial")
     found = {name: str(origin[name]) for name in names if origin.get(name) is not None}
@@ -210,7 +210,7 @@ def made(record: Record) -> dict[str, str]:
 
 
 def unlike(a: Sequence[Record], b: Sequence[Record]) -> tuple[str, ...]:
-    """What differs in how the records of two sides were made: `torch 2.14.0 → 2.15.0`; of what both of them say."""
+    """Differences in how the records of two sides were made, `torch 2.14.0 → 2.15.0`, among facts that both name."""
     sides = [[made(record) for record in side] for side in (a, b)]
     names = dict.fromkeys(name for side in sides for one in side for name in one)
     told = []
@@ -223,7 +223,7 @@ def unlike(a: Sequence[Record], b: Sequence[Record]) -> tuple[str, ...]:
 
 
 def _rows(a: Store, b: Store) -> list[Row]:
-    """By configuration and metric, what each side has of every row; a run that several tables share is there once."""
+    """The rows of both sides, one per configuration and metric; a run that several tables share is in one row."""
     sides: tuple[dict[Any, Values], dict[Any, Values]] = ({}, {})
     names: dict[Any, dict[str, None]] = {}
     facts: dict[Any, tuple[str, str, float, int, str]] = {}
@@ -237,7 +237,7 @@ def _rows(a: Store, b: Store) -> list[Row]:
                     cell = digest({key: value for key, value in config.items() if key != "seed"})
                     for metric in view.panel.accuracies:
                         value = line.measured(MEASURED_AS[metric])
-                        if metric in EPSILON and value is not None:  # frames a second belong to a machine
+                        if metric in EPSILON and value is not None:  # frames per second depend on the machine
                             key = cell, metric
                             found.setdefault(key, {})[line.seed] = line.run_id, value
                             names.setdefault(key, {})[f"{line.study}/{line.row}"] = None
@@ -248,12 +248,12 @@ def _rows(a: Store, b: Store) -> list[Row]:
 
 
 def decided(family: Sequence[tuple[Side, Side]]) -> list[Difference]:
-    """What Holm's method says of these comparisons: it is the rule of `significance` without a margin."""
+    """Decide comparisons by Holm's method, which is the rule of `significance` without a margin."""
     return decide(family, math.inf)
 
 
 def _judged(rows: Sequence[Row], a: Store, b: Store) -> list[Row]:
-    """The rows with what is said of them."""
+    """The rows, each with its word."""
     family = [row for row in rows if _word(row) == ""]
     differences = iter(decided([row.sides for row in family]))
     judged = []
@@ -271,7 +271,7 @@ def _judged(rows: Sequence[Row], a: Store, b: Store) -> list[Row]:
 
 
 def _origins(own: Values, other: Values, store: Store) -> tuple[list[RunRecord], str]:
-    """The records of a side, without those that the other has, too, if any are left; and what all do not share."""
+    """A side's records without the shared ones (or all, if none are left), and what all of them do not share."""
     shared = set(own.values()) & set(other.values())
     alone = [store.finished(key) for key, value in own.values() if (key, value) not in shared]
     every = [store.finished(key) for key, _ in own.values()]
@@ -279,7 +279,7 @@ def _origins(own: Values, other: Values, store: Store) -> tuple[list[RunRecord],
 
 
 def _word(row: Row) -> str:
-    """What is said of a row without a test; empty where one is made."""
+    """The word for a row that needs no test; "" if it needs one."""
     if not (row.a and row.b):
         return "only A" if row.a else "only B"
     if row.a == row.b:

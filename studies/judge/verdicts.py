@@ -1,10 +1,10 @@
 """Verdicts, decided by code with written rules (DESIGN.md, "Reports"). Pure statistics: numbers in, words out.
 
-Levels are judged on the t-interval of (ours - printed) against +-epsilon; claims on Welch's interval of the difference
+Levels are judged by the t-interval of (ours - printed) against +-epsilon; claims by Welch's interval of the difference
 between two rows, because seeds are not paired across architectures (`studies.judge.significance`); outcomes that are
-learnt or not by Fisher's exact test. The claims of a table on accuracies are a family, corrected by Holm's method;
-predictions have the rule of `studies.judge.significance`. No claim is ever made from fewer than three seeds, nor from
-seeds that do not differ at all. What is no finite number is a `ValueError`, never a verdict.
+either learnt or not by Fisher's exact test. A table's claims on accuracies are a family, corrected by Holm's method;
+predictions follow the rule of `studies.judge.significance`. Fewer than three seeds, or seeds without any spread, never
+decide a claim. A value that is not finite raises `ValueError` and never gives a verdict.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ LEVEL = significance.LEVEL  # of every interval that is shown
 MOST_SEEDS = 1000  # beyond it the answer is "more than"
 MOST_COUNTED = 30  # the same where outcomes are counted: every outcome of so many seeds is enumerated
 EPSILON = {"miou_ss": 1.0, "miou_ms": 1.0, "top1": 0.5}  # DESIGN: stated defaults, never fitted to results
-MARGIN = 0.5  # of an equivalence claim, in the metric's own points
-LINEAR = 0.05  # how far from 1 the exponent of a cost that grows with the number of pixels may lie
-QUADRATIC = 1.5  # of a x + b x²: 1 + the share of b x² is the exponent at x, so above this most of it is quadratic
+MARGIN = 0.5  # of an equivalence claim, in the metric's unit
+LINEAR = 0.05  # largest distance from 1 of the exponent of a cost that grows with the number of pixels
+QUADRATIC = 1.5  # the exponent of a x + b x² at x is 1 + the share of b x²: above this most of it is quadratic
 ROUNDING = 0.06  # a printed cost is rounded to 0.1, sometimes twice (4.2507 -> 4.25 -> 4.3)
 
 RULES = {
@@ -90,20 +90,20 @@ class Interval:
         return (self.high - self.low) / 2
 
     def inside(self, margin: float) -> bool:
-        """Whether it lies wholly within ±margin."""
+        """Whether it is wholly within ±margin."""
         return -margin <= self.low and self.high <= margin
 
     def outside(self, margin: float) -> bool:
-        """Whether it lies wholly beyond +margin or wholly beyond -margin."""
+        """Whether it is wholly above +margin or wholly below -margin."""
         return self.low > margin or self.high < -margin
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict with what it was decided on. `seeds` per row would resolve it; None where no number can be given.
+    """A verdict and its basis. `seeds` is the number per row that would resolve it; None if none can be given.
 
-    `p` is the test's own, `adjusted` the one that Holm's method makes of it within the family. `mixed` says what the
-    runs behind it do not share.
+    `p` is the test's own, `adjusted` the value corrected by Holm's method within the family. `mixed` says what the runs
+    behind it do not share.
     """
 
     verdict: str
@@ -118,7 +118,7 @@ class Judgement:
 def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     """Student's interval of the mean of n >= 2 values: mean ± t(n - 1) s / sqrt(n).
 
-    `ValueError` for a value that is not finite.
+    Raises `ValueError` for a value that is not finite.
     """
     finite(values)
     middle, deviation = mean(values), statistics.stdev(values)
@@ -132,9 +132,9 @@ def epsilon(metric: str, spread: float = 0.0) -> float:
 
 
 def level(ours: Sequence[float], printed: float | None, tolerance: float) -> Judgement:
-    """Ours against a printed value: pending, few seeds, reproduced, above, below, or inconclusive.
+    """Judge our values against a printed one: pending, few seeds, reproduced, above, below, or inconclusive.
 
-    `ValueError` for a value that is not finite.
+    Raises `ValueError` for a value that is not finite.
     """
     finite(ours)
     if not ours:
@@ -151,7 +151,7 @@ def level(ours: Sequence[float], printed: float | None, tolerance: float) -> Jud
 
 
 def level_verdict(interval: Interval, tolerance: float) -> str:
-    """The rule of levels on an interval of (ours - printed)."""
+    """The verdict on a level by its interval of (ours - printed)."""
     if interval.inside(tolerance):
         return "reproduced"
     if interval.outside(tolerance):
@@ -160,20 +160,20 @@ def level_verdict(interval: Interval, tolerance: float) -> str:
 
 
 def ordering(better: Side, worse: Side, level: float = LEVEL) -> Judgement:
-    """The claim that `better` lies above `worse`."""
+    """Judge the claim that `better` is above `worse`."""
     return _claim(better, worse, _ordering_test, ordering_seeds, level)
 
 
 def equivalence(first: Side, second: Side, level: float = LEVEL, margin: float = MARGIN) -> Judgement:
-    """The claim that two rows do not differ: an equivalence test (two one-sided tests) with ±margin."""
+    """Judge the claim that two rows do not differ, by two one-sided tests with ±margin."""
     test = functools.partial(_equivalence_test, margin)
     return _claim(first, second, test, functools.partial(equivalence_seeds, margin=margin), level)
 
 
 def learnt(better: Sequence[float], worse: Sequence[float], threshold: float, level: float = LEVEL) -> Judgement:
-    """The claim that more runs of `better` than of `worse` reach a threshold: Fisher's exact test on the counts.
+    """Judge the claim that more runs of `better` than of `worse` reach a threshold, by Fisher's exact test.
 
-    For bimodal outcomes, whose means say little. The difference is that of the shares of runs, in percent.
+    For bimodal outcomes, whose means say little. The difference is between the shares of runs, in percent.
     """
     finite(better, worse)
     counts = [len(better), len(worse)]
@@ -190,18 +190,18 @@ def learnt(better: Sequence[float], worse: Sequence[float], threshold: float, le
 
 
 def told(outcome: significance.Outcome) -> str:
-    """The verdict on a prediction of which this became."""
+    """The verdict on a prediction with this outcome."""
     return {"as said": "supported", "otherwise": "contradicted", "none": "no difference", "open": "not resolved"}.get(
         outcome, outcome
     )
 
 
 def holm(family: Sequence[Callable[[float], Judgement]]) -> list[Judgement]:
-    """The claims of a family, each a function of the level it is judged at, corrected by Holm's method.
+    """Judge a family of claims by Holm's method; each is a function of the level at which it is judged.
 
-    From the smallest p on, the k-th of m is judged at 1 - (1 - LEVEL) / (m - k + 1), and once one is not resolved, none
-    after it is. Claims that nothing can be decided on yet do not count. The chance of any wrong decision stays below
-    1 - LEVEL; the intervals that are shown are each claim's own.
+    In ascending order of p, the k-th of m is judged at 1 - (1 - LEVEL) / (m - k + 1), and after one that is not
+    resolved no other is. Claims that cannot be tested yet do not count. The chance of any wrong decision stays below
+    1 - LEVEL. The intervals shown are those of each claim alone.
     """
     found = [judge(LEVEL) for judge in family]
     order = sorted((judgement.p, place) for place, judgement in enumerate(found) if judgement.p is not None)
@@ -212,14 +212,14 @@ def holm(family: Sequence[Callable[[float], Judgement]]) -> list[Judgement]:
         level = level if closed else 1 - (1 - LEVEL) / left
         judgement = family[place](level)
         closed = closed or judgement.verdict == "not resolved"
-        if closed and judgement.verdict != "not resolved":  # a tie in p, at the level of the first that failed
+        if closed and judgement.verdict != "not resolved":  # a tie in p, at the level of the first failure
             judgement = dataclasses.replace(judgement, verdict="not resolved")
         found[place] = dataclasses.replace(judgement, adjusted=adjusted)
     return found
 
 
 def costs(better: float | None, worse: float | None, kind: str) -> Judgement:
-    """A claim about costs, which are exact: `greater`, or `equivalent` to within the rounding of a print."""
+    """Judge a claim about costs, which are exact: `greater`, or `equivalent` to within the rounding of a print."""
     if better is None or worse is None:
         return Judgement("pending")
     finite(better, worse)
@@ -230,7 +230,7 @@ def costs(better: float | None, worse: float | None, kind: str) -> Judgement:
 
 @dataclass(frozen=True)
 class Exponent:
-    """b of y = a x^b: by least squares of log y on log x, with its standard error, and between the two largest x."""
+    """b of y = a x^b by least squares of log y on log x, with its standard error, and `last` from the two largest x."""
 
     value: float
     error: float
@@ -238,7 +238,7 @@ class Exponent:
 
 
 def exponent(points: Sequence[tuple[float, float]]) -> Exponent | None:
-    """How y > 0 grows with x > 0, from points in ascending x; None for fewer than three."""
+    """The exponent with which y > 0 grows with x > 0, from points in ascending x; None for fewer than three."""
     if len(points) < 3:
         return None
     finite(*points)
@@ -250,7 +250,7 @@ def exponent(points: Sequence[tuple[float, float]]) -> Exponent | None:
 
 
 def slope(linear: Exponent | None, quadratic: Exponent | None) -> Judgement:
-    """The claim that one cost grows with the number of pixels and another with its square."""
+    """Judge the claim that one cost grows with the number of pixels and another with its square."""
     if linear is None or quadratic is None:
         return Judgement("pending")
     holds = abs(linear.last - 1) <= LINEAR and quadratic.last > QUADRATIC
@@ -258,7 +258,7 @@ def slope(linear: Exponent | None, quadratic: Exponent | None) -> Judgement:
 
 
 def agrees(measured: float, printed: float) -> bool:
-    """Whether a measured cost, in the printed unit, is one that could have been printed so."""
+    """Whether a measured cost, in the printed unit, rounds to the printed one."""
     return abs(measured - printed) <= ROUNDING + 1e-9
 
 
@@ -280,7 +280,7 @@ def _claim(
     if found is None:
         return Judgement("not resolved", difference)  # without any spread nothing is certain
     support, contradiction = test(found)
-    # At most one of the two can be a wrong decision, so the smaller p is that of the claim.
+    # At most one of the two decisions can be wrong, so the smaller p is the claim's.
     p = min(support, contradiction)
     word = "not resolved" if p > 1 - level else "supported" if support <= contradiction else "contradicted"
     needed = seeds(first, second, level) if word == "not resolved" else None
@@ -292,22 +292,22 @@ def _samples(*sides: Side) -> list[Sequence[float]]:
 
 
 def _ordering_test(found: Welch) -> tuple[float, float]:
-    """p of the claim and of its opposite, each twice the one-sided."""
+    """p for the claim and for its opposite, each twice the one-sided p."""
     return min(1.0, 2 * found.above(0)), min(1.0, 2 * found.turned.above(0))
 
 
 def _equivalence_test(margin: float, found: Welch) -> tuple[float, float]:
-    """p of the difference lying within ±margin (two one-sided tests), and of its lying beyond."""
+    """p for a difference within ±margin (two one-sided tests), and for one beyond it."""
     return found.equal(margin), found.beyond(margin)
 
 
 def ordering_seeds(first: Side, second: Side, level: float) -> int | None:
-    """How many seeds per row would show, at this level, the difference that was observed; None: too many to say."""
+    """The seeds per row that would show the observed difference at this level; None if more than `MOST_SEEDS`."""
     return _seeds(first, second, "greater", level, 0.0)
 
 
 def equivalence_seeds(first: Side, second: Side, level: float, margin: float) -> int | None:
-    """The same of a difference within ±margin, or beyond it if that was observed."""
+    """As `ordering_seeds`, for a difference within ±margin, or beyond it if that was observed."""
     return _seeds(first, second, "equivalent", level, margin)
 
 
@@ -317,7 +317,7 @@ def _pooled(samples: Sequence[Sequence[float]]) -> float:
 
 
 def _seeds(first: Side, second: Side, kind: str, level: float, margin: float) -> int | None:
-    """The fewest seeds per row, more than there are, that reach POWER; None if MOST_SEEDS do not."""
+    """The fewest seeds per row, more than the present ones, that reach POWER; None if MOST_SEEDS do not."""
     samples = _samples(first, second)
     spread, have = _pooled(samples), max(map(len, samples))
     if spread == 0 or have >= MOST_SEEDS:
@@ -328,7 +328,7 @@ def _seeds(first: Side, second: Side, kind: str, level: float, margin: float) ->
 
 @functools.cache
 def _fisher(first: int, of_first: int, second: int, of_second: int) -> float:
-    """Two-sided p of `first` of `of_first` against `second` of `of_second`: of tables at most as likely as this one."""
+    """Two-sided p of `first` of `of_first` against `second` of `of_second`, over tables at most as likely as this."""
     both = first + second
     weights = [
         math.comb(of_first, k) * math.comb(of_second, both - k)
@@ -339,7 +339,7 @@ def _fisher(first: int, of_first: int, second: int, of_second: int) -> float:
 
 
 def _counted_seeds(better: float, worse: float, have: int, level: float) -> int | None:
-    """The fewest runs per row, more than there are, at which `_fisher` reaches POWER; None beyond MOST_COUNTED."""
+    """The fewest runs per row, more than the present ones, with which `_fisher` reaches POWER; else None."""
 
     def chance(share: float, of: int, count: int) -> float:
         return math.comb(of, count) * share**count * (1 - share) ** (of - count)

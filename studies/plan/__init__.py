@@ -1,1 +1,1 @@
-"""From declarations to runs: what exists, what is under way, what would start and what it would take."""
+"""Planning: from declarations to runs, their states, what would start, and what it would cost."""

@@ -1,18 +1,18 @@
-"""The most targets that a budget of hours decides, and the order that decides them soonest. Knows targets and hours.
+"""The most targets that a budget of hours decides, and the order that decides them soonest.
 
-A target (a claim, a level) needs several runs, all of them; several targets share runs, which are paid once.
+A target (a claim, a level) needs several runs, all of them. Targets share runs, and a shared run is paid once.
 
-**Which** (`within`). The most targets whose runs fit into the budget and, of the choices of as many, one with the
-fewest hours: exactly optimal. It is the set-union knapsack problem, which is NP-hard, and no greedy choice is within a
-constant factor of it (a pretraining that twenty claims share looks dear to each of them alone); with a hundred targets
-SciPy's HiGHS solves it as an integer programme at once, its gap set to 0.
+**Which** (`within`). The most targets whose runs fit into the budget and, among equally many, those with the fewest
+hours; the solution is exactly optimal. This is the set-union knapsack problem. It is NP-hard, and no greedy choice is
+within a constant factor (a pretraining shared by twenty claims looks expensive to each of them alone). With a hundred
+targets SciPy's HiGHS solves it as an integer programme at once, with its gap set to 0.
 
-**In which order** (`steps`). Each next step is a set of targets with the most targets per hour of what is not run yet:
-of all sets, not of single targets. It is found exactly, as a closure of maximal density (Dinkelbach's method over
-linear programmes, whose matrix is totally unimodular). So targets per hour never rise from one step to the next, and
-whoever stops after a step could not have decided as many targets with fewer hours.
+**In which order** (`steps`). Each step is the set of targets, among all sets, with the most targets per hour of runs
+not yet in the plan. It is found exactly, as a closure of maximal density (Dinkelbach's method over linear programmes
+with a totally unimodular matrix). So targets per hour never rise from one step to the next, and whoever stops after a
+step could not have decided as many targets in fewer hours.
 
-`tests/test_next.py` holds both against every subset of small cases.
+`tests/test_next.py` checks both against every subset of small cases.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from dataclasses import dataclass
 import numpy as np
 
 Needs = Mapping[str, frozenset[str]]
-"""By target, the runs that it needs."""
+"""The runs that each target needs."""
 
 SLACK = 1e-6
-"""Hours that a sum may lie above a budget by rounding."""
+"""Hours by which a sum may exceed a budget through rounding."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Targets that are decided together, by the runs that no step before has."""
+    """Targets that are decided together, with the runs that no earlier step has."""
 
     targets: tuple[str, ...]
     runs: tuple[str, ...]
@@ -45,7 +45,7 @@ def total(runs: Iterable[str], hours: Mapping[str, float]) -> float:
 
 
 def within(needs: Needs, hours: Mapping[str, float], budget: float) -> list[str]:
-    """The targets to decide within a budget of hours: as many as there can be and, of these, with the fewest hours."""
+    """The targets to decide within a budget of hours: as many as possible, and among equally many with fewest hours."""
     free = [name for name, runs in needs.items() if not runs]
     alone = {name: runs for name, runs in needs.items() if runs and total(runs, hours) <= budget + SLACK}
     if not alone:
@@ -58,7 +58,7 @@ def within(needs: Needs, hours: Mapping[str, float], budget: float) -> list[str]
 
 
 def steps(needs: Needs, hours: Mapping[str, float]) -> list[Step]:
-    """All targets, step by step: each time those with the most targets per hour, given the runs before."""
+    """All targets in steps; each step has the most targets per hour, given the runs of earlier steps."""
     left, found = dict(needs), list[Step]()
     while left:
         chosen = _densest(left, hours)
@@ -72,7 +72,7 @@ def steps(needs: Needs, hours: Mapping[str, float]) -> list[Step]:
 
 
 def _densest(needs: Needs, hours: Mapping[str, float]) -> list[str]:
-    """A set of targets with the most targets per hour; those that cost nothing come before all."""
+    """A set of targets with the most targets per hour; those that cost nothing come first."""
     if free := [name for name, runs in needs.items() if total(runs, hours) <= 0]:
         return free
     problem = _Problem(needs, hours)
@@ -89,7 +89,7 @@ def _densest(needs: Needs, hours: Mapping[str, float]) -> list[str]:
 
 
 def _parts(needs: Needs) -> list[list[str]]:
-    """Targets that share no run are steps of their own: equally many per hour, for neither could be better alone."""
+    """Split targets that share no run into separate steps; their densities are equal, or one alone would be denser."""
     parts: list[tuple[list[str], frozenset[str]]] = []
     for name, runs in needs.items():
         together = [part for part in parts if part[1] & runs]
@@ -101,7 +101,7 @@ def _parts(needs: Needs) -> list[list[str]]:
 
 
 class _Problem:
-    """Targets x and groups of runs y as a programme: a target needs its groups, x <= y; what its solution costs."""
+    """Targets x and groups of runs y as a linear programme, in which a target needs its groups: x <= y."""
 
     def __init__(self, needs: Needs, hours: Mapping[str, float]) -> None:
         self.names = list(needs)
@@ -121,8 +121,8 @@ class _Problem:
     def solve(
         self, value: float, price: float, budget: float = math.inf, at_least: int = 0, whole: bool = True
     ) -> list[str]:
-        """The targets with the largest value * (targets) - price * (hours); `whole` where rounding alone is no way."""
-        from scipy.optimize import Bounds, LinearConstraint, milp  # a third of a second, which a list need not wait
+        """The targets that maximise value * (targets) - price * (hours); `whole` if it must be an integer programme."""
+        from scipy.optimize import Bounds, LinearConstraint, milp  # takes a third of a second to import
 
         count, size = len(self.names), self.links.shape[1]
         hours = np.concatenate([np.zeros(count), self.costs])

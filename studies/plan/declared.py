@@ -1,4 +1,4 @@
-"""One run, found by what a user types: a selector of one row, or an id. It need not have been started."""
+"""Finds one run from what a user types: a selector of one row, or an id. The run need not have been started."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _ID = re.compile(r"[0-9a-f]{12}")
 
 
 def add_declared(parse: argparse.ArgumentParser) -> None:
-    """The options that say which run of a row is meant."""
+    """Add the options that select a run of a row."""
     parse.add_argument("--protocol", default="paper", help=f"one of {', '.join(PROTOCOLS)} (default: paper)")
-    parse.add_argument("--limit-iterations", type=positive, metavar="N", help="the run that was cut there")
+    parse.add_argument("--limit-iterations", type=positive, metavar="N", help="the run that ends after N iterations")
 
 
 def declared(text: str, options: argparse.Namespace, store: Store) -> PlannedRun:
-    """The run that is meant: of a row on its study's first dataset, the first seed unless one is named.
+    """The run of a row on its study's first dataset, with the first seed unless one is named; or the run with an id.
 
-    `ValueError` where that is none.
+    Raises `ValueError` if there is no such run.
     """
     if _ID.fullmatch(text):
         return _of_id(text, store)
@@ -38,12 +38,12 @@ def declared(text: str, options: argparse.Namespace, store: Store) -> PlannedRun
         raise ValueError(f"{text} has several rows; name one: {rows}")
     cells = [cell for cell in plan(selections, chosen, options.limit_iterations, store) if not cell.upstream]
     if not cells:
-        raise ValueError(f"{text}: {'; '.join(chosen.left_out(selections[0].study)) or 'nothing of it is trained'}")
+        raise ValueError(f"{text}: {'; '.join(chosen.left_out(selections[0].study)) or 'none of it is trained'}")
     return cells[0]
 
 
 def record_of(cell: PlannedRun, store: Store) -> RunRecord | EvaluationRecord | None:
-    """Its record, or None."""
+    """The record of a planned run, or None."""
     return store.evaluation(cell.evaluation) if cell.evaluation else store.run(cell.run)
 
 
@@ -57,7 +57,7 @@ def _of_id(identifier: str, store: Store) -> PlannedRun:
     if found is None:
         raise ValueError(f"run {identifier} is of no row that is declared today")
     view, line = found
-    assert line.seed is not None, identifier  # it is a run
+    assert line.seed is not None, identifier  # lines of runs have a seed
     assert view.iterations is not None, identifier
     declared = study(line.study)
     row = declared.row(line.row)

@@ -1,4 +1,4 @@
-"""What runs will take: hours from step times that were measured, disk from the sizes of models; else "unknown"."""
+"""What runs will cost: hours from measured step times, disk space from model sizes; "unknown" without a measurement."""
 
 from __future__ import annotations
 
@@ -16,35 +16,33 @@ from studies.records.store import Store, runs_folder
 from studies.records.typed import Damaged, read, to_json
 from studies.slurm.profile import Profile
 
-STATE = 3 * 4  # bytes of a parameter in a saved state: its value and AdamW's two moments
-STATES = 2  # of a run that are kept
-WEIGHTS = 4  # bytes of a parameter in weights.pt
+STATE = 3 * 4  # bytes per parameter in a saved state: its value and AdamW's two moments
+STATES = 2  # states that a run keeps
+WEIGHTS = 4  # bytes per parameter in weights.pt
 
 
 @dataclass(frozen=True)
 class StepTime:
-    """A measured step: how many images a second went through training, and on what."""
+    """A measured step time, as images per second in training, and the device."""
 
     images_per_second: float
     device: str  # the GPU's name, or cpu
     processes: int
     precision: str
     compile: str = ""
-    committed: bool = (
-        False  # came with the repository: measured elsewhere, and only used where nothing was measured here
-    )
+    committed: bool = False  # from the repository: measured elsewhere, and used only without a measurement here
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What some runs will take. `hours` are those of the runs in `timed`, which the others' are not known from."""
+    """The cost of some runs. `hours` covers the `timed` runs; the `untimed` ones have no measured step time."""
 
-    hours: float  # of the device: GPU-hours, or hours of a process's cores
+    hours: float  # GPU-hours, or hours of a process on the CPU
     timed: int
     untimed: int
-    devices: tuple[str, ...]  # that the step times were measured on
-    disk: float | None  # bytes; None where the size of a model is not known
-    otherwise: int = 0  # of those in `timed`: with another `compile` than they will run with
+    devices: tuple[str, ...]  # devices on which step times were measured
+    disk: float | None  # bytes; None if the size of a model is unknown
+    otherwise: int = 0  # number of `timed` runs whose step was measured with another `compile`
 
     def __str__(self) -> str:
         words = []
@@ -61,7 +59,7 @@ class Estimate:
 
 
 def estimate(cells: Sequence[PlannedRun], resources: Profile, store: Store) -> Estimate:
-    """What these runs will take with these resources, as far as measurements tell."""
+    """The cost of these runs with these resources, as far as measurements tell."""
     times = step_times(store)
     hours, timed, otherwise, devices = 0.0, 0, 0, []
     trained = [cell for cell in cells if cell.evaluation is None]
@@ -72,7 +70,7 @@ def estimate(cells: Sequence[PlannedRun], resources: Profile, store: Store) -> E
         if found is None:
             continue
         timed += 1
-        # With n processes it takes an n-th of the time, and as many device-hours.
+        # n processes take an n-th of the time, so the device-hours are the same.
         per_device = found.images_per_second / found.processes
         hours += cell.total * cell.run.train.batch / per_device / 3600
         devices.append(found.device)
@@ -82,13 +80,13 @@ def estimate(cells: Sequence[PlannedRun], resources: Profile, store: Store) -> E
 
 
 def newest(times: Iterable[StepTime], cpu: bool, precision: str, compiled: str) -> StepTime | None:
-    """The step time that tells most: of this kind of device and precision; measured here; compiled alike; the last."""
+    """The best step time for this kind of device and precision: measured here, then compiled alike, then the newest."""
     fitting = [time for time in times if (time.device == "cpu") == cpu and time.precision == precision]
     return max(reversed(fitting), key=lambda time: (not time.committed, time.compile == compiled), default=None)
 
 
 def step_key(run: Run) -> str:
-    """What a step's time depends on: the model, the crop, the classes and the batch."""
+    """A key for what a step's time depends on: the model, the crop, the classes and the batch."""
     accumulate = canonical(run.train).get("accumulate", 1)
     return _key(canonical(run.model), list(run.data.crop), run.data.classes, run.train.batch, accumulate)
 
@@ -99,9 +97,9 @@ def _key(model: dict[str, Any], crop: Any, classes: int, batch: int, accumulate:
 
 
 def step_times(store: Store) -> dict[str, list[StepTime]]:
-    """Measured step times by `step_key`, the newest last.
+    """Measured step times by `step_key`, newest last.
 
-    They are those of results/probes, which came with the repository, of finished runs, and of `studies.probe` here.
+    They come from results/probes, which is part of the repository, from finished runs, and from `studies.probe` here.
     """
     found: dict[str, list[StepTime]] = {}
     for path in sorted((store.folder / "probes").glob("*.json")):
@@ -120,7 +118,7 @@ def step_times(store: Store) -> dict[str, list[StepTime]]:
 
 @dataclass(frozen=True)
 class Probe:
-    """results/probes/*.json, runs/probes/*.json: what of a measured step time is read."""
+    """The fields of results/probes/*.json and runs/probes/*.json that are read."""
 
     key: str
     device: str
@@ -130,7 +128,7 @@ class Probe:
 
 
 def _add(found: dict[str, list[StepTime]], path: Path, store: Store, committed: bool) -> None:
-    """What `keep` wrote. What is damaged is named in `store.damage`."""
+    """Add the step time in a file that `keep` wrote; a damaged file is named in `store.damage`."""
     try:
         probe = read(path, Probe, "delete it, or restore it from git")
     except Damaged as damaged:
@@ -143,15 +141,15 @@ def _add(found: dict[str, list[StepTime]], path: Path, store: Store, committed: 
 
 
 def probes_folder() -> Path:
-    """Where `studies.probe` keeps what it measured: beside the runs, for it is of this cluster.
+    """The folder in which `studies.probe` keeps step times: beside the runs, because they belong to this cluster.
 
-    What others shall start from is committed to results/probes (`tests/benchmarks/gpu.py` packs it so).
+    Step times for other users are committed to results/probes (packed by `tests/benchmarks/gpu.py`).
     """
     return runs_folder() / "probes"
 
 
 def keep(run: Run, facts: dict[str, Any]) -> Path:
-    """Keep a measured step time in the place of an older one of the same device and precision."""
+    """Write a measured step time, replacing an older one for the same device, precision and compiler."""
     key = step_key(run)
     path = probes_folder() / f"{key}-{digest([facts['device'], facts['precision'], facts['compiled']])[:6]}.json"
     write_atomically(path, to_json({"key": key, **facts}))
@@ -159,7 +157,7 @@ def keep(run: Run, facts: dict[str, Any]) -> Path:
 
 
 def _disk(cells: Iterable[PlannedRun], store: Store) -> float | None:
-    """What runs leave under runs/: their last states and their weights."""
+    """Bytes that runs leave under runs/, their last states and their weights; None if a model's size is unknown."""
     sizes = {digest(cost.config.model): cost.params for cost in store.costs()}
     sizes |= {digest(run.config.model): run.trained.params for run in store.runs()}
     total = 0.0
@@ -176,5 +174,5 @@ def _round(hours: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes as people read them."""
+    """Bytes as readable text, `1.2 GB`."""
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"

@@ -1,4 +1,4 @@
-"""GPU-hours of single runs: by a step time that was measured on a GPU, else by arithmetic, and which of the two."""
+"""GPU-hours of single runs, from a step time measured on a GPU or else by arithmetic, and which of the two it was."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from studies.records.store import Store
 from studies.tables import study
 
 SUSTAINED = 20e12
-"""FLOP/s of one GPU in training: assumed, about what an A100 sustains in TF32 or bfloat16 (slurm/scaling.md)."""
+"""FLOP/s of one GPU in training; an assumption, about what an A100 sustains in TF32 or bfloat16 (slurm/scaling.md)."""
 
 BACKWARD = 3
-"""A training step counts as three forward passes."""
+"""A training step costs about three forward passes."""
 
 
 @dataclass(frozen=True)
 class Hours:
-    """Of one run on one GPU, without its test; `on` says where the step was measured, empty for arithmetic."""
+    """GPU-hours of one run on one GPU, without its test; `on` names the measured device, "" for arithmetic."""
 
     value: float
     on: str = ""
@@ -30,14 +30,14 @@ class Hours:
 
 @dataclass
 class Clock:
-    """Hours of runs, as the records and probes of one store know them, for runs computed in one way."""
+    """Estimates hours from the records and probes of one store, for one precision and one compiler."""
 
     store: Store
     precision: str
     compiled: str
 
     def of(self, run: Run) -> Hours:
-        """The hours of a run from its beginning to its end, without those of what it starts from."""
+        """The hours of a whole run, without those of its upstream runs."""
         images = run.train.iterations * run.train.batch
         found = newest(self._times.get(step_key(run), ()), False, self.precision, self.compiled)
         if found is not None:
@@ -51,7 +51,7 @@ class Clock:
 
     @cached_property
     def _known(self) -> dict[tuple[str, str], list[tuple[int, float]]]:
-        """By task and network, measured costs: pixels of the image and multiply-adds."""
+        """Measured costs by task and network: pixels of the image and multiply-adds."""
         found: dict[tuple[str, str], list[tuple[int, float]]] = {}
         for record in self.store.kind("cost"):
             config = record["config"]
@@ -60,9 +60,9 @@ class Clock:
         return found
 
     def _macs(self, run: Run) -> float:
-        """Multiply-adds of an image of the run's crop: as measured, scaled by the pixels where the image had others.
+        """Multiply-adds for one image at the run's crop: as measured, scaled by pixels if it was another size.
 
-        Of a network that was never measured: the printed FLOPs of its size (Table 9).
+        For a network that was never measured, the printed FLOPs of its size (Table 9) are used.
         """
         pixels = run.data.crop[0] * run.data.crop[1]
         exact = self.store.cost(Cost(run.model, run.data.classes, *run.data.crop, task=run.task))
@@ -88,7 +88,7 @@ def printed_macs(model: Model) -> float:
 
 
 def told(found: Iterable[Hours]) -> str:
-    """Where the hours of some runs come from, in words."""
+    """How the hours of some runs were estimated, as text."""
     runs = list(found)
     on = ", ".join(dict.fromkeys(one.on for one in runs if one.on))
     timed = sum(bool(one.on) for one in runs)

@@ -1,4 +1,4 @@
-"""What a worker is to do, as `JobSpec` says it, and back: values, never names to look up."""
+"""From a planned run to a worker's `JobSpec` and back. A specification holds values, never names to look up."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def specification(
     supersedes: str | None = None,
     options: Sequence[str] = (),
 ) -> JobSpec:
-    """What a worker needs to know. `supersedes`: the digest of the record that its own is to replace.
+    """Everything that a worker needs. `supersedes` is the digest of the record that the worker's own will replace.
 
-    `options` are the words that start the run again as it was started, after its selector.
+    `options` are the words that, after its selector, start the run again as it was started.
     """
     runs = [cell.run]
     while isinstance(runs[-1].init, Run):
@@ -63,7 +63,7 @@ def specification(
 
 
 def specified_run(spec: JobSpec) -> Run:
-    """The run that a specification holds. `ValueError` where today's code knows no such run."""
+    """The run in a specification. Raises `ValueError` if today's code knows no such run."""
     first, *before = spec.runs or ({},)
     seed = first.get("seed")
     if type(seed) is not int:
@@ -78,7 +78,10 @@ def _resolved(runs: bytes) -> Run:
 
 
 def specified_evaluation(spec: JobSpec, run: Run) -> Evaluation | None:
-    """The test of finished weights that a specification means; None where it means a training."""
+    """The test of finished weights in a specification; None if it is for a training.
+
+    Raises `ValueError` for a test of data without segmentation labels.
+    """
     if not spec.evaluation:
         return None
     if not isinstance(run.data, Data):

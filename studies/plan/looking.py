@@ -1,7 +1,7 @@
-"""The written plan of looks of a table under a protocol (`studies.run --until-decided`), and where its claims stand.
+"""The written plan of a table's looks under a protocol (`studies.run --until-decided`), and the state of its claims.
 
-results/looks/STUDY-PROTOCOL.json is written before the first run and never edited: which claims, after how many seeds
-each is judged, which seeds. Seeds that were there before do not enter.
+results/looks/STUDY-PROTOCOL.json is written before the first run and never edited. It names the claims, the seeds, and
+the numbers of seeds after which claims are judged. Seeds that existed before do not enter.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from studies.records.typed import Damaged, Natural, read, write
 
 @dataclass(frozen=True)
 class Looks:
-    """A plan: the claims, of so many of their table, judged after each of these numbers of seeds, from `first` on."""
+    """A plan: `claims`, among `of` claims of their table, are judged after each number in `seeds`, from `first` on."""
 
     study: str
     protocol: str
@@ -31,37 +31,37 @@ class Looks:
     claims: tuple[str, ...]
     of: Natural
     seeds: tuple[Natural, ...]
-    shares: tuple[float, ...]  # of the 5 %
+    shares: tuple[float, ...]  # each look's share of the 5 %
     first: Natural
     written: str
     code: str
 
     def until(self, look: int) -> tuple[int, ...]:
-        """The seeds of a look and of those before it; `look` is 1, 2, ..."""
+        """The seeds of a look and all looks before it; `look` is 1, 2, ..."""
         return tuple(range(self.first, self.first + self.seeds[look - 1]))
 
 
 def path_of(store: Store, study: str, protocol: str) -> Path:
-    """Where the plan of a table lies."""
+    """The file of a table's plan."""
     return store.folder / "looks" / f"{study}-{protocol}.json"
 
 
 def written(store: Store, study: str, protocol: str) -> Looks | None:
-    """The plan of a table; None without one. Raises `Damaged`."""
+    """The written plan of a table; None if there is none. Raises `Damaged`."""
     return read(path_of(store, study, protocol), Looks, "restore it from git: without it no look can be judged")
 
 
 def planned(
     study: Study, chosen: Protocol, rows: Sequence[str], datasets: Sequence[str], looks: Sequence[int], store: Store
 ) -> Looks:
-    """The plan that is written, or else a new one, not written yet, of the claims about these rows and data sets.
+    """The written plan, or a new one that is not yet written, for the claims about these rows and datasets.
 
-    `ValueError` where no claim is about them alone, and where the written one is another.
+    Raises `ValueError` if no claim is about only these, or if the written plan is a different one.
     """
     family = asked.claims(study, chosen, store)
     own = [one for one in family if _about(one, rows, datasets)]
     if not own:
-        raise ValueError(f"no claim of {study.slug} is about these rows alone and judged on seeds under {chosen.name}")
+        raise ValueError(f"no claim of {study.slug} is only about these rows and judged by seeds under {chosen.name}")
     names = tuple(one.name for one in own)
     known = written(store, study.slug, chosen.name)
     if known is None:
@@ -90,7 +90,7 @@ def planned(
 
 
 def keep(plan: Looks, store: Store) -> bool:
-    """Write a plan, once; whether it was not there."""
+    """Write a plan unless it exists; returns whether it was written."""
     path = path_of(store, plan.study, plan.protocol)
     if path.exists():
         return False
@@ -99,13 +99,13 @@ def keep(plan: Looks, store: Store) -> bool:
 
 
 def standings(plan: Looks, study: Study, chosen: Protocol, store: Store) -> Mapping[str, Stand]:
-    """Where each claim of a plan stands, from the records of the plan's seeds alone."""
+    """The state of each claim of a plan, from the records of only the plan's seeds."""
     found = {one.name: one for one in asked.claims(study, chosen, store)}
     return judged([_followed(found[name], plan) for name in plan.claims], plan.seeds, plan.of)
 
 
 def everywhere(study: Study, store: Store) -> dict[tuple[str, str], Stand]:
-    """By protocol and claim, where the claims of every plan of a study stand. A damaged plan is in `store.damage`."""
+    """The states of the claims of all plans of a study, by protocol and claim; `store.damage` names damaged plans."""
     found: dict[tuple[str, str], Stand] = {}
     for chosen in PROTOCOLS.values():
         try:
@@ -120,13 +120,13 @@ def everywhere(study: Study, store: Store) -> dict[tuple[str, str], Stand]:
 
 
 def next_look(plan: Looks, stands: Mapping[str, Stand]) -> int | None:
-    """The look (1, 2, ...) to run seeds for; None where all is over."""
+    """The look (1, 2, ...) that needs seeds next; None if all claims are decided or given up."""
     going = [stand.look + 1 for stand in stands.values() if not stand.over and stand.look < len(plan.seeds)]
     return min(going, default=None)
 
 
 def rows_of(plan: Looks, study: Study, stands: Mapping[str, Stand], dataset: str) -> list[str]:
-    """The rows on a data set that an open claim needs."""
+    """The rows on a dataset that an open claim needs."""
     claims = [claim for claim in study.claims if claim.slug in plan.claims and not stands[claim.slug].over]
     wanted = {
         slug
@@ -157,7 +157,7 @@ def _followed(one: Asked, plan: Looks) -> Followed:
 
 
 def _in_order(values: Mapping[int, float], plan: Looks) -> list[float]:
-    """The values of the plan's seeds, up to the first that is missing: a look has all of its own or none."""
+    """The values of the plan's seeds up to the first missing one, because a look needs all of its seeds."""
     found: list[float] = []
     for seed in plan.until(len(plan.seeds)):
         if seed not in values:

@@ -1,4 +1,4 @@
-"""Words that several commands understand, and how their values are read."""
+"""Options that several commands share, and the parsing of their values."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from segnext.door import typed_path
 from studies.declare.protocols import PROTOCOLS
 
 MOST_NUMBERS = 1000
-"""Of a list or a range: more are a slip of the finger, and a plan of them would fill the memory."""
+"""Most numbers in a list or a range: more are a typing error, and their plan would fill the memory."""
 
 MOST = 999_999_999
-"""The largest of them, and of any count."""
+"""The largest number that is accepted."""
 
 COMPUTED = ("precision", "compile", "cudnn_benchmark", "deterministic")
 SELECTOR = "STUDY[/ROW][@seed]"
 
 
 def add_selection(parse: argparse.ArgumentParser) -> None:
-    """The options that narrow what the selectors name."""
+    """Add the options that narrow the selection."""
     parse.add_argument("--protocol", default="paper", help=f"one of {', '.join(PROTOCOLS)} (default: paper)")
     parse.add_argument("--rows", type=words_of, metavar="A,B", help="only these rows, by slug")
     parse.add_argument("--seeds", type=numbers, metavar="0,1,2", help="or a range, 0-9 (default: the protocol's)")
@@ -36,7 +36,7 @@ def add_selection(parse: argparse.ArgumentParser) -> None:
 
 
 def add_data_root(parse: argparse.ArgumentParser) -> None:
-    """Where the data is."""
+    """Add --data-root."""
     parse.add_argument(
         "--data-root",
         type=typed_path,
@@ -47,7 +47,7 @@ def add_data_root(parse: argparse.ArgumentParser) -> None:
 
 
 def add_execution(parse: argparse._ActionsContainer) -> None:
-    """How a training step is computed; what is not typed is left to the profile, or to `Execution`'s default."""
+    """Add the options of how a step is computed; without them the profile or the defaults of `Execution` decide."""
     parse.add_argument(
         "--precision", choices=PRECISIONS, help="float32 proper, TF32, or autocast to half precision (default: float32)"
     )
@@ -56,7 +56,7 @@ def add_execution(parse: argparse._ActionsContainer) -> None:
         nargs="?",
         const="inductor",
         choices=COMPILERS[1:],
-        help="torch.compile (inductor: if nothing is named), CUDA graphs of steps, or both; eager where that fails",
+        help="torch.compile (inductor: if nothing is named), CUDA graphs of steps, or both; eager if that fails",
     )
     flag = argparse.BooleanOptionalAction
     parse.add_argument("--cudnn-benchmark", action=flag, help="let cuDNN time its algorithms (default: it does)")
@@ -64,18 +64,18 @@ def add_execution(parse: argparse._ActionsContainer) -> None:
 
 
 def computed(options: argparse.Namespace) -> dict[str, Any]:
-    """What was typed of `add_execution`'s options."""
+    """The options of `add_execution` that were typed, by name."""
     typed = {name: getattr(options, name) for name in COMPUTED}
     return {name: value for name, value in typed.items() if value is not None}
 
 
 def words_of(text: str) -> list[str]:
-    """`A,B`."""
+    """The words of `A,B`."""
     return [word for word in text.split(",") if word]
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """`0,1,2` and `0-9`: whole numbers and ranges of them."""
+    """The numbers of `0,1,2` or `0-9`: whole numbers and ranges."""
     found: dict[int, None] = {}
     for word in text.split(","):
         first, dash, last = word.partition("-")
@@ -94,19 +94,19 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 def number(text: str) -> int:
-    """A whole number."""
+    """A whole number up to `MOST`, for argparse."""
     if re.fullmatch("[0-9]{1,9}", text.lstrip("0") or "0") is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number up to {MOST:,}")
     return int(text)
 
 
 def positive(text: str) -> int:
-    """A positive whole number."""
+    """A positive whole number, for argparse."""
     if (found := number(text)) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return found
 
 
 def shown(path: Path) -> str:
-    """A path as a person here would type it."""
+    """A path as the user would type it from here."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

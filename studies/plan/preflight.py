@@ -1,4 +1,4 @@
-"""What every run needs, looked at before the first one starts."""
+"""Checks, before the first run starts, what every run needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from studies.plan.weights import pretrained_file
 from studies.records.store import Store, runs_folder
 from studies.records.workspace import Workspace
 
-FREE_OF_RUNS = 500e6  # bytes: two states and a temporary one of the runs under way, with room to spare
+FREE_OF_RUNS = 500e6  # bytes: two states and a temporary one of the present runs, with room to spare
 FREE_OF_RESULTS = 20e6  # records and curves
 
 
@@ -24,11 +24,11 @@ class PreflightError(Exception):
 def check(
     todo: Sequence[PlannedRun], coming: set[str], data_root: Path | None, pretrained: Path | None, store: Store
 ) -> None:
-    """Data, ways to begin, places to write. `coming`: the runs that are under way or about to start.
+    """Check data, initial weights and folders to write to. `coming` are runs in progress or about to start.
 
-    Raises `PreflightError`, and `ValueError` for released weights that are not there.
+    Raises `PreflightError`, and `ValueError` for released weights that are missing.
     """
-    from segnext.data import open_split  # numpy costs a list or a dry run half of its time
+    from segnext.data import open_split  # imports numpy, which would double the time of a list or a dry run
 
     for cell in todo:
         init = None if cell.evaluation else cell.run.init
@@ -64,14 +64,14 @@ def check(
 
 
 def room(folder: Path) -> int:
-    """Bytes that are free in a folder, which is made if it is not there. `OSError` where it cannot be written."""
+    """Free bytes in a folder, which is created if missing. Raises `OSError` if it cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
         return shutil.disk_usage(folder).free
 
 
 def check_device(device: str) -> None:
-    """Whether this machine can compute there. Raises `PreflightError`: every run would fail for nothing."""
+    """Raise `PreflightError` if this machine cannot compute on a device, before every run fails on it."""
     if device == "cpu":
         return
     import torch

@@ -1,6 +1,6 @@
 """What would decide the paper's open claims and levels: runs, seeds, power, GPU-hours, and the cheapest order.
 
-`programme` is the whole of it; `first_lines` what the report's first page shows. Imports no torch.
+`programme` makes the whole plan; `first_lines` gives the steps for the report's first page. Imports no torch.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from studies.plan.hours import Clock, Hours, told
 from studies.records.store import Store
 
 MOST_SEEDS = 50
-"""Seeds a row beyond which nobody trains: what needs more is called undecidable, with the number."""
+"""Most seeds per row that a plan asks for; a question that needs more is called undecidable, with that number."""
 
 PRECISION, COMPILE = "bfloat16", "graphs"
-"""How runs are computed unless it is said otherwise: the fast way on a GPU."""
+"""The default precision and compiler of planned runs: the fast way on a GPU."""
 
 
 @dataclass(frozen=True)
 class Needed:
-    """A run that a question needs, by the row that asks for it."""
+    """A run that a question needs, and the row that asks for it."""
 
     id: str
     study: str
     dataset: str
     row: str
     seed: int
-    alone: bool  # whether the protocol trains the study on this dataset alone
+    alone: bool  # whether this is the only dataset on which the protocol trains the study
     upstream: bool = False
 
 
 @dataclass(frozen=True)
 class Question:
-    """An open claim or level, and what it takes. `reason`: why it cannot be planned; then it needs no runs.
+    """An open claim or level, and what deciding it takes. With a `reason` it cannot be planned and needs no runs.
 
-    `difference` is the printed one (of a level: its tolerance), `seeds` those of every row, `power` the chance to
-    decide a claim were the printed difference true, `half` were half of it; of a level the chance of `reproduced`.
+    `difference` is the printed one (for a level: its tolerance), `seeds` the number per row. `power` is the chance to
+    decide a claim if the printed difference is true, `half` if half of it is; for a level, the chance of `reproduced`.
     """
 
     name: str
-    kind: str  # claim, level, costs
+    kind: str  # claim, level or costs
     study: str
     dataset: str
     metric: str
@@ -65,24 +65,24 @@ class Question:
     half_width: float | None = None
     have: int = 0
     runs: tuple[Needed, ...] = ()
-    hours: float = 0.0  # of its runs alone, with what they start from
+    hours: float = 0.0  # of only its runs, upstream runs included
     reason: str = ""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A step of the plan: what it decides, the runs and hours that it adds, and the commands to paste."""
+    """A step of the plan: the questions that it decides, the runs and hours that it adds, and the commands to paste."""
 
     questions: tuple[Question, ...]
     runs: tuple[str, ...]
     hours: float
-    arithmetic: float  # of these hours, those that no measured step is behind
-    until: float  # hours of the plan up to here
+    arithmetic: float  # those of the hours that are not based on a measured step
+    until: float  # hours of the plan up to and including this step
     commands: tuple[str, ...]
 
     @property
     def words(self) -> str:
-        """The step in a line of text."""
+        """The step as a line of text."""
         kinds = {kind: sum(question.kind == kind for question in self.questions) for kind in ("claim", "level")}
         costs = len(self.questions) - sum(kinds.values())
         counts = [f"{number} {kind}{'s' * (number > 1)}" for kind, number in kinds.items() if number]
@@ -93,30 +93,30 @@ class Line:
 
 @dataclass(frozen=True)
 class Programme:
-    """The plan within a budget: its steps, what the budget leaves, and what no budget decides."""
+    """The plan within a budget: its steps, the questions beyond the budget, and those that no budget decides."""
 
     protocol: str
     budget: float
     lines: tuple[Line, ...]
-    beyond: tuple[Question, ...]  # could be decided, for more hours
-    never: tuple[Question, ...]  # with the reason
+    beyond: tuple[Question, ...]  # questions that more hours could decide
+    never: tuple[Question, ...]  # questions that cannot be decided, each with its reason
     decided: int
     elsewhere: tuple[str, ...]  # claims that the protocol does not train
     hours_from: str
 
     @property
     def hours(self) -> float:
-        """Of the whole plan."""
+        """The hours of the whole plan."""
         return self.lines[-1].until if self.lines else 0.0
 
 
 def hours_words(hours: float) -> str:
-    """`41 GPU-hours`."""
+    """Hours as text: `41 GPU-hours`."""
     return "no GPU-hours" if hours == 0 else f"{hours:,.0f} GPU-hours" if hours >= 10 else f"{hours:.1f} GPU-hours"
 
 
 def deciding(name: str) -> Protocol:
-    """The protocol of this name, of those that decide the paper's claims; `ValueError` for another."""
+    """The protocol of this name. Raises `ValueError` unless it decides the paper's claims."""
     names = [found.name for found in PROTOCOLS.values() if found.comparable]
     if name not in names:
         hint = f"--protocol {name} decides no claim of the paper; these do: {', '.join(names)}"
@@ -135,9 +135,9 @@ def programme(
     with_levels: bool = True,
     extra: Sequence[str] = (),
 ) -> Programme:
-    """The cheapest way to decide what is open of these studies; claims first, levels with what hours are left.
+    """The cheapest plan to decide these studies' open questions: claims first, then levels with the remaining hours.
 
-    `extra`: further words of every command. `ValueError` for a budget that is not positive.
+    `extra` are options added to every command. Raises `ValueError` for a budget that is not positive.
     """
     if not 0 < budget < float("inf"):
         raise ValueError(f"--gpu-hours {budget:g}: a budget is a positive number of hours")
@@ -183,7 +183,7 @@ def programme(
 def first_lines(
     chosen: Sequence[Study], store: Store, count: int = 3, budget: float = 200.0, protocol: str = "paper-pretrained"
 ) -> list[Line]:
-    """The first steps of the plan over these studies, claims alone: for the report's first page."""
+    """The first steps of the plan for these studies' claims, for the report's first page."""
     found = programme(list(chosen), deciding(protocol), budget, store, with_levels=False)
     return list(found.lines[:count])
 
@@ -193,7 +193,7 @@ def _about_costs(study: Study, slug: str, text: str, metric: str, dataset: str) 
 
 
 def _spread(study: Study, chosen: Protocol, store: Store, metric: str) -> Spread | None:
-    """Of a metric over seeds, pooled over the rows and data sets of a table."""
+    """The spread of a metric over seeds, pooled over the rows and datasets of a table."""
     panels = chosen.panels(study)
     by_row = (asked.measured(study, panel, chosen, store).get(metric, {}) for panel in panels)
     return spread_of(metric, [list(seeds.values()) for rows in by_row for seeds in rows.values()])
@@ -223,7 +223,7 @@ def _claim(
     difference = claim.printed if claim.printed is not None else EPSILON[one.metric]
     needed = power.claim_seeds(claim.kind, difference, MARGIN, spread.sd, alpha, rows)
     seeds = needed
-    if needed is not None and one.seeds >= needed:  # they are there and did not decide it: by what they showed
+    if needed is not None and one.seeds >= needed:  # they did not decide it: use the observed difference
         seeds = one.judgement.seeds
     start = dataclasses.replace(start, difference=difference, spread=spread, seeds=seeds)
     if seeds is None or seeds > MOST_SEEDS:
@@ -236,7 +236,7 @@ def _claim(
 
 
 def _unplannable(one: Asked, spread: Spread | None) -> str:
-    """Why no number of seeds can be told; empty where it can."""
+    """Why no number of seeds can be given; "" if it can."""
     claim = one.claim
     assert claim is not None
     if one.metric == "fps":
@@ -298,7 +298,7 @@ def _level(
 
 
 def _same_level(level: Question) -> tuple[object, ...]:
-    """Levels of runs that several tables share are asked once, by the first of them."""
+    """A key that is equal for levels of the same runs, so that tables that share runs ask for them once."""
     runs = frozenset(run.id for run in level.runs if not run.upstream)
     return (level.metric, level.difference, runs) if runs else (level.name,)
 
@@ -315,7 +315,7 @@ def _with_runs(question: Question, one: Asked, chosen: Protocol, clock: Clock, h
 
 
 def _runs(one: Asked, seeds: int, chosen: Protocol, store: Store) -> Iterator[tuple[Run, Needed]]:
-    """The runs that are missing for so many seeds of every row, and before them what they start from."""
+    """Yield the missing runs for this many seeds of every row, each after its upstream runs."""
     alone = len(chosen.panels(one.study)) == 1
     for row in one.rows:
         for seed in _seeds(seeds, one.values.get(row, {})):
@@ -329,7 +329,7 @@ def _runs(one: Asked, seeds: int, chosen: Protocol, store: Store) -> Iterator[tu
 
 
 def _seeds(count: int, have: Iterable[int]) -> list[int]:
-    """The seeds to add to those that are there, the smallest first."""
+    """The seeds to add to the existing ones, smallest first."""
     there = set(have)
     return [seed for seed in range(count + len(there)) if seed not in there][: max(0, count - len(there))]
 
@@ -343,7 +343,7 @@ def _lines(
     chosen: Protocol,
     words: Sequence[str],
 ) -> tuple[list[Line], frozenset[str]]:
-    """The steps within what is left of the budget, and all runs that are then paid."""
+    """The steps within the rest of the budget, and all runs paid for after them."""
     by_name = {question.name: question for question in questions if not question.reason}
     needs = {name: frozenset(run.id for run in question.runs) - paid for name, question in by_name.items()}
     prices = {key: found.value for key, found in hours.items()}
@@ -353,7 +353,7 @@ def _lines(
         members = tuple(by_name[name] for name in step.targets)
         spent += step.hours
         own = set(step.runs)
-        # A run that several tables share goes by the name of the question with the most runs: fewer commands.
+        # A run that several tables share is named by the question with the most runs, which needs fewer commands.
         by_size = sorted(members, key=lambda question: len(question.runs))
         runs = {run.id: run for question in by_size for run in question.runs if run.id in own}
         commands = [*_cost_commands(members), *_commands(runs.values(), chosen, words)]
@@ -370,7 +370,7 @@ def _cost_commands(questions: Iterable[Question]) -> Iterator[str]:
 
 
 def _commands(runs: Iterable[Needed], chosen: Protocol, words: Sequence[str]) -> Iterator[str]:
-    """One command for rows of a study with the same seeds; what they start from comes with them."""
+    """Yield one command for all rows of a study with the same seeds; `studies.run` adds their upstream runs itself."""
     seeds: dict[tuple[str, str, bool, str], list[int]] = {}
     for run in runs:
         if not run.upstream:
@@ -384,7 +384,7 @@ def _commands(runs: Iterable[Needed], chosen: Protocol, words: Sequence[str]) ->
 
 
 def ranges(seeds: Iterable[int]) -> str:
-    """`0-4,7`, as `--seeds` takes it."""
+    """Seeds in the syntax of `--seeds`: `0-4,7`."""
     found = list[list[int]]()
     for seed in sorted(set(seeds)):
         if found and found[-1][-1] == seed - 1:

@@ -1,4 +1,4 @@
-"""Studies, rows and seeds expanded into runs: what exists, what is under way, what would start."""
+"""Expands studies, rows and seeds into planned runs, each with its state."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _SELECTOR = re.compile(r"^(?P<study>[^/@]+)(/(?P<row>[^/@]+))?(@(?P<seed>[0-9]{1
 
 @dataclass(frozen=True)
 class Selector:
-    """`STUDY[/ROW][@seed]` as a user wrote it; None stands for all rows, or all seeds."""
+    """`STUDY[/ROW][@seed]` as a user wrote it; None means all rows, or all seeds."""
 
     study: Study
-    row: str | None  # its slug
+    row: str | None  # the row's slug
     seed: int | None
 
 
 def read_selector(text: str) -> Selector:
-    """The one reader of the grammar. `ValueError`, which suggests the nearest names, for what it does not know."""
+    """The only reader of the selector grammar. Raises `ValueError`, suggesting nearest names, for an unknown one."""
     matched = _SELECTOR.match(text)
     if matched is None:
         raise ValueError(f"{text!r} is not of the form STUDY[/ROW][@seed], for example table7/c-stage1@0")
@@ -43,15 +43,15 @@ def read_selector(text: str) -> Selector:
 
 @dataclass(frozen=True)
 class Selection:
-    """What a user selected: a study, some of its rows, some seeds."""
+    """A user's selection: a study, some of its rows, and some seeds."""
 
     study: Study
     rows: tuple[Row, ...]
     seeds: tuple[int, ...]
-    datasets: tuple[str, ...] = ()  # of the protocol's panels; empty: all
+    datasets: tuple[str, ...] = ()  # keys or titles of the protocol's panels; empty: all
 
     def panels(self, protocol: Protocol) -> list[Panel]:
-        """The panels that are trained. `ValueError` where the protocol has none of the datasets."""
+        """The panels to train. Raises `ValueError` if the protocol has none of the datasets."""
         panels = protocol.panels(self.study)
         chosen = [panel for panel in panels if {panel.key, panel.title} & set(self.datasets)]
         if self.datasets and not chosen:
@@ -62,10 +62,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One wanted run and where it stands.
+    """One wanted run and its state.
 
-    `upstream` counts the runs between it and the row's own, which starts from it. With an `evaluation` it is a test of
-    finished weights, and `run` is the run whose weights they are, or, of a file's, the one that they stand for.
+    `upstream` is 0 for the row's own run and counts the steps back from it for runs that it starts from. With an
+    `evaluation` this is a test of finished weights, and `run` is the run that trained them, or that a file stands for.
     """
 
     study: Study
@@ -80,7 +80,7 @@ class PlannedRun:
 
     @property
     def wanted(self) -> Run | Evaluation:
-        """What is to be recorded."""
+        """What will be recorded: the evaluation, or else the run."""
         return self.evaluation or self.run
 
     @property
@@ -90,7 +90,7 @@ class PlannedRun:
 
     @property
     def id(self) -> str:
-        """What the record will be called."""
+        """The id of its record."""
         return self.wanted.id
 
     @property
@@ -100,19 +100,19 @@ class PlannedRun:
 
     @property
     def total(self) -> int:
-        """The iterations to do."""
+        """The number of iterations to train; 0 for an evaluation."""
         return 0 if self.evaluation else self.run.train.iterations
 
     @property
     def stage(self) -> str:
-        """`pretrain`, `train` or `evaluate`: which resources it needs."""
+        """`pretrain`, `train` or `evaluate`, which decides the resources that it gets."""
         if self.evaluation:
             return "evaluate"
         return "pretrain" if self.run.task == "classification" else "train"
 
     @property
     def label(self) -> str:
-        """The run as the selector grammar writes it, with the dataset where the study has several."""
+        """The run in the selector grammar, with the dataset if the study has several."""
         dataset = f" {self.run.data.dataset}" if len(self.study.panels) > 1 or self.upstream else ""
         ham = f" Ham {self.evaluation.ham_seed}" if self.evaluation and self.evaluation.ham_seed else ""
         seed = f" {self.weights.name}" if self.weights else f"@{self.run.seed}"
@@ -120,16 +120,16 @@ class PlannedRun:
 
 
 def upstream(cell: PlannedRun) -> Run | None:
-    """The run whose weights a cell's training starts from."""
+    """The run whose weights a planned training starts from; None if there is none."""
     return cell.run.init if cell.evaluation is None and isinstance(cell.run.init, Run) else None
 
 
 def select(
     selectors: Sequence[str], protocol: Protocol, rows: Sequence[str] | None, seeds: Sequence[int] | None
 ) -> list[Selection]:
-    """Read `STUDY[/ROW][@seed]` (or `all`); `rows` and `seeds` narrow. `ValueError` suggests nearest names.
+    """Read selectors `STUDY[/ROW][@seed]` (or `all`), narrowed by `rows` and `seeds`.
 
-    With `all`, `rows` are taken from every study that has them.
+    With `all`, `rows` are taken from every study that has them. Raises `ValueError`, suggesting nearest names.
     """
     chosen = []
     everything = list(selectors) == ["all"]
@@ -148,7 +148,7 @@ def select(
 
 
 def matches(selectors: Sequence[str]) -> Callable[[str, str, int], bool]:
-    """Whether (study, row, seed) is among the selected, for runs that exist; without selectors, or `all`, each is."""
+    """A function that tells whether (study, row, seed) is selected; without selectors, or with `all`, everything is."""
     chosen = [read_selector(text) for text in ([] if list(selectors) == ["all"] else selectors)]
     return lambda name, slug, seed: (
         not chosen or any(s.study.slug == name and s.row in (None, slug) and s.seed in (None, seed) for s in chosen)
@@ -158,7 +158,7 @@ def matches(selectors: Sequence[str]) -> Callable[[str, str, int], bool]:
 def plan(
     selections: Iterable[Selection], protocol: Protocol, limit_iterations: int | None, store: Store
 ) -> list[PlannedRun]:
-    """Every wanted run once, in the tables' order, and before it what it starts from: equal runs are one run."""
+    """Every wanted run once, in the order of the tables, after the runs that it starts from; equal runs are one run."""
     cells: dict[str, PlannedRun] = {}
     for selection in selections:
         for panel, row, run in _wanted(selection, protocol, limit_iterations):
@@ -184,7 +184,7 @@ def _looked_at(cell: PlannedRun, store: Store) -> PlannedRun:
 
 
 def settled(cells: Sequence[PlannedRun], store: Store) -> tuple[list[PlannedRun], Queue]:
-    """The cells as the scheduler has them, and its answer: it is asked once, if any of them was submitted."""
+    """The planned runs with the scheduler's states, and its answer; it is asked once, if any of them was submitted."""
     stands, queue = settle(((cell.wanted, cell.folder) for cell in cells if cell.state == "queued"), store)
     return [dataclasses.replace(cell, stands=stands.get(cell.id, cell.stands)) for cell in cells], queue
 
@@ -205,13 +205,13 @@ def evaluations(
     store: Store,
     ham_seeds: Sequence[int],
 ) -> list[PlannedRun]:
-    """Tests of the wanted runs that are trained: their own, if it is missing, else with these seeds of Ham's bases."""
+    """Tests of wanted runs that are trained: the run's own test if it is missing, otherwise with these Ham seeds."""
     cells: dict[str, PlannedRun] = {}
     for selection in selections:
         for panel, row, run in _wanted(selection, protocol, limit_iterations):
             if not isinstance(run.data, Data) or not Workspace(run.id).weights.exists():
                 continue
-            if store.run(run) is None:  # trained with `--only train`: its own test comes first
+            if store.run(run) is None:  # trained with `--only train`, so its own test comes first
                 cells.setdefault(run.id, PlannedRun(selection.study, panel, row, run, standing(run, store)))
                 continue
             for seed in ham_seeds:
@@ -225,9 +225,9 @@ def evaluations(
 def imports(
     selections: Iterable[Selection], protocol: Protocol, store: Store, folder: Path, ham_seeds: Sequence[int]
 ) -> list[PlannedRun]:
-    """Tests of weights that were trained elsewhere: the files of `folder` that belong to the wanted rows.
+    """Tests of weights trained elsewhere: of the files in `folder` that belong to the wanted rows.
 
-    Ham's seed 0 is always among them: it is what the tables show.
+    Ham's seed 0 is always included, because tables show it.
     """
     cells: dict[str, PlannedRun] = {}
     for selection in selections:
@@ -247,11 +247,12 @@ def imports(
 
 
 def on_other_data(cells: Sequence[PlannedRun], data_root: Path | None, store: Store) -> list[PlannedRun]:
-    """The cells, those that are done from other data than the ones at hand with the words for it.
+    """The planned runs, with a note on those whose records were made from data other than the data here.
 
-    A fingerprint looks at the size of every file, so this is for who asks. Data that are not at hand are no others.
+    It is called only on request, because a fingerprint needs the size of every file. Missing data do not count as other
+    data.
     """
-    from segnext.data import DataError, open_split  # numpy: not for a list or a dry run
+    from segnext.data import DataError, open_split  # imports numpy, which a list or a dry run does not need
 
     @cache
     def fingerprint(data: Data | ClassificationData, split: str) -> str | None:
@@ -271,7 +272,7 @@ def on_other_data(cells: Sequence[PlannedRun], data_root: Path | None, store: St
 
 
 def metrics_shown(run: Run) -> set[str]:
-    """The metrics that tables show of a run: equal runs are one run, whichever of its tables asked for it first."""
+    """The metrics of a run that any table shows, because tables share equal runs."""
     chosen, limit = protocol(run.protocol), run.train.iterations
     return {
         metric
@@ -284,9 +285,9 @@ def metrics_shown(run: Run) -> set[str]:
 
 
 def costs(selections: Iterable[Selection], store: Store) -> list[tuple[str, Cost]]:
-    """The cost measurements that the selected rows need and that do not exist yet, each once, with a label.
+    """The missing cost measurements of the selected rows, each once, with a label.
 
-    Peers that are declared with a model are measured with the whole study.
+    Quoted rows with a model are measured if the whole study is selected.
     """
     wanted: dict[Cost, str] = {}
     for selection in selections:
@@ -305,9 +306,9 @@ def costs(selections: Iterable[Selection], store: Store) -> list[tuple[str, Cost
 
 
 def speeds(selections: Iterable[Selection], platform: Platform, store: Store) -> list[tuple[str, Speed]]:
-    """The speed measurements that the selected rows lack on this platform, the smallest images first, with labels.
+    """The missing speed measurements of the selected rows on this platform, smallest images first, with labels.
 
-    Networks that a study times beside its rows are measured with the whole study.
+    A study's `timed` networks are measured if the whole study is selected.
     """
     wanted = {
         square_speed(selection.study, row, side, platform): f"{selection.study.slug}/{row.slug} {side}x{side}"

@@ -1,4 +1,4 @@
-"""The runs that were ever started here, found by what a user types."""
+"""Finds runs that were started here by what a user types."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ _IDENTIFIER = re.compile(r"(evaluation-)?[0-9a-f]{12}")
 
 
 def add_selectors(parse: argparse.ArgumentParser) -> None:
-    """Selectors, and what narrows them."""
+    """Add selectors and the options that narrow them."""
     parse.add_argument("selectors", nargs="*", metavar=SELECTOR, help="default: every run that was started here")
-    parse.add_argument("--protocol", choices=tuple(PROTOCOLS), help="only of this protocol")
+    parse.add_argument("--protocol", choices=tuple(PROTOCOLS), help="only runs of this protocol")
     parse.add_argument("--rows", type=words_of, metavar="A,B", help="only these rows, by slug")
-    parse.add_argument("--seeds", type=numbers, metavar="0,1,2", help="only these, or a range: 0-9")
-    parse.add_argument("--limit-iterations", type=positive, metavar="N", help="only runs that were cut there")
+    parse.add_argument("--seeds", type=numbers, metavar="0,1,2", help="only these seeds, or a range: 0-9")
+    parse.add_argument("--limit-iterations", type=positive, metavar="N", help="only runs that end after N iterations")
 
 
 def started_runs(options: argparse.Namespace, store: Store) -> list[PlannedRun]:
-    """The started runs that the options select, by study, row and seed. `ValueError` for a selector of no study.
+    """The started runs that the options select, ordered by study, row and seed.
 
-    What is damaged, or of no row that today's code declares, is named in `store.damage`.
+    `store.damage` names runs that are damaged, or of no row that today's code declares. Raises `ValueError` for a
+    selector of no study.
     """
     wanted = matches(options.selectors)
     found = []
@@ -58,12 +59,12 @@ def started_runs(options: argparse.Namespace, store: Store) -> list[PlannedRun]:
 
 
 def words(cell: PlannedRun) -> str:
-    """The words that start a run again: its selector, and how it was started."""
+    """The words that start a run again: its selector and the options with which it was started."""
     return shlex.join([f"{cell.study.slug}/{cell.row.slug}@{cell.run.seed}", *options_of(cell)])
 
 
 def options_of(cell: PlannedRun) -> tuple[str, ...]:
-    """How a run was started: the words after its selector; none where it was not, or that cannot be read."""
+    """The options with which a run was started; none if it was not, or if its specification is damaged."""
     try:
         spec = cell.folder.spec()
     except Damaged:
@@ -81,7 +82,7 @@ def _fits(spec: JobSpec, options: argparse.Namespace) -> bool:
 
 
 def _started(store: Store) -> list[str]:
-    """The folders of runs, by id."""
+    """The ids of all runs with a folder, sorted."""
     folder = runs_folder()
     try:
         return sorted(entry.name for entry in os.scandir(folder) if _IDENTIFIER.fullmatch(entry.name))
@@ -93,7 +94,7 @@ def _started(store: Store) -> list[str]:
 
 
 def one(cells: Sequence[PlannedRun]) -> PlannedRun:
-    """The only run of these. `ValueError` lists several."""
+    """The only one of these runs. Raises `ValueError`, listing them, if there are several, or if there is none."""
     if len(cells) != 1:
         several = "".join(f"\n  {words(cell)}  ({cell.id})" for cell in cells[:20])
         raise ValueError(f"{len(cells)} started runs fit, one is wanted{':' if cells else ''}{several}")

@@ -1,4 +1,4 @@
-"""Where a run stands: from its record, its folder, and what SLURM says of its job, in that order."""
+"""The state of a run: from its record, its folder, and what SLURM says about its job, in that order."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from studies.records.workspace import Glance, Workspace
 from studies.slurm.scheduler import VANISHED_SECONDS, Job, Queue
 
 STATES = ("done", "running", "queued", "unknown", "trained", "stopped", "failed", "new")
-"""`trained`: without a record; `stopped`: the same command continues it; `failed`: somebody has to look first."""
+"""`trained`: weights without a record; `stopped`: the same command continues it; `failed`: a person must look first."""
 
-SUBMITTING_SECONDS = 600.0  # how long another machine's submission without a job may be under way
+SUBMITTING_SECONDS = 600.0  # how long a submission from another machine may take before it has a job
 
 
 @dataclass(frozen=True)
 class RunState:
-    """A state, why, and where to look."""
+    """A state, the reason, and where to look."""
 
     state: str
     detail: str = ""
-    cause: str = ""  # of `stopped` and `failed`
+    cause: str = ""  # of `stopped` and `failed` runs
     job: str = ""
     node: str = ""
-    token: str = ""  # of the submission that was there
+    token: str = ""  # of the run's submission at that moment
 
 
 NEW = RunState("new")
@@ -84,7 +84,7 @@ def settle(waiting: Iterable[tuple[Run | Evaluation, Workspace]], store: Store) 
 
 
 def submitted(identifier: str) -> Submission | None:
-    """The submission of a run; None without one, and where it is damaged: a job that it named finds the run taken."""
+    """The submission of a run; None if there is none or it is damaged. That is safe: its job finds the run taken."""
     return _submission(Workspace(identifier))
 
 
@@ -96,12 +96,12 @@ def _submission(workspace: Workspace) -> Submission | None:
 
 
 def superseded(workspace: Workspace, store: Store) -> bool:
-    """Whether the run is to be done once more although its record exists (`--rerun`)."""
+    """Whether the run is to be done again although its record exists (`--rerun`)."""
     return bool(replaced := _rerun(workspace)) and replaced == store.digest(workspace.run_id)
 
 
 def _by_queue(workspace: Workspace, submission: Submission, queue: Queue) -> RunState | None:
-    """What the queue says of a job that is not over; None of one that is."""
+    """The state of a run whose job is not over, from the queue; None if the job is over."""
     if queue.silence:
         return RunState("unknown", f"the scheduler does not answer: {queue.silence}", job=submission.job or "")
     job = queue.of(submission)
@@ -129,7 +129,7 @@ def _by_queue(workspace: Workspace, submission: Submission, queue: Queue) -> Run
 
 
 def _submitting(submission: Submission) -> bool:
-    """Whether whoever reserved the run may still be talking to the scheduler."""
+    """Whether the process that reserved the run may still be submitting it."""
     if submission.process.here:
         return submission.process.alive
     return time.time() - submission.submitted < SUBMITTING_SECONDS
@@ -138,7 +138,7 @@ def _submitting(submission: Submission) -> bool:
 def _left(
     wanted: Run | Evaluation, workspace: Workspace, submission: Submission | None, queue: Queue | None
 ) -> RunState:
-    """Where a run stands that nobody works on."""
+    """The state of a run that no process works on."""
     trained = isinstance(wanted, Run) and workspace.weights.exists() and not _rerun(workspace)
     last = workspace.last_attempt()
     cause, message = (last.cause, last.message) if last else ("", "")
@@ -146,8 +146,8 @@ def _left(
     if submission is not None:
         known = queue.of(submission) if queue else None
         job_id = known.id if known else submission.job
-        own = bool(job) and job == job_id  # by its name: the clocks of nodes differ
-        if last is None or own or last.started < submission.submitted:  # else it was tried elsewhere since
+        own = bool(job) and job == job_id  # compare job ids, because the clocks of nodes differ
+        if last is None or own or last.started < submission.submitted:  # otherwise a later attempt was elsewhere
             cause, message, job = (cause, message, job) if own else ("", "", job_id or job)
             if submission.cancelled:
                 cause, message = "cancelled", f"by {submission.cancelled}"
@@ -155,7 +155,7 @@ def _left(
                 cause = _refined(cause, known, submission)
                 if cause == "lost" and queue is not None and queue.mute:
                     return RunState("unknown", f"left the queue; accounting does not answer: {queue.mute}", job=job)
-    if cause not in CAUSES:  # `done`, `trained`: what it made is told by what is there
+    if cause not in CAUSES:  # `done`, `trained`: the files on disk tell
         return RunState("trained", "to be evaluated") if trained else _new(wanted)
     saved = workspace.last_state()
     if CAUSES[cause].again:
@@ -175,7 +175,7 @@ def _left(
 
 
 def _refined(cause: str, job: Job | None, submission: Submission) -> str:
-    """Why a job is over that could not say so itself: what the scheduler knows, and what it printed."""
+    """Why a job ended that could not record it: from the scheduler, and from what SLURM printed."""
     if job is not None and job.state not in ("FAILED", "COMPLETED"):
         return job.cause or cause or "lost"
     if cause == "stopped":
@@ -188,20 +188,20 @@ def _refined(cause: str, job: Job | None, submission: Submission) -> str:
 
 
 def ran_out_of_memory(submission: Submission) -> bool:
-    """Whether SLURM said so where it prints: without cgroups it is no state of its own (FAILED 9:0)."""
+    """Whether SLURM's output says so: without cgroups the job's state does not show it (FAILED 9:0)."""
     said = re.compile(r"oom[-_ ]?kill|exceeded memory limit|out of memory", re.I)
     return any(said.search(path.read_text(errors="replace")) for path in printed(submission))
 
 
 def printed(submission: Submission) -> list[Path]:
-    """The files that SLURM prints a job's own output to: what came before the worker, and the end of a killed one."""
+    """The files with a job's output from SLURM: what came before the worker started, and the end of a killed one."""
     if not submission.job:
         return []
     return sorted((runs_folder() / "slurm" / submission.token).glob(f"{submission.job}_*_log.*"))
 
 
 def _rerun(workspace: Workspace) -> str | None:
-    """The digest of the record that the run was asked to replace; empty or None without one."""
+    """The digest of the record that the run is to replace; "" or None if there is none."""
     try:
         spec = workspace.spec()
     except Damaged:

@@ -1,4 +1,4 @@
-"""What the options of `studies.run` choose: the runs that are wanted, those of them that start, and what a run gets."""
+"""What the options of `studies.run` select: the wanted runs, those that start, and the resources of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from studies.slurm.profile import STAGES, Profile, changed, profile
 def wanted(
     options: argparse.Namespace, selections: list[Selection], chosen: Protocol, store: Store
 ) -> list[PlannedRun]:
-    """What is wanted, by `--only`."""
+    """The wanted runs, by `--only`."""
     match options.only:
         case "cost" | "speed":
             return []
@@ -37,7 +37,7 @@ def wanted(
 
 
 def to_start(cells: Sequence[PlannedRun], options: argparse.Namespace) -> list[PlannedRun]:
-    """The runs to start, in the plan's order; nothing that starts from what will not be there."""
+    """The runs to start, in the plan's order, without those whose upstream run will be missing."""
     todo: list[PlannedRun] = []
     absent = set()
     for cell in cells:
@@ -59,7 +59,7 @@ def _starts(cell: PlannedRun, options: argparse.Namespace) -> bool:
                 options.rerun == "done" or (options.rerun == "stale" and bool(cell.stands.detail))
             )
         case "running":
-            return options.cluster != "slurm" and not cell.stands.job  # waited for, and taken over if left unfinished
+            return options.cluster != "slurm" and not cell.stands.job  # wait for it; take it over if left unfinished
         case "queued" | "unknown":
             return False
         case "failed":
@@ -70,23 +70,23 @@ def _starts(cell: PlannedRun, options: argparse.Namespace) -> bool:
 
 
 def _other_code(cell: PlannedRun) -> bool:
-    """Whether the code is another than the one that failed."""
+    """Whether today's code differs from the code that failed."""
     last = Workspace(cell.id).last_attempt()
     return last is not None and last.code != code_fingerprint("run")
 
 
 def nothing_to_evaluate(options: argparse.Namespace) -> str:
-    """Why `--only evaluate` finds nothing, and what to do."""
+    """The message when `--only evaluate` finds nothing: why, and what to do."""
     if options.weights:
         return (
-            f"no file in {options.weights} has the name of a wanted row's weights: ROW_DATASET.pth (table9: "
+            f"no file in {options.weights} is named like a wanted row's weights: ROW_DATASET.pth (table9: "
             "t_ade20k.pth), or as its authors or mmsegmentation named it (segnext_tiny_512x512_ade_160k.pth)"
         )
     return f"none of these runs has finished weights under {runs_folder()}; train them first, or name --weights DIR"
 
 
 def resources_of(options: argparse.Namespace) -> Profile:
-    """What a run gets: the profile's, or on this machine one thread of one process, changed by what was typed."""
+    """The resources of a run: the profile's, or here one process with one thread, changed by the options typed."""
     named = profile(options.profile or "default") if options.cluster == "slurm" else Profile(name="local")
     names = ("partition", "account", "qos", "time", "constraint", "nodes", "gpus", "max_parallel")
     typed = {name: getattr(options, name) for name in (*names, "device", "workers", *COMPUTED)}
@@ -99,8 +99,8 @@ def resources_of(options: argparse.Namespace) -> Profile:
 
 
 def speeds_wanted(options: argparse.Namespace, selections: list[Selection], store: Store) -> list[tuple[str, Speed]]:
-    """The speeds to measure on this machine, each with the name of its study."""
-    # Beside training a frame rate would be that of a busy machine: it is measured when it is asked for.
+    """The speeds to measure on this machine, each with a label."""
+    # A frame rate measured beside training would be that of a busy machine, so it is measured only on request.
     asked = [s for s in selections if s.study.squares or (s.study.timed and options.only == "speed")]
     if options.only not in (None, "speed") or not asked:
         return []

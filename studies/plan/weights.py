@@ -1,4 +1,4 @@
-"""Files of weights that were trained elsewhere, found by name."""
+"""Finds files of weights that were trained elsewhere, by their names."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _DATASETS = {
 
 
 def weights_file(folder: Path, row: Row, panel: Panel, run: Run) -> Path | None:
-    """The file of a folder that holds the weights of a row; None where there is none.
+    """The file in a folder with the weights of a row; None if there is none.
 
-    Named `ROW_DATASET.pth` (the row's slug, the dataset's name), or, for a SegNeXt as the paper has it, as the authors
+    It is named `ROW_DATASET.pth` (the row's slug, the dataset's name) or, for SegNeXt as in the paper, as the authors
     (`segnext_tiny_512x512_ade_160k.pth`) or mmsegmentation (`segnext_mscan-t_..._ade20k_....pth`) name theirs.
-    Raises `ValueError` where several files fit.
+    Raises `ValueError` if several files fit.
     """
     dataset = run.data.dataset.replace("/", "_")
     patterns = [rf"{re.escape(row.slug)}[_-]{re.escape(dataset)}"]
@@ -45,7 +45,7 @@ def weights_file(folder: Path, row: Row, panel: Panel, run: Run) -> Path | None:
 def pretrained_file(folder: Path, init: str) -> Path:
     """The file of released ImageNet-1K weights that `Run.init` names: `mscan_t.pth` or `mscan_t*.pth[.tar]`.
 
-    Raises `ValueError` where there is none, or several.
+    Raises `ValueError` if there is none, or if there are several.
     """
     name = init.removeprefix(RELEASED)
     suffixes = (".pth", ".pt", ".tar")
@@ -59,20 +59,20 @@ def pretrained_file(folder: Path, init: str) -> Path:
 
 
 def sha256(path: Path) -> str:
-    """The digest that records name a file by."""
+    """The SHA-256 of a file, by which records name it."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def verified(path: Path, recorded: str, whose: str) -> str:
-    """The digest of a file of weights, once it is the one that is recorded. Raises `OtherWeights`, naming both.
+    """The digest of a file of weights if it is the recorded one; otherwise raises `OtherWeights`, naming both.
 
-    torch looks at no checksum when it reads: of files with a flipped bit every fourth loads, as other weights.
+    torch checks no checksum when it loads: of files with a flipped bit every fourth loads, with wrong weights.
     """
     found = sha256(path)
     if found != recorded:
         raise OtherWeights(
-            f"{whose}: {path} has the digest {found}, and {recorded} is recorded: the file was damaged or replaced; "
-            "bring the recorded one back, or do the run again with --rerun done"
+            f"{whose}: {path} has the digest {found}, but {recorded} is recorded: the file was damaged or replaced; "
+            "restore the recorded one, or do the run again with --rerun done"
         )
     return found

@@ -1,1 +1,1 @@
-"""What stands on disk: records, run folders, and where each came from; one reader and one writer each."""
+"""Files on disk: records, folders of runs, and their provenance; each has one reader and one writer."""

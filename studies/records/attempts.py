@@ -1,7 +1,8 @@
-"""results/attempts.csv: how the attempts of runs without a record ended, and what they cost. A record has its own.
+"""results/attempts.csv: how the attempts of runs without a record ended, and what they cost.
 
-A failure is no result; that it happened, and its cost, are facts. Read from runs/ and added to what the file says
-already, so that it stays the same where runs/ is another one or gone. No host, no node.
+A failure is not a result, but that it happened and what it cost are facts. (The attempts of a recorded run are in its
+record.) Attempts are read from runs/ and added to the file, so that its lines survive when runs/ is deleted or another
+one. It names no host and no node.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from studies.records.workspace import Workspace
 
 @dataclass(frozen=True, order=True)
 class LostAttempt:
-    """One attempt that is over: seconds, and how many processes and GPUs they were of."""
+    """One finished attempt: its seconds, and on how many processes and GPUs."""
 
     run_id: str
     started: float  # seconds since 1970, UTC
@@ -34,14 +35,14 @@ class LostAttempt:
 
     @property
     def words(self) -> str:
-        """`failed: out of memory`; `stopped: ...` where the same command continues the run."""
-        if (cause := CAUSES.get(self.cause)) is None:  # `trained`: only its test is missing
+        """How it ended: `failed: out of memory`, or `stopped: ...` if the same command continues the run."""
+        if (cause := CAUSES.get(self.cause)) is None:  # `trained`: only the test is missing
             return self.cause
         return f"{'stopped' if cause.again else 'failed'}: {self.cause.replace('_', ' ')}"
 
 
 def lost(store: Store) -> list[LostAttempt]:
-    """The attempts of runs that have no record, by run and start. What is damaged is named in `store.damage`."""
+    """The attempts of runs without a record, by run and start. `store.damage` names damaged files."""
     try:
         written = list(_written(_path(store)))
     except Damaged as damaged:
@@ -52,7 +53,7 @@ def lost(store: Store) -> list[LostAttempt]:
 
 
 def derived(store: Store) -> dict[Path, str]:
-    """The file as it is to be, by its path; nothing while no attempt was ever lost, or the file is damaged."""
+    """The new content of the file, by its path; empty if no attempt was ever lost, or if the file is damaged."""
     attempts = lost(store)
     damaged = any(found.path == _path(store) for found in store.damage)
     if damaged or (not attempts and not _path(store).exists()):
@@ -65,7 +66,7 @@ def derived(store: Store) -> dict[Path, str]:
 
 
 def write(store: Store) -> list[Path]:
-    """Bring the file up to date; its path, if there is one."""
+    """Bring the file up to date; returns its path, if there is one."""
     files = derived(store)
     for path, content in files.items():
         if not path.exists() or path.read_text(encoding="utf-8") != content:
@@ -89,7 +90,7 @@ def _written(path: Path) -> Iterator[LostAttempt]:
 
 
 def _left(store: Store) -> Iterator[LostAttempt]:
-    """The attempts under runs/ that are over; of one that was killed, from when its run's folder was taken over."""
+    """Yield finished attempts under runs/; a killed one counts from when another process takes its run over."""
     for folder in sorted(runs_folder().glob("*/attempts")):
         workspace = Workspace(folder.parent.name)
         store.damage += workspace.damage()

@@ -1,4 +1,4 @@
-"""Why an attempt ended: one word each, which decides whether it is tried again and what mends it."""
+"""Why an attempt ended: one word, which decides whether the run is started again, and the remedy."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from studies.records.typed import Damaged
 
 @dataclass(frozen=True)
 class Cause:
-    """What a cause means. `again`: whether the same command starts the run again without being told to.
+    """The meaning of a cause. `again` says whether the same command starts the run again without --retry.
 
-    `remedy` is what mends it; `{run}` stands for the command that starts the run again, `{selector}` for the run.
+    In `remedy`, `{run}` stands for the command that starts the run again, `{selector}` for the run.
     """
 
     words: str
@@ -50,7 +50,7 @@ CAUSES = {
     "other_data": Cause(
         "the data are others than those that it began with",
         True,
-        "{run}, with the --data-root that it began with, or with --rerun failed to begin anew",
+        "{run}, with the --data-root that it began with, or with --rerun failed to start anew",
     ),
     "other_weights": Cause(
         "the weights that it needs are others than those that were recorded",
@@ -58,10 +58,10 @@ CAUSES = {
         "python -m studies.logs {selector}; {run} --retry other_weights",
     ),
     "data": Cause("bad data", False, "python -m segnext.data check {dataset}; {run} --retry data"),
-    "damaged": Cause("a file of it is damaged", False, "see what mends it beside the run's state; then {run}"),
+    "damaged": Cause("one of its files is damaged", False, "apply the remedy beside the run's state; then {run}"),
     "code": Cause("an error in the code", False, "python -m studies.logs {selector}; {run} --retry code"),
 }
-"""Every cause of a failure. What would only fail again is not started again before somebody has looked."""
+"""Every cause of a failure. A run that would only fail again is not started again before a person has looked."""
 
 AGAIN = tuple(name for name, cause in CAUSES.items() if cause.again)
 
@@ -69,7 +69,7 @@ AGAIN = tuple(name for name, cause in CAUSES.items() if cause.again)
 _KILLED_LOADER = re.compile(
     r"DataLoader worker \(pid.*\) (?:is killed by signal: (Killed|Terminated|Bus error)|exited unexpectedly$)"
 )
-"""As torch words it, wherever in the main thread that comes to light: its handler of SIGCHLD raises it."""
+"""torch's message, which its handler of SIGCHLD raises anywhere in the main thread."""
 
 _EVENTS = {
     "": (Path("/sys/fs/cgroup"), "memory.events"),
@@ -78,9 +78,9 @@ _EVENTS = {
 
 
 def oom_kills() -> int:
-    """How many processes the kernel has ended for want of memory: of this one's control group, else of this machine.
+    """The number of processes that the kernel has killed for lack of memory, in this control group or else machine.
 
-    0 where nobody counts.
+    0 if the OS does not report it.
     """
     groups = (line.split(":", 2)[1:] for line in _lines(Path("/proc/self/cgroup")))
     events = [_EVENTS[kind][0] / own.lstrip("/") / _EVENTS[kind][1] for kind, own in groups if kind in _EVENTS]
@@ -96,8 +96,8 @@ def _lines(path: Path) -> list[str]:
 
 
 def cause_of(error: Exception, out_of_memory: bool = False) -> str:
-    """The cause that an exception is. `out_of_memory`: whether the kernel ended a process for that meanwhile."""
-    from segnext.data import DataError  # numpy: not for those who only read causes
+    """The cause for an exception. `out_of_memory` says whether the kernel killed a process for that meanwhile."""
+    from segnext.data import DataError  # imports numpy, which reading causes does not need
     from segnext.data.source import OtherData
 
     if isinstance(error, UpstreamMissing):
@@ -114,13 +114,13 @@ def cause_of(error: Exception, out_of_memory: bool = False) -> str:
         return "diverged"
     said = str(error)
     if isinstance(error, RuntimeError) and (loader := _KILLED_LOADER.search(said)):
-        if loader[1] == "Bus error":  # /dev/shm, through which loaders give what they have loaded, is full
+        if loader[1] == "Bus error":  # /dev/shm is full, through which loaders pass what they load
             return "out_of_memory"
         return "out_of_memory" if out_of_memory else "killed"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "error: out of memory" in said:
         return "out_of_memory"
     if type(error).__name__ == "AcceleratorError" or (isinstance(error, RuntimeError) and "CUDA error" in said):
-        return "device"  # an ECC error, a launch that failed, a card that is gone: nothing works in this process again
+        return "device"  # ECC error, failed launch, lost GPU: this process cannot use the GPU again
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "disk_full"
     if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES):
@@ -129,8 +129,8 @@ def cause_of(error: Exception, out_of_memory: bool = False) -> str:
 
 
 class UpstreamMissing(Exception):
-    """What the run starts from has no record or no weights."""
+    """The run that this one starts from has no record or no weights."""
 
 
 class OtherWeights(ValueError):
-    """Weights on disk are not those that a record or a plan names."""
+    """Weights on disk differ from those that a record or a plan names."""

@@ -1,8 +1,8 @@
-"""Every program of others that the harness asks: SLURM's commands, git, stat, another Python.
+"""Calls to external programs: SLURM's commands, git, stat, another Python.
 
-Here alone a process is started to be asked something, so that all of them get an environment that was chosen, a time
-limit, and no terminal; what they print is read as bytes and never fails to decode; and a program that answers no
-(`Refused`) is told from one that does not answer (`Unreachable`).
+Only this module starts a process to ask it something. So all of them get a chosen environment, a time limit and no
+terminal; their output is read as bytes and never fails to decode; and a refusal (`Refused`) is distinguished from no
+answer (`Unreachable`).
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SECONDS = 60.0  # that a program may take to answer
+SECONDS = 60.0  # time limit for an answer
 
-# What SLURM's commands, its jobs and their launchers read and leave behind. Inherited, these describe another job (the
-# allocation that somebody types in) or change what a command prints and to whom it talks.
+# Variables that SLURM's commands, its jobs and their launchers set and read. If inherited, they describe another job
+# (the user's interactive allocation), or change what a command prints and which cluster it asks.
 _OTHERS = re.compile(
     r"(SLURMD?|SBATCH|SALLOC|SRUN|SQUEUE|SACCT|SCANCEL|SINFO|SCONTROL|PMI2?|PMIX|OMPI_COMM_WORLD|TORCHELASTIC|SUBMITIT)_"
     r".*|((LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT))"
     r"|(CUDA|HIP|ROCR)_VISIBLE_DEVICES|GPU_DEVICE_ORDINAL|ZE_AFFINITY_MASK"
 )
 _THE_WAY_TO_SLURM = re.compile(r"SLURM_(CONF(_SERVER)?|JWT|SACK_.*)")
-_NOBODY = re.compile(  # what SLURM's commands say when no controller took the question
+_NOBODY = re.compile(  # messages of SLURM's commands when they reach no controller
     r"unable to contact|timed out|connection (refused|reset|failure)|configuration source|unexpected message received"
     r"|zero bytes|standby mode|no route to host|communication|authentication|munge",
     re.IGNORECASE,
@@ -35,15 +35,15 @@ _FULL = re.compile(r"temporarily unable to accept job", re.IGNORECASE)  # sbatch
 
 
 class Unreachable(Exception):
-    """A program does not answer, or nobody answers it: nothing is known."""
+    """A program does not answer, or reaches no server: nothing is known."""
 
 
 class Absent(Unreachable):
-    """The program is not on this machine: nothing was asked."""
+    """The program is not on this machine, so nothing was asked."""
 
 
 class Silent(Unreachable):
-    """The program was ended after its time; `said` is what it had printed to stderr."""
+    """The program was killed at the time limit; `said` is what it had printed to stderr."""
 
     def __init__(self, words: str, said: str) -> None:
         super().__init__(words)
@@ -51,12 +51,12 @@ class Silent(Unreachable):
 
 
 class Refused(Exception):
-    """A program answered, and the answer is no."""
+    """A program answered with an error."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a program left: its exit code, and what it printed."""
+    """A program's exit code and output."""
 
     code: int
     printed: bytes
@@ -64,7 +64,7 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """What it printed to stdout."""
+        """Its standard output as text."""
         return self.printed.decode(errors="replace")
 
 
@@ -74,7 +74,7 @@ def answer(
     cwd: Path | None = None,
     seconds: float = SECONDS,
 ) -> Answer:
-    """Ask a program. Raises `Absent` where it cannot be started, and `Silent` after the time limit."""
+    """Run a program and return its answer. Raises `Absent` if it cannot be started, and `Silent` at the time limit."""
     try:
         process = subprocess.Popen(
             words,
@@ -83,7 +83,7 @@ def answer(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # a wrapper is ended with all that it has started
+            start_new_session=True,  # so that a wrapper is killed with all its children
         )
     except FileNotFoundError:
         raise Absent(f"{words[0]} is not on this machine") from None
@@ -103,26 +103,26 @@ def answer(
 
 
 def left_out(environment: Mapping[str, str]) -> list[str]:
-    """The names of the variables that neither SLURM's commands nor jobs get."""
+    """The names of variables that neither SLURM's commands nor jobs inherit."""
     return sorted(name for name in environment if _OTHERS.fullmatch(name) and not _THE_WAY_TO_SLURM.fullmatch(name))
 
 
 def chosen(environment: Mapping[str, str], kept: Iterable[str] = ()) -> dict[str, str]:
-    """An environment for SLURM's commands, and for the jobs that inherit it; `kept` is left in although it counts."""
+    """An environment for SLURM's commands and the jobs that inherit it, without `left_out` except those in `kept`."""
     out = set(left_out(environment)) - set(kept)
     return {name: value for name, value in environment.items() if name not in out}
 
 
 def slurm(*words: str, cluster: str = "", kept: Iterable[str] = ()) -> str:
-    """What one of SLURM's commands prints, asked about `cluster` of several, or about this machine's own.
+    """The output of one of SLURM's commands, about `cluster` if there are several, else about this machine's own.
 
-    Raises `Unreachable`, or `Refused` with its own words.
+    Raises `Unreachable`, or `Refused` with the command's message.
     """
     environment = chosen(os.environ, kept)
-    if words[0] != "sbatch":  # a job would inherit them
-        environment["SLURM_BITSTR_LEN"] = "0"  # SLURM cuts what names many elements to 64 characters
+    if words[0] != "sbatch":  # its job would inherit these
+        environment["SLURM_BITSTR_LEN"] = "0"  # otherwise SLURM cuts lists of array elements to 64 characters
         environment |= {"SLURM_CLUSTERS": cluster} if cluster else {}
-    if words[0] == "sacct" and cluster:  # it alone does not read the variable
+    if words[0] == "sacct" and cluster:  # the only one that ignores the variable
         words += (f"--clusters={cluster}",)
     try:
         done = answer(words, environment, seconds=SECONDS)
@@ -139,24 +139,24 @@ def slurm(*words: str, cluster: str = "", kept: Iterable[str] = ()) -> str:
 
 
 def spoken(text: str) -> str:
-    """What a command of SLURM prints, on one line and without its own name before every sentence."""
+    """The message of a SLURM command on one line, without the command's name before every sentence."""
     lines = (re.sub(r"^s[a-z]+: (error: |fatal: )?", "", line.strip()) for line in text.splitlines())
     return "; ".join(dict.fromkeys(line for line in lines if line))
 
 
 def git(*words: str, root: Path) -> Answer:
-    """Ask git about the checkout at `root`, whatever somebody's own configuration and variables make of its answers.
+    """Ask git about the checkout at `root`, independently of the user's configuration and variables.
 
-    Raises `Unreachable`. A refusal is an answer with an exit code: `git diff` has one that is none.
+    Raises `Unreachable`, but not `Refused`, because a non-zero exit code need not be a refusal (`git diff`).
     """
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    # Nothing is written: a colleague's checkout may be read-only. And `git` says in English what is wrong.
+    # Without optional locks git writes nothing, because a colleague's checkout may be read-only. Messages in English.
     own |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_PAGER": "cat"}
     settings = ["core.quotepath=off", "color.ui=false", "diff.external=", "core.fsmonitor=false"]
     return answer(["git", *(word for each in settings for word in ("-c", each)), *words], own, root)
 
 
-PATCH = (  # for `git diff`: what it prints is a patch, the same for everybody
+PATCH = (  # options of `git diff` that give the same patch for every user
     *("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--no-relative", "--submodule=short"),
     *("--src-prefix=a/", "--dst-prefix=b/", "--unified=3", "--diff-algorithm=myers"),
 )

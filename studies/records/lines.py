@@ -36,7 +36,7 @@ class Line:
     fps: float | None = None
 
     def measured(self, column: str) -> float | None:
-        """What a column of numbers says."""
+        """The value of a numeric column."""
         found = getattr(self, column)
         assert not isinstance(found, str), column
         return found

@@ -1,4 +1,4 @@
-"""Where a record comes from: code, versions, machine. No path and no host is named: records are committed."""
+"""The provenance of a record: code, versions, machine. It names no path and no host, because records are committed."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ MEASURED_BY = {
     "evaluation": ("segnext.testing.evaluate", "segnext.released_weights", "segnext.data"),
     "shortcut": ("segnext.data.tools.probe",),
 }
-"""By kind of record: the modules that made its numbers."""
+"""The modules that compute the numbers of each kind of record."""
 
 RECORDED_OTHERWISE = ("segnext.config", "segnext.data.generated")
-"""Beginnings of modules' names whose values are in a record's own configuration, as `Data.generator` is the version of
-the generators."""
+"""Prefixes of modules that a record's own configuration covers: `Data.generator`, for example, is the version of the
+generators."""
 
 
 SAME_TO_ROUNDING = {
     "cost": {
         "585650c2f539": "convolutions and norms are classes of their own: tests/test_cost.py",
-        "4160148955c7": "who the processes of a run are is told otherwise now: tests/test_distributed.py",
-        "4fa18260aace": "modules stand in rooms now, with the same code: tests/test_released_values.py",
+        "4160148955c7": "processes learn their ranks in another way: tests/test_distributed.py",
+        "4fa18260aace": "modules moved into rooms, with the same code: tests/test_released_values.py",
         "58455cc69662": "one NMF update, kernels in modules of their own, the same bits: tests/test_numerics.py",
         "57a476cd8509": "the line above as Python 3.12 spells it: fingerprints are alike in every Python now",
     },
     "speed": {
         "cf1808dfbb28": "segnext.machine has a function that measurements of speed do not call",
-        "f92aa5081bc2": "who the processes of a run are is told otherwise now: tests/test_distributed.py",
-        "a357b03d678d": "modules stand in rooms now, with the same code: tests/test_released_values.py",
+        "f92aa5081bc2": "processes learn their ranks in another way: tests/test_distributed.py",
+        "a357b03d678d": "modules moved into rooms, with the same code: tests/test_released_values.py",
         "707983acbe01": "one NMF update, kernels in modules of their own, the same bits: tests/test_numerics.py",
         "afd2d9164bb0": "the line above as Python 3.12 spells it: fingerprints are alike in every Python now",
     },
     "shortcut": {
         "690790f84f00": "how lists, folders and images are read: tests/test_data_listing.py",
-        "7c66c666a9ae": "modules stand in rooms now, with the same code: tests/test_released_values.py",
+        "7c66c666a9ae": "modules moved into rooms, with the same code: tests/test_released_values.py",
         "e410630471e4": "fingerprints are alike in every Python now: tests/test_store.py",
     },
     "run": {
@@ -62,8 +62,8 @@ SAME_TO_ROUNDING = {
         "a8bf3070327a": "OpenCV itself resizes and distorts, before it was equal to one level: test_data_transforms.py",
         "77660e2ea111": "what a GPU needs; the same bits on a CPU, self-attention to rounding: tests/test_train.py",
         "d7b0523375e4": "states know their data, loaders ignore signals, lists have one reader: tests/test_damage.py",
-        "c72ed5fa5ccd": "modules stand in rooms now, with the same code: tests/test_released_values.py",
-        "55850c334cbc": "twice is once, the training loop in parts, the same bits: tests/test_train.py",
+        "c72ed5fa5ccd": "modules moved into rooms, with the same code: tests/test_released_values.py",
+        "55850c334cbc": "duplicates removed, the training loop in parts, the same bits: tests/test_train.py",
         "1d146c018550": "the line above as Python 3.12 spells it: fingerprints are alike in every Python now",
         "0d7f5297a6fa": "weights files say whose they are, mmengine's can be read: tests/test_predict.py",
     },
@@ -72,17 +72,17 @@ SAME_TO_ROUNDING = {
         "37ecb195ce8a": "images loaded ahead, counted on the device: tests/test_evaluate.py",
         "da0d4ba4482f": "OpenCV itself resizes, before it was equal to one grey level: tests/test_data_transforms.py",
         "dd1eed4f8b3c": "weights files are looked through, lists have one reader: tests/test_checkpoints.py",
-        "253a63cf3004": "modules stand in rooms now, with the same code: tests/test_released_values.py",
-        "e81156e289ef": "twice is once (NMF, label lists, keywords), the same bits: tests/test_evaluate.py",
+        "253a63cf3004": "modules moved into rooms, with the same code: tests/test_released_values.py",
+        "e81156e289ef": "duplicates removed (NMF, label lists, keywords), the same bits: tests/test_evaluate.py",
         "0d7c7f32c126": "the line above as Python 3.12 spells it: fingerprints are alike in every Python now",
         "cd1e18fcf293": "weights files say whose they are, mmengine's can be read: tests/test_predict.py",
     },
 }
-"""By kind of record: earlier fingerprints, each with the change after it, which tests hold to rounding."""
+"""Earlier fingerprints by kind of record, each with the change after it, which tests show to be equal to rounding."""
 
 
 def made_by_todays_code(record: Record) -> bool:
-    """Whether the code behind a record does today what it did then."""
+    """Whether today's code gives the record's numbers, at least to rounding."""
     return todays(record.kind, record.provenance.code)
 
 
@@ -93,9 +93,9 @@ def todays(kind: str, code: str | None) -> bool:
 
 @cache
 def code_fingerprint(kind: str) -> str:
-    """Digest of what the code behind a kind of record does, without comments, docstrings and layout.
+    """Digest of the code behind a kind of record, without comments, docstrings and layout.
 
-    That is the modules that made it and everything of segnext that they import, wherever they do.
+    It covers the modules that made it and everything in segnext that they import, at the top or within a function.
     """
     digest = hashlib.sha256()
     for name in sorted(_behind(MEASURED_BY[kind])):
@@ -106,7 +106,7 @@ def code_fingerprint(kind: str) -> str:
 
 @cache
 def _bare(name: str) -> str:
-    """What a module does, without comments, docstrings and layout; in the same words under every version of Python."""
+    """The code of a module without comments, docstrings and layout; the same text under every version of Python."""
     tree = _parsed(name)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -117,9 +117,9 @@ def _bare(name: str) -> str:
 
 
 def _words(node: object) -> str:
-    """A syntax tree as text, without what one Python puts there and another does not.
+    """A syntax tree as text, without what differs between versions of Python.
 
-    That is empty fields (`type_params`), and empty text in an f-string.
+    These are empty fields (`type_params`), and empty text in an f-string.
     """
     if isinstance(node, ast.JoinedStr):
         node.values = [value for value in node.values if not (isinstance(value, ast.Constant) and value.value == "")]
@@ -133,7 +133,7 @@ def _words(node: object) -> str:
 
 
 def _behind(names: Iterable[str]) -> set[str]:
-    """These modules of segnext and all that they import, by name."""
+    """The names of these modules of segnext and of all that they import."""
     found: set[str] = set()
     waiting = list(names)
     while waiting:
@@ -147,7 +147,7 @@ def _behind(names: Iterable[str]) -> set[str]:
 
 @cache
 def _imports(name: str) -> list[str]:
-    """All that a module imports, wherever it does."""
+    """The names of everything that a module imports, at the top or within a function."""
     found: list[str] = []
     for node in ast.walk(_parsed(name)):
         if isinstance(node, ast.Import):
@@ -164,14 +164,14 @@ def _parsed(name: str) -> ast.Module:
 
 
 def _file(name: str) -> Path | None:
-    """The source of a module of segnext; None for anything else."""
+    """The source file of a module of segnext; None for any other module."""
     base = REPOSITORY.joinpath(*name.split("."))
     files = (path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file())
     return next(files, None) if name.split(".")[0] == "segnext" else None
 
 
 def provenance(kind: str) -> dict[str, Any]:
-    """Commit, versions and processor of this process, for a record of this kind."""
+    """Commit, versions and processor of this process, for a record of the given kind."""
     version = code_version()
     return {
         "commit": version["commit"],
@@ -186,7 +186,7 @@ def provenance(kind: str) -> dict[str, Any]:
 
 
 def platform_of(device: str, threads: int, precision: str = "float32") -> Platform:
-    """This machine as speeds are measured on it; `ValueError` where it has no such device. Imports torch for a GPU."""
+    """This machine as the platform of speeds; imports torch for a GPU. Raises `ValueError` if it has no such device."""
     version = importlib.metadata.version("torch")
     kind = device.split(":")[0]
     name, size = _processor(), machine.installed()
@@ -201,14 +201,14 @@ def platform_of(device: str, threads: int, precision: str = "float32") -> Platfo
 
 
 def _driver() -> str | None:
-    """The version of the NVIDIA driver; None without one."""
+    """The version of the NVIDIA driver; None if there is none."""
     told = Path("/proc/driver/nvidia/version")
     found = re.search(r"Kernel Module\D*([\d.]+)", told.read_text()) if told.exists() else None
     return found[1] if found else None
 
 
 def _processor() -> str:
-    """What the system calls it, with the widest instructions: torch rounds otherwise with others."""
+    """The processor's name with its widest instruction set, because torch's rounding depends on that."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}

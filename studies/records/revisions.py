@@ -1,4 +1,4 @@
-"""Results as a person names them: a folder, or a git revision of our results/, which is read without a checkout."""
+"""Results by the name that a user types: a folder, or a git revision of our results/, read without a checkout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RECORDS = "results/records"
 
 @dataclass(frozen=True)
 class Results:
-    """Records by the name that a person gave them. `commit` is that of a revision; a folder has none."""
+    """Records under the name that a user gave them. `commit` is that of a revision; None for a folder."""
 
     name: str
     store: Store
@@ -28,20 +28,20 @@ class Results:
 
     @property
     def identity(self) -> str:
-        """What two names of the same records share."""
+        """A text that is equal for two names of the same records."""
         return self.commit or str(self.store.folder)
 
     @property
     def words(self) -> str:
-        """The name, and of a revision its commit."""
+        """The name, with the commit if it is a revision."""
         if self.commit is None or self.commit.startswith(self.name):
             return self.name[:7] if self.commit else self.name
         return f"{self.name} ({self.commit[:7]})"
 
     @property
     def damage(self) -> list[str]:
-        """What is damaged, each in a line: those of a revision by the name that git has for them."""
-        self.store.records  # noqa: B018  (it finds out)
+        """A line for each damaged record; for a revision it has git's name of the file."""
+        self.store.records  # noqa: B018  (reading finds the damage)
         if self.commit is None:
             return [str(damaged) for damaged in self.store.damage]
         places = [(f"{self.commit[:7]}:{RECORDS}/{damaged.path.name}", damaged.why) for damaged in self.store.damage]
@@ -50,7 +50,7 @@ class Results:
 
 @contextlib.contextmanager
 def results_of(text: str) -> Iterator[Results]:
-    """The results folder at this path, or those of this git revision. `ValueError` where there are no records."""
+    """The results in this folder or of this git revision. Raises `ValueError` if there are no records."""
     try:
         path = typed_path(text)
     except argparse.ArgumentTypeError as error:
@@ -65,7 +65,7 @@ def results_of(text: str) -> Iterator[Results]:
 
 
 def _whole(results: Results) -> Results:
-    """The results, where at least one record can be read."""
+    """The results if at least one record can be read; otherwise raises `ValueError`."""
     if not results.store.records:
         found = results.damage
         why = "none of its records can be read" if found else "there are no records in it"

@@ -1,7 +1,7 @@
-"""What records hold, by kind, so that one that is read is known to be whole before anything is made of it.
+"""The fields of records by kind, so that a record is checked completely before it is used.
 
-results/README.md is their description. A record is read once into the value of its kind; fields that are not named here
-stay in its `plain` data. Older records know less: what they may lack has a default.
+results/README.md describes them. A record is read once into the value of its kind; fields that are not named here stay
+in its `plain` data. Fields that older records lack have a default.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Counts = Annotated[str, Meta(pattern=r"^\d+( \d+)*\Z")]
 Stamp = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")]
 
 Plain = dict[str, Any]
-"""A record as JSON has it: what is written, and what the id is a digest of."""
+"""A record as JSON data: what is written to disk, and what its id is a digest of."""
 
 
 @dataclass(frozen=True)
 class SplitRead:
-    """A split that was read: what it is called, and what is known of its images."""
+    """A split that was read: its name and what is known about its images."""
 
     dataset: str
     split: str
@@ -38,7 +38,7 @@ class SplitRead:
 
 
 class DataRead(Struct, frozen=True, kw_only=True):
-    """The data that a run read: how many images of each split, and their fingerprints."""
+    """The data that a run read: the number of images in each split, and their fingerprints."""
 
     train_images: Natural | None = None
     train_fingerprint: str | None = None
@@ -48,14 +48,14 @@ class DataRead(Struct, frozen=True, kw_only=True):
     test_contents: str | None = None
 
     def splits(self, data: DataConfig) -> tuple[SplitRead, SplitRead]:
-        """The two splits of the data that were to be read: of training and of the test."""
+        """The two splits in a configuration, for training and for the test, with what was read of them."""
         train = (self.train_images, self.train_fingerprint, self.train_contents)
         test = (self.test_images, self.test_fingerprint, self.test_contents)
         return SplitRead(data.dataset, data.train_split, *train), SplitRead(data.dataset, data.test_split, *test)
 
 
 class Origin(Struct, frozen=True, kw_only=True):
-    """Where a record comes from."""
+    """The provenance of a record."""
 
     commit: str | None = None
     dirty: bool = False
@@ -82,19 +82,19 @@ class Origin(Struct, frozen=True, kw_only=True):
 
     @property
     def torch(self) -> str | None:
-        """Its version, with the build; None where the record does not say."""
+        """The version of torch, with the build; None if the record does not name it."""
         return self.packages.get("torch")
 
 
 class File(Struct, frozen=True, kw_only=True):
-    """A file of weights, by what it holds."""
+    """A file, identified by its content."""
 
     name: str
     sha256: str
 
 
 class Metrics(Struct, frozen=True, kw_only=True):
-    """What a test measured, in percent; None where that is not defined, or was not measured."""
+    """The metrics of a test, in percent; None if a metric is undefined or was not measured."""
 
     miou_ss: Percent | None = None
     miou_ms: Percent | None = None
@@ -110,28 +110,28 @@ class Metrics(Struct, frozen=True, kw_only=True):
 
     @property
     def main(self) -> Percent | None:
-        """The number that a run is told by: its mIoU, or its Top-1."""
+        """The run's main metric: its mIoU, or its Top-1."""
         return self.top1 if self.miou_ss is None else self.miou_ss
 
     def value(self, metric: str) -> Percent | None:
-        """One of the numbers, by the name that tables have for it."""
+        """A metric by its name in tables."""
         found = getattr(self, metric)
         return None if found is None else float(found)
 
     def by_class(self, metric: str) -> list[Percent | None]:
-        """One of the lists, a number a class; empty where that was not measured."""
+        """A metric per class; empty if it was not measured."""
         return list(getattr(self, metric))
 
 
 class Cue(Struct, frozen=True, kw_only=True):
-    """Pixels, and those predicted right, by whole distance to the cue that decides them."""
+    """Counts of pixels, and of those predicted correctly, by distance in pixels to the deciding cue."""
 
     pixels: Counts
     right: Counts
 
 
 class Trained(Struct, frozen=True, kw_only=True):
-    """The model that was really trained, at the size that it was trained at."""
+    """The cost of the model that was actually trained, at its training size."""
 
     params: Natural
     gmacs: Seconds
@@ -141,7 +141,7 @@ class Trained(Struct, frozen=True, kw_only=True):
 
 
 class Training(Struct, frozen=True, kw_only=True):
-    """How long it was and how it went."""
+    """Length, duration and final loss of a training."""
 
     iterations: Natural | None = None
     seconds: Seconds | None = None
@@ -150,7 +150,7 @@ class Training(Struct, frozen=True, kw_only=True):
 
 
 class DataConfig(Struct, frozen=True, kw_only=True):
-    """What of a data set's configuration is looked at: splits are empty where it is a folder of its own kind."""
+    """The fields of a dataset's configuration that are used."""
 
     dataset: str
     train_split: str = ""
@@ -160,7 +160,7 @@ class DataConfig(Struct, frozen=True, kw_only=True):
 
 
 class TrainConfig(Struct, frozen=True, kw_only=True):
-    """What of a recipe is looked at."""
+    """The fields of a recipe that are used."""
 
     iterations: Natural
     batch: Natural
@@ -169,7 +169,7 @@ class TrainConfig(Struct, frozen=True, kw_only=True):
 
 
 class RunConfig(Struct, frozen=True, kw_only=True):
-    """What of a run's canonical configuration is looked at; it is compared as a whole in the plain data."""
+    """The fields of a run's configuration that are used; comparisons use the whole configuration in the plain data."""
 
     protocol: str
     seed: Natural
@@ -180,12 +180,12 @@ class RunConfig(Struct, frozen=True, kw_only=True):
 
     @property
     def trained_as(self) -> str:
-        """The encoder and the size of the model, in words."""
+        """The encoder and the size of the model as text."""
         return f"{self.model.get('encoder', 'mscan')} {self.model['size']}"
 
 
 class EvaluationConfig(Struct, frozen=True, kw_only=True):
-    """Of a test of finished weights."""
+    """The configuration of a test of finished weights."""
 
     weights: str | File
     ham_seed: Natural
@@ -209,7 +209,7 @@ class SpeedConfig(CostConfig, frozen=True, kw_only=True):
 
 
 class ServerConfig(Struct, frozen=True, kw_only=True):
-    """Of a test server's score: the run it is of, and who said so."""
+    """The configuration of a test server's score: the run, the metric and the source."""
 
     run: str
     metric: str
@@ -217,7 +217,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
 
 
 class ShortcutConfig(Struct, frozen=True, kw_only=True):
-    """Of shortcut probes: the sub-task, the sides of the patches and the reaches within which marks are counted."""
+    """The configuration of shortcut probes: the sub-task, the sides of patches, and the reaches for counting marks."""
 
     task: str
     sides: list[Natural] = []
@@ -225,7 +225,7 @@ class ShortcutConfig(Struct, frozen=True, kw_only=True):
 
 
 class Record(Struct, frozen=True, kw_only=True, dict=True):
-    """What every record has. By its attributes it is typed; subscripted, it gives the plain data."""
+    """What every record has. Attributes are typed; subscripts give the plain data."""
 
     id: str
     kind: str
@@ -252,16 +252,16 @@ class Record(Struct, frozen=True, kw_only=True, dict=True):
         return iter(self.plain)
 
     def keys(self) -> Any:
-        """The names of the plain data, so that `{**record}` is a copy of it."""
+        """The names of the plain data, so that `{**record}` copies it."""
         return self.plain.keys()
 
     def get(self, name: str, default: Any = None) -> Any:
-        """One of the plain data, or the default."""
+        """A value of the plain data, or the default."""
         return self.plain.get(name, default)
 
 
 class ScoredRecord(Record, frozen=True, kw_only=True):
-    """What every record of a test has."""
+    """What every record with a test has."""
 
     config: RunConfig | EvaluationConfig
     metrics: Metrics
@@ -271,7 +271,7 @@ class ScoredRecord(Record, frozen=True, kw_only=True):
     predictions: File | None = None  # the archive for a test server
 
     def splits_read(self) -> tuple[SplitRead, ...]:
-        """The splits that were read, as far as it says."""
+        """The splits that were read, as far as the record names them."""
         read = self.provenance.data
         return () if read is None else read.splits(self.config.data)
 
@@ -292,7 +292,7 @@ class RunRecord(ScoredRecord, frozen=True, kw_only=True):
 
     @property
     def process_seconds(self) -> float:
-        """What all attempts took, over all processes; of an older record, what training alone took."""
+        """Seconds of all attempts, summed over processes; in older records only those of training."""
         said = self.provenance.process_seconds
         return (self.training.seconds or 0.0) if said is None else said
 
@@ -327,14 +327,14 @@ class SpeedRecord(Record, frozen=True, kw_only=True):
 
 
 class ServerRecord(Record, frozen=True, kw_only=True):
-    """What a test server said."""
+    """The score that a test server returned."""
 
     config: ServerConfig
     value: Percent
 
 
 class ShortcutRecord(Record, frozen=True, kw_only=True):
-    """What a colour, a place or a count alone would score."""
+    """The accuracy of shortcuts on generated data: patches of pixels, and counts of marks."""
 
     config: ShortcutConfig
     chance: Percent
@@ -344,7 +344,7 @@ class ShortcutRecord(Record, frozen=True, kw_only=True):
 
 
 class Pictures(Struct, frozen=True, kw_only=True):
-    """results/cam/RUN.json: what belongs to the arrays in RUN.npz."""
+    """results/cam/RUN.json, which describes the arrays in RUN.npz."""
 
     run: str
     weights: str
@@ -372,7 +372,7 @@ KINDS: Mapping[str, type[Record]] = {
 
 
 def typed(plain: Plain) -> Record:
-    """The value that a record's plain data are. `ValueError` names the first part that is missing or wrong."""
+    """A record's plain data as a value. Raises `ValueError`, naming the first field that is missing or wrong."""
     kind = KINDS.get(str(plain.get("kind")))
     if kind is None:
         raise ValueError(f"its kind is none of {', '.join(KINDS)}")

@@ -1,11 +1,10 @@
-"""The code as it is now, kept for the runs that are submitted now: what is edited while they wait is not theirs.
+"""Snapshots of the code for submitted runs, so that later edits do not reach runs that wait in the queue.
 
 runs/snapshots/<digest>/{segnext,studies}/   the sources
-                        version.json         their commit, and what differed from it
+                        version.json         their commit, and the difference from it
 
-A copy of the repository without git has its commit from a version.json, too, that
-`python -m studies.records.snapshot` writes beforehand, in a clean checkout, with a digest of the sources: it counts as
-long as they are those.
+A copy of the repository without git gets its commit from a version.json, too. `python -m studies.records.snapshot`
+writes that file beforehand in a clean checkout, with a digest of the sources; it is valid while the sources match.
 Exit codes of that command: 0 written, 2 this is no clean checkout.
 """
 
@@ -32,22 +31,23 @@ from studies.records.typed import to_json
 
 PACKAGES = ("segnext", "studies")
 VERSION = "version.json"
-UNTRACKED_BYTES = 200_000  # of files that git does not know, whose text a record keeps; of more it keeps the digest
+UNTRACKED_BYTES = 200_000  # of untracked files whose text a record keeps; of larger ones it keeps the digest
 
 
 def snapshots_folder() -> Path:
-    """Where snapshots are kept."""
+    """The folder of all snapshots."""
     return runs_folder() / "snapshots"
 
 
 _taken: dict[Path, dict[Path, bytes]] = {}
-"""What this process keeps in which folder: the sources may be edited while its runs start."""
+"""The files that this process has put into each folder, because sources may be edited while its runs start."""
 
 
 def take() -> Path:
     """Keep the code and its version; returns the folder. The same code at the same commit is kept once.
 
-    Where a colleague's folder of the same code is damaged or closed to us, we keep one of our own. Raises `OSError`.
+    If a colleague's folder of the same code is closed to us, or damaged and not ours to repair, we keep our own. Raises
+    `OSError`.
     """
     sources = _contents()
     version = to_json(code_version())
@@ -64,18 +64,18 @@ def take() -> Path:
 
 
 def renew(folder: Path) -> None:
-    """Before another start from what `take` returned: files that were deleted since (a scratch is purged) come back."""
+    """Before another start, restore files of a folder from `take` that were deleted, as a scratch disk's purge does."""
     _keep(folder, _taken[folder])
 
 
 def _keep(folder: Path, files: Mapping[Path, bytes]) -> None:
-    """Let the folder hold these files, and look young. `PermissionError` where it does not and we may not write it."""
+    """Make the folder contain these files and look recent. Raises `PermissionError` if it must but cannot write."""
     if folder.exists():
         for name, content in files.items():
             if not _holds(folder / name, content):
                 write_atomically(folder / name, content)
-        with contextlib.suppress(PermissionError):  # a colleague's: `studies.gc` sees our submission name it
-            os.utime(folder)  # `studies.gc` leaves what is young
+        with contextlib.suppress(PermissionError):  # a colleague's folder: our submission's reference protects it
+            os.utime(folder)  # `studies.gc` does not delete recent folders
         return
     _make_snapshots_folder()
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
@@ -84,7 +84,7 @@ def _keep(folder: Path, files: Mapping[Path, bytes]) -> None:
         (temporary / name).write_bytes(content)
     try:
         os.rename(temporary, folder)
-    except OSError:  # someone else's of the same code was quicker
+    except OSError:  # another process with the same code was quicker
         shutil.rmtree(temporary)
         if not folder.exists():
             raise
@@ -98,7 +98,7 @@ def _holds(path: Path, content: bytes) -> bool:
 
 
 def _make_snapshots_folder() -> None:
-    """Whoever may write into runs/ may keep code there, whatever the umask of the first who did."""
+    """Create the folder with the permissions of runs/, so that all its users can write, whatever our umask."""
     runs_folder().mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         snapshots_folder().mkdir()
@@ -106,12 +106,12 @@ def _make_snapshots_folder() -> None:
 
 
 def kept() -> list[Path]:
-    """All snapshots."""
+    """The folders of all snapshots."""
     return sorted(path for path in snapshots_folder().glob("[!.]*") if path.is_dir())
 
 
 def whole(folder: Path) -> bool:
-    """Whether a snapshot has what it was named after: a scratch folder that is purged loses single files."""
+    """Whether a snapshot's files match its name; a purge of a scratch disk deletes single files."""
     try:
         paths = sorted(path for package in PACKAGES for path in (folder / package).rglob("*.py"))
         sources = {path.relative_to(folder): path.read_bytes() for path in paths}
@@ -122,17 +122,17 @@ def whole(folder: Path) -> bool:
 
 @cache
 def code_version() -> dict[str, Any]:
-    """The commit of the code that runs here, and its difference from it (null: none). Both null outside of git.
+    """The commit of the running code, and its difference from it (None if there is none). Both are None outside git.
 
-    Where a version.json names a commit whose sources these are not, or git refuses the checkout, there is no commit,
-    and the difference says so.
+    If the sources do not match the commit in a version.json, or if git refuses the checkout, the commit is None and the
+    difference says why.
     """
     kept = REPOSITORY / VERSION
     version: dict[str, Any] = json.loads(kept.read_bytes()) if kept.exists() else {}
     if "diff" in version:  # a snapshot
         return version
     commit = _git("rev-parse", "HEAD")
-    if commit is None or not _git("ls-files", "--", *PACKAGES):  # a copy of the sources, perhaps in another repository
+    if commit is None or not _git("ls-files", "--", *PACKAGES):  # a copy, perhaps inside another repository
         if not version:
             return {"commit": None, "diff": f"{refused}\n" if (refused := git_refuses()) else None}
         if version["files"] == _digest(_contents()):
@@ -143,7 +143,7 @@ def code_version() -> dict[str, Any]:
 
 
 def git_refuses() -> str:
-    """Why git says nothing of this checkout although it is one; empty where it does, or where there is none."""
+    """Why git refuses this checkout; "" if it does not, or if there is no checkout."""
     try:
         done = external.git("rev-parse", "--git-dir", root=REPOSITORY)
     except external.Absent:
@@ -157,7 +157,7 @@ def git_refuses() -> str:
 
 
 def _untracked() -> str:
-    """What git does not know below our packages, as patches; of what is much, its name, size and digest."""
+    """Untracked files below our packages as patches; of large ones only name, size and digest."""
     try:
         listed = external.git("ls-files", "-z", "--others", "--exclude-standard", "--", *PACKAGES, root=REPOSITORY)
     except Unreachable:
@@ -165,7 +165,7 @@ def _untracked() -> str:
     changes: list[str] = []
     left = UNTRACKED_BYTES
     for name in sorted(filter(None, listed.printed.split(b"\0"))):
-        if os.path.basename(name).startswith(b"."):  # an editor's lock, which names a host
+        if os.path.basename(name).startswith(b"."):  # an editor's lock file, which contains a host name
             continue
         path = REPOSITORY / os.fsdecode(name)
         try:
@@ -175,7 +175,7 @@ def _untracked() -> str:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
                 changes.append(f"untracked: {name.decode(errors='replace')}, {size} bytes, sha256 {digest}\n")
                 continue
-        except OSError:  # an editor's, and gone
+        except OSError:  # an editor's temporary file, already deleted
             continue
         left -= size
         changes.append(_git("diff", *PATCH, "--no-index", "--", os.devnull, os.fsdecode(name), differs=True) or "")
@@ -205,7 +205,7 @@ def _contents() -> dict[Path, bytes]:
     for path in _sources():
         try:
             found[path.relative_to(REPOSITORY)] = path.read_bytes()
-        except FileNotFoundError:  # an editor's, and gone
+        except FileNotFoundError:  # an editor's temporary file, already deleted
             continue
     return found
 
@@ -218,7 +218,7 @@ def _digest(sources: Mapping[Path, bytes], version: str = "") -> str:
 
 
 def _sources() -> list[Path]:
-    """What can be imported: not an editor's locks (`.#worker.py`, a link to nowhere) and copies."""
+    """The importable files, without an editor's lock files (`.#worker.py`, a dangling link) and copies."""
     found = (path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py"))
     return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 

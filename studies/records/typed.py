@@ -1,7 +1,7 @@
 """Small JSON files that a crash, a disk or a person can damage: one typed reader, one writer.
 
-A reader gives the value, None where there is no file, or raises `Damaged`, which says the path, what is wrong and what
-mends it. What damages one file says nothing about another: whoever reads many goes on.
+The reader returns the value, or None if there is no file, or raises `Damaged`, which names the path, the fault and the
+remedy. Damage in one file must not hide others: callers that read many continue.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from segnext.files import write_atomically
 T = TypeVar("T")
 
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-LARGEST = 1 << 28  # bytes: no file of ours comes near, and what claims to be one is not read into memory
+LARGEST = 1 << 28  # bytes: our files are far smaller, and a larger one is not read into memory
 
 
 class Damaged(ValueError):
-    """A file cannot be what it should be."""
+    """A file does not contain what it should."""
 
     def __init__(self, path: Path | str, why: str, remedy: str) -> None:
         super().__init__(f"damaged: {path}: {why}; {remedy}")
@@ -34,7 +34,7 @@ class Damaged(ValueError):
 
 
 def content_of(path: Path | str, remedy: str) -> bytes | None:
-    """The bytes of a regular file; None where there is none. Raises `Damaged` for anything else, and never waits."""
+    """The bytes of a regular file; None if there is no file. Raises `Damaged` for anything else, and never blocks."""
     try:
         # Without O_NONBLOCK a named pipe would wait for its writer for ever.
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -68,7 +68,7 @@ def _rights(error: OSError, remedy: str) -> str:
 
 
 def value_of(content: bytes, kind: type[T], path: Path | str, remedy: str) -> T:
-    """What these bytes of a file hold. Raises `Damaged`, with the place in the file, where that is no `kind`."""
+    """The value in the bytes of a file. Raises `Damaged`, with the place in the file, if it is not a `kind`."""
     try:
         return msgspec.json.decode(content, type=kind, strict=True)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
@@ -77,18 +77,18 @@ def value_of(content: bytes, kind: type[T], path: Path | str, remedy: str) -> T:
 
 
 def read(path: Path | str, kind: type[T], remedy: str) -> T | None:
-    """The value in a file; None where there is none. Raises `Damaged`."""
+    """The value in a file; None if there is no file. Raises `Damaged`."""
     content = content_of(path, remedy)
     return None if content is None else value_of(content, kind, path, remedy)
 
 
 def write(path: Path, value: Any) -> None:
-    """Replace the file as a whole. Raises `OSError` and then leaves what was there."""
+    """Replace the file atomically. Raises `OSError`, and then leaves the old file."""
     write_atomically(path, to_json(value))
 
 
 def to_json(value: Any) -> str:
-    """Stable JSON of a value or of plain data: sorted keys; NaN is refused."""
+    """Reproducible JSON of a value or of plain data: keys are sorted, and NaN raises `ValueError`."""
     return json.dumps(value, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False, default=_plain) + "\n"
 
 
@@ -97,7 +97,7 @@ def _plain(value: Any) -> dict[str, Any]:
 
 
 def tell(damage: Iterable[Damaged]) -> int:
-    """Name what is damaged, each once; returns 1 if anything is, else 0: what a command exits with at least."""
+    """Print each damaged file once; returns 1 if there is any, else 0, as the least exit code of a command."""
     lines = dict.fromkeys(map(str, damage))
     for line in lines:
         say(line, error=True)

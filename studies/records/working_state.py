@@ -1,7 +1,7 @@
-"""What stands in the small files of a run's folder, as values: who works on it, how far it is, how its attempts ended.
+"""The small files in a run's folder as values: its owner, its progress, and how its attempts ended.
 
-Each file has one reader and one writer, in `studies.records.workspace`. `studies.plan.jobspec` writes
-what a worker has to do.
+Each file has one reader and one writer, in `studies.records.workspace`. `studies.plan.jobspec` makes the worker's
+specification.
 """
 
 from __future__ import annotations
@@ -20,42 +20,45 @@ from msgspec import Meta
 from segnext.config import Execution
 from studies.records.typed import Natural
 
-ProcessId = Annotated[int, Meta(gt=1, lt=2**31)]  # 0, -1 and less mean groups of processes to `kill`, and 1 is init
+ProcessId = Annotated[int, Meta(gt=1, lt=2**31)]  # for `kill`, 0 and below are groups of processes; 1 is init
 Moment = Annotated[float, Meta(ge=0, lt=1e11)]  # seconds since 1970, UTC
-JobId = Annotated[str, Meta(pattern=r"^([1-9][0-9]*(_[0-9]+)?)?\Z")]  # as squeue writes it; empty outside of SLURM
-Cause = Annotated[str, Meta(pattern=r"^[a-z_]+\Z")]  # a word of `studies.records.causes`, or `done`, `trained`
-Token = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]*\Z")]  # names a folder, and a job
+JobId = Annotated[str, Meta(pattern=r"^([1-9][0-9]*(_[0-9]+)?)?\Z")]  # as squeue prints it; "" outside SLURM
+Cause = Annotated[str, Meta(pattern=r"^[a-z_]+\Z")]  # one of `studies.records.causes`, or `done` or `trained`
+Token = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]*\Z")]  # the name of a folder and of a job
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process, told from every other one that ever had its number.
+    """A process, distinguished from every other one that ever had its id.
 
-    `place` is where its number means it: this start of the machine and, in a container, its own numbers.
+    `place` is where the id is valid: this boot of the machine and, in a container, its namespace of process ids.
     """
 
     host: str
     pid: ProcessId
-    born: str  # as /proc has it: when it started
+    born: str  # start time from /proc
     place: str = ""
 
     @classmethod
     def this(cls) -> Process:
-        """The process that asks."""
+        """The calling process."""
         return cls(socket.gethostname(), os.getpid(), born(os.getpid()) or "", place())
 
     @property
     def here(self) -> bool:
-        """Whether it can be looked at from here, and signalled."""
+        """Whether it can be seen and signalled from here."""
         return self.host == socket.gethostname() and self.place == place()
 
     @property
     def alive(self) -> bool:
-        """Whether it still is. Only where it is `here`."""
+        """Whether it still runs; only valid if it is `here`."""
         return born(self.pid) == self.born
 
     def ask_to_leave(self) -> None:
-        """Send SIGTERM to this very process. `ProcessLookupError` where it is over or not here, `PermissionError`."""
+        """Send SIGTERM to exactly this process.
+
+        Raises `ProcessLookupError` if it has ended or is not here, and `PermissionError`.
+        """
         if not self.here:
             raise ProcessLookupError(None, "it is not a process of this machine")
         if not hasattr(os, "pidfd_open"):
@@ -63,7 +66,7 @@ class Process:
                 raise ProcessLookupError(None, "it is over")
             os.kill(self.pid, signal.SIGTERM)
             return
-        handle = os.pidfd_open(self.pid)  # from here on the number cannot become another process's
+        handle = os.pidfd_open(self.pid)  # from here on the id cannot be reused by another process
         try:
             if not self.alive:
                 raise ProcessLookupError(None, "it is over")
@@ -74,44 +77,44 @@ class Process:
 
 @dataclass(frozen=True)
 class Claim:
-    """claim.json: who works on the run; touched as a heartbeat."""
+    """claim.json: the owner of the run; touched as a heartbeat."""
 
     process: Process
     token: str
     job: JobId = ""
-    restart: Natural = 0  # how often SLURM has started the job again
+    restart: Natural = 0  # how often SLURM has restarted the job
     node: str = ""
-    code: str = ""  # the snapshot that it runs from
+    code: str = ""  # the snapshot from which it runs
 
 
 @dataclass(frozen=True)
 class Submission:
-    """submission.json: the job that is to do the run: written before sbatch is called, its id afterwards."""
+    """submission.json: the job that will do the run; written before sbatch is called, its job id afterwards."""
 
     token: Token  # the job's name in the queue
-    index: Natural  # of its element
+    index: Natural  # index of the array element
     submitted: Moment
     user: str
-    process: Process  # that calls sbatch
-    snapshot: Token  # the code that it will run
+    process: Process  # the process that calls sbatch
+    snapshot: Token  # the code that the job will run
     job: JobId | None = None
-    cancelled: str = ""  # by whom
+    cancelled: str = ""  # the user who cancelled it
 
 
 @dataclass(frozen=True)
 class Progress:
-    """progress.json: how far the run is; replaced about twice a second."""
+    """progress.json: the run's progress; replaced about twice a second."""
 
     phase: str
     done: Natural
     total: Natural
     loss: float | None = None
-    rate: Annotated[float, Meta(gt=0)] | None = None  # images a second
+    rate: Annotated[float, Meta(gt=0)] | None = None  # images per second
 
 
 @dataclass
 class Attempt:
-    """attempts/001.json: one attempt. It says `killed` from its start on, so that a kill leaves the truth."""
+    """attempts/001.json: one attempt. Its cause is `killed` from the start, so that it is right after a kill."""
 
     host: str
     pid: ProcessId
@@ -122,29 +125,29 @@ class Attempt:
     restart: Natural = 0
     node: str = ""
     nodes: str = ""
-    code: str = ""  # fingerprint of what trains
+    code: str = ""  # fingerprint of the code
     processes: Natural = 1
     gpus: Natural = 0
-    begins_after: Natural = 0  # iterations that were saved before it
-    ends_after: Natural | None = None  # and after it
-    finished: Moment | None = None  # None: under way, or killed
+    begins_after: Natural = 0  # iterations saved when it started
+    ends_after: Natural | None = None  # iterations saved when it ended
+    finished: Moment | None = None  # None: running, or killed
 
     @property
     def seconds(self) -> float:
-        """How long it took, or is taking."""
+        """How long it took, or has taken so far."""
         return max(0.0, (self.finished if self.finished is not None else time.time()) - self.started)
 
 
 @dataclass(frozen=True)
 class JobSpec:
-    """spec.json: what a worker is to do, whole: written before it starts, read by it and by every command.
+    """spec.json: everything that a worker needs; written before it starts, read by it and by every command.
 
-    `runs` are canonical configurations: the run's own, then what it starts from. The names of study, panel and row say
-    where a table shows it; they are not looked up to find out what it is.
+    `runs` are canonical configurations: the run's own, then those of its upstream runs. Study, panel and row only say
+    where a table shows the run; they are not looked up to find out what it is.
     """
 
     study: str
-    dataset: str  # the panel of the table; what the run is trained on is the protocol's
+    dataset: str  # the table's panel; the protocol decides on which data the run is trained
     row: str
     protocol: str
     seed: Natural
@@ -152,33 +155,33 @@ class JobSpec:
     execution: Execution
     command: str
     limit_iterations: Natural | None = None
-    upstream: Natural = 0  # runs between it and the row's own, which starts from it
-    evaluation: Literal["", "run", "file"] = ""  # a test of finished weights instead of a training: of which
+    upstream: Natural = 0  # as `PlannedRun.upstream`
+    evaluation: Literal["", "run", "file"] = ""  # whose finished weights to test instead of training
     ham_seed: Natural = 0
-    weights: str | None = None  # the file, of a test of a file
+    weights: str | None = None  # the file, for the test of a file
     weights_sha256: str = ""
     data_root: str | None = None
     pretrained: str | None = None
     tensorboard: bool = False
     train_only: bool = False
-    supersedes: str | None = None  # the digest of the record that its own is to replace
-    options: tuple[str, ...] = field(default=())  # the words that start the run again, after its selector
+    supersedes: str | None = None  # digest of the record that its own will replace
+    options: tuple[str, ...] = field(default=())  # after its selector, the words that start the run again
 
 
 def job() -> str:
-    """The SLURM job that this process is part of, as squeue writes it: `812_3`, `812`; empty outside of one."""
+    """The SLURM job of this process as squeue prints it, `812_3` or `812`; "" outside SLURM."""
     array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID", "")
 
 
 def restarts() -> int:
-    """How often SLURM has started this job again."""
+    """How often SLURM has restarted this job."""
     return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
 
 
 @cache
 def place() -> str:
-    """This start of this machine and, in a container, its own numbers of processes; empty where there is no /proc."""
+    """This boot of the machine and, in a container, its namespace of process ids; "" if there is no /proc."""
     try:
         start = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{start} {os.readlink('/proc/self/ns/pid')}"
@@ -187,7 +190,7 @@ def place() -> str:
 
 
 def born(pid: int) -> str | None:
-    """When a process of this machine started, to tell it from a later one with its number; None when it is gone."""
+    """The start time of a process here, which distinguishes it from a later one with its id; None if it has ended."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
         return None if state == "Z" else fields[18]
@@ -195,7 +198,7 @@ def born(pid: int) -> str | None:
         pass
     if Path("/proc/self/stat").exists():
         return None
-    try:  # no /proc (macOS): whether it is there is all that can be told
+    try:  # no /proc (macOS): only its existence can be found out
         os.kill(pid, 0)
     except ProcessLookupError:
         return None

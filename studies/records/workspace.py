@@ -1,8 +1,8 @@
-"""The working folder of one run under runs/: what to do, who is doing it, how far it is, and the attempts so far.
+"""The working folder of one run under runs/: its specification, its owner, its progress, and its attempts.
 
 runs/<run id>/spec.json        what to do; written before a worker starts
-              submission.json  the job of a scheduler that is to do it: created exclusively, before it is submitted
-              claim.json       who is doing it: created exclusively, with the owner's process; touched as a heartbeat
+              submission.json  the scheduler's job for it; created exclusively, before it is submitted
+              claim.json       the owner's process; created exclusively, touched as a heartbeat
               progress.json    phase and step, replaced about twice a second
               curve.jsonl      the training curve so far      log.txt   what the worker printed
               states/          the last two training states   attempts/001.json ...   how each attempt ended
@@ -42,24 +42,24 @@ class Claimed(Exception):
 
 
 class ExclusiveJsonFile(Generic[T]):
-    """A small JSON file that appears with its content or not at all, and that one of many creates."""
+    """A small JSON file that appears complete or not at all, and that only one of several processes creates."""
 
     def __init__(self, path: Path, kind: type[T]) -> None:
         self.path, self._kind = path, kind
 
     def read(self) -> T | None:
-        """Its content; None where there is none. Raises `Damaged`."""
+        """Its content; None if there is no file. Raises `Damaged`."""
         return read(self.path, self._kind, IDLE)
 
     def create(self, content: T) -> bool:
-        """Make it appear; False where one exists. A hard link fails there, on network file systems too."""
+        """Create the file; False if it exists. It uses a hard link, which fails then even on network file systems."""
         temporary = temporary_beside(self.path)
         temporary.write_text(to_json(content))
         try:
             os.link(temporary, self.path)
         except FileExistsError:
             return False
-        except OSError:  # a file system without hard links: others may see it before it has its content
+        except OSError:  # no hard links here: others may see the file while it is still empty
             return self._create_exclusively(to_json(content))
         finally:
             temporary.unlink()
@@ -77,11 +77,11 @@ class ExclusiveJsonFile(Generic[T]):
         return True
 
     def replace(self, content: T) -> None:
-        """Put this content in the place of what the caller knows to be its own."""
+        """Replace the content of a file that the caller owns."""
         write(self.path, content)
 
     def remove(self, content: T | None) -> bool:
-        """Take it away while its content (None: unreadable) is still this; of several who try, one succeeds."""
+        """Remove the file if its content (None: unreadable) is still this; only one of several callers succeeds."""
         aside = temporary_beside(self.path)
         try:
             os.rename(self.path, aside)
@@ -91,7 +91,7 @@ class ExclusiveJsonFile(Generic[T]):
             found = read(aside, self._kind, "")
         except Damaged:
             found = None
-        if found != content:  # between our look and our move it became someone's: give it back
+        if found != content:  # another process replaced it before our rename: give it back
             try:
                 os.link(aside, self.path)
             except FileExistsError:
@@ -112,7 +112,7 @@ class Workspace:
         self.run_id = run_id
         self._at = f"{runs_folder()}/{run_id}"
         self._reported = 0.0
-        self.lost = False  # whether another has taken the claim over: this process was silent for too long
+        self.lost = False  # whether another process took the claim over, because this one was silent for too long
 
     def exists(self) -> bool:
         """Whether the run was ever started here."""
@@ -165,15 +165,15 @@ class Workspace:
     # What to do
 
     def write_spec(self, spec: JobSpec) -> None:
-        """Record what the run's worker is to do."""
+        """Write the specification for the run's worker."""
         write(Path(self._spec), spec)
 
     def spec(self) -> JobSpec | None:
-        """What `write_spec` recorded; None where the run was never started. Raises `Damaged`."""
-        return read(self._spec, JobSpec, "delete it: the command that started the run writes it anew")
+        """The specification; None if the run was never started. Raises `Damaged`."""
+        return read(self._spec, JobSpec, "delete it: the command that started the run writes it again")
 
     def told(self) -> JobSpec:
-        """The same for a worker, which was started to do it. Raises `Damaged` also where there is none."""
+        """The specification for a worker, which must have one. Raises `Damaged`, also if there is none."""
         if (spec := self.spec()) is None:
             raise Damaged(self._spec, "there is none", "the command that started the run writes it")
         return spec
@@ -183,7 +183,7 @@ class Workspace:
         return read(f"{self._at}/submission.json", Submission, IDLE)
 
     def damage(self) -> list[Damaged]:
-        """What of the run's files cannot be read."""
+        """The run's files that cannot be read."""
         found = [*self._attempts()[1]]
         for look in (self.spec, self.submitted):
             try:
@@ -196,9 +196,9 @@ class Workspace:
 
     @contextmanager
     def claim(self, patience: float = 0.0) -> Iterator[None]:
-        """Own the run for the duration. Raises `Claimed` while another live process owns it.
+        """Own the run for the duration of a `with` block. Raises `Claimed` if another live process owns it.
 
-        `patience`: seconds to wait for an owner of whom it cannot be told yet whether it is dead.
+        `patience` is how many seconds to wait for an owner that may turn out to be dead.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         mine = Claim(
@@ -207,7 +207,7 @@ class Workspace:
             job=job(),
             restart=restarts(),
             node=os.environ.get("SLURMD_NODENAME", ""),
-            code=REPOSITORY.name,  # of a worker: the snapshot that it runs from
+            code=REPOSITORY.name,  # for a worker, the snapshot from which it runs
         )
         until = time.monotonic() + patience
         while not self._claim.create(mine):
@@ -246,10 +246,10 @@ class Workspace:
         return owner if state == "alive" else None
 
     def _look(self) -> tuple[Claim | None, str]:
-        """The claim and what it is worth: `none`, `alive`, `dead`, or `torn`: not readable, and perhaps not yet."""
+        """The claim and its state: `none`, `alive`, `dead`, or `torn` if unreadable, perhaps being written."""
         try:
             claim = self._claim.read()
-        except Damaged:  # by a crash of the machine, or it is being written
+        except Damaged:  # torn by a crash of the machine, or being written
             return None, "torn" if self._now() - _modified(self._claim.path) < TORN_AFTER else "dead"
         if claim is None:
             return None, "none"
@@ -258,12 +258,12 @@ class Workspace:
         return claim, "alive" if self._now() - self.seen() < SILENT_AFTER else "dead"
 
     def _now(self) -> float:
-        """The time by the clock that stamps the heartbeats, the file server's: that of a node may be minutes off."""
+        """The time by the file server's clock, which stamps heartbeats; a node's clock may be minutes off."""
         probe = temporary_beside(self.folder / "now")
         try:
             probe.touch()
             return _modified(probe)
-        except OSError:  # somebody else's folder
+        except OSError:  # another user's folder
             return time.time()
         finally:
             probe.unlink(missing_ok=True)
@@ -273,10 +273,9 @@ class Workspace:
         return max(_modified(path) for path in (self._claim.path, self._progress))
 
     def _bury(self, seen: float = 0.0) -> None:
-        """Close dead owners' attempts, which could not say so themselves: when they were last seen alive, at `seen` or
-        by what they wrote.
+        """Close the attempts of dead owners with the time at which they were last alive: `seen`, or when they wrote.
 
-        Only who owns the run, or is about to, may ask for it.
+        Only the owner of the run, or a process about to own it, may call this.
         """
         for path, entry in self._attempts()[0]:
             if entry.finished is None:
@@ -286,18 +285,18 @@ class Workspace:
                 self._close(path, entry)
 
     def _beat(self, mine: Claim, left: threading.Event) -> None:
-        """Say that the owner lives, also while it computes for minutes without a word."""
+        """Touch the claim as a heartbeat, even while the owner computes for minutes without a report."""
         while not left.wait(BEAT_SECONDS):
             try:
                 self.lost = (self._claim.read() or mine) != mine
                 if self.lost:
                     return
                 os.utime(self._claim.path)
-            except (OSError, Damaged):  # a file system in trouble: the next beat may get through
+            except (OSError, Damaged):  # the file system has problems; the next beat may succeed
                 continue
 
     def forget_training(self) -> None:
-        """Let the run begin anew: put what the last training left aside. Its weights stay until others replace them."""
+        """Delete the states and the curve of the last training, so that the run starts anew; its weights stay."""
         for path in (self.states, self.curve):
             if path.is_dir():
                 shutil.rmtree(path)
@@ -307,7 +306,7 @@ class Workspace:
     # How far it is
 
     def report(self, progress: Progress, *, force: bool = False) -> None:
-        """Tell whoever watches; at most about twice a second unless forced."""
+        """Write the progress report; at most about twice a second unless forced."""
         now = time.monotonic()
         if not force and now - self._reported < 0.5:
             return
@@ -315,18 +314,18 @@ class Workspace:
         write_atomically(self._progress, to_json(progress), durable=False)
 
     def forget_progress(self) -> None:
-        """Drop the report of an earlier attempt, before a new one starts."""
+        """Delete the report of an earlier attempt, before a new one starts."""
         self._progress.unlink(missing_ok=True)
 
     def progress(self) -> Progress | None:
-        """The latest report, or None; also where it cannot be read, for the next one replaces it."""
+        """The latest report; None if there is none or it is unreadable, because the next one replaces it."""
         try:
             return read(self._progress, Progress, "")
         except Damaged:
             return None
 
     def last_state(self) -> int:
-        """After how many iterations the newest saved state was taken; 0 without one. Does not look inside."""
+        """The iterations of the newest saved state, by its file name; 0 if there is none."""
         try:
             names = os.listdir(f"{self._at}/states")
         except OSError:
@@ -337,9 +336,9 @@ class Workspace:
 
     @contextmanager
     def attempt(self, *, code: str = "", processes: int = 1, gpus: int = 0) -> Iterator[Attempt]:
-        """Record one attempt: as `killed` from its start on, so that a kill leaves the truth; the body says better.
+        """Record one attempt. Its cause is `killed` from the start, in case of a kill; the body sets a better one.
 
-        Only the run's owner may: what is open here of earlier ones is closed.
+        Only the run's owner may call this, because it closes earlier attempts that are open.
         """
         self._bury()
         folder = self.folder / "attempts"
@@ -366,7 +365,7 @@ class Workspace:
             self._close(path, entry)
 
     def _close(self, path: Path, entry: Attempt) -> None:
-        """Write an attempt again. Where no new file fits on the disk, into the room that the old one has."""
+        """Rewrite an attempt; if the disk has no room for a new file, in place within the old one."""
         text = to_json(entry).ljust(ROOM)
         try:
             write_atomically(path, text)
@@ -380,7 +379,7 @@ class Workspace:
                 os.fsync(file.fileno())
 
     def amend_attempt(self, cause: str, message: str) -> None:
-        """Say better how the last attempt ended, after its process has."""
+        """Correct how the last attempt ended, after its process has ended."""
         if attempts := self._attempts()[0]:
             path, entry = attempts[-1]
             entry.cause, entry.message = cause, message
@@ -394,7 +393,7 @@ class Workspace:
         return attempts[-1] if attempts else None
 
     def attempts(self) -> list[Attempt]:
-        """All attempts that can be read, oldest first; `damage` names the others."""
+        """All readable attempts, oldest first; `damage` names the others."""
         return [entry for _, entry in self._attempts()[0]]
 
     def _attempts(self) -> tuple[list[tuple[Path, Attempt]], list[Damaged]]:
@@ -447,7 +446,7 @@ class Glance(Workspace):
 
 
 def _started_again(owner: Claim, mine: Claim) -> bool:
-    """Whether this process is the owner's job, started once more: which SLURM does when the owner has ended."""
+    """Whether this process is the owner's job after a restart, which SLURM does only after the owner has ended."""
     return bool(mine.job) and owner.job == mine.job and owner.restart != mine.restart
 
 

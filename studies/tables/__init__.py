@@ -1,4 +1,4 @@
-"""One file a table of the paper. A study is found by its file's name."""
+"""One file per table of the paper. A study is found by the name of its file."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from studies.declare.study import Study, unknown
 
 @cache
 def studies() -> dict[str, Study]:
-    """Every declared study by slug, in the paper's order: one module of this folder each."""
+    """All declared studies by slug, in the paper's order; each is a module of this folder."""
     names = sorted((m.name for m in pkgutil.iter_modules(__path__)), key=_paper_order)
     found = (importlib.import_module(f"{__name__}.{name}").STUDY for name in names)
     return {study.slug: study for study in found}
 
 
 def study(slug: str) -> Study:
-    """The study with this slug; `ValueError` with the nearest name otherwise."""
+    """The study with this slug. Raises `ValueError`, suggesting the nearest name, if there is none."""
     if slug not in studies():
         raise ValueError(unknown("study", slug, studies()))
     return studies()[slug]

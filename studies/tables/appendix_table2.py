@@ -48,7 +48,7 @@ STUDY = Study(
             ),
         ),
         quick_full=(
-            *controls("key", ("t-msca",), "t-ham"),  # without the cue, Ham is Table 5's
+            *controls("key", ("t-msca",), "t-ham"),  # Table 5 trains Ham without the cue
             *at_rates("key", below("t-msca", "t-ham", distances=(68, 255))),
         ),
     ),

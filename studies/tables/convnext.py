@@ -1,4 +1,4 @@
-"""Fig. 1 and the qualitative comparisons: ConvNeXt in MSCAN's place, under the same decoder. No table of the paper."""
+"""Fig. 1 and the qualitative comparisons: ConvNeXt instead of MSCAN, with the same decoder. No table of the paper."""
 
 from segnext.config import Model
 from studies.declare.study import Claim, Panel, Row, Study

@@ -1,4 +1,4 @@
-"""Sec. 3.1: BN or LN in the encoder's blocks; and what the head's GN does beside Ham. No table of the paper."""
+"""Sec. 3.1: BN or LN in the encoder's blocks; and what GN in the head adds to Ham. No table of the paper."""
 
 from segnext.config import Model
 from studies.declare.study import Claim, Panel, Row, Study
@@ -6,7 +6,7 @@ from studies.declare.subtasks import above, at_chance, at_rates, controls, equal
 
 ADE = Panel("ade20k")
 
-_FAR = (21, 255)  # pixels: farther than the encoder sees
+_FAR = (21, 255)  # pixels: beyond the encoder's reach
 
 STUDY = Study(
     slug="normalisation",
@@ -50,7 +50,7 @@ STUDY = Study(
             ),
         ),
         quick_full=(
-            *controls("key", ("t", "none", "none-head-bn"), "head-bn"),  # without the cue, head-bn is Table 5's Ham
+            *controls("key", ("t", "none", "none-head-bn"), "head-bn"),  # Table 5 trains Ham (head-bn) without the cue
             *at_rates(
                 "key",
                 at_chance("none-head-bn", distances=_FAR),

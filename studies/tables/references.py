@@ -1,4 +1,4 @@
-"""What the generated strips say of other networks than SegNeXt, and of parameters. No table of the paper."""
+"""Controls on the generated strips: other networks than SegNeXt, and numbers of parameters. No table of the paper."""
 
 from segnext.config import Model
 from studies.declare.study import Row, Study
@@ -48,7 +48,7 @@ STUDY = Study(
             ),
         ),
         quick_full=(
-            # Without the cue, the full row is Table 6's.
+            # Table 6 trains the full row without the cue.
             *controls("strips", ("7x7-wide", "11x11-wide", "self-attention", "pyramid"), "full"),
             *at_rates(
                 "strips",

@@ -1,4 +1,4 @@
-"""Table 1: O(n) against O(n²). `python -m studies.run table1 --threads 2`; `--only cost` counts and times nothing."""
+"""Table 1: O(n) against O(n²). Run: `python -m studies.run table1 --threads 2`; `--only cost` skips the timing."""
 
 from segnext.config import Model
 from studies.declare.study import Claim, Panel, Row, Study

@@ -1,4 +1,4 @@
-"""Table 11: real-time methods. Run: `python -m studies.run table11`; frames a second: `--only speed --device cuda`."""
+"""Table 11: real-time methods. Run: `python -m studies.run table11`; frames per second: --only speed --device cuda."""
 
 from segnext.config import Model
 from studies.declare.study import Claim, Panel, Reported, Row, Study

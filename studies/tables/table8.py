@@ -12,7 +12,7 @@ _WITHOUT = ("t-lka", "t-van")
 
 
 def _matters(size: str, metric: str, difference: float) -> tuple[Claim, Claim]:
-    """MSCA above a single branch, under both readings; the printed digits are those of the VAN encoder."""
+    """The claims that MSCA is above a single branch, in both readings; the printed digits are the VAN encoder's."""
     slug, text = size.lower(), "multi-scale features matter: MSCA above a single large-kernel branch (Sec. 4.2)"
     return (
         Claim(f"t8-msca-{size}-{metric}", slug, f"{slug}-van", metric, difference, text),
@@ -80,7 +80,7 @@ STUDY = Study(
             subtask("scale", *(below(row, "t", "multi-scale features matter", source="paper") for row in _WITHOUT)),
         ),
         quick_full=(
-            *controls("strips", _WITHOUT, "t"),  # without the cue, T is Table 6's full row
+            *controls("strips", _WITHOUT, "t"),  # Table 6 trains T (its full row) without the cue
             *at_rates("strips", *(equal(row, "t", distances=(1, 52)) for row in _WITHOUT)),
         ),
     ),

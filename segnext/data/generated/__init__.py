@@ -1,1 +1,1 @@
-"""Data sets that are drawn: the scene, and sub-tasks whose deciding pixels are known."""
+"""Generated datasets: the scene, and sub-tasks for which we know the pixels that decide each class."""

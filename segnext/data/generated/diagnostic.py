@@ -1,8 +1,8 @@
-"""Generated datasets, `diagnostic/<task>`: images with exact labels, made on the fly from (task, split, index) alone.
+"""Generated datasets, `diagnostic/<task>`: images with exact labels, computed only from (task, split, index).
 
-`scene` is a mixed task. The others isolate one ability each (`segnext.data.generated.tasks`); `<task>-no-cue` is the
-same task with the deciding cue painted neutral, which nothing may solve, and `<task>-local` with the class visible in
-an object's own colour, which everything should: both with the layouts and the labels of the task itself.
+`scene` is a mixed task. Each of the others isolates one ability (`segnext.data.generated.tasks`) and has two controls
+with the same layouts and labels: in `<task>-no-cue` the deciding cue is painted neutral, so no network may solve it; in
+`<task>-local` an object's own colour shows its class, so every network should.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from segnext.data.generated.tasks import TASKS, Chance
 from segnext.data.source import Pixels
 
 FRAMES = {"train": 2000, "val": 200, "test": 200, "tuning": 2000, "tuning-val": 200}
-"""Images by split. `test` draws from parameters that no other split has; `tuning` is for choosing learning rates."""
+"""Images per split. `test` uses parameters that no other split uses; `tuning` is for choosing learning rates."""
 
 HELD_OUT = ("test",)
 _SUFFIXES = {"removed": "-no-cue", "local": "-local", "seen": ""}
 
 
 def tasks() -> dict[str, str]:
-    """Every task, its variants among them, and the version of its generator."""
+    """Every task and control, with the version of its generator."""
     versions = {"scene": scene.VERSION}
     for name, task in TASKS.items():
         versions |= {name + _SUFFIXES[cue]: task.version for cue in task.cues}
@@ -31,7 +31,7 @@ def tasks() -> dict[str, str]:
 
 
 class GeneratedSource:
-    """One split of a generated dataset: the same images wherever and whenever they are asked for.
+    """One split of a generated dataset, with the same images on every machine and at every call.
 
     Raises `ValueError` for a task, split or generator version that this code does not have.
     """
@@ -51,18 +51,21 @@ class GeneratedSource:
         self._task, self._split = task.removesuffix(_SUFFIXES[self._cue]), split
         self.classes = scene.CLASSES if task == "scene" else TASKS[self._task].classes
         self.labelled = True
-        self._identity = f"diagnostic/{self._task} {known[task]} {split}"  # a variant has its task's layouts
+        self._identity = f"diagnostic/{self._task} {known[task]} {split}"  # controls draw as the task does
         self._fingerprinted = f"diagnostic/{task} {known[task]} {split}"
 
     def __len__(self) -> int:
         return FRAMES[self._split]
 
     def name(self, index: int) -> str:
-        """Split and number."""
+        """The image's name: split and number."""
         return f"{self._split}/{index:05d}"
 
     def picture(self, index: int) -> Picture:
-        """Generates image `index` with its label and the distance of every labelled pixel to the deciding cue."""
+        """Generate image `index`, its label and the distance of every labelled pixel to the deciding cue.
+
+        Raises `IndexError` if there is no such image.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"{self._fingerprinted}: no image {index}, there are {len(self)}")
         seeds = np.random.SeedSequence(int.from_bytes(self._identity.encode(), "big"), spawn_key=(index,))
@@ -77,11 +80,11 @@ class GeneratedSource:
         return picture.image, picture.label
 
     def fingerprint(self) -> str:
-        """Digest of task, generator version, split, number of images, and the pixels of the first.
+        """Digest of task, generator version, split, number of images and the pixels of the first image.
 
-        The pixels tell of a generator that changed without its version, or of another numpy's random numbers.
+        The pixels reveal a generator that changed without its version, or a numpy with other random numbers.
         """
         return digest([self._fingerprinted, len(self), *(pixels.tobytes().hex() for pixels in self.load(0))])
 
     def contents(self) -> None:
-        """Generated images have no bytes on disk: their generator's version is in the fingerprint."""
+        """None: generated images have no bytes on disk, and the fingerprint has the generator's version."""

@@ -1,4 +1,4 @@
-"""What every generated picture is made with: its size, its parts, uneven light, and distances to a cue."""
+"""What all generated pictures share: their size and parts, uneven light, and distances to a cue."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from segnext.data.source import Pixels
 
 SIDE = 96  # pixels of an image's edges
-NOTHING = 255  # the distance of a pixel of the background: no cue decides it
+NOTHING = 255  # the distance of a background pixel, which no cue decides
 
 Floats = npt.NDArray[np.float32]
 
@@ -21,8 +21,8 @@ Floats = npt.NDArray[np.float32]
 class Picture:
     """An image, uint8 RGB (96, 96, 3); its label, uint8 (96, 96); and its distances, uint8 (96, 96).
 
-    A distance is that of a labelled pixel, in pixels, to the nearest one of the cue that decides its class: 0 on the
-    cue itself, `NOTHING` on the background.
+    The distance of a labelled pixel is measured in pixels to the nearest pixel of the cue that decides its class: 0 on
+    the cue itself, `NOTHING` on the background.
     """
 
     image: Pixels
@@ -31,14 +31,14 @@ class Picture:
 
 
 def nearest(pixels: tuple[npt.NDArray[Any], ...], cue: tuple[npt.NDArray[Any], ...]) -> Pixels:
-    """Of each pixel, given as (rows, columns), the distance to the nearest pixel of a cue, rounded: uint8 (N,)."""
+    """The rounded distance of each pixel, given as (rows, columns), to the nearest pixel of a cue: uint8 (N,)."""
     squares = sum((of[:, None] - to).astype(np.int32) ** 2 for of, to in zip(pixels, cue, strict=True))
     assert not isinstance(squares, int)
     return np.rint(np.sqrt(squares.min(axis=1))).astype(np.uint8)
 
 
 def value_noise(random: np.random.Generator, cells: int) -> Floats:
-    """Random heights in [0, 1) on a lattice of cells x cells, smoothly interpolated: float32 (96, 96)."""
+    """Random heights in [0, 1) on a lattice of `cells` x `cells`, interpolated smoothly: float32 (96, 96)."""
     lattice = random.random((cells + 1, cells + 1), dtype=np.float32)
     first, weight = _lattice(cells)
     rows = lattice[first] + (lattice[first + 1] - lattice[first]) * weight[:, None]
@@ -48,7 +48,7 @@ def value_noise(random: np.random.Generator, cells: int) -> Floats:
 
 @functools.cache
 def _lattice(cells: int) -> tuple[npt.NDArray[np.intp], Floats]:
-    """For every pixel along an edge: the lattice point before it, and the smoothed weight of the one behind it."""
+    """For every pixel along an edge: the lattice point before it, and the smoothed weight of the point after it."""
     position = (np.arange(SIDE) + 0.5) * cells / SIDE
     first = position.astype(np.intp)
     fraction = position - first

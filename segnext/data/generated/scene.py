@@ -1,7 +1,7 @@
 """`diagnostic/scene`: the mixed task of `make demo`, whose classes need different abilities.
 
-Objects of one kind look alike; what tells their classes apart lies at a known distance: a disc's size, a mark at one
-end of a strip, keys somewhere in the image.
+Objects of one kind look alike. A cue at a known distance decides their class: the size of a disc, a mark at one end of
+a strip, or keys somewhere in the image.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy.typing as npt
 from segnext.data.generated.drawing import NOTHING, SIDE, Picture, value_noise
 from segnext.data.source import Pixels
 
-VERSION = "1"  # of the scene; a change of any pixel or label raises it
+VERSION = "1"  # raise it if any pixel or label changes
 
-Box = tuple[int, int, int, int]  # top, left, bottom, right: pixels, the last two excluded
+Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels; bottom and right are exclusive
 
 CLASSES = (
     "background",
@@ -31,7 +31,7 @@ CLASSES = (
 )
 BACKGROUND, SMALL_DISC, LARGE_DISC, RED_STRIP, GREEN_STRIP, CYAN_BOX, ORANGE_BOX = range(len(CLASSES))
 
-# Materials: what a pixel is made of, which is less than its class says.
+# Materials: what a pixel looks like. Several classes share a material.
 GROUND, DISC, STRIP, BOX, RED, GREEN, CYAN, ORANGE = range(8)
 _COLOURS = np.array(
     [
@@ -46,7 +46,7 @@ _COLOURS = np.array(
     ],
     dtype=np.float32,
 )
-_COLOUR_GAIN = 0.12  # each channel of an image is scaled by 1 +- this
+_COLOUR_GAIN = 0.12  # each channel of an image is scaled by a factor within 1 +- this
 _NOISE = 0.05  # standard deviation of the pixel noise
 
 # Sizes in pixels, ranges with both ends included.
@@ -56,15 +56,15 @@ _BOX_SIDES, _BOX_COUNT = (12, 20), 3
 _STRIP_LENGTHS, _STRIP_THICKNESS = (28, 48), 8
 _MARK = 10  # length along the strip
 _KEY, _KEY_COUNT = 12, 3
-_TRIES = 64  # places drawn for an object; where none is free, the scene is drawn anew
+_TRIES = 64  # places tried for an object; if none is free, the whole scene is drawn again
 
 
 def scene(random: np.random.Generator) -> Picture:
     """One picture of the mixed task.
 
-    Every image holds two strips of either mark (so that the mix of colours betrays nothing), small and large discs of
-    one texture, and boxes whose class is the colour of the image's keys, which are all of one colour. Marks and keys
-    have the class that they tell, so that part of each of these classes is easy; they are never covered.
+    Every image has two strips with each mark (so that the mix of colours reveals nothing), small and large discs of one
+    texture, and boxes whose class is the colour of the image's keys, which all have the same colour. Marks and keys are
+    labelled with the class that they decide, so part of each of these classes is easy; they are never covered.
     """
     label = np.full((SIDE, SIDE), BACKGROUND, dtype=np.uint8)
     material = np.full((SIDE, SIDE), GROUND, dtype=np.uint8)
@@ -79,7 +79,7 @@ def scene(random: np.random.Generator) -> Picture:
 
 
 def _distances(shapes: list[Shape], material: Pixels) -> Pixels:
-    """Of a strip to its mark, of a box to the nearest key, of a disc to the farther end of its row or column."""
+    """Distances of a strip to its mark, of a box to the nearest key, and of a disc as `_across` measures it."""
     distance = np.full((SIDE, SIDE), NOTHING, dtype=np.uint8)
     keys = [shape.box for shape in shapes if shape.material in (CYAN, ORANGE)]
     marks = [shape.box for shape in shapes if shape.material in (RED, GREEN)]
@@ -98,7 +98,7 @@ def _distances(shapes: list[Shape], material: Pixels) -> Pixels:
 
 
 def _from(cue: Box, box: Box) -> Pixels:
-    """Of every pixel of a box, the distance to the nearest pixel of another one, rounded: uint8 (height, width)."""
+    """The rounded distance of every pixel of `box` to the nearest pixel of `cue`: uint8 (height, width)."""
     rows, columns = (
         np.maximum(np.maximum(cue[side] - at, at - (cue[side + 2] - 1)), 0)
         for side, at in ((0, np.arange(box[0], box[2])), (1, np.arange(box[1], box[3])))
@@ -108,7 +108,7 @@ def _from(cue: Box, box: Box) -> Pixels:
 
 @functools.cache
 def _across(side: int) -> Pixels:
-    """How far each pixel of a square has to see for two opposite edges of it."""
+    """How far each pixel of a square must see to have two opposite edges in sight."""
     away = np.maximum(np.arange(side), np.arange(side)[::-1])
     return np.minimum(away[:, None], away).astype(np.uint8)
 
@@ -127,7 +127,7 @@ class Shape:
     round: bool = False
 
     def paint(self, label: Pixels, material: Pixels) -> None:
-        """Writes the shape over what an image's label and material hold, both uint8 (96, 96)."""
+        """Paint the shape over an image's label and material, both uint8 (96, 96)."""
         top, left, bottom, right = self.box
         window = (slice(top, bottom), slice(left, right))
         if self.round:
@@ -140,11 +140,11 @@ class Shape:
 
 
 class _NoRoomError(Exception):
-    """An object found no place among those before it."""
+    """There is no free place for an object among those before it."""
 
 
 def arrange(random: np.random.Generator) -> list[Shape]:
-    """The shapes of one scene in the order they are painted: bodies, strips across them, then the cues."""
+    """The shapes of one scene in the order of painting: bodies, strips across them, then the cues."""
     while True:
         with contextlib.suppress(_NoRoomError):
             keys = _keys(random)
@@ -153,7 +153,7 @@ def arrange(random: np.random.Generator) -> list[Shape]:
 
 
 def _keys(random: np.random.Generator) -> list[Shape]:
-    """Squares of one colour, which is the class of every box of the image."""
+    """Squares of one colour, which decides the class of every box in the image."""
     label, material = ((CYAN_BOX, CYAN), (ORANGE_BOX, ORANGE))[random.integers(2)]
     keys: list[Shape] = []
     for _ in range(_KEY_COUNT):
@@ -162,7 +162,7 @@ def _keys(random: np.random.Generator) -> list[Shape]:
 
 
 def _strips(random: np.random.Generator, keys: list[Shape]) -> tuple[list[Shape], list[Shape]]:
-    """Two horizontal and two vertical strips, which may cross, and the mark at one end of each; two marks are red."""
+    """Two horizontal and two vertical strips, which may cross, with a mark at one end of each; two marks are red."""
     strips: list[Shape] = []
     marks: list[Shape] = []
     for number, is_red in enumerate(random.permutation([True, True, False, False])):
@@ -184,7 +184,7 @@ def _strips(random: np.random.Generator, keys: list[Shape]) -> tuple[list[Shape]
 
 
 def _bodies(random: np.random.Generator, cues: list[Shape], boxed: int) -> list[Shape]:
-    """Discs of two sizes, and boxes of the class that the keys tell."""
+    """Discs of two sizes, and boxes of the class that the keys decide."""
     bodies: list[Shape] = []
     for label, material, sides, count in (
         (LARGE_DISC, DISC, _LARGE_DIAMETERS, _LARGE_COUNT),
@@ -197,7 +197,7 @@ def _bodies(random: np.random.Generator, cues: list[Shape], boxed: int) -> list[
 
 
 def _place(random: np.random.Generator, height: int, width: int, taken: list[Shape]) -> Box:
-    """A box of this size inside the image, apart from the shapes given. Raises `_NoRoomError`."""
+    """A box of this size inside the image that touches none of the given shapes. Raises `_NoRoomError`."""
     for top, left in random.integers(0, (SIDE - height + 1, SIDE - width + 1), (_TRIES, 2)).tolist():
         box = (top, left, top + height, left + width)
         if _apart(box, taken):
@@ -206,7 +206,7 @@ def _place(random: np.random.Generator, height: int, width: int, taken: list[Sha
 
 
 def _apart(box: Box, others: list[Shape]) -> bool:
-    """Whether a pixel or more lies between a box and each of the others."""
+    """Whether at least one pixel separates a box from each of the others."""
     top, left, bottom, right = box
     return not any(
         top <= other.box[2] and other.box[0] <= bottom and left <= other.box[3] and other.box[1] <= right
@@ -216,7 +216,7 @@ def _apart(box: Box, others: list[Shape]) -> bool:
 
 @functools.cache
 def _disc(diameter: int) -> npt.NDArray[np.bool_]:
-    """The pixels of a square whose centres lie in its inscribed disc."""
+    """Mask of the pixels of a square whose centres lie in its inscribed disc."""
     offset = np.arange(diameter) - (diameter - 1) / 2
     inside: npt.NDArray[np.bool_] = offset[:, None] ** 2 + offset**2 <= (diameter / 2) ** 2
     return inside

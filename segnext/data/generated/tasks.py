@@ -1,7 +1,7 @@
-"""The sub-tasks of `diagnostic/<task>`: in each, classes that look alike are told apart by a cue at a known distance.
+"""The sub-tasks of `diagnostic/<task>`: in each, a cue at a known distance decides between classes that look alike.
 
-What decides an object's class is drawn first and the pixels follow from it, so that labels are exact by construction.
-The literature behind the design, and what earlier versions got wrong, is in the comments beside the choices.
+The class of an object is drawn first and its pixels follow from it, so labels are exact by construction. The comments
+beside the choices cite the literature behind the design and say what earlier versions got wrong.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ CUES = ("seen", "removed", "local")
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
 
-# Colours, each as RGB. Objects are of one colour whatever their class; marks and keys tell it.
+# Colours as RGB. Objects have one colour, whatever their class; the colours of marks and keys decide it.
 _GROUND = (0.46, 0.46, 0.46)
 _OBJECT = (0.66, 0.62, 0.46)
 _CUE = np.array([(0.85, 0.20, 0.20), (0.20, 0.70, 0.28)], np.float32)  # of class 1 and of class 2
 _NEUTRAL = _CUE.mean(axis=0)
-_TINT = np.array([(0.10, -0.06, -0.02), (-0.10, 0.06, 0.02)], np.float32)  # of whole objects where the cue is local
+_TINT = np.array([(0.10, -0.06, -0.02), (-0.10, 0.06, 0.02)], np.float32)  # of whole objects, if the cue is local
 _RING = np.array([(0.30, 0.40, 0.62), (0.62, 0.42, 0.30)], np.float32)  # gate: the field around a disc
 _SHADE = np.array([(0.40, 0.40, 0.40), (0.62, 0.62, 0.62)], np.float32)  # gate: the disc itself
 
-_AT = np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2  # a pixel's centre, from the image's
+_AT = np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2  # centres of pixels, relative to the image's centre
 _Y, _X = _AT[:, None], _AT[None, :]
 
 
 class Chance:
     """The random numbers of an image, and the parameters that its split draws from.
 
-    Of every range of sizes the held-out images have the odd places and all others the even ones: no size of a test was
-    trained on. They have more noise, and a stronger cast of colour on the average.
+    From every range of sizes, held-out images draw every second size and all other images draw the rest, so no size in
+    a test was trained on. Held-out images also have more noise and, on average, a stronger colour cast.
     """
 
     def __init__(self, random: np.random.Generator, held_out: bool = False, cue: str = "seen") -> None:
@@ -45,13 +45,13 @@ class Chance:
         self.random, self.held_out, self.cue = random, held_out, cue
 
     def sizes(self, least: int, most: int, count: int) -> Numbers:
-        """So many whole numbers from a range, both ends included."""
+        """`count` whole numbers from a range, both ends included."""
         return self.random.choice(np.arange(least, most + 1)[int(self.held_out) :: 2], count)
 
     def cells(self, side: int, count: int, room: Floats | Numbers) -> tuple[Floats, Floats]:
-        """Centres in different cells of a grid, (count,) each; `room` is what each object may not pass, half its side.
+        """The y and x, (count,) each, of centres in different cells of a grid; `room` is half the side of each object.
 
-        Whole pixels, so that an object of an odd side is exactly centred.
+        Centres lie on whole pixels, so that an object with an odd side is centred exactly.
         """
         per_edge = SIDE // side
         chosen = self.random.permutation(per_edge**2)[:count]
@@ -62,11 +62,11 @@ class Chance:
         return y, x
 
     def balanced(self, count: int) -> Numbers:
-        """Class 0 and class 1, each for half of the objects, in random order."""
+        """Class 0 for half of the objects and class 1 for the other half, in random order."""
         return self.random.permutation(np.arange(count) % 2)
 
     def cue_colours(self, classes: Numbers) -> Floats:
-        """The colours of the marks or keys of these classes: neutral where the cue is removed."""
+        """The colours of marks or keys for these classes: neutral if the cue is removed."""
         return np.broadcast_to(_NEUTRAL, (len(classes), 3)) if self.cue == "removed" else _CUE[classes]
 
     def object_colours(self, classes: Numbers) -> Floats:
@@ -76,20 +76,20 @@ class Chance:
 
 
 class _Canvas:
-    """Objects painted over each other: who owns a pixel, and what it is made of."""
+    """Objects painted over each other: the label, the colour and the distance of every pixel."""
 
     def __init__(self, background: int = IGNORE) -> None:
         self.colour = np.empty((SIDE, SIDE, 3), np.float32)
         self.colour[:] = _GROUND
-        # Official code ignores 255. An ignored background leaves the classes alone to be learnt and scored: with one to
-        # be learnt, a network first learns contours and stays there (measured), and mIoU is mostly about contours.
+        # Official code ignores 255. With an ignored background only the classes are learnt and scored. If it were a
+        # class, a network would first learn contours and stay there (measured), and mIoU would mostly measure contours.
         self.label = np.full((SIDE, SIDE), background, np.uint8)
         self.distance = np.full((SIDE, SIDE), NOTHING, np.uint8)
 
     def objects(self, masks: Mask, classes: Numbers, colours: Floats, cues: Mask | None = None) -> None:
-        """Paint objects, masks (N, 96, 96), the last on top, each with its class and with the cue that decides it.
+        """Paint objects, masks (N, 96, 96), the last on top, and set their pixels' distances to the deciding cues.
 
-        `cues`: masks (N, 96, 96), or (1, 96, 96) for a cue that all of them share.
+        `cues` are masks (N, 96, 96), or (1, 96, 96) for one cue that all objects share.
         """
         y, x, owner = _owners(masks)
         self.label[y, x] = classes[owner]
@@ -102,12 +102,12 @@ class _Canvas:
             self.distance[y[own], x[own]] = nearest((y[own], x[own]), (cue_y[cue], cue_x[cue]))
 
     def surfaces(self, masks: Mask, colours: Floats) -> None:
-        """Paint what objects are made of, without a change of class."""
+        """Paint the colours of objects without changing labels."""
         y, x, owner = _owners(masks)
         self.colour[y, x] = colours[owner]
 
     def picture(self, chance: Chance, texture: Floats | None = None) -> Picture:
-        """The finished image: colours under a cast, uneven light, and noise."""
+        """The finished image: colours with a cast, uneven light and noise."""
         random = chance.random
         cast = random.uniform(-0.1, 0.1, 3).astype(np.float32)
         if chance.held_out:
@@ -123,7 +123,7 @@ class _Canvas:
 
 
 def _owners(masks: Mask) -> tuple[Numbers, Numbers, Numbers]:
-    """Rows and columns of the pixels that any of the masks (N, 96, 96) has, and the last one that has each."""
+    """Rows and columns of the pixels in any of the masks (N, 96, 96), and for each the last mask that contains it."""
     number = np.arange(1, len(masks) + 1, dtype=np.uint8)
     owner = (masks * number[:, None, None]).max(axis=0)
     y, x = np.nonzero(owner)
@@ -131,14 +131,14 @@ def _owners(masks: Mask) -> tuple[Numbers, Numbers, Numbers]:
 
 
 def _discs(y: Floats, x: Floats, radius: Floats | Numbers) -> Mask:
-    """Discs around points, without a lone pixel at each pole: (N, 96, 96)."""
+    """Masks of discs around points, without a lone pixel at each pole: (N, 96, 96)."""
     square = (_Y - y[:, None, None]) ** 2 + (_X - x[:, None, None]) ** 2
     inside: Mask = square <= ((np.asarray(radius, np.float32) + np.float32(0.4)) ** 2)[:, None, None]
     return inside
 
 
 def _squares(y: Floats, x: Floats, half: Floats) -> Mask:
-    """Squares around points, `half` a side from the middle: (N, 96, 96)."""
+    """Masks of squares around points; `half` is half the side: (N, 96, 96)."""
     inside: Mask = (abs(_Y - y[:, None, None]) <= half[:, None, None]) & (
         abs(_X - x[:, None, None]) <= half[:, None, None]
     )
@@ -147,29 +147,30 @@ def _squares(y: Floats, x: Floats, half: Floats) -> Mask:
 
 # Lengths, widths, radii, sides: pixels, ranges with both ends included.
 _BARS, _BAR_WIDTH, _MARK = 8, 3, 5
-_LENGTHS = {False: (48, 79), True: (42, 63)}  # a diagonal one that may lie anywhere is shorter
-_LANES = {False: 22, True: 15}  # distance between two parallel bars, on the average
-_APART = 6.0  # no mark is nearer to another bar
-_LAYOUTS = 48  # drawn at once; the first that fits is taken
+_LENGTHS = {False: (48, 79), True: (42, 63)}  # by whether bars are diagonal; those must be shorter to fit anywhere
+_LANES = {False: 22, True: 15}  # mean distance between two parallel bars
+_APART = 6.0  # least distance of a mark to another bar
+_LAYOUTS = 48  # layouts drawn at once; the first that fits is taken
 
 
 def strips(chance: Chance) -> Picture:
-    """Long bars that cross each other, 4 horizontal and 4 vertical; the class of each is the colour of its end.
+    """Long bars that cross each other, 4 horizontal and 4 vertical; the colour of a bar's end decides its class.
 
-    Pathfinder's idea (Linsley et al. 2018) with labels for pixels. Four bars of either colour in every image: with
-    random colours the image's majority, which a norm over the whole image carries, is right for 64 %. The price: who
-    counts the other marks in sight guesses better than chance (`segnext.data.tools.probe.counted`).
+    The idea is Pathfinder's (Linsley et al. 2018), with labels for pixels. Every image has four bars of each colour:
+    with random colours the majority in the image, which a norm over the whole image reveals, would be right for 64 % of
+    the bars. The price is that counting the other visible marks predicts better than chance
+    (`segnext.data.tools.probe.counted`).
     """
     return _bars(chance, chance.balanced(_BARS))
 
 
 def strips_independent(chance: Chance) -> Picture:
-    """The same with a colour of its own for every bar: no mark tells of another. For networks of bounded sight."""
+    """As `strips` with an independent colour per bar, so no mark predicts another. For networks of bounded reach."""
     return _bars(chance, chance.random.integers(0, 2, _BARS))
 
 
 def strips_diagonal(chance: Chance) -> Picture:
-    """The same at 45 degrees, along no strip of MSCA's."""
+    """As `strips` at 45 degrees, so that no strip convolution of MSCA lies along a bar."""
     return _bars(chance, chance.balanced(_BARS), diagonal=True)
 
 
@@ -185,7 +186,7 @@ def _bars(chance: Chance, classes: Numbers, diagonal: bool = False) -> Picture:
     bars: Mask = (crosswise <= _BAR_WIDTH / 2) & (abs(lengthwise) <= half)
     marks: Mask = bars & (lengthwise * end[:, None, None] > half - _MARK)
     canvas = _Canvas()
-    order = chance.random.permutation(_BARS)  # which bar lies on top where two cross
+    order = chance.random.permutation(_BARS)  # which bar is on top where two cross
     canvas.objects(bars[order], classes[order], chance.object_colours(classes)[order], marks[order])
     canvas.surfaces(marks, chance.cue_colours(classes))
     return canvas.picture(chance)
@@ -194,9 +195,9 @@ def _bars(chance: Chance, classes: Numbers, diagonal: bool = False) -> Picture:
 def _layout(
     random: np.random.Generator, direction: Floats, length: Numbers, diagonal: bool
 ) -> tuple[Floats, Floats, Floats]:
-    """Where bars lie: across and along their direction, from the image's centre, and which end is marked, 1 or -1.
+    """Positions of bars across and along their direction, from the image's centre, and the marked ends (1 or -1).
 
-    Parallel bars have lanes of their own, and no mark touches another bar.
+    Each of the parallel bars has its own lane, and no mark touches another bar.
     """
     lanes = (np.arange(_BARS // 2) - (_BARS // 2 - 1) / 2) * _LANES[diagonal]
     normal = np.stack([direction[:, 1], -direction[:, 0]], axis=1)
@@ -222,7 +223,7 @@ def _layout(
 
 
 def strips_blobs(chance: Chance) -> Picture:
-    """The same cue on compact bodies: 4 large discs, a mark at the rim of each; nothing is long."""
+    """The cue of `strips` on compact bodies: 4 large discs with a mark at the rim of each."""
     count = 4
     classes, radius = chance.balanced(count), chance.sizes(16, 21, count)
     y, x = chance.cells(48, count, radius)
@@ -241,12 +242,12 @@ def strips_blobs(chance: Chance) -> Picture:
 
 
 def scale(chance: Chance) -> Picture:
-    """Squares of one texture in three sizes, which are the classes, about as much area of each.
+    """Squares of one texture in three sizes, which are the classes; each class covers about the same area.
 
-    Squares, because the curvature of a small disc's rim tells its size from nearby. The distance is how far a pixel
-    has to see for two opposite edges of its square.
+    They are squares because the curvature of a small disc's rim reveals its size locally. The distance is how far a
+    pixel must see to have two opposite edges of its square in sight.
     """
-    order = chance.random.permutation(4)  # which quarter of the image has which size; one size has two
+    order = chance.random.permutation(4)  # the size in each quarter of the image; one size has two quarters
     sizes = np.array([0, 1, 2, int(chance.random.integers(3))])[order]
     classes, y, x, side = [], [], [], []
     for quarter, kind in enumerate(sizes.tolist()):
@@ -280,10 +281,10 @@ _KEY = 12
 
 
 def key(chance: Chance) -> Picture:
-    """Seven discs of one look, and a square key anywhere, whose colour is the class of all of them.
+    """Seven discs that look alike, and one square key anywhere, whose colour decides the class of all of them.
 
-    The class is drawn for each image, so that a split is balanced only roughly: 978 red and 1022 green keys to train
-    on, 105 and 95 to test on. One guess for every pixel is right for 46 or 54 % of those 21 pixels away or more.
+    The class is drawn per image, so a split is only roughly balanced: 978 red and 1022 green keys for training, 105 and
+    95 for testing. A constant prediction is right for 46 or 54 % of the pixels at distances of 21 or more.
     """
     count = 8
     radius = chance.sizes(5, 10, count)
@@ -300,13 +301,13 @@ def key(chance: Chance) -> Picture:
 
 
 def gate(chance: Chance) -> Picture:
-    """Discs of two shades, each in a ring of one of two colours; the class is the exclusive or of the two."""
+    """Discs of two shades, each in a ring of one of two colours; the class is the exclusive or of shade and ring."""
     shade, ring = (chance.random.permutation(np.tile([[0, 0], [0, 1], [1, 0], [1, 1]], (2, 1)))).T
     return _rings(chance, shade, ring, shade ^ ring)
 
 
 def gate_additive(chance: Chance) -> Picture:
-    """The twin that a sum can decide: the second class where shade or ring or both are set, for half of the discs."""
+    """The twin of `gate` that a sum can decide: class 1 if shade or ring or both are set, as for half of the discs."""
     shade, ring = (chance.random.permutation(np.array([[0, 0]] * 3 + [[0, 1], [1, 0], [1, 1]]))).T
     return _rings(chance, shade, ring, shade | ring)
 
@@ -324,17 +325,17 @@ def _rings(chance: Chance, shade: Numbers, ring: Numbers, classes: Numbers) -> P
     return canvas.picture(chance)
 
 
-_PERIOD = 8  # of stripes
+_PERIOD = 8  # of stripes, in pixels
 
 
 def mix(chance: Chance) -> Picture:
-    """Discs with stripes in red and in blue: the second class where both run the same way, which no channel tells."""
+    """Discs with stripes in red and in blue; class 1 if both run the same way, which no single channel shows."""
     red, blue = (chance.random.permutation(np.tile([[0, 0], [0, 1], [1, 0], [1, 1]], (2, 1)))).T
     return _striped(chance, red, blue, (red == blue).astype(np.int64))
 
 
 def mix_single(chance: Chance) -> Picture:
-    """The twin that one channel decides: the class is which way the stripes in red run."""
+    """The twin of `mix` that one channel decides: the class is the direction of the red stripes."""
     red, blue = (chance.random.permutation(np.tile([[0, 0], [0, 1], [1, 0], [1, 1]], (2, 1)))).T
     return _striped(chance, red, blue, red)
 
@@ -357,15 +358,15 @@ def _striped(chance: Chance, red: Numbers, blue: Numbers, classes: Numbers) -> P
                 texture[body, channel] = 0.16 * waves[way][body]
     canvas = _Canvas()
     canvas.objects(bodies, classes, chance.object_colours(classes))
-    canvas.distance[bodies.any(axis=0)] = _PERIOD // 2  # half a period around a pixel tells which way stripes run
+    canvas.distance[bodies.any(axis=0)] = _PERIOD // 2  # half a period shows the direction of the stripes
     return canvas.picture(chance, texture)
 
 
 def fine(chance: Chance) -> Picture:
-    """Lines 2 pixels thick in two colours, and discs a little lighter or darker, under noise in blocks of 4 pixels.
+    """Lines 2 pixels thick in two colours, and slightly lighter or darker discs, under noise in blocks of 4 x 4 pixels.
 
-    The blocks are as large as a stride of stage 1 and correlate with nothing; a disc's class needs a mean over many.
-    The distance is that to the object's own outside.
+    A block is as large as the stride of stage 1 and independent of all else, so the class of a disc needs a mean over
+    many blocks. The distance of a pixel is measured to the outside of its object.
     """
     count = 8
     random = chance.random
@@ -399,11 +400,11 @@ _LINE = np.array([(0.70, 0.34, 0.34), (0.30, 0.56, 0.34)], np.float32)
 
 @dataclass(frozen=True)
 class Task:
-    """One sub-task: what draws it, its classes, its version, and for which variants it can be drawn."""
+    """One sub-task: the function that draws it, its classes, its version, and the controls that it has."""
 
     draw: Callable[[Chance], Picture]
     classes: tuple[str, ...]
-    version: str = "1"  # a change of any pixel, label or distance raises it
+    version: str = "1"  # raise it if any pixel, label or distance changes
     cues: tuple[str, ...] = field(default=CUES)
 
 

@@ -1,1 +1,1 @@
-"""Behind `python -m segnext.data`: check, show, convert, probe."""
+"""The subcommands of `python -m segnext.data`: check, show, convert, probe."""

@@ -1,7 +1,7 @@
-"""Counting and validating what is on disk of a dataset: `python -m segnext.data check`.
+"""Counting and validating the files of a dataset: `python -m segnext.data check`.
 
-Nothing stops at the first fault: every file is read, and every problem is reported by kind. What is wrong is a problem;
-what may be meant, as a part of a split that a list names, is a remark.
+It does not stop at the first fault: it reads every file and reports all problems by kind. A fault is a problem; what
+may be intended, for example a list that selects a part of a split, is a remark.
 """
 
 from __future__ import annotations
@@ -39,8 +39,10 @@ from segnext.data.source import IGNORE, DataError, DataNotFoundError
 from segnext.data.tools.progress import Progress
 
 _CHUNK = 16  # frames that a process takes at a time
-_TESTED = ("val", "test")  # splits that nothing is trained on
-_TURNED = "images with an EXIF orientation, read as they are stored, like their labels (the release turns images alone)"
+_TESTED = ("val", "test")  # splits that no run trains on
+_TURNED = (
+    "images with an EXIF orientation, read as they are stored, like their labels (the release rotates only images)"
+)
 
 Counts = npt.NDArray[np.int64]
 _Value = TypeVar("_Value")
@@ -48,24 +50,24 @@ _Value = TypeVar("_Value")
 
 @dataclass
 class Findings:
-    """What reading some frames found: messages by kind of problem or remark, and pixels, int64 (256,)."""
+    """The result of reading some frames: messages by kind of problem or remark, and counts of pixels, int64 (256,)."""
 
     problems: dict[str, list[str]] = field(default_factory=dict)
-    remarks: dict[str, list[str]] = field(default_factory=dict)  # worth knowing, and perhaps meant
+    remarks: dict[str, list[str]] = field(default_factory=dict)  # worth knowing, but possibly intended
     pixels: Counts = field(default_factory=lambda: np.zeros(IGNORE + 1, dtype=np.int64))  # by class
     values: Counts = field(default_factory=lambda: np.zeros(IGNORE + 1, dtype=np.int64))  # by value in the files
     digests: dict[str, bytes] = field(default_factory=dict)  # of every file that was read, by FOLDER/PATH
 
     def add(self, kind: str, message: str) -> None:
-        """One more problem."""
+        """Add a problem."""
         self.problems.setdefault(kind, []).append(message)
 
     def remark(self, kind: str, message: str) -> None:
-        """One more remark."""
+        """Add a remark."""
         self.remarks.setdefault(kind, []).append(message)
 
     def join(self, other: Findings) -> None:
-        """Take what another part found."""
+        """Add the findings of another part."""
         self.pixels += other.pixels
         self.values += other.values
         self.digests |= other.digests
@@ -76,7 +78,7 @@ class Findings:
 
 @dataclass
 class Report:
-    """One split as it was found."""
+    """The result of checking one split."""
 
     split: str
     declared: Split
@@ -85,8 +87,8 @@ class Report:
     images: int
     labels: int
     findings: Findings
-    fingerprint: str | None = None  # of names and sizes; None: the split cannot be opened as it is
-    files: Files = ()  # of the opened split
+    fingerprint: str | None = None  # digest of names and sizes; None: the split cannot be opened as it is
+    files: Files = ()  # files of the split, if it can be opened
 
 
 def check(
@@ -97,9 +99,9 @@ def check(
     processes: int = 1,
     names_only: bool = False,
 ) -> tuple[list[Report], dict[str, str]]:
-    """The reports on `splits` (none named: all that are there), and why others of them are not there, by split.
+    """Check `splits` (default: all that are on disk); returns their reports and, by split, why others are missing.
 
-    With `names_only`, files are counted and paired but not read. Raises `ValueError` for a split that there is not.
+    With `names_only`, files are counted and paired but not read. Raises `ValueError` for an unknown split.
     """
     wanted = tuple(splits) or tuple(dataset.splits)
     found: dict[str, Inventory] = {}
@@ -131,9 +133,9 @@ def check(
 
 
 def inspect(frames: list[Frame], classes_of_values: Classes, size: tuple[int, int] | None) -> Findings:
-    """Reads images and labels to their ends, and looks for damage, values that no class has, and wrong sizes."""
+    """Read images and labels completely, and look for damage, label values without a class, and wrong sizes."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # ImageNet's damaged EXIF blocks, say, which nobody reads
+        warnings.simplefilter("ignore")  # for example damaged EXIF blocks in ImageNet, which we do not use
         return _inspected(frames, classes_of_values, size)
 
 
@@ -145,13 +147,13 @@ def _inspected(frames: list[Frame], classes_of_values: Classes, size: tuple[int,
             return read()
         except DataError as error:
             findings.add(kind, str(error))
-        except Exception as error:  # whatever else a decoder may raise: the other files are read all the same
+        except Exception as error:  # whatever a decoder raises, continue with the other files
             findings.add(kind, f"{path}: {error!r}")
         return None
 
     for _, folder, image_path, label_path in frames:
         for name in filter(None, (image_path, label_path)):
-            with suppress(OSError):  # the readers say so
+            with suppress(OSError):  # the readers below report it
                 findings.digests[f"{folder}/{name}"] = digest_of(folder, name)
         path = folder / image_path
         image, orientation = attempt("unreadable images", path, partial(read_oriented, path)) or (None, 1)
@@ -177,7 +179,7 @@ def _inspected(frames: list[Frame], classes_of_values: Classes, size: tuple[int,
 
 
 def imagenet() -> FolderDataset:
-    """ImageNet-1K for counting and reading: images in a folder for each class, no labels of their own."""
+    """ImageNet-1K as a `FolderDataset` for counting and reading: one folder of images per class, no label files."""
     splits = {
         split: Split(frames, (Layout(split, "", ", *".join(SUFFIXES), "", "", nested=True, suffixes=SUFFIXES),))
         for split, frames in IMAGES.items()
@@ -205,13 +207,13 @@ def _report(
         source = _opened(dataset, split, root)
         report.fingerprint, report.files = source.fingerprint(), source.files()
     except (DataError, OSError) as error:
-        if not joined.problems or dataset.name == IMAGENET:  # else the same in other words
+        if not joined.problems or dataset.name == IMAGENET:  # otherwise it repeats a known problem
             joined.add("the split cannot be opened", str(error))
     return report
 
 
 def _add_counts(found: Findings, declared: Split, parts: list[Inventory], images: int) -> None:
-    """A part of a split is welcome where lists name its frames; where none does, it is half a copy."""
+    """Judge the number of images: a part of a split is a remark if lists name its frames, otherwise a problem."""
     for part in parts:
         beside = 0 if part.layout.chosen or part.listed is None else part.present - len(part.images)
         if beside:
@@ -231,7 +233,7 @@ def _add_counts(found: Findings, declared: Split, parts: list[Inventory], images
 
 
 def _add_classes(found: Findings, dataset: FolderDataset, split: str, whole: bool) -> None:
-    """Classes that no label shows: in a whole split to train on they prove the labels wrong, in a part they may not."""
+    """Judge classes that no label shows: a problem in a complete split for training, a remark in a part of one."""
     if not found.values.any():
         return
     if not found.pixels[:IGNORE].any():
@@ -258,7 +260,7 @@ def _opened(dataset: FolderDataset, split: str, root: Path | None) -> FolderSour
 
 
 def _add_shared_frames(dataset: FolderDataset, reports: list[Report], names: dict[str, set[str]]) -> None:
-    """A frame in two splits, of which neither is a part of the other, is trained and tested on."""
+    """Report frames that are in two disjoint splits, because a run would train and test on them."""
     for one, other in itertools.combinations(names, 2):
         shared = sorted(names[one] & names[other]) if dataset.name != IMAGENET else []
         for report in reports:

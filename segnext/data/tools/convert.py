@@ -1,7 +1,7 @@
-"""Make the labels that training reads from a dataset's originals, in the places where mmsegmentation has them.
+"""Make the labels that training reads from a dataset's original files, where mmsegmentation puts them.
 
-Each file appears whole or not at all, originals are only read, and what is there already is kept: an interrupted
-conversion is continued by the same command, and a finished one does nothing.
+Each file is written atomically, originals are only read, and existing files are kept. So the same command continues an
+interrupted conversion, and does nothing after a finished one.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ CONVERTED = (*_BESIDE, *_ELSEWHERE)
 
 
 def planned(dataset: str, root: Path | None, source: Path | None = None) -> Plan:
-    """What there is to do for a dataset below `root`; `source` is where originals are that do not lie there.
+    """Plan the conversion of a dataset below `root`; `source` is the folder of the originals, if it is elsewhere.
 
-    Raises `ValueError` for a dataset that needs no conversion, or no `source`, and `DataNotFoundError` where originals
-    are missing.
+    Raises `ValueError` for a dataset that needs no conversion, or no `source`, and `DataNotFoundError` if originals are
+    missing.
     """
     if dataset not in CONVERTED:
         raise ValueError(f"{dataset} needs no conversion; what does is {', '.join(CONVERTED)}")
@@ -65,9 +65,9 @@ def planned(dataset: str, root: Path | None, source: Path | None = None) -> Plan
 
 
 def convert(plan: Plan, processes: int = 1, dry_run: bool = False) -> int:
-    """Carries out a plan, and says what was done and what to do next; returns the number of problems.
+    """Carry out a plan and print what was done and what to do next; returns the number of problems.
 
-    Files that cannot be made are problems, and the others are made all the same. Raises `OSError` where none can be.
+    A file that cannot be made is a problem, and the others are still made. Raises `OSError` if no file can be written.
     """
     started = time.monotonic()
     if plan.origin and plan.origin[0].exists() and (other := _note(plan.origin[0])) != plan.origin[1]:
@@ -89,7 +89,7 @@ def convert(plan: Plan, processes: int = 1, dry_run: bool = False) -> int:
             print(f"would write {path}, {len(plan.lists[path]):,} lines")
         return len(plan.problems)
 
-    if plan.origin and not plan.origin[0].exists() and absent == targets:  # labels that are there are not known
+    if plan.origin and not plan.origin[0].exists() and absent == targets:  # the origin of existing labels is unknown
         write_atomically(*plan.origin)
     written, problems = 0, len(plan.problems)
     with Progress(f"{plan.dataset} originals converted", len(missing)) as progress:
@@ -134,9 +134,9 @@ def _complain(message: str) -> None:
 
 
 def _missing(plan: Plan, sweep: bool) -> list[tuple[Job, list[Path]]]:
-    """The jobs with files that are not there, and these files. Names tell: a file that has its name is whole.
+    """The jobs with missing files, and these files. Names are enough: a file under its final name is complete.
 
-    With `sweep`, what processes left behind that were killed in the middle of a file is removed.
+    With `sweep`, delete temporary files of processes that were killed while they wrote.
     """
     names: dict[Path, set[str]] = {}
     for folder in {path.parent for job in plan.jobs for path in job.targets}:
@@ -158,12 +158,12 @@ def _remove_dead(path: Path) -> None:
     try:
         if time.time() - path.stat().st_mtime > LEFT_AFTER:
             path.unlink()
-    except FileNotFoundError:  # its process lives, and has just finished it
+    except FileNotFoundError:  # its process is alive and has just finished the file
         pass
 
 
 def _write_list(path: Path, names: Sequence[str]) -> str:
-    """Writes the names, one a line; a list that is there stays, and is a problem where it names others than these."""
+    """Write the names, one per line. An existing list is kept; if it has other names, return the problem."""
     if not path.exists():
         write_atomically(path, "".join(f"{name}\n" for name in names))
     elif others := listed(path) - set(names):
@@ -173,7 +173,7 @@ def _write_list(path: Path, names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of one job."""
+    """The outcome of one job."""
 
     written: int = 0
     problem: str = ""
@@ -181,7 +181,7 @@ class _Outcome:
 
 
 def _attempt(job: Job) -> _Outcome:
-    """Raises `OSError` where a file cannot be written: then no other can be, either."""
+    """Run a job. Raises `OSError` if a file cannot be written, because then no other can be, either."""
     written = 0
     try:
         made = job.convert()

@@ -1,4 +1,4 @@
-"""iSAID's converter: colour masks to classes, and aerial images cut into tiles (datasets.md, section 2)."""
+"""The converter of iSAID: colour masks to classes, and aerial images into tiles (datasets.md, section 2)."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ _NAME = re.compile(r"(P\d+)(_instance_color_RGB)?\.png")
 def isaid(root: Path, source: Path | None = None, dataset: FolderDataset = ISAID) -> Plan:
     """Images and colour masks -> img_dir/SPLIT/P####_y0_y1_x0_x1.png, ann_dir/SPLIT/..._instance_color_RGB.png (0..15).
 
-    Originals are found anywhere under SPLIT, in zip archives as downloaded or unpacked. Each tiling is a dataset in a
-    folder of its own. Test images have no labels and stay as they are. A split whose images are all there gets a list,
-    SPLIT.txt, by which half a copy of its tiles is noticed. `source` is the folder of the originals.
+    Originals may be anywhere below SPLIT, unpacked or in the downloaded zip archives. Each tiling is a dataset in its
+    own folder. Test images have no labels and are not converted. A split with all its images gets a list, SPLIT.txt, so
+    that an incomplete copy of its tiles is noticed. `source` is the folder of the originals. Raises `DataNotFoundError`
+    if there are none.
     """
     patch, overlap = TILINGS[dataset.name]
     (name,) = dataset.folders
@@ -41,7 +42,7 @@ def isaid(root: Path, source: Path | None = None, dataset: FolderDataset = ISAID
         images, masks = _isaid_originals(base / split)
         for number in sorted(images.keys() ^ masks.keys()):
             lone, kind = (images[number], "mask") if number in images else (masks[number], "image")
-            plan.problems.append(f"{lone}: there is no {kind} of it under {base / split}")
+            plan.problems.append(f"{lone}: it has no {kind} under {base / split}")
         tiles: list[str] = []
         released = 0
         for number in sorted(images.keys() & masks.keys()):
@@ -71,9 +72,9 @@ def isaid(root: Path, source: Path | None = None, dataset: FolderDataset = ISAID
 
 
 def starts(side: int, patch: int, overlap: int) -> list[int]:
-    """Where the tiles of `side` pixels begin: every `patch - overlap`, the last shifted back to end at the border.
+    """Where tiles along `side` pixels begin: every `patch - overlap`, with the last shifted to end at the border.
 
-    Official code: the same positions, where the shifted tiles repeat those before them and are written over each other.
+    Official code: the same positions; several shifted tiles can coincide there and overwrite each other.
     """
     return [*range(0, side - patch, patch - overlap), side - patch] if side > patch else [0]
 
@@ -81,7 +82,7 @@ def starts(side: int, patch: int, overlap: int) -> list[int]:
 def isaid_files(
     folder: Path, split: str, number: str, size: tuple[int, int], patch: int, overlap: int
 ) -> dict[tuple[int, int], tuple[Path, Path]]:
-    """The image and the label file of every tile of image P#### of `size` = (H, W), by the tile's (top, left)."""
+    """Image and label file of every tile of image P#### with `size` = (H, W), by the tile's (top, left)."""
     files = {}
     for top, left in itertools.product(*(starts(side, patch, overlap) for side in size)):
         tile = f"{number}_{top}_{top + patch}_{left}_{left + patch}"
@@ -97,11 +98,11 @@ def isaid_tiles(
     size: tuple[int, int],
     patch: int,
 ) -> Made:
-    """An image and its mask cut into tiles of `patch` x `patch`, padded at the right and bottom with 0 and 255.
+    """Cut an image and its mask into tiles of `patch` x `patch`, padded at the right and bottom with 0 and 255.
 
-    Ours: every tile has that size. The PyTorch release leaves a side unpadded where the other is exactly the patch (and
-    cuts a thin tile from a negative offset), the Jittor release keeps an image whole that is not larger both ways and
-    leaves out P1527 and P1530. Raises `DataError` where one is damaged or their sizes differ.
+    Ours: every tile has that size. The PyTorch release does not pad a side if the other equals the patch (and cuts a
+    thin tile from a negative offset). The Jittor release does not cut an image unless both sides exceed the patch, and
+    leaves out P1527 and P1530. Raises `DataError` if a file is damaged or the sizes differ.
     """
     picture, colours = read_image(image), read_colours(mask)
     for original, pixels in ((image, picture), (mask, colours)):
@@ -121,12 +122,12 @@ def isaid_tiles(
 
 
 def isaid_label(colours: Pixels) -> tuple[Pixels, int]:
-    """The classes of a colour mask, uint8 (H, W, 3) RGB -> uint8 (H, W), 0..15, and how many pixels have none.
+    """The classes of a colour mask, uint8 RGB (H, W, 3) -> uint8 (H, W), 0..15, and the number of unknown pixels.
 
-    Official code: a colour of no class is background.
+    Official code: a colour without a class is background.
     """
     red, green, blue = (colours[..., channel] for channel in range(3))
-    table = np.full(1 << 16, IGNORE, dtype=np.uint8)  # by green and blue: no class has any red
+    table = np.full(1 << 16, IGNORE, dtype=np.uint8)  # indexed by green and blue, because no class has any red
     for label, (_, class_green, class_blue) in enumerate(ISAID.colours.values()):
         table[class_green << 8 | class_blue] = label
     label = table[green.astype(np.uint16) << 8 | blue]
@@ -136,7 +137,7 @@ def isaid_label(colours: Pixels) -> tuple[Pixels, int]:
 
 
 def isaid_released(number: str, size: tuple[int, int], patch: int, overlap: int) -> int:
-    """How many tiles the release that has this tiling makes of image P####: to compare with the published counts."""
+    """The number of tiles of image P#### in the release with this tiling, for comparison with published counts."""
     if patch == 800 and number in ("P1527", "P1530"):
         return 0
     if patch == 800 and min(size) <= patch:
@@ -145,7 +146,7 @@ def isaid_released(number: str, size: tuple[int, int], patch: int, overlap: int)
 
 
 def _isaid_originals(folder: Path) -> tuple[dict[str, Original], dict[str, Original]]:
-    """The images and the masks below a folder, by P####; an unpacked one counts before one in an archive."""
+    """The images and the masks below a folder, by P####; unpacked files take precedence over archives."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix in (".png", ".zip"))
     found = [Original(path) for path in paths if path.suffix == ".png"]
     for path in paths:

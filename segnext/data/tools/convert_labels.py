@@ -1,6 +1,6 @@
 """Label converters of Cityscapes, COCO-Stuff 164k, VOC 2012 with SBD, and Pascal Context (datasets.md, section 2).
 
-A planning function looks at names and touches nothing; the jobs of its plan decode and convert one original each.
+A planning function reads only names and writes nothing; each job of its plan decodes and converts one original.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from segnext.data.listing import frame_of, listed
 from segnext.data.source import IGNORE, DataError, DataNotFoundError, Pixels, some
 from segnext.data.tools.convert_plan import Plan, files_of, find, frames_of, relabel, relabelled, single
 
-# Cityscapes: Official code: cityscapesScripts' labels.py, which calls the other labels' trainId 255 (or -1).
+# Cityscapes. Official code: cityscapesScripts' labels.py, where all other labels have trainId 255 (or -1).
 CITYSCAPES_VALUES: Mapping[int, int] = {
-    **dict.fromkeys([*range(34), 255], IGNORE),  # 255 is how a byte holds the licence plate's -1
+    **dict.fromkeys([*range(34), 255], IGNORE),  # the licence plate's -1 is 255 in a byte
     **{label: train for train, label in enumerate(CITYSCAPES_IDS)},
 }
 _CITYSCAPES_FRAMES = frames_of(CITYSCAPES, "train", "val")
@@ -32,8 +32,9 @@ _CITYSCAPES_FRAMES = frames_of(CITYSCAPES, "train", "val")
 def cityscapes(root: Path) -> Plan:
     """gtFine/SPLIT/CITY/*_gtFine_labelIds.png (0..33) -> *_gtFine_labelTrainIds.png (0..18, else 255) beside it.
 
-    Official code: mmsegmentation draws the same labels from the polygons with cityscapesScripts. Ours: the label images
-    that the download holds are recoded, which needs no polygons. Test labels are blank and stay as they are.
+    Official code: mmsegmentation draws the same labels from the polygons with cityscapesScripts. Ours: we recode the
+    downloaded label images, which needs no polygons. Test labels are blank and are not converted. Raises
+    `DataNotFoundError` if there are no labels.
     """
     base = find(CITYSCAPES.places(root), "cityscapes", "gtFine/train", "gtFine/val")
     plan = Plan("cityscapes", base)
@@ -53,7 +54,7 @@ def cityscapes(root: Path) -> Plan:
 
 # COCO-Stuff 164k.
 
-COCO_GAPS = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)  # Official code: ids of the 182 that no image has
+COCO_GAPS = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)  # Official code: unused ones of the 182 ids
 COCO_VALUES: Mapping[int, int] = {
     255: IGNORE,
     **{label: train for train, label in enumerate(sorted(set(range(182)) - set(COCO_GAPS)))},
@@ -64,8 +65,9 @@ _COCO_FRAMES = {f"{split}2017": frames for split, frames in frames_of(COCO_STUFF
 def coco_stuff164k(root: Path) -> Plan:
     """annotations/SPLIT/ID.png (stuffthingmaps, 0..181 and 255) -> ID_labelTrainIds.png (0..170 and 255) beside it.
 
-    Every pixel is looked up in the untouched array: ids written one after another into one array would be taken for
-    originals (id 12 becomes 11, and so on). A gap's id is damage, where the release would leave it in place.
+    Every pixel is looked up in the original array: if ids were replaced one after another in place, a new id could be
+    mistaken for an original one (12 becomes 11, and so on). An unused id means damage; the release would keep it.
+    Raises `DataNotFoundError` if there are no labels.
     """
     base = find(COCO_STUFF164K.places(root), "coco_stuff164k", "annotations/train2017", "annotations/val2017")
     plan = Plan("coco_stuff164k", base)
@@ -84,7 +86,7 @@ def coco_stuff164k(root: Path) -> Plan:
 
 # Pascal VOC 2012 with the Semantic Boundaries Dataset (SBD).
 
-_VOC_CLASSES = {value: value for value in range(21)}  # SBD masks hold no 255
+_VOC_CLASSES = {value: value for value in range(21)}  # SBD masks have no 255
 _VOC_LISTS = {f"VOC {split}": frames for split, frames in frames_of(VOC2012, "train", "val").items()}
 _VOC_LISTS |= {"SBD train": 8_498, "SBD val": 2_857}
 _VOC_AUGMENTED = frames_of(VOC2012, "aug", "trainaug")
@@ -93,8 +95,9 @@ _VOC_AUGMENTED = frames_of(VOC2012, "aug", "trainaug")
 def voc2012(root: Path, source: Path | None = None) -> Plan:
     """SBD's dataset/cls/ID.mat -> SegmentationClassAug/ID.png; ImageSets/Segmentation/{aug,trainaug}.txt.
 
-    aug = (SBD train + SBD val) - (VOC train + VOC val), trainaug = aug + VOC train. Ours: the lists are sorted,
-    where the release leaves them in the order of a Python set. `source` is SBD's folder (benchmark_RELEASE).
+    aug = (SBD train + SBD val) - (VOC train + VOC val), trainaug = aug + VOC train. Ours: the lists are sorted; the
+    release leaves them in the order of a Python set. `source` is SBD's folder (benchmark_RELEASE). Raises
+    `DataNotFoundError` if VOC's or SBD's files are missing.
     """
     base = find(VOC2012.places(root), "voc2012", "ImageSets/Segmentation/train.txt")
     usual = [home / name for home in (base, base.parent, root) for name in ("VOCaug", "benchmark_RELEASE")]
@@ -108,13 +111,13 @@ def voc2012(root: Path, source: Path | None = None) -> Plan:
     sets = base / "ImageSets" / "Segmentation"
     named = {f"VOC {split}": listed(sets / f"{split}.txt") for split in ("train", "val")}
     named |= {f"SBD {split}": listed(sbd / f"{split}.txt") for split in ("train", "val")}
-    # What a shortened list leaves out is not SBD's for that: trainval.txt, which comes with VOC, still knows it.
+    # A frame that a shortened list leaves out still belongs to VOC and must not enter aug: trainval.txt has them all.
     both = sets / "trainval.txt"
     voc = named["VOC train"].union(named["VOC val"], listed(both) if both.exists() else ())
     aug = named["SBD train"].union(named["SBD val"]) - voc
     lists = {"aug": aug, "trainaug": aug | (named["VOC train"] - named["VOC val"])}
     plan.lists = {sets / f"{name}.txt": sorted(names) for name, names in lists.items()}
-    if (sets / "trainaug.txt").exists():  # it stays, whole beside a shortened train.txt too: aug.txt is what is read
+    if (sets / "trainaug.txt").exists():  # keep it, even complete beside a shortened train.txt: only aug.txt is read
         del plan.lists[sets / "trainaug.txt"]
     if missing := lists["aug"] - {path.stem for path in masks}:
         plan.problems.append(
@@ -122,12 +125,12 @@ def voc2012(root: Path, source: Path | None = None) -> Plan:
         )
     if len(voc) < sum(frames_of(VOC2012, "train", "val").values()) and not all(map(Path.exists, plan.lists)):
         plan.remarks.append(
-            f"{sets}/{{train,val}}.txt are shortened, and there is no whole trainval.txt: aug.txt may hold frames that "
-            "VOC has in train or val; test on the shortened val.txt alone"
+            f"{sets}/{{train,val}}.txt are shortened, and there is no complete trainval.txt: aug.txt may have frames "
+            "of VOC's train or val; test only on the shortened val.txt"
         )
     whole = {name: len(names) for name, names in named.items()} == _VOC_LISTS
     for name, expected in _VOC_AUGMENTED.items():
-        if (sets / f"{name}.txt").exists():  # it stays, and is compared with what is known
+        if (sets / f"{name}.txt").exists():  # `convert` keeps it and compares its names
             continue
         plan.count(f"{name}.txt frames", len(lists[name]), expected)
         if whole and len(lists[name]) < expected:
@@ -138,7 +141,7 @@ def voc2012(root: Path, source: Path | None = None) -> Plan:
 
 
 def sbd_label(path: Path) -> Pixels:
-    """SBD's mask, GTcls.Segmentation of a .mat file: uint8 (H, W), 0..20. Raises `DataError`."""
+    """The mask of SBD's .mat file, GTcls.Segmentation: uint8 (H, W), 0..20. Raises `DataError` if it is damaged."""
     structure = _matlab(path, "GTcls")
     try:
         label = structure["Segmentation"].item()
@@ -149,7 +152,7 @@ def sbd_label(path: Path) -> Pixels:
 
 # Pascal Context.
 
-# Official code: of the 459 ids, those of the 60 classes; background (0), then sorted, which is by name.
+# Official code: the ids of the 60 classes among 459: background (0), then sorted, which is the order of their names.
 _CONTEXT_IDS = (
     "0 2 9 18 19 22 23 25 31 33 34 44 45 46 59 65 68 72 80 85 98 104 105 113 115 144 158 159 "
     "162 187 189 207 220 232 258 259 260 284 295 296 308 324 326 347 349 354 355 360 366 368 397 415 416 420 "
@@ -164,10 +167,10 @@ _CONTEXT_JSON = "trainval_merged.json"
 def pascal_context(root: Path, source: Path | None = None) -> Plan:
     """VOC2010's trainval_merged.json, or trainval/ID.mat -> SegmentationClassContext/ID.png, 0..59, and split lists.
 
-    Official code: mmsegmentation takes the labels from the JSON through the Detail API; here they are read from it
-    directly. The .mat LabelMaps are taken where there is no JSON: their masks were found to differ from the JSON's
-    (mmsegmentation pull request 474), so the plan says so. Their splits are VOC 2010's own. `source` is the JSON file
-    or the folder of .mat files.
+    Official code: mmsegmentation reads the labels from the JSON file through the Detail API; here they are read
+    directly. Without the JSON file the .mat LabelMaps are used. Their masks differ from the JSON's (mmsegmentation pull
+    request 474), which the plan says in a remark; their splits are VOC 2010's own. `source` is the JSON file or the
+    folder of .mat files. Raises `DataNotFoundError` if there is neither.
     """
     base = find(PASCAL_CONTEXT.places(root), "pascal_context", "JPEGImages")
     places = [source] if source else [base / _CONTEXT_JSON, base.parent / _CONTEXT_JSON, base / "trainval"]
@@ -175,7 +178,7 @@ def pascal_context(root: Path, source: Path | None = None) -> Plan:
     if found is None:
         raise DataNotFoundError(f"pascal_context: no labels: there is neither {' nor '.join(map(str, places))}")
     labels = base / "SegmentationClassContext"
-    # Without it, labels of both kinds could end up side by side.
+    # This note prevents labels of both kinds in one folder.
     origin = labels / ".made-from", f"{_CONTEXT_JSON if found.is_file() else '.mat LabelMaps'}\n"
     plan = Plan("pascal_context", base, origin=origin)
     sets = base / "ImageSets" / "SegmentationContext"
@@ -194,7 +197,7 @@ def pascal_context(root: Path, source: Path | None = None) -> Plan:
         for split in _CONTEXT_FRAMES:
             listing = base / "ImageSets" / "Main" / f"{split}.txt"
             if listing.is_file():
-                # VOC's lists in Main, and they alone, may have a flag after the name: "2008_000002 -1".
+                # Only VOC's lists in Main may have a flag after the name: "2008_000002 -1".
                 splits[split] = sorted({frame_of(line.split()[0]) for line in listed(listing)} & present)
         if len(splits) < 2:
             plan.remarks.append(
@@ -214,16 +217,16 @@ def pascal_context(root: Path, source: Path | None = None) -> Plan:
 
 
 def context_label(path: Path) -> Pixels:
-    """A LabelMap of 459 ids as the 60 classes: uint8 (H, W), 0 = background. Raises `DataError`."""
+    """A LabelMap with its 459 ids mapped to the 60 classes: uint8 (H, W), 0 = background. Raises `DataError`."""
     return relabelled(_matlab(path, "LabelMap"), _CONTEXT_ALL_VALUES, str(path))
 
 
 def _detail(path: Path) -> Iterator[tuple[dict[str, Any], list[tuple[int, Any]]]]:
-    """The train and val frames of PASCAL in Detail, each with its (category, run-length code), later ones on top."""
+    """The train and val frames of PASCAL in Detail, each with its (category, run-length code) pairs, last on top."""
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
-        # By id, as the Detail API keeps them: of two annotations with one id the later counts.
+        # By id, as in the Detail API: if two annotations share an id, the later one counts.
         segments = {segment["id"]: segment for segment in content["annos_segmentation"]}
         by_frame = defaultdict(list)
         for segment in segments.values():
@@ -239,9 +242,10 @@ def _detail(path: Path) -> Iterator[tuple[dict[str, Any], list[tuple[int, Any]]]
 
 
 def detail_label(size: tuple[int, int], annotations: Sequence[tuple[int, Any]], name: str) -> Pixels:
-    """The masks of (category, run-length code) painted over each other, as the Detail API's getMask does it.
+    """Paint the masks of (category, run-length code) over each other, as getMask of the Detail API does.
 
-    uint8 `size` = (H, W), 0..59, 0 where no mask is. Raises `DataError` for a category or a code that cannot be.
+    Returns uint8 `size` = (H, W), 0..59, with 0 outside all masks. Raises `DataError` for an impossible category or
+    code.
     """
     label = np.zeros(size, dtype=np.int64)
     for category, code in annotations:
@@ -256,11 +260,11 @@ def detail_label(size: tuple[int, int], annotations: Sequence[tuple[int, Any]], 
 
 
 def run_lengths_decoded(counts: str | Sequence[int], size: Sequence[int]) -> npt.NDArray[np.bool_]:
-    """COCO's run-length code of a mask: bool (H, W). Raises `ValueError` for one that does not fill it.
+    """Decode COCO's run-length code of a mask: bool (H, W). Raises `ValueError` if the runs do not fill it.
 
-    Runs go down the columns and alternate, zeros first. As text, each run is a number of 5 bits a character (from "0"
-    on, low bits first, bit 5: more follow, two's complement); from the fourth on it is the difference to the one two
-    before.
+    Runs go down the columns and alternate, zeros first. In text form a character, counted from "0", has 5 bits of a
+    number (low bits first, two's complement), and its sixth bit says that more follow. From the fourth run on, the
+    number is the difference to the run two before.
     """
     if isinstance(counts, str):
         lengths: list[int] = []
@@ -281,11 +285,11 @@ def run_lengths_decoded(counts: str | Sequence[int], size: Sequence[int]) -> npt
 
 
 def _matlab(path: Path, variable: str) -> Any:
-    from scipy.io import loadmat  # here, because the other datasets need not wait for it
+    from scipy.io import loadmat  # slow to import, and only VOC and Context need it
 
     try:
         return loadmat(path)[variable]
     except KeyError as error:
-        raise DataError(f"{path}: there is no {variable} in it; put the original back") from error
-    except Exception as error:  # whatever the damage leads scipy to
+        raise DataError(f"{path}: it contains no {variable}; put the original back") from error
+    except Exception as error:  # scipy can raise anything for a damaged file
         raise DataError(f"{path}: cannot be read as a MATLAB file ({error}); put the original back") from error

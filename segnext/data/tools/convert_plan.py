@@ -1,4 +1,4 @@
-"""What a conversion is going to do, and what every dataset's converter shares: finding, decoding, looking up values."""
+"""The plan of a conversion, and what all converters share: finding files, decoding, and looking up values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Integers = npt.NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class Made:
-    """What one original becomes: files still to be encoded, made as they are asked for."""
+    """The result of converting one original: the files to write, produced lazily."""
 
     files: Iterable[tuple[Path, Pixels]]
     remark: str = ""
@@ -29,7 +29,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Job:
-    """One original and the files it becomes. `convert` raises `DataError` where the original is damaged."""
+    """One original and the files made from it. `convert` raises `DataError` if the original is damaged."""
 
     targets: tuple[Path, ...]
     convert: Callable[[], Made]
@@ -37,18 +37,18 @@ class Job:
 
 @dataclass
 class Plan:
-    """Everything that a conversion is going to do."""
+    """Everything that a conversion will do."""
 
-    dataset: str  # what `check` calls the converted dataset
-    folder: Path  # of the converted dataset: what `check` takes as its data root
+    dataset: str  # the converted dataset's name in `check`
+    folder: Path  # the converted dataset's folder: the data root for `check`
     jobs: list[Job] = field(default_factory=list)
-    lists: dict[Path, list[str]] = field(default_factory=dict)  # written once every label is there: names, one a line
-    problems: list[str] = field(default_factory=list)  # originals that are missing or do not fit
-    remarks: list[str] = field(default_factory=list)  # worth knowing, and nothing wrong
-    origin: tuple[Path, str] | None = None  # a note of what the labels are made from, where two originals differ
+    lists: dict[Path, list[str]] = field(default_factory=dict)  # names, one per line; written after all labels
+    problems: list[str] = field(default_factory=list)  # originals that are missing or do not match
+    remarks: list[str] = field(default_factory=list)  # worth knowing, but no fault
+    origin: tuple[Path, str] | None = None  # a note of the labels' origin, if there are two different ones
 
     def count(self, what: str, found: int, whole: int) -> None:
-        """Compare a number with that of the whole dataset: fewer is a part of it, more is a mistake."""
+        """Compare a number with that of the complete dataset: fewer means a part (a remark), more is a problem."""
         if found > whole:
             self.problems.append(
                 f"{what}: {found:,}, but the whole dataset has {whole:,}; take away what does not belong"
@@ -58,12 +58,12 @@ class Plan:
 
 
 def frames_of(dataset: FolderDataset, *splits: str) -> dict[str, int]:
-    """The number of frames that whole splits have, by split."""
+    """The number of frames in the complete split, by split."""
     return {split: frames for split in splits if (frames := dataset.splits[split].frames) is not None}
 
 
 def relabelled(label: Integers, classes: Mapping[int, int], name: str) -> Pixels:
-    """Every value of a label (H, W) looked up in `classes`: uint8 (H, W). Raises `DataError` for a value it lacks."""
+    """Look up every value of a label (H, W) in `classes`: uint8 (H, W). Raises `DataError` for an unknown value."""
     if label.ndim != 2 or label.dtype.kind not in "ui":
         raise DataError(f"{name}: a label of {label.dtype} {label.shape} is not one; put the original back")
     table = np.full(max(256, max(classes) + 1), -1, dtype=np.int16)
@@ -77,17 +77,17 @@ def relabelled(label: Integers, classes: Mapping[int, int], name: str) -> Pixels
 
 
 def image_label(path: Path, classes: Mapping[int, int]) -> Pixels:
-    """A label image, 8-bit grey or palette, looked up in `classes`: uint8 (H, W). Raises `DataError`."""
+    """Read a label image, 8-bit grey or palette, and look it up in `classes`: uint8 (H, W). Raises `DataError`."""
     return relabelled(read_label(path), classes, str(path))
 
 
 def relabel(path: Path, target: Path, classes: Mapping[int, int]) -> Job:
-    """The job that makes `target` of a label image, value by value."""
+    """The job that makes `target` from a label image, value by value."""
     return single(target, functools.partial(image_label, path, classes))
 
 
 def single(target: Path, decode: Callable[[], Pixels]) -> Job:
-    """The job that makes one file of what `decode` returns; a pool's processes need `decode` to be picklable."""
+    """The job that writes what `decode` returns to one file; `decode` must be picklable for worker processes."""
     return Job((target,), functools.partial(_made, target, decode))
 
 
@@ -96,7 +96,7 @@ def _made(target: Path, decode: Callable[[], Pixels]) -> Made:
 
 
 def find(places: Iterable[Path], title: str, *parts: str) -> Path:
-    """The first place that holds one of `parts`."""
+    """The first place that contains one of `parts`. Raises `DataNotFoundError` if none does."""
     places = list(places)
     for place in places:
         if any((place / part).exists() for part in parts):
@@ -105,7 +105,7 @@ def find(places: Iterable[Path], title: str, *parts: str) -> Path:
 
 
 def files_of(folder: Path, suffix: str) -> list[Path]:
-    """The files of this kind in a folder, sorted; hidden ones, as desktops leave behind, do not count."""
+    """The sorted files with this suffix in a folder, without hidden files."""
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:

@@ -1,7 +1,8 @@
-"""Shortcut probes of the generated data: what the pixels around a pixel tell of its class, without any network.
+"""Shortcut probes of the generated data: how well the class of a pixel can be predicted without any network.
 
-A linear classifier (ridge regression) of k x k patches: farther from the deciding cue than a patch reaches it has to be
-at chance, or the data give their labels away. And a count of the other objects' marks, which no such patch can make.
+The first probe is a linear classifier (ridge regression) of k x k patches. For pixels farther from the deciding cue
+than a patch reaches, it must be at chance; otherwise the data reveal their labels. The second counts the marks of the
+other objects, which no such patch can do.
 """
 
 from __future__ import annotations
@@ -20,20 +21,21 @@ COUNTED = ("strips", "strips-independent")
 REACHES = (32, 40, 60)
 """Of who counts marks, in pixels to each side: as far as the rows of Table 6 see (`studies.declare.subtasks.REACH`)."""
 
-_PIXELS = 24  # of an image that are taken, so that images with large objects do not count for more
+_PIXELS = 24  # taken per image, so that images with large objects have no more weight
 _RIDGE = 10.0
 
 
 def distances(side: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Where a cue lies within a patch of `side` around a pixel, and where beyond it: pixels, each second excluded."""
+    """Ranges of distances in pixels, ends excluded, at which a cue is inside a patch of `side`, and outside it."""
     return (1, side // 2 + 1), (side, IGNORE)
 
 
 def probe(task: str, side: int, at: tuple[int, int], images: int = 400) -> float | None:
-    """Percent of pixels told right by patches of `side`, over those whose cue lies at these distances in pixels.
+    """Percent of pixels that patches of `side` classify correctly, over pixels whose cue lies at distances `at`.
 
-    The second distance is excluded. Fitted on the first 3/5 of so many training images, tested on the others, both
-    with equally many pixels of every class: chance is 100 / classes. None where there are no such pixels.
+    `at` is a range in pixels, its end excluded. The probe is fitted on the first 3/5 of `images` training images and
+    tested on the rest, both with equally many pixels per class, so chance is 100 / classes. None if there are no such
+    pixels.
     """
     source, random = GeneratedSource(task, "train"), np.random.default_rng(0)
     fitted, tested = (
@@ -52,18 +54,18 @@ def probe(task: str, side: int, at: tuple[int, int], images: int = 400) -> float
 
 
 def counted(task: str, reach: int, images: int = 400) -> float | None:
-    """Percent of pixels told right by counting marks, over those whose own mark lies more than `reach` pixels away.
+    """Percent of pixels classified correctly by counting marks, over pixels more than `reach` pixels from their mark.
 
-    The class is guessed of which fewer marks are seen in the square that reaches so far; a tie is half right. Without
-    any network, on the first training images. None but of horizontal and vertical strips, where the distance to a mark
-    is one along a row or a column, as the square's reach is.
+    The prediction is the class with fewer marks in the square of `reach` pixels to each side; a tie counts as half
+    right. It uses the first `images` training images. None except for horizontal and vertical strips: only there is the
+    distance to a mark measured along a row or a column, like the reach of the square.
     """
     if task not in COUNTED:
         return None
     source, right, pixels = GeneratedSource(task, "train"), 0.0, 0
     for index in range(images):
         picture = source.picture(index)
-        more = np.zeros(picture.label.shape, np.int64)  # seen marks of class 1 than of class 0
+        more = np.zeros(picture.label.shape, np.int64)  # marks in sight of class 1 minus those of class 0
         marks, _ = label(picture.distance == 0, np.ones((3, 3)))
         for rows, columns in find_objects(marks):
             sign = 1 if picture.label[rows.start, columns.start] == 1 else -1
@@ -79,7 +81,7 @@ def counted(task: str, reach: int, images: int = 400) -> float | None:
 def _patches(
     source: GeneratedSource, images: range, side: int, at: tuple[int, int], random: np.random.Generator
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]] | None:
-    """Patches (N, side * side * 3) around labelled pixels at these distances, and their classes, as many of each."""
+    """Patches (N, side * side * 3) around labelled pixels at these distances, and their classes, balanced."""
     half, found, labels = side // 2, [], []
     for index in images:
         picture = source.picture(index)

@@ -22,7 +22,7 @@ def _rate(rate: float) -> str:
 
 
 class Progress:
-    """Counts what is done of `total`, on standard error."""
+    """Shows on standard error how many of `total` items are done."""
 
     def __init__(self, title: str, total: int) -> None:
         self._console = console(error=True)
@@ -45,7 +45,7 @@ class Progress:
         self._bars.stop()
 
     def advance(self, count: int = 1) -> None:
-        """This many more are done."""
+        """Record that `count` more items are done."""
         self._done += count
         self._bars.advance(self._task, count)
         now = time.monotonic()
@@ -56,5 +56,5 @@ class Progress:
             self._console.print(f"{self._title} {self._done}/{self._total} {_rate(rate)}{left}")
 
     def say(self, message: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         self._console.print(message)

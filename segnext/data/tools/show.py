@@ -1,4 +1,4 @@
-"""A picture of a dataset: every image above its label, in the dataset's own colours."""
+"""A picture of a dataset: every image above its label, in the dataset's display colours."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from segnext.data.classes import Colour
 from segnext.data.source import IGNORE, Pixels, Source
 
 _GAP = 6  # pixels between pictures
-_LINE = 16  # pixels of a legend's line
-_LETTER = 7  # pixels that a letter of a legend may take
-_GOLDEN = 0.618034  # steps of this part of the colour circle keep neighbouring classes apart
+_LINE = 16  # pixels: height of a line in the legend
+_LETTER = 7  # pixels: width of a letter in the legend, at most
+_GOLDEN = 0.618034  # steps of this fraction of the hue circle keep neighbouring classes distinct
 _NAMED: dict[str, Colour] = {
     "red": (214, 51, 51),
     "green": (51, 168, 71),
@@ -25,9 +25,10 @@ _NAMED: dict[str, Colour] = {
 
 
 def palette(classes: Sequence[str], colours: Sequence[Colour] | None = None) -> Pixels:
-    """A display colour for every label value: uint8 (256, 3), the given ones first; ignored pixels are white.
+    """A display colour for every label value: uint8 (256, 3). Classes have the given colours; ignored is white.
 
-    Without given colours `red-marked strip` is red, else class 0 grey, and the others go around the circle of hues.
+    Without given colours a class named `red-marked strip` is red; otherwise class 0 is grey, and the others are spread
+    over the hue circle.
     """
     table = np.zeros((256, 3), dtype=np.uint8)
     if colours is not None:
@@ -54,8 +55,8 @@ def sheet(
 ) -> Image.Image:
     """The first columns x rows images, each above its coloured label, with a legend of the classes.
 
-    Fewer images than columns take as many columns as they need. Pictures are magnified by a whole number, and shrunk
-    where an edge is longer than `largest` pixels.
+    If there are fewer images than columns, the sheet has one column per image. Pictures are magnified by a whole
+    number, and shrunk if an edge is longer than `largest` pixels.
     """
     table = palette(source.classes, colours)
     pairs = [_fitted(*source.load(index), table, magnify, largest) for index in range(min(columns * rows, len(source)))]
@@ -63,7 +64,7 @@ def sheet(
     width, height = (max(image.size[axis] for image, _ in pairs) for axis in (0, 1))
     down, across = 2 * height + 2 * _GAP, width + _GAP
     wide = columns * across + _GAP
-    entry = 40 + _LETTER * max(map(len, source.classes))  # pixels of one class's place in the legend
+    entry = 40 + _LETTER * max(map(len, source.classes))  # pixels: width of a class in the legend
     beside = max(1, (wide - _GAP) // entry)
     lines = -(-len(source.classes) // beside)
     legend = _LINE * lines
