@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from test_store import run_record
+from records import table7_record
 
 from studies.records import index
 from studies.records.store import Store
@@ -27,7 +27,7 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "results" / "records"
     folder.mkdir(parents=True)
     for seed in range(RECORDS):
-        record = run_record("c", seed, 50 + seed / 2, 300, "quick")
+        record = table7_record("c", seed, 50 + seed / 2, 300, "quick")
         (folder / f"{record['id']}.json").write_text(to_json(record))
     return folder
 
@@ -89,7 +89,7 @@ def edited(records: Path, draw: random.Random) -> None:
         case "tear":
             path.write_bytes(path.read_bytes()[: draw.randrange(200)])
         case "add":
-            record = run_record("c", draw.randrange(1000, 2000), 70.0, 300, "quick")
+            record = table7_record("c", draw.randrange(1000, 2000), 70.0, 300, "quick")
             (records / f"{record['id']}.json").write_text(to_json(record))
         case "delete":
             path.unlink()
@@ -155,7 +155,7 @@ def test_many_readers_and_writers_at_a_time_see_whole_records_alone(records: Pat
     """Eight stores at once, while records come: each sees all that was there before it looked."""
     (records.parent / index.NAME).unlink(missing_ok=True)
     wrong: list[object] = []
-    made = [run_record("c", seed, 70.0, 300, "quick") for seed in range(100, 180)]
+    made = [table7_record("c", seed, 70.0, 300, "quick") for seed in range(100, 180)]
 
     def read() -> None:
         for _ in range(6):
