@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from records import table7_cost, table7_record
+from records import run_record, table7_cost, table7_record
 
 from segnext.config import canonical
 from segnext.files import write_atomically
@@ -268,7 +268,7 @@ def test_a_servers_score_shows_in_the_line_of_the_run_that_was_submitted():
     table10 = study("table10")
     run = PROTOCOLS["paper"].run(table10.panel(), table10.row("t"), 0)
     store = Store()
-    store.add(table7_record(run, Metrics(), predictions=File(name="predictions.tar.gz", sha256="0" * 64)))
+    store.add(run_record(run, Metrics(), predictions=File(name="predictions.tar.gz", sha256="0" * 64)))
     words = ["table10/t@0", "--source", "http://example.org/1, 2026-11-23"]
     assert evidence([*words, "--miou", "82.125"]) == 0
     assert evidence([*words, "--miou", "82.125"]) == 0  # entering it again changes nothing
