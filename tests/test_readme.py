@@ -14,19 +14,24 @@ from pathlib import Path
 
 import picture
 import pytest
+import tour
 from conftest import REPOSITORY
 from processes import camvid
 
 from reports.write import summary
 from studies.tables import studies
 
-TEXT = (REPOSITORY / "README.md").read_text()
+READMES = ("README.md", "segnext/README.md", "segnext/data/README.md", "studies/README.md", "slurm/README.md")
+TEXTS = {name: (REPOSITORY / name).read_text(encoding="utf-8") for name in READMES}
+TEXT = TEXTS["README.md"]
 COMMANDS = [
     line.split("  #")[0].strip()
-    for block in re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
+    for name in READMES[:-1]  # slurm/'s are run by the tests of SLURM
+    for block in re.findall(r"```bash\n(.*?)```", TEXTS[name], re.DOTALL)
     for line in block.splitlines()
     if line.strip()
 ]
+BLOCKS = tour.blocks(TEXT)
 
 
 IN_MINUTES = (
@@ -93,7 +98,7 @@ def test_the_commands_of_the_readme_run_from_top_to_bottom(checkout: Path, cut: 
 
 
 def test_every_command_that_the_readme_names_exists():
-    modules = set(re.findall(r"python -m (\w+(?:\.\w+)*)", TEXT))
+    modules = {name for text in TEXTS.values() for name in re.findall(r"python -m (\w+(?:\.\w+)*)", text)}
     assert len(modules) > 8
     assert {name for name in modules if find_spec(name) is None} == set()
 
@@ -109,30 +114,48 @@ def test_the_picture_of_the_first_page_shows_todays_answer():
     assert taken == {"answer": picture.shown()}, "make picture takes it anew"
 
 
-def test_every_file_that_the_readme_names_exists():
-    named = set(re.findall(r"`((?:segnext|studies|results|reports|slurm|tests)/[\w./]*\w)`", TEXT))
-    named |= set(re.findall(r"\]\(([\w./-]+)\)", TEXT)) | set(PICTURES)
+@pytest.fixture(scope="module")
+def full_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tour.checkout(tmp_path_factory.mktemp("tour"))
+
+
+@pytest.mark.parametrize(
+    "block",
+    [pytest.param(block, marks=pytest.mark.long if "reports.build" in block.command else ()) for block in BLOCKS],
+    ids=[block.command for block in BLOCKS],
+)
+def test_what_the_readme_shows_is_what_the_command_prints(block: tour.Block, full_checkout: Path):
+    printed = tour.run(block.command, full_checkout)
+    assert block.alike(printed), f"make tour pastes it anew:\n{printed}"
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_every_file_that_a_readme_names_exists(name: str):
+    text, folder = TEXTS[name], (REPOSITORY / name).parent
+    named = {REPOSITORY / path for path in re.findall(PATH, text)}
+    named |= {folder / path for path in re.findall(r"\]\((?!https?:)([\w./-]+)", text)}
     assert named
-    assert {name for name in named - {"reports/out"} if not (REPOSITORY / name).exists()} == set()  # that is built
+    assert {path for path in named if not path.exists()} <= {REPOSITORY / "reports/out"}  # that is built
 
 
-PICTURES = re.findall(r"!\[[^]]*\]\(([^)]+)\)", TEXT)
+PATH = r"`((?:segnext|studies|results|reports|slurm|tests)/[\w./]*\w)`"
+PICTURES = [path for text in TEXTS.values() for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)]
 
 
 def test_every_picture_of_the_readme_is_a_page_or_pinned_to_the_records_that_it_shows():
     pinned = {f"reports/summary/{name}.png" for name in summary.PICTURES}
-    assert set(PICTURES) == {"reports/page.png", *pinned}
+    assert {path.removeprefix("../../") for path in PICTURES} == {"reports/page.png", *pinned}
 
 
 def test_the_map_names_every_study():
     for slug in studies():
-        assert f"studies/tables/{slug}.py" in TEXT or f"{slug}.py" in TEXT, slug
+        assert f"studies/tables/{slug}.py" in TEXTS["segnext/README.md"], slug
 
 
 def test_the_exit_codes_are_those_that_the_command_documents():
     import studies.run
 
-    table = dict(re.findall(r"^\| (\d) \| (\w+)", TEXT, re.MULTILINE))
+    table = dict(re.findall(r"^\| (\d) \| (\w+)", TEXTS["studies/README.md"], re.MULTILINE))
     documented = dict(re.findall(r"(\d) (\w+)", studies.run.__doc__.split("Exit codes:")[1].split("\n\n")[0]))
     assert table == documented
 
