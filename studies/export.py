@@ -119,13 +119,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         install = f"python -m pip install {options.tracker}"
         raise ValueError(f"{options.tracker} is not installed; {install}   (the extra `{options.tracker}`)")
     store = Store()
-    wanted = list(_wanted(store, selectors, chosen))
-    if not wanted:
+    records = list(wanted(store, selectors, chosen))
+    if not records:
         say("nothing to export: no finished run is of these rows (python -m studies.status)")
         return tell(store.damage)
     try:
         tracker = TRACKERS[options.tracker](options.to)
-        counted = _export(wanted, tracker, store)
+        counted = _export(records, tracker, store)
     except Unanswered as error:
         say(f"python -m studies.export: {error}; the same command continues", error=True)
         return max(1, tell(store.damage))
@@ -149,13 +149,13 @@ def _parser() -> argparse.ArgumentParser:
     return parse
 
 
-def _export(wanted: Sequence[tuple[ScoredRecord, Sequence[Place]]], tracker: Tracker, store: Store) -> Counter[str]:
+def _export(records: Sequence[tuple[ScoredRecord, Sequence[Place]]], tracker: Tracker, store: Store) -> Counter[str]:
     """Put what is new or another into the tracker; what was done how often."""
     counted, known = Counter[str](), tracker.known()
     columns = MofNCompleteColumn(), TimeRemainingColumn(compact=True)
     with bars(console(error=True), *columns) as bar:
-        task = bar.add_task("runs", total=len(wanted))
-        for record, places in wanted:
+        task = bar.add_task("runs", total=len(records))
+        for record, places in records:
             try:
                 run = finished(record, places, store)
             except Damaged as damaged:
@@ -173,20 +173,20 @@ def _export(wanted: Sequence[tuple[ScoredRecord, Sequence[Place]]], tracker: Tra
 # What is recorded
 
 
-def _wanted(
+def wanted(
     store: Store, selectors: Sequence[Selector], chosen: str | None
 ) -> Iterator[tuple[ScoredRecord, Sequence[Place]]]:
     """The records that are asked for, and every row that each is of; without selectors also those of no row."""
     places, starts = _places(store)
-    wanted = {name for name, found in places.items() if any(place.within(selectors, chosen) for place in found)}
-    wanted |= {start for name, start in starts.items() if name in wanted}
+    named = {name for name, found in places.items() if any(place.within(selectors, chosen) for place in found)}
+    named |= {start for name, start in starts.items() if name in named}
     for record in (*store.runs(), *store.evaluated()):
         of = record.id
         if isinstance(record, EvaluationRecord):
             weights = record.config.weights
             of = record.stands_for or (weights if isinstance(weights, str) else "")
         found = places.get(of, ())
-        if of in wanted or not (found or selectors or chosen):
+        if of in named or not (found or selectors or chosen):
             yield record, found
 
 
