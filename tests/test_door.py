@@ -45,6 +45,8 @@ SMOKE = ("--protocol", "smoke", "--limit-iterations", "2")
 # By command: words that make it print foreign text, and how it then ends.
 COMMANDS: dict[str, tuple[tuple[str, ...], int]] = {
     "segnext.data": (("check", "camvid", "--split", "train", "--data-root", "DATA", "--processes", "1"), 1),
+    "studies": ((f"[/old]{OBEYED}",), 2),
+    "studies.export": (("tensorboard", f"table7/[old]{OBEYED}"), 2),
     "studies.list": ((f"[/old]{OBEYED}",), 2),
     "studies.status": ((), 1),
     "studies.next": ((f"[/old]{OBEYED}",), 2),

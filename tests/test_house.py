@@ -145,7 +145,7 @@ def test_nothing_committed_is_large_or_a_dataset():
 
 def test_the_top_level_is_the_promised_one():
     folders = {name.split("/")[0] for name in tracked() if "/" in name}
-    assert folders == {"segnext", "studies", "results", "slurm", "reports", "tests", ".ci"}
+    assert folders == {"segnext", "studies", "results", "slurm", "reports", "tests", ".ci", ".github"}
 
 
 def test_the_dictionary_of_columns_is_complete():

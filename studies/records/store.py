@@ -13,7 +13,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,13 +54,31 @@ class View:
 
 
 def results_folder() -> Path:
-    """results/, or $SEGNEXT_RESULTS."""
-    return (folder_of("SEGNEXT_RESULTS") or REPOSITORY / "results").resolve()
+    """results/, or $SEGNEXT_RESULTS. `ValueError` where neither is here."""
+    named = folder_of("SEGNEXT_RESULTS")
+    return named.resolve() if named else of_checkout("results", "set $SEGNEXT_RESULTS to a folder")
 
 
 def runs_folder() -> Path:
-    """runs/, or $SEGNEXT_RUNS: checkpoints, logs, attempts; nothing that a result depends on once recorded."""
-    return (folder_of("SEGNEXT_RUNS") or REPOSITORY / "runs").resolve()
+    """runs/, or $SEGNEXT_RUNS: checkpoints, logs, attempts; nothing that a result depends on once recorded.
+
+    `ValueError` where neither is here.
+    """
+    named = folder_of("SEGNEXT_RUNS")
+    return named.resolve() if named else of_checkout("runs", "set $SEGNEXT_RUNS to a folder")
+
+
+def of_checkout(name: str, otherwise: str) -> Path:
+    """A folder of the checkout. Of an installed package there is none: `ValueError` says what to do otherwise."""
+    if installed():
+        raise ValueError(f"{name}/ is in a checkout, and this is an installed package: {otherwise}, or work in a clone")
+    return (REPOSITORY / name).resolve()
+
+
+@cache
+def installed() -> bool:
+    """Whether this code was installed, by pip say, and is neither a checkout nor a snapshot of one."""
+    return any(REPOSITORY.glob("segnext_study-*.dist-info"))
 
 
 R = TypeVar("R", bound=Record)
