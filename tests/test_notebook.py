@@ -19,7 +19,7 @@ CODE = ["".join(cell["source"]) for cell in NOTEBOOK["cells"] if cell["cell_type
 ASKED = """
 import json
 dots = [sorted(zip(*line.get_data())) for axes in panels for line in axes.get_lines() if line.get_label() == "SegNeXt"]
-columns = {name: shown.loc["c", name] for name in ("params (M), measured", "GFLOPs, measured", "mIoU on ADE20K, printed")}
+columns = shown.loc["c", ["params (M), measured", "GFLOPs, measured", "mIoU on ADE20K, printed"]].to_dict()
 trained = [name for name in shown if name.startswith("quick, diagnostic/scene, 300")]
 images = [list(axes.get_images()[0].get_array().shape) for axes in places.flat]
 print(json.dumps([dots, columns, [shown.loc["c", name] for name in trained], len(curve), images]))
