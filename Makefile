@@ -18,8 +18,8 @@ STUDIES ?= table7,table6
 SEEDS ?= 0,1,2
 RESULTS := $(or $(OUT),$(if $(filter cpu,$(DEVICE)),.gpu-site/rehearsal,tests/benchmarks/results))
 
-.PHONY: help demo demo-slurm bench test lint format types tests tests-long fuzz tests-slurm tests-slurm-next oracle lock
-.PHONY: clean predictions picture tour gpu gpu-wheels gpu-evidence gpu-data version
+.PHONY: help demo demo-slurm bench test lint format types tests tests-long fuzz tests-slurm tests-slurm-next oracle
+.PHONY: tests-extras lock clean predictions picture tour gpu gpu-wheels gpu-evidence gpu-data version
 
 help:
 	@echo "make demo        set up, a small study end to end on generated images, the report (into $(DEMO)/)"
@@ -30,6 +30,7 @@ help:
 	@echo "make tests-slurm the tests on a real one-machine SLURM (slurm/dev-cluster), with every fault that we know of"
 	@echo "make tests-slurm-next  the same on the SLURM of a newer Debian (RELEASE=trixie, sid), which it installs by debootstrap"
 	@echo "make oracle      the tests that need the extras: the published wheel as an oracle, SegFormer (into .venv-oracle)"
+	@echo "make tests-extras  the trackers of studies.export, among them a local MLflow server, and the Tab key (into .venv-extras)"
 	@echo "make bench       how fast: tests/benchmarks"
 	@echo "make gpu         on a machine with a card: the tests and the benchmark of CUDA, with python3's own PyTorch"
 	@echo "make gpu-wheels  fetch what such a machine may lack into .whl/ (5 MB), to be carried there"
@@ -100,16 +101,20 @@ tests-slurm: .venv/installed
 tests-slurm-next: export DEV_CLUSTER_RELEASE = $(RELEASE)
 tests-slurm-next: tests-slurm
 
-# An environment of its own: the wheel's dependencies are many, old, and nobody else's.
-.venv-oracle/installed: requirements-oracle.lock .venv/installed
-	@test -x .venv-oracle/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-oracle
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-oracle/bin/python --requirement requirements-oracle.lock
+# Environments of their own: the dependencies of the wheel and of the trackers are many, some old, and nobody else's.
+.venv-%/installed: requirements-%.lock .venv/installed
+	@test -x .venv-$*/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-$*
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-$*/bin/python --requirement $<
 	@touch $@
 
 # With SEGNEXT_EXTRAS a missing extra is a failure, not a skip.
 oracle: .venv-oracle/installed
 	OMP_NUM_THREADS=1 SEGNEXT_EXTRAS=1 .venv-oracle/bin/python -m pytest tests/test_oracle.py tests/test_segformer.py \
 	  tests/test_plan.py::test_the_curve_is_also_tensorboards
+
+tests-extras: .venv-extras/installed
+	OMP_NUM_THREADS=1 SEGNEXT_EXTRAS=1 .venv-extras/bin/python -m pytest tests/test_export.py tests/test_console.py \
+	  --numprocesses auto --dist worksteal -m "not long"
 
 # What a machine with PyTorch and the scientific packages still lacks: ours, and the published design's. Versions: the lock's.
 GPU_WHEELS := submitit msgspec ttach yacs termcolor mmsegmentation mmengine mmcv-lite addict yapf platformdirs prettytable ftfy wcwidth
@@ -185,6 +190,8 @@ lock: .venv/installed
 	  --output-file requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra oracle --extra segformer --extra tensorboard \
 	  --constraint requirements.lock --generate-hashes --output-file requirements-oracle.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra mlflow --extra wandb --extra tensorboard \
+	  --extra completion --constraint requirements.lock --generate-hashes --output-file requirements-extras.lock pyproject.toml
 
 clean:
-	rm -rf .venv .venv-oracle .whl .gpu-site $(DEMO) $(DEMO)-slurm
+	rm -rf .venv .venv-oracle .venv-extras .whl .gpu-site $(DEMO) $(DEMO)-slurm

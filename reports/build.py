@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from segnext.door import Parser, command, console, say, typed_path
 from segnext.files import write_atomically
 from studies.records import attempts
-from studies.records.store import REPOSITORY, Store
+from studies.records.store import REPOSITORY, Store, of_checkout
 from studies.records.typed import tell
 from studies.tables import studies, study
 
@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     chosen = [study(name) for name in dict.fromkeys(options.study) if name != RECIPES]
     chosen = chosen if options.study else list(studies().values())
+    if options.out == OUT:
+        of_checkout("reports/out", "name --out DIR")
     from reports import compose
     from reports.write import summary  # take seconds to import: after the arguments are known to be right
     from studies.facts import files

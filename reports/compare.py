@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from segnext.door import Parser, command, console, say, typed_path
 from segnext.files import write_atomically
 from studies.records.revisions import Results, results_of
-from studies.records.store import REPOSITORY
+from studies.records.store import REPOSITORY, of_checkout
 
 if TYPE_CHECKING:
     from reports.sections.compared import Way
@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="a new or empty folder, or an earlier comparison's, which is replaced (default: reports/out/compare)",
     )
     options = parser.parse_args(arguments)
+    if options.out == OUT:
+        of_checkout("reports/out", "name --out DIR")
     with contextlib.ExitStack() as stack:
         a, b = (stack.enter_context(results_of(text)) for text in (options.a, options.b))
         _refuse_foreign(options.out)

@@ -20,7 +20,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,6 +69,15 @@ def command(prog: str) -> Callable[[Callable[Words, int]], Callable[Words, int]]
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that prints its final message as plain text."""
+
+    asked: ClassVar[Callable[[Parser, Sequence[str]], None] | None] = None
+    """Answers a shell that asks what the words may be, before they are read (`segnext`, the Tab key)."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse has it."""
+        if (asked := type(self).asked) is not None:
+            asked(self, sys.argv[1:] if args is None else args)
+        return super().parse_args(args, namespace)
 
     @classmethod
     def of(cls, prog: str, text: str | None) -> Parser:

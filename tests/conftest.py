@@ -32,10 +32,10 @@ TESTS = REPOSITORY / "tests"
 FIXTURES = TESTS / "fixtures"
 
 
-def needs(extra: str, *modules: str) -> pytest.MarkDecorator:
-    """Skips where an extra is not installed; with SEGNEXT_EXTRAS set, as `make oracle` does, that is a failure."""
+def needs(extra: str, *modules: str, target: str = "oracle") -> pytest.MarkDecorator:
+    """Skips where an extra is not installed; with SEGNEXT_EXTRAS set, as its make target does, that is a failure."""
     missing = [module for module in modules if find_spec(module) is None]
-    reason = f"the extra `{extra}` is not installed (no {', '.join(missing)}); `make oracle` has it"
+    reason = f"the extra `{extra}` is not installed (no {', '.join(missing)}); `make {target}` has it"
     return pytest.mark.skipif(bool(missing) and "SEGNEXT_EXTRAS" not in os.environ, reason=reason)
 
 

@@ -49,6 +49,8 @@ COMMANDS: dict[str, tuple[tuple[str, ...], int]] = {
     "segnext.data": (("check", "camvid", "--split", "train", "--data-root", "DATA", "--processes", "1"), 1),
     "segnext.predict": ((f"[/old]{OBEYED}.jpg", "--weights", "DATA"), 2),
     "segnext.weights": (("fetch", f"[/old]{OBEYED}"), 2),
+    "studies": ((f"[/old]{OBEYED}",), 2),
+    "studies.export": (("tensorboard", f"table7/[old]{OBEYED}"), 2),
     "studies.list": ((f"[/old]{OBEYED}",), 2),
     "studies.status": ((), 1),
     "studies.next": ((f"[/old]{OBEYED}",), 2),

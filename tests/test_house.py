@@ -8,11 +8,13 @@ import io
 import re
 import subprocess
 import tokenize
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml  # fvcore brings it
 from conftest import REPOSITORY, TESTS
 
 from studies.facts.columns import columns
@@ -186,7 +188,7 @@ def test_nothing_committed_is_large_or_a_dataset():
 
 def test_the_top_level_is_the_promised_one():
     folders = {name.split("/")[0] for name in tracked() if "/" in name}
-    assert folders == {"segnext", "studies", "results", "slurm", "reports", "tests", ".ci"}
+    assert folders == {"segnext", "studies", "results", "slurm", "reports", "tests", ".ci", ".github"}
 
 
 def test_the_dictionary_of_columns_is_complete():
@@ -206,3 +208,27 @@ def test_environment_yml_installs_the_lock():
     text = (REPOSITORY / "environment.yml").read_text()
     assert "requirements.lock" in text
     assert "python>=3.11" in text
+
+
+def test_the_workflow_runs_the_two_commands_and_keeps_the_report():
+    (job,) = yaml.safe_load((REPOSITORY / ".github" / "workflows" / "ci.yml").read_text())["jobs"].values()
+    ran = [step["run"] for step in job["steps"] if "run" in step]
+    assert ran[:2] == ["make demo", "make test"]
+    kept = job["steps"][-1]["with"]["path"].split()
+    assert ran[2].split()[-1] in kept
+    assert "demo/reports" in kept
+
+
+def test_a_commit_is_checked_by_the_tools_that_make_test_runs():
+    (local,) = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"]
+    entries = {hook["id"]: hook["entry"].split(" --force-exclude")[0] for hook in local["hooks"]}
+    makefile = (REPOSITORY / "Makefile").read_text()
+    assert set(entries) == {"ruff-check", "ruff-format", "mypy"}
+    assert all(entry.replace(".venv/bin", "$(BIN)") in makefile for entry in entries.values())
+
+
+def test_the_citation_names_this_version_and_the_paper():
+    cited = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+    assert cited["preferred-citation"]["title"].startswith("SegNeXt: Rethinking")

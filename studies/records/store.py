@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,19 +54,36 @@ class View:
 
 
 def results_folder() -> Path:
-    """results/, or $SEGNEXT_RESULTS."""
+    """results/, or $SEGNEXT_RESULTS. `ValueError` where neither is here."""
     return _folder("SEGNEXT_RESULTS", "results", os.environ.get("SEGNEXT_RESULTS"), os.getcwd())
 
 
 def runs_folder() -> Path:
-    """runs/, or $SEGNEXT_RUNS: checkpoints, logs, attempts; nothing that a result depends on once recorded."""
+    """runs/, or $SEGNEXT_RUNS: checkpoints, logs, attempts; nothing that a result depends on once recorded.
+
+    `ValueError` where neither is here.
+    """
     return _folder("SEGNEXT_RUNS", "runs", os.environ.get("SEGNEXT_RUNS"), os.getcwd())
 
 
 @lru_cache(8)
 def _folder(variable: str, name: str, named: str | None, here: str) -> Path:
     """Found once for what the variable says and where we are: a command asks for each of its runs."""
-    return (folder_of(variable) or REPOSITORY / name).resolve()
+    found = folder_of(variable)
+    return found.resolve() if found else of_checkout(name, f"set ${variable} to a folder")
+
+
+def of_checkout(name: str, otherwise: str) -> Path:
+    """A folder of the checkout. Of an installed package there is none: `ValueError` says what to do otherwise."""
+    if installed():
+        raise ValueError(f"{name}/ is in a checkout, and this is an installed package: {otherwise}, or work in a clone")
+    return (REPOSITORY / name).resolve()
+
+
+@cache
+def installed() -> bool:
+    """Whether this code was installed, by pip say, and is neither a checkout nor a snapshot of one."""
+    return any(REPOSITORY.glob("segnext_study-*.dist-info"))
 
 
 R = TypeVar("R", bound=Record)

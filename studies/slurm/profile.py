@@ -164,7 +164,7 @@ def profile(name: str) -> Profile:
     """The profile in this file, or of this name in slurm/profiles/. `ValueError` names the file and what is wrong."""
     path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
     if not path.is_file():
-        there = ", ".join(sorted(found.stem for found in PROFILES.glob("*.toml")))
+        there = ", ".join(sorted(found.stem for found in PROFILES.glob("*.toml"))) or "none here: name a FILE.toml"
         raise ValueError(f"--profile {name}: there is no {path}; slurm/profiles/ has {there}")
     try:
         return changed(Profile(), {"name": path.stem, **tomllib.loads(path.read_text())})
