@@ -82,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parse = Parser.of("python -m segnext.predict", __doc__)
-    parse.add_argument("pictures", nargs="+", type=typed_path, metavar="IMAGE|FOLDER", help="of a folder, all pictures in it and below")
+    pictures = "of a folder, all pictures in it and below"
+    parse.add_argument("pictures", nargs="+", type=typed_path, metavar="IMAGE|FOLDER", help=pictures)
     parse.add_argument(
         "--weights", type=typed_path, required=True, metavar="FILE", help="a network's, or a folder with one network's"
     )
