@@ -59,9 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _check_summary(options.out, tasks, options.overwrite)
     predictor = _predictor(options)
     what = predictor.what
+    of = "" if what.data.dataset == "own" else f" of {what.data.dataset}"
     say(
-        f"{printable(predictor.file)}: SegNeXt-{what.model.size}, {len(what.names)} classes of {what.data.dataset} "
-        f"({what.classes_from}), on {predictor.device}"
+        f"{printable(predictor.file)}: SegNeXt-{what.model.size}, {len(what.names)} classes{of} ({what.classes_from}), "
+        f"on {predictor.device}"
     )
     mark = {**_mark(predictor), "overlay": options.overlay}
     done = {task: _kept(task, mark, options.overwrite) for task in tasks}
@@ -81,13 +82,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parse = Parser.of("python -m segnext.predict", __doc__)
-    parse.add_argument("pictures", nargs="+", type=typed_path, metavar="IMAGE|FOLDER", help="a folder: all in it")
+    pictures = "of a folder, all pictures in it and below"
+    parse.add_argument("pictures", nargs="+", type=typed_path, metavar="IMAGE|FOLDER", help=pictures)
     parse.add_argument(
         "--weights", type=typed_path, required=True, metavar="FILE", help="a network's, or a folder with one network's"
     )
     parse.add_argument("--out", type=typed_path, default=Path("segmented"), metavar="DIR", help="(default: segmented)")
     parse.add_argument(
-        "--multi-scale", action="store_true", help="six scales, each also flipped, as the paper's MS: 12 times the work"
+        "--multi-scale", action="store_true", help="six scales, each also flipped, as the paper's MS: 17 times the work"
     )
     parse.add_argument(
         "--overlay",
