@@ -35,7 +35,7 @@ IN_MINUTES = (
 )
 # How a command ends where the README's cluster, weights and frames are not. All others end with 0.
 ENDS = {
-    "python -m studies.doctor": (1, "profile lab"),
+    "python -m studies.doctor": (1, "put the dataset there"),
     "python -m studies.run table9 --weights": (2, "/weights/segnext"),
     "python -m studies.figures": (2, "has no record"),
     "python -m segnext.data check": (1, "367"),
