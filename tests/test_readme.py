@@ -34,7 +34,8 @@ IN_MINUTES = "python -m reports.build"
 ENDS = {
     "python -m studies.doctor": (1, "put the dataset there"),
     "python -m studies.run table9 --weights": (2, "/weights/segnext"),
-    "python -m segnext.data check": (1, "367"),
+    "python -m segnext.data check ade20k": (3, "put the dataset there"),
+    "python -m segnext.data check camvid": (1, "367"),
 }
 
 
