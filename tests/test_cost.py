@@ -13,8 +13,8 @@ from segnext import Cost, Model
 from segnext.measure.cost import measure, multiply_adds
 from segnext.model import build_network
 
-# The same networks with other numbers of classes; T of each is in the default run.
-SAME = [v for v in VARIANTS if v.endswith(("coco171", "ctx59", "nc171")) and "/T/" not in v]
+# The same sizes again with other heads, numbers of classes and images; T of each is in the default run.
+SAME = [v for v in VARIANTS if v.startswith(("seg/", "cls/", "a2/")) and not v.endswith("ade150") and "T/" not in v]
 
 
 @pytest.mark.parametrize("variant", [pytest.param(v, marks=pytest.mark.long if v in SAME else ()) for v in VARIANTS])

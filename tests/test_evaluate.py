@@ -248,7 +248,7 @@ def test_a_damaged_image_is_named_whoever_loads_it(micro: SegNeXt, workers: int)
         evaluate(micro, Damaged(3), SCENE, workers=workers)
 
 
-@pytest.mark.parametrize("multi_scale", [False, True])
+@pytest.mark.parametrize("multi_scale", [pytest.param(False, marks=pytest.mark.long), True])
 def test_loaders_change_nothing_and_torchs_random_state_is_left_alone(micro: SegNeXt, multi_scale: bool):
     torch.manual_seed(3)
     state = torch.get_rng_state()

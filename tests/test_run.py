@@ -268,9 +268,9 @@ def test_a_killed_worker_is_a_failure_that_the_same_command_continues(results: P
 @pytest.mark.usefixtures("measured")
 def test_two_people_who_start_the_same_run_get_one_run(results: Path, runs: Path):
     """At the same moment: whoever comes second waits for the first or finds it done."""
-    identifier = run_id("b", 30)
-    first = subprocess.Popen(command("table7/b@0", *LONGER), cwd=REPOSITORY, stdout=subprocess.DEVNULL)
-    second = run("table7/b@0", *LONGER)
+    identifier = run_id("b", 4)
+    first = subprocess.Popen(command("table7/b@0", *SMALL), cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+    second = run("table7/b@0", *SMALL)
     assert first.wait(timeout=120) == second.returncode == 0, second.stdout
     assert "done" in second.stdout
     assert len(list((runs / identifier / "attempts").iterdir())) == 1

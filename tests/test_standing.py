@@ -155,6 +155,7 @@ def test_a_damaged_record_is_named_and_hides_no_run(cell: PlannedRun, capsys: py
     assert [line["run"] for line in json.loads(capsys.readouterr().out)] == [cell.id]
 
 
+@pytest.mark.usefixtures("measured")
 def test_what_cannot_be_read_is_named_without_a_traceback(cell: PlannedRun, capsys: pytest.CaptureFixture[str]):
     (Workspace(cell.id).folder / "submission.json").mkdir()
     for main, words in ((status.main, []), (run.main, ["table7/c@0", *SMOKE]), (show.main, ["table7/c", *SMOKE])):

@@ -7,11 +7,13 @@ import json
 
 import pytest
 from conftest import FIXTURES
+from records import run_record
 
-from segnext.config import Model, Run, canonical
+from segnext.config import Model, Run
 from studies.declare.protocols import PROTOCOLS, Recipe
 from studies.declare.study import DATASETS, Claim, Panel, Reported, Row, Study, claims
 from studies.plan.runs import Selection, plan
+from studies.records.schema import Metrics
 from studies.records.store import Store
 from studies.tables import studies, study
 
@@ -165,8 +167,7 @@ def test_a_row_that_is_shorter_by_its_own_recipe_is_not_a_cut_run():
     example = Study("example", "Table 0", "", (voc,), (Row("T", "t", Model("T"), {}), star))
     store = Store()
     run = paper.run(voc, star, 1)
-    store.__dict__["records"] = {run.id: {"kind": "run", "config": canonical(run)}}
-    store.run = lambda wanted: None  # type: ignore[method-assign]
+    store.add(run_record(run, Metrics()))
     assert {(view.protocol.name, view.iterations) for view in store.views(example)} == {("paper", 80_000)}
 
 

@@ -1,7 +1,7 @@
 """`make tour`: the README's commands, run, with what they print pasted below them.
 
-A block is ```` ```console ````, a line `$ COMMAND`, then its output; with `varies` only its words are held,
-not its numbers. tests/test_readme.py holds the README to what the commands print today.
+A block is ```` ```console ````, a line `$ COMMAND`, then its output; with `varies` only the words of the output are
+held, not its numbers. tests/test_readme.py holds the README to what the commands print today.
 """
 
 from __future__ import annotations
