@@ -35,7 +35,7 @@ PHOTOGRAPHS = "--data-root /data/camvid"  # hours of training: planned here
 ENDS = {
     "python -m studies.doctor": (1, "put the dataset there"),
     "python -m studies.run table9 --weights": (2, "/weights/segnext"),
-    "python -m studies.figures": (2, "has no record"),
+    "python -m studies.figures": (3, "its weights are not in"),
     "python -m segnext.data check ade20k": (3, "put the dataset there"),
     "python -m segnext.data check camvid": (1, "367"),
 }
