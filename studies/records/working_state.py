@@ -96,6 +96,8 @@ class Submission:
     snapshot: Token  # the code that it will run
     job: JobId | None = None
     cancelled: str = ""  # by whom
+    memory: str = ""  # that the job asked for; empty: none
+    sharing: Natural = 1  # runs that its element has at most
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ class Attempt:
     code: str = ""  # fingerprint of what trains
     processes: Natural = 1
     gpus: Natural = 0
+    sharing: Natural = 1  # runs that its card was given to
     begins_after: Natural = 0  # iterations that were saved before it
     ends_after: Natural | None = None  # and after it
     finished: Moment | None = None  # None: under way, or killed

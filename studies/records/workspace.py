@@ -285,7 +285,7 @@ class Workspace:
     # How attempts ended
 
     @contextmanager
-    def attempt(self, *, code: str = "", processes: int = 1, gpus: int = 0) -> Iterator[Attempt]:
+    def attempt(self, *, code: str = "", processes: int = 1, gpus: int = 0, sharing: int = 1) -> Iterator[Attempt]:
         """Record one attempt: as `killed` from its start on, so that a kill leaves the truth; the body says better.
 
         Only the run's owner may: what is open here of earlier ones is closed.
@@ -304,6 +304,7 @@ class Workspace:
             code=code,
             processes=processes,
             gpus=gpus,
+            sharing=sharing,
         )
         numbers = [int(path.stem) for path in folder.glob("*.json") if path.stem.isdigit()]
         path = folder / f"{max(numbers, default=0) + 1:03d}.json"
