@@ -20,7 +20,7 @@ from types import FrameType
 
 from segnext.door import forgiving
 from segnext.measure.machine import keep_freed
-from studies.launch.ending import notify
+from studies.launch.ending import OUTSIDE, notify
 from studies.launch.sharing import REQUEUED, share
 from studies.launch.stage import stage
 from studies.launch.work import timestamp, work
@@ -80,16 +80,19 @@ def _idles(workspace: Workspace) -> bool:
     return True
 
 
-def _go_back_to_the_queue() -> None:
-    """Let SLURM start this job once more."""
+def _go_back_to_the_queue(code: int) -> int:
+    """Let SLURM start this job once more; the exit code, `OUTSIDE` where there is no scontrol, as in a container."""
     for _ in range(REQUEUE_TRIES):
         try:
             scheduler.call("scontrol", "requeue", job())
             print(f"job {job()} goes back to the queue", flush=True)
-            return
+            return code
+        except scheduler.Absent:
+            return OUTSIDE
         except (scheduler.Unreachable, scheduler.Refused) as error:
             print(f"job {job()} cannot go back to the queue: {error}", flush=True)
             time.sleep(REQUEUE_PAUSE)
+    return code
 
 
 def _last_cause(workspace: Workspace) -> str:
@@ -119,9 +122,7 @@ def main(words: Sequence[str]) -> int:
     if len(own) == 1:
         return _alone(own[0], signals)
     code, left = share(own, lambda: signals.heard, len(own))
-    if left:
-        _go_back_to_the_queue()
-    return code
+    return _go_back_to_the_queue(code) if left else code
 
 
 def _alone(identifier: str, signals: _Signals) -> int:
@@ -143,7 +144,7 @@ def _alone(identifier: str, signals: _Signals) -> int:
         code = work(workspace.run_id, signals.asked, world, signals.cause, root)
     if world.first and code == 5 and _last_cause(workspace) in REQUEUED and not _idles(workspace):
         if "SEGNEXT_SHARING" not in os.environ:  # else whoever started the runs of this card waits for the last
-            _go_back_to_the_queue()
+            code = _go_back_to_the_queue(code)
     elif world.first and (last := workspace.last_attempt()) and last.job == job() != "" and last.finished:
         notify(workspace, last.cause)
     return code

@@ -205,6 +205,18 @@ def test_a_container_gets_its_words_as_they_are_in_the_profile(fake: Path, tmp_p
     assert seen == [*words[1:], "-u", "-m", "studies.worker", *pairs]
 
 
+def test_a_job_whose_container_has_no_scontrol_is_sent_back_to_the_queue_from_outside(fake: Path, tmp_path: Path):
+    worker = container(tmp_path)
+    worker.write_text(f"#!/bin/sh\nexit {ending.OUTSIDE}\n")
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
+    scontrol.chmod(0o755)
+    sends(changed(Profile(), {"python": [str(worker)]}))
+    assert works(fake, "101", f"PATH={scontrol.parent}:{os.environ['PATH']}").returncode == ending.OUTSIDE
+    assert (tmp_path / "asked").read_text() == "requeue 101\n"
+
+
 def test_a_line_of_shell_still_starts_python(fake: Path, tmp_path: Path):
     sends(changed(Profile(), {"python": f"env IN=shell '{container(tmp_path)}' run"}))
     assert works(fake).returncode == 0

@@ -10,6 +10,7 @@ from studies.records.external import Unreachable, answer
 from studies.records.typed import Damaged
 from studies.records.workspace import Workspace
 
+OUTSIDE = 75  # what a worker exits with that cannot send its job back to the queue itself (sysexits.h: try again)
 NOTIFY_SECONDS = 30.0  # that the profile's `notify` may take
 
 

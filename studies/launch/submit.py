@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from segnext.config import Execution
+from studies.launch.ending import OUTSIDE
 from studies.plan.runs import PlannedRun, upstream
 from studies.plan.state import submitted
 from studies.records.external import Absent
@@ -308,9 +309,14 @@ def _parameters(array: Array, profile: Profile, snapshot: Path) -> dict[str, Any
 
 
 def _command(array: Array, profile: Profile) -> str:
-    """The worker, deaf to the warning signal until it can listen: it would be killed by it while it imports."""
+    """The worker, deaf to the warning signal until it can listen: it would be killed by it while it imports.
+
+    Where a command of the profile's own starts it, a container's, there may be no scontrol: the shell around it asks.
+    """
     elements = " ".join(",".join(cell.id for cell in cells) for cells in array.elements)
-    return f'bash -c \'trap "" USR2; exec "$@"\' worker {profile.starts_python} -u -m studies.worker {elements}'
+    waits = f'"$@"; code=$?; [ $code != {OUTSIDE} ] || scontrol requeue $SLURM_JOB_ID; exit $code'
+    starts = f'trap "" USR2 TERM; {waits}' if profile.python else 'trap "" USR2; exec "$@"'
+    return f"bash -c '{starts}' worker {profile.starts_python} -u -m studies.worker {elements}"
 
 
 def _dependency(array: Array) -> str:

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from studies.records.external import Absent, slurm
+from studies.records.external import Absent as Absent
 from studies.records.external import Refused as Refused
 from studies.records.external import Unreachable as Unreachable
+from studies.records.external import slurm
 from studies.records.working_state import Submission
 
 _NO_ACCOUNTING = re.compile(r"accounting storage is disabled|a supported accounting_storage plugin", re.IGNORECASE)
