@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from segnext.config import Execution
 from studies import run
+from studies.declare.protocols import protocol
 from studies.launch.cards import Cards
+from studies.launch.local import Outcome, run_local
 from studies.launch.sharing import memory_of
+from studies.plan.jobspec import specification
+from studies.plan.runs import PlannedRun, plan, select
+from studies.records.store import Store
+from studies.records.workspace import Workspace
 
 
 def test_runs_spread_over_all_cards_and_a_card_that_is_free_is_the_next(monkeypatch: pytest.MonkeyPatch):
@@ -60,3 +67,26 @@ def test_the_memory_of_a_run_is_its_own_and_its_loaders():
             subprocess.run(["kill", "--", f"-{process.pid}"], check=True)
             process.communicate()
     assert memory_of([processes[0].pid]) == {processes[0].pid: 0}
+
+
+def test_runs_of_a_machine_are_started_on_its_cards_in_turn():
+    smoke = protocol("smoke")
+    cells = [cell for cell in plan(select(["table7"], smoke, None, None), smoke, 1, Store()) if cell.upstream][:2]
+    for cell in cells:
+        Workspace(cell.id).folder.mkdir(parents=True)
+        Workspace(cell.id).write_spec(specification(cell, 1, None, None, Execution(), "a test"))
+    seen: dict[str, str] = {}
+
+    class Watcher:
+        def progressed(self, cell: PlannedRun, phase: str, done: int, total: int, note: str) -> None:
+            owner = Workspace(cell.id).owner()
+            if owner is not None and cell.id not in seen:
+                variables = Path(f"/proc/{owner.process.pid}/environ").read_text().split("\0")
+                seen[cell.id] = next(word for word in variables if word.startswith("CUDA_VISIBLE_DEVICES="))
+
+        def ended(self, cell: PlannedRun, outcome: Outcome) -> None:
+            assert outcome.state == "done", outcome
+
+    outcomes = run_local(cells, 2, Execution(), Watcher(), lambda: False, Cards(("0", "1")))
+    assert {outcome.state for outcome in outcomes.values()} == {"done"}
+    assert sorted(seen.values()) == ["CUDA_VISIBLE_DEVICES=0", "CUDA_VISIBLE_DEVICES=1"]

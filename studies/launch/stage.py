@@ -54,7 +54,7 @@ class Left(Exception):
 def stage(workspace: Workspace, asked_to_stop: Callable[[], bool]) -> Path | None:
     """The folder from which the run is to read its data; None: from its data root, as ever."""
     spec, names = workspace.told(), json.loads(os.environ.get("SEGNEXT_STAGE") or "[]")
-    if not names or not spec.data_root:
+    if not names or not spec.data_root or spec.evaluation:
         return None
     data, root = specified_run(spec).data, Path(spec.data_root)
     if data.dataset not in names:

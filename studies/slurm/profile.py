@@ -141,11 +141,12 @@ class Profile:
 
     def memory_after(self, had: str) -> str:
         """What a run gets that ran out of what it had (empty: what the profile says): more, where [retry] says so."""
-        before, factor = _MEMORY.fullmatch(had or self.memory), str(self.retry.get("memory", ""))
-        if before is None or not factor:
+        factor, before = str(self.retry.get("memory", "")), _megabytes(had or self.memory)
+        if not factor or not before:
             return self.memory
-        megabytes = int(before[1]) * 1024 ** ("KMGT".index((before[2] or "M").upper()) - 1)
-        more = math.ceil(megabytes * float(factor[:-1]))
+        more = math.ceil(before * float(factor[:-1]))
+        if more <= _megabytes(self.memory):
+            return self.memory
         return f"{more // 1024}G" if more % 1024 == 0 else f"{more}M"
 
     @property
@@ -165,6 +166,14 @@ class Profile:
 
 _CLUSTER = re.compile(r"[\w.-]+")  # the name of one
 _MEMORY = re.compile(r"([0-9]+)([KMGTkmgt]?)")  # as sbatch takes it; without a unit: M
+
+
+def _megabytes(memory: str) -> float:
+    """What sbatch takes as so much; 0 where that is nothing, or left to the cluster."""
+    found = _MEMORY.fullmatch(memory)
+    return int(found[1]) * 1024 ** ("KMGT".index((found[2] or "M").upper()) - 1) if found else 0.0
+
+
 _CONTROLS = ("Cc", "Cs", "Zl", "Zp")  # kinds of characters that end a line, or are none
 
 
