@@ -47,6 +47,11 @@ class _Signals:
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.heard = self.heard or number
 
+    def over(self) -> None:
+        """Be deaf from here on: what was to be saved is saved, and a signal amid the leaving would look like a kill."""
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
     def asked(self) -> bool:
         """Whether to save and leave."""
         return self.heard is not None or os.getppid() != self._parent
@@ -142,6 +147,7 @@ def _alone(identifier: str, signals: _Signals) -> int:
     patience = STAGING if "SEGNEXT_STAGE" in os.environ else TIMEOUT
     with distributed(execution.device, execution.processes, patience) as world:
         code = work(workspace.run_id, signals.asked, world, signals.cause, root)
+        signals.over()
     if world.first and code == 5 and _last_cause(workspace) in REQUEUED and not _idles(workspace):
         if "SEGNEXT_SHARING" not in os.environ:  # else whoever started the runs of this card waits for the last
             code = _go_back_to_the_queue(code)

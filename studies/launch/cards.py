@@ -22,10 +22,10 @@ class Cards:
     @classmethod
     def of(cls, execution: Execution, per_card: int) -> Cards:
         """Those of a run that is carried out so. `cuda:1` names one card, which runs have together."""
-        if execution.device != "cuda":
+        cards = visible_cards() if execution.device == "cuda" else []
+        if len(cards) < 2:
             return cls(a_card=max(1, per_card))
-        cards = visible_cards()
-        size = min(execution.processes, len(cards)) or 1
+        size = min(execution.processes, len(cards))
         shares = [cards[k : k + size] for k in range(0, len(cards) - size + 1, size)]
         return cls(tuple(",".join(share) for share in shares), max(1, per_card))
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from studies.launch.ending import note_killed, notify
 from studies.records.causes import oom_kills
 from studies.records.typed import Damaged
-from studies.records.working_state import job
+from studies.records.working_state import Attempt, job, restarts
 from studies.records.workspace import Workspace
 from studies.slurm import scheduler
 
@@ -59,9 +59,11 @@ def share(identifiers: Sequence[str], heard: Callable[[], int | None], number: i
                 if asked is None:
                     _release(name)
         time.sleep(LOOK_SECONDS)
-    left = [name for name, code in codes.items() if code == 5 and _last_cause(name) in REQUEUED]
-    for name in codes.keys() - left if left else ():
-        _release(name)
+    left = [name for name in codes if (last := _attempt(name)) and last.finished and last.cause in REQUEUED]
+    for name in codes if left else ():
+        last = _attempt(name)
+        if last and last.cause not in (*REQUEUED, "killed", "stopped"):  # it ended by itself while the others saved
+            _release(name)
     return 5 if left else int(any(codes.values())), left
 
 
@@ -104,10 +106,11 @@ def _cancelled(name: str) -> bool:
 
 def _ended(name: str, code: int, starved: bool, *, noted: bool) -> None:
     """Say of a run that was killed what its own process could not. `noted`: the attempt has it already."""
-    if code >= 0:
+    last = _attempt(name)
+    if code >= 0 or (last and last.finished and not noted):
         return
     workspace = Workspace(name)
-    cause = _last_cause(name) if noted else note_killed(workspace, -code, starved)[0]
+    cause = last.cause if last and noted else note_killed(workspace, -code, starved)[0]
     print(f"{name}: {cause}", flush=True)
     notify(workspace, cause)
 
@@ -121,9 +124,10 @@ def _release(name: str) -> None:
             workspace.submission.remove(submission)
 
 
-def _last_cause(name: str) -> str:
+def _attempt(name: str) -> Attempt | None:
+    """The run's attempt in this start of this job."""
     last = Workspace(name).last_attempt()
-    return last.cause if last else ""
+    return last if last and (last.job, last.restart) == (job(), restarts()) else None
 
 
 def _memory_limit() -> int:
