@@ -214,6 +214,8 @@ class _Look:
             found = {key: self._queue.of(submission) for key, submission in known.items()}
             self._doubtful = {key for key, job in found.items() if job is None or job.place in ("over", "vanished")}
             self._doubtful |= {key for key in quiet if key in self._folders and key not in known}  # withdrawn
+            shared = (key for key, submission in known.items() if submission.sharing > 1)
+            self._doubtful |= {key for key in shared if submitted(key) is None}  # ended, and its job goes on
         if self._doubtful:
             self._read()  # after the queue: what was recorded before a job left is there
 
