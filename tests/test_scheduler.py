@@ -339,6 +339,12 @@ def test_stages_have_resources_of_their_own_and_the_batch_is_shared_by_all_proce
     assert "--exclude=gpu13" in sbatch_options(own)
 
 
+def test_what_shares_a_card_is_said_anew_by_a_stage_with_gpus_of_its_own():
+    own = changed(profile("lab"), {"gpus": 1, "runs_per_gpu": 4})
+    assert [own.at(stage).runs_per_job for stage in ("pretrain", "train", "evaluate")] == [1, 4, 1]
+    assert "--cpus-per-task=32" in sbatch_options(own)
+
+
 def test_what_was_typed_replaces_what_the_profile_says():
     assert changed(profile("lab"), {"partition": "long", "nodes": 3}).partition == "long"
 

@@ -119,8 +119,13 @@ class Profile:
                     raise ValueError(f"memory: {each!r}: with [retry] it is a number and K, M, G or T: 64G")
 
     def at(self, stage: str) -> Profile:
-        """The same with the settings of a stage: `pretrain`, `train` or `evaluate`."""
+        """The same with the settings of a stage: `pretrain`, `train` or `evaluate`.
+
+        One with nodes, GPUs or processes of its own says itself whether runs share them.
+        """
         own = getattr(self, stage) if stage in STAGES else {}
+        if own.keys() & {"nodes", "gpus", "processes"}:
+            own = {"runs_per_gpu": 0, **own}
         return changed(self, {**dict.fromkeys(STAGES, _NONE), **own}) if own else self
 
     @property
