@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from segnext.door import Parser, command, say
 from studies.launch.submit import user
 from studies.plan.runs import PlannedRun, settled
 from studies.plan.started import add_selectors, started_runs
 from studies.plan.state import submitted
-from studies.records.store import Store
+from studies.records.store import Store, runs_folder
 from studies.records.typed import tell
 from studies.records.workspace import Workspace
 from studies.slurm import scheduler
@@ -41,7 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"cancel {len(going)} runs? [y/N] ", end="")
         if sys.stdin.readline().strip().lower() != "y":
             return 0
-    jobs = {(cell.stands.job, cell.stands.token): cell for cell in going if _submitted(cell)}
+    jobs: dict[tuple[str, str], list[PlannedRun]] = {}
+    for cell in filter(_submitted, going):
+        jobs.setdefault((cell.stands.job, cell.stands.token), []).append(cell)
+    beside = _beside(jobs)
+    jobs, parts = {job: c for job, c in jobs.items() if job not in beside}, [c for job in beside for c in jobs[job]]
     try:
         if jobs:
             scheduler.cancel(jobs)
@@ -49,11 +53,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parse.exit(4, f"{parse.prog}: the scheduler does not answer: {error}\n")
     except scheduler.Refused as error:
         parse.exit(1, f"{parse.prog}: {error}\n")
-    for cell in jobs.values():
+    cancelled = [cell for cells in jobs.values() for cell in cells]
+    for cell in (*cancelled, *parts):
         _mark(cell)
-    asked = [cell for cell in going if cell not in jobs.values() and _ask(cell)]
-    say(f"{len(jobs)} jobs cancelled, {len(asked)} processes asked to save and stop")
-    return max(tell(store.damage), int(len(jobs) + len(asked) != len(going)))
+    for cell in parts:
+        say(f"{cell.label} shares its job with others, which go on: it leaves within seconds")
+    asked = [cell for cell in going if cell not in (*cancelled, *parts) and _ask(cell)]
+    say(f"{len(jobs)} jobs cancelled, {len(asked) + len(parts)} processes asked to save and leave")
+    return max(tell(store.damage), int(len(cancelled) + len(parts) + len(asked) != len(going)))
+
+
+def _beside(jobs: Mapping[tuple[str, str], Sequence[PlannedRun]]) -> set[tuple[str, str]]:
+    """Those of these jobs that also have runs which nobody named: only a part of such a job is cancelled."""
+    named = {cell.id for cells in jobs.values() for cell in cells}
+    if all((own := submitted(name)) is None or own.sharing == 1 for name in named):
+        return set()
+    found = set()
+    for path in runs_folder().glob("*/submission.json"):
+        other = submitted(path.parent.name)
+        if other and other.job and not other.cancelled and path.parent.name not in named:
+            found.add((other.job, other.token))
+    return found & jobs.keys()
 
 
 def _submitted(cell: PlannedRun) -> bool:

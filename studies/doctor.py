@@ -100,7 +100,9 @@ def _findings(
     yield from _gpus(cluster, resources)
     if todo:
         try:
-            check(todo, {cell.id for cell in todo}, root, pretrained, Store())
+            from studies.launch.stage import packed_under
+
+            check(todo, {cell.id for cell in todo}, root, pretrained, Store(), packed_under(root, resources))
             yield Finding("data", "ok", f"what {len(todo)} runs read is there")
         except (PreflightError, ValueError) as error:
             yield Finding("data", "fail", str(error))

@@ -118,10 +118,14 @@ def _add_where(parse: argparse.ArgumentParser) -> None:
     where = parse.add_argument_group("where and with what")
     where.add_argument("--cluster", default="local", choices=("local", "slurm", "debug"), help="default: local")
     where.add_argument(
-        "--max-parallel", type=positive, metavar="N", help="runs at a time (local default: by the cores)"
+        "--max-parallel",
+        type=positive,
+        metavar="N",
+        help="runs at a time (default here: by cores, or a card each)",
     )
     where.add_argument("--threads", type=positive, metavar="N", help="cores of a process (local default: 1)")
     where.add_argument("--gpus", type=positive, metavar="N", help="processes of a run on each node, one per GPU")
+    where.add_argument("--per-gpu", type=positive, metavar="N", help="runs that share a card, for small networks")
     where.add_argument("--device", help="cpu, cuda, cuda:0, ... (local default: cpu)")
     where.add_argument("--workers", type=number, metavar="N", help="loader processes per process")
     add_execution(where)
@@ -153,6 +157,7 @@ def _add_cluster(parse: argparse.ArgumentParser) -> None:
         ("account", "A"),
         ("qos", "Q"),
         ("time", "D-HH:MM:SS"),
+        ("memory", "8G"),
         ("constraint", "C"),
     ):
         slurm.add_argument(f"--{name}", metavar=metavar, help="overrides the profile")
@@ -251,6 +256,8 @@ def _launch(
     parse: argparse.ArgumentParser, planned: _Planned, options: argparse.Namespace, words: Sequence[str]
 ) -> int:
     """After all checks start what is to start; returns the exit code."""
+    from studies.launch.stage import packed_under  # imports numpy: not for a list or a dry run
+
     out, todo, store = console(width=160), planned.todo, planned.store
     if options.only in (None, "pretrain"):
         tell_left_out(out, planned.selections, planned.chosen)
@@ -261,7 +268,8 @@ def _launch(
         if options.only == "evaluate" and not planned.cells:
             raise PreflightError(nothing_to_evaluate(options))
         coming = {cell.id for cell in (*todo, *(c for c in planned.cells if c.state in ("running", "queued")))}
-        check(todo, coming, options.data_root, options.pretrained, store)
+        packed = packed_under(options.data_root, planned.resources)
+        check(todo, coming, options.data_root, options.pretrained, store, packed)
         if todo and options.cluster != "slurm":
             check_device(planned.resources.where)
     except (PreflightError, ValueError) as error:  # segnext.data.DataError is a ValueError

@@ -1,6 +1,7 @@
-"""One job = one run, or one test of finished weights: `python -m studies.worker ID [ID ...]`.
+"""One job = one run, or one test of finished weights: `python -m studies.worker ID[,ID ...] [ID[,ID ...] ...]`.
 
-Of several ids a SLURM array's element takes its own.
+Of several words a SLURM array's element takes its own. Several ids in one word are runs that share a card, each with a
+worker of its own (`studies.launch.sharing`).
 
 Exit codes: 0 the record exists, 1 failed (the attempt says why), 5 stopped by a signal and resumable. A run that SLURM
 preempts, or whose time is over, saves and goes back to the queue by itself.
@@ -13,11 +14,15 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 
 from segnext.door import forgiving
 from segnext.measure.machine import keep_freed
+from studies.launch.ending import OUTSIDE, notify
+from studies.launch.sharing import REQUEUED, share
+from studies.launch.stage import stage
 from studies.launch.work import timestamp, work
 from studies.records.typed import Damaged
 from studies.records.working_state import job
@@ -26,6 +31,7 @@ from studies.slurm import scheduler
 
 WARNING_SECONDS = float(os.environ.get("SEGNEXT_WARNING", "120"))  # what the job was submitted with, `Profile.warning`
 REQUEUE_TRIES, REQUEUE_PAUSE = 6, 10.0  # a controller may be away for a moment
+STAGING = timedelta(hours=2)  # that processes wait for another node, which may still copy its data
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
 
@@ -40,6 +46,11 @@ class _Signals:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.heard = self.heard or number
+
+    def over(self) -> None:
+        """Be deaf from here on: what was to be saved is saved, and a signal amid the leaving would look like a kill."""
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
     def asked(self) -> bool:
         """Whether to save and leave."""
@@ -64,21 +75,29 @@ def _time_left() -> float | None:
     return float(ends) - time.time() if ends else scheduler.time_left(job())
 
 
-def _go_back_to_the_queue(workspace: Workspace) -> None:
-    """Let SLURM start this job once more, unless the last two attempts saved nothing before their time was over."""
+def _idles(workspace: Workspace) -> bool:
+    """Whether the last two attempts saved nothing before their time was over: then a third would not either."""
     attempts = workspace.attempts()[-2:]
     idle = [a.cause == "time_limit" and a.begins_after == a.ends_after for a in attempts]
-    if len(idle) == 2 and all(idle):
-        workspace.amend_attempt(cause="no_progress", message="twice nothing was saved before the time limit")
-        return
+    if len(idle) < 2 or not all(idle):
+        return False
+    workspace.amend_attempt(cause="no_progress", message="twice nothing was saved before the time limit")
+    return True
+
+
+def _go_back_to_the_queue(code: int) -> int:
+    """Let SLURM start this job once more; the exit code, `OUTSIDE` where there is no scontrol, as in a container."""
     for _ in range(REQUEUE_TRIES):
         try:
             scheduler.call("scontrol", "requeue", job())
             print(f"job {job()} goes back to the queue", flush=True)
-            return
+            return code
+        except scheduler.Absent:
+            return OUTSIDE
         except (scheduler.Unreachable, scheduler.Refused) as error:
             print(f"job {job()} cannot go back to the queue: {error}", flush=True)
             time.sleep(REQUEUE_PAUSE)
+    return code
 
 
 def _last_cause(workspace: Workspace) -> str:
@@ -100,15 +119,23 @@ def _print_to(log: Path) -> None:
     )
 
 
-def main(identifiers: Sequence[str]) -> int:
+def main(words: Sequence[str]) -> int:
     """Work until it is done, a signal asks to stop, or the process that started this one is gone."""
-    from segnext.distributed import distributed
-
     forgiving()
     signals = _Signals()
+    own = words[int(os.environ["SLURM_ARRAY_TASK_ID"]) if len(words) > 1 else 0].split(",")
+    if len(own) == 1:
+        return _alone(own[0], signals)
+    code, left = share(own, lambda: signals.heard, len(own))
+    return _go_back_to_the_queue(code) if left else code
+
+
+def _alone(identifier: str, signals: _Signals) -> int:
+    """The work of one run."""
+    from segnext.distributed import TIMEOUT, distributed
+
     keep_freed()
-    own = int(os.environ["SLURM_ARRAY_TASK_ID"]) if len(identifiers) > 1 else 0
-    workspace = Workspace(identifiers[own])
+    workspace = Workspace(identifier)
     if job():
         _print_to(workspace.log)
     try:
@@ -116,10 +143,16 @@ def main(identifiers: Sequence[str]) -> int:
     except Damaged as damaged:
         print(damaged, file=sys.stderr, flush=True)
         return 1
-    with distributed(execution.device, execution.processes) as world:
-        code = work(workspace.run_id, signals.asked, world, signals.cause)
-    if code == 5 and world.first and _last_cause(workspace) in ("time_limit", "preempted"):
-        _go_back_to_the_queue(workspace)
+    root = stage(workspace, signals.asked)
+    patience = STAGING if "SEGNEXT_STAGE" in os.environ else TIMEOUT
+    with distributed(execution.device, execution.processes, patience) as world:
+        code = work(workspace.run_id, signals.asked, world, signals.cause, root)
+        signals.over()
+    if world.first and code == 5 and _last_cause(workspace) in REQUEUED and not _idles(workspace):
+        if "SEGNEXT_SHARING" not in os.environ:  # else whoever started the runs of this card waits for the last
+            code = _go_back_to_the_queue(code)
+    elif world.first and (last := workspace.last_attempt()) and last.job == job() != "" and last.finished:
+        notify(workspace, last.cause)
     return code
 
 

@@ -97,7 +97,10 @@ def measured(results: Path) -> None:
 @pytest.fixture
 def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Puts programs on the PATH that print what is given, and note that they were called."""
+    from studies.slurm import scheduler
+
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(scheduler, "BUSY_SECONDS", (0.01, 0.01))
 
     def program(name: str, text: str, code: int = 0, error: str = "") -> None:
         (tmp_path / f"{name}.txt").write_text(text)

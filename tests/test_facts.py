@@ -15,7 +15,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import REPOSITORY
-from reporting import add_evaluation, add_run, fabricate, undrawn
+from records import add_evaluation, add_run, fabricate
+from reporting import undrawn
 
 from reports import build
 from reports.sections.claims import claims_table

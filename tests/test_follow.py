@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
 import io
 import json
 import os
@@ -189,3 +190,31 @@ def test_a_run_that_was_submitted_anew_is_followed_under_its_new_name(
     outcomes = follow([cell], Seen(), again)
     assert outcomes == {cell.id: Outcome("stopped", "goes on")}
     assert "segnext-2" in (tmp_path / "words").read_text()
+
+
+def test_a_run_that_failed_beside_others_in_one_job_is_seen_while_they_go_on(
+    answers,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(local, "FOLLOW_SECONDS", (0.1, 0.1))
+    cells = submitted(1)[:2]
+    for cell in cells:
+        submission = Workspace(cell.id).submission
+        submission.replace(dataclasses.replace(submission.read(), index=0, job="25_0", sharing=2))
+    answers("squeue", "segnext-1|25_0|RUNNING|n1|None\n")
+    seen, (failed, other) = Seen(), cells
+
+    begun = time.monotonic()
+
+    def looked() -> bool:
+        workspace = Workspace(failed.id)
+        if time.monotonic() < begun + 0.5 or not (there := workspace.submission.read()):
+            return failed.id in seen.over
+        with workspace.attempt() as attempt:
+            attempt.cause, attempt.message, attempt.job = "code", "a tensor of another shape", "25_0"
+        workspace.submission.remove(there)
+        return False
+
+    outcomes = follow(cells, seen, within(20, looked))
+    assert outcomes[failed.id] == Outcome("failed", "code: a tensor of another shape")
+    assert outcomes[other.id].state == "stopped"

@@ -194,6 +194,21 @@ def test_refusals_and_silence_are_told_apart(answers, said: str, kind: type[Exce
         scheduler.call("sbatch")
 
 
+def test_a_busy_controller_is_asked_again_and_sbatch_only_where_it_accepted_nothing(answers):
+    answers("squeue", "", code=1, error="slurm_load_jobs error: Socket timed out on send/recv operation\n")
+    answers("sbatch", "", code=1, error="sbatch: error: Batch job submission failed: Socket timed out\n")
+    for command in ("squeue", "sbatch"):
+        with pytest.raises(Unreachable, match="timed out"):
+            scheduler.call(command)
+    assert answers.asked() == [*["squeue"] * 3, "sbatch"]
+    answers(
+        "sbatch", "", code=1, error="sbatch: error: Batch job submission failed: Resource temporarily unavailable\n"
+    )
+    with pytest.raises(Refused, match="Resource temporarily unavailable"):
+        scheduler.call("sbatch")
+    assert answers.asked()[4:] == ["sbatch"] * 3
+
+
 @pytest.mark.parametrize(
     ("written", "seconds"), [("1-02:03:04", 93784), ("02:03:04", 7384), ("03:04", 184), ("10-00:00:00", 864000)]
 )
@@ -231,6 +246,20 @@ def test_arrays_hold_every_run_once_in_order_and_never_more_than_they_may(seeds:
             assert array.before is (found[number - 1] if number else None), "two arrays side by side exceed the limit"
 
 
+@given(seeds=st.integers(1, 12), size=st.integers(1, 5), parallel=st.integers(0, 9), together=st.integers(1, 6))
+def test_runs_that_share_a_card_are_an_element_and_never_more_than_may_run(
+    seeds: int, size: int, parallel: int, together: int
+):
+    cells = chained(seeds)
+    found = arrays(cells, changed(Profile(), {"runs_per_gpu": together}), size, parallel)
+    elements = [element for array in found for element in array.elements]
+    assert sorted(cell.id for element in elements for cell in element) == sorted(cell.id for cell in cells)
+    assert all(1 <= len(element) <= together for element in elements)
+    assert all(len(array.elements) <= size for array in found)
+    if parallel:
+        assert all(1 <= array.throttle * array.per_element <= parallel for array in found)
+
+
 def test_seeds_that_share_an_upstream_are_one_array_that_waits_for_it():
     found = arrays(chained(3), Profile(), 1001, 0)
     assert [len(array.cells) for array in found] == [4, 3, 3, 3, 3]
@@ -252,6 +281,13 @@ def test_every_profile_in_the_repository_can_be_read():
         ("nodes = 0", "nodes: at least 1 is needed"),
         ("compile = 1", "compile: 1 is not text"),
         ('precision = "fp16"', "precision: 'fp16' is not one of"),
+        ("runs_per_gpu = 2\ngpus = 2", "runs_per_gpu: 2 runs share one GPU, but each is to have 2 processes"),
+        ("python = 3", "python: 3 is not text, or a list of words"),
+        ('python = ["apptainer", 3]', "python: 3 is not text"),
+        ('notify = "mail"', "notify: 'mail' is not a list"),
+        ('stage = ["imagenet"]', "stage: 'imagenet' is none of ade20k"),
+        ('[retry]\nmemory = "2"', "retry: memory = '2': what there is is memory"),
+        ('[retry]\ntime = "2x"', "retry: time = '2x'"),
         ("[pretrain]\nnode = 2", "unknown setting 'node' (did you mean nodes?)"),
         ("gpus = ", "Invalid value"),
     ],
@@ -279,6 +315,12 @@ def test_stages_have_resources_of_their_own_and_the_batch_is_shared_by_all_proce
     )
     assert "--gpus-per-node=1" in sbatch_options(own.at("evaluate"))
     assert "--exclude=gpu13" in sbatch_options(own)
+
+
+def test_what_shares_a_card_is_said_anew_by_a_stage_with_gpus_of_its_own():
+    own = changed(profile("lab"), {"gpus": 1, "runs_per_gpu": 4})
+    assert [own.at(stage).runs_per_job for stage in ("pretrain", "train", "evaluate")] == [1, 4, 1]
+    assert "--cpus-per-task=32" in sbatch_options(own)
 
 
 def test_what_was_typed_replaces_what_the_profile_says():

@@ -288,6 +288,14 @@ def test_hours_are_told_from_the_newest_of_what_was_measured(cell: PlannedRun, n
     assert estimate([cell], Profile(), Store()).hours == cell.total * cell.run.train.batch / 3600
 
 
+def test_a_run_that_had_a_quarter_of_a_card_tells_of_a_whole_one(cell: PlannedRun):
+    """Its images a second are those of one of four; the record says so."""
+    record = run_record("c", 0, 1.0, 2, "smoke")
+    origin = {"device": "cpu", "runs_per_gpu": 4}
+    Store().add({**record, "training": {"images_per_second": 2.0}, "provenance": origin})
+    assert estimate([cell], Profile(), Store()).hours == cell.total * cell.run.train.batch / 8 / 3600
+
+
 def test_hours_are_told_from_what_was_measured_here_before_what_came_with_the_repository(
     cell: PlannedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

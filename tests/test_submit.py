@@ -16,7 +16,7 @@ import pytest
 from segnext.config import Execution
 from studies import cancel, run, status
 from studies.declare.protocols import protocol
-from studies.launch import submit
+from studies.launch import ending, submit
 from studies.launch.submit import Array, arrays, kept_variables, sbatch_options
 from studies.plan.jobspec import specification
 from studies.plan.runs import PlannedRun, plan, select, settled
@@ -24,6 +24,7 @@ from studies.records import snapshot
 from studies.records.store import Store, runs_folder
 from studies.records.working_state import Progress
 from studies.records.workspace import Workspace
+from studies.slurm import scheduler
 from studies.slurm.profile import Profile, changed
 from studies.slurm.scheduler import VANISHED_SECONDS, Refused, Unreachable
 
@@ -41,6 +42,7 @@ def fake(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE", str(folder))
     monkeypatch.setattr(submit, "LOOKS", (0.01, 0.01))
+    monkeypatch.setattr(scheduler, "BUSY_SECONDS", (0.01, 0.01))
     return folder
 
 
@@ -50,6 +52,12 @@ def planned(seeds: str = "0") -> list[PlannedRun]:
     selected = select([f"table7/c@{seed}" for seed in seeds.split(",")], smoke, None, None)
     cells = [cell for cell in plan(selected, smoke, 2, Store()) if cell.upstream]
     return cells or plan(selected, smoke, 2, Store())[:1]
+
+
+def several() -> list[PlannedRun]:
+    """Three runs that start from nothing."""
+    smoke = protocol("smoke")
+    return [cell for cell in plan(select(["table7"], smoke, None, None), smoke, 2, Store()) if cell.upstream][:3]
 
 
 def sends(resources: Profile = Profile(), cells: list[PlannedRun] | None = None) -> Array:  # noqa: B008
@@ -176,6 +184,106 @@ def works(fake: Path, job: str = "101", *variables: str) -> subprocess.Completed
     """Carry out the first element of a job as SLURM would, with these variables of the job's."""
     element = f"{os.environ['PATH'].split(':')[0]}/element"
     return subprocess.run([element, job, "0", *variables], capture_output=True, text=True, check=False, timeout=60)
+
+
+def container(tmp_path: Path) -> Path:
+    """A command that starts what follows its own three words, as `apptainer exec` does, and keeps what it was given."""
+    path = tmp_path / "appt ainer"
+    path.write_text(f'#!/bin/sh\nfor word; do echo "$word"; done > {tmp_path}/words\nenv > {tmp_path}/seen\n')
+    path.chmod(0o755)
+    return path
+
+
+def test_a_container_gets_its_words_as_they_are_in_the_profile(fake: Path, tmp_path: Path):
+    words = [str(container(tmp_path)), "exec", "--nv", "--bind=/data of $all:/data", "seg'next.sif", "python"]
+    cells = several()
+    resources = changed(Profile(), {"python": words, "runs_per_gpu": 2})
+    sends(resources, cells)
+    assert works(fake).returncode == 0
+    seen = (tmp_path / "words").read_text().splitlines()
+    pairs = [f"{cells[0].id},{cells[1].id}", cells[2].id]
+    assert seen == [*words[1:], "-u", "-m", "studies.worker", *pairs]
+
+
+def test_a_job_whose_container_has_no_scontrol_is_sent_back_to_the_queue_from_outside(fake: Path, tmp_path: Path):
+    worker = container(tmp_path)
+    worker.write_text(f"#!/bin/sh\nexit {ending.OUTSIDE}\n")
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
+    scontrol.chmod(0o755)
+    sends(changed(Profile(), {"python": [str(worker)]}))
+    assert works(fake, "101", f"PATH={scontrol.parent}:{os.environ['PATH']}").returncode == ending.OUTSIDE
+    assert (tmp_path / "asked").read_text() == "requeue 101\n"
+
+
+def test_a_line_of_shell_still_starts_python(fake: Path, tmp_path: Path):
+    sends(changed(Profile(), {"python": f"env IN=shell '{container(tmp_path)}' run"}))
+    assert works(fake).returncode == 0
+    assert (tmp_path / "words").read_text().splitlines()[:3] == ["run", "-u", "-m"]
+    assert "IN=shell" in (tmp_path / "seen").read_text()
+
+
+def test_runs_of_one_card_are_one_job_with_the_cores_of_all_and_the_threads_of_each(fake: Path):
+    cells = several()
+    array = sends(changed(Profile(), {"runs_per_gpu": 2, "gpus": 1, "cpus": 3, "memory": "9G"}), cells)
+    script = (fake / "jobs" / "101.sh").read_text()
+    for line in ("--array=0-1%2", "--cpus-per-task=6", "--gpus-per-node=1", "--ntasks-per-node=1", "--mem=9G"):
+        assert f"#SBATCH {line}\n" in script
+    assert "export OMP_NUM_THREADS=3\n" in script
+    assert [Workspace(cell.id).submission.read().job for cell in array.cells] == ["101_0", "101_0", "101_1"]
+
+
+def test_a_part_of_a_card_is_cancelled_alone_and_all_of_it_with_its_job(fake: Path, capsys: pytest.CaptureFixture[str]):
+    cells = several()[:2]
+    sends(changed(Profile(), {"runs_per_gpu": 2}), cells)
+    assert cancel.main([f"table7/{cells[0].row.slug}"]) == 0
+    assert "shares its job with others" in capsys.readouterr().out
+    assert not (fake / "scancel.calls").exists()
+    assert [bool(Workspace(cell.id).submission.read().cancelled) for cell in cells] == [True, False]
+    assert cancel.main(["table7"]) == 0
+    assert (fake / "scancel.calls").read_text() == "101_0\n"
+    assert all(Workspace(cell.id).submission.read().cancelled for cell in cells)
+
+
+def test_what_ran_out_of_memory_is_given_more_each_time_where_the_profile_says_so(fake: Path):
+    resources = changed(Profile(), {"memory": "3G", "retry": {"memory": "1.5x"}})
+
+    def ends(message: str) -> None:
+        workspace = Workspace(planned()[0].id)
+        with workspace.attempt() as attempt:
+            attempt.cause, attempt.message = "out_of_memory", message
+            attempt.job = str(workspace.submission.read().job)
+        (fake / "jobs" / f"{attempt.job.split('_')[0]}.gone").touch()
+
+    asked = []
+    for message in ("killed", "killed", "CUDA out of memory. Tried to allocate 2 GiB", ""):
+        sends(resources, settled(planned(), Store())[0])
+        (script, *_) = sorted((fake / "jobs").glob("*.sh"), reverse=True)
+        asked += [line for line in script.read_text().splitlines() if line.startswith("#SBATCH --mem=")]
+        ends(message)
+    assert asked == ["#SBATCH --mem=3G", "#SBATCH --mem=4608M", "#SBATCH --mem=6912M", "#SBATCH --mem=3G"]
+
+
+@pytest.mark.parametrize("trouble", ["exit 3", "sleep 60", ""])
+def test_a_notification_tells_what_ended_and_harms_nothing_however_it_fails(
+    trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (cell,) = planned()
+    workspace = Workspace(cell.id)
+    workspace.write_spec(specification(cell, 2, None, None, Execution(), "a test"))
+    command = tmp_path / "tell"
+    command.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/told\n{trouble}\n')
+    command.chmod(0o755)
+    monkeypatch.setattr(ending, "NOTIFY_SECONDS", 0.5)
+    monkeypatch.setenv("SEGNEXT_NOTIFY", json.dumps([str(command), "to the lab"]))
+    ending.notify(workspace, "diverged")
+    assert (tmp_path / "told").read_text() == f"to the lab {cell.id} table7/c@0 diverged\n"
+    said = capsys.readouterr().out
+    assert {"exit 3": "exited with 3", "sleep 60": "did not answer"}.get(trouble, "") in said
+    monkeypatch.setenv("SEGNEXT_NOTIFY", json.dumps([str(tmp_path / "nowhere")]))
+    ending.notify(workspace, "diverged")
+    assert "is not on this machine" in capsys.readouterr().out
 
 
 ALLOCATION = {

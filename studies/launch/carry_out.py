@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import shlex
 import signal
 from collections import Counter
@@ -32,7 +33,7 @@ CHOOSE = ("rows", "seeds", "datasets", "retry", "rerun", "until_decided", "looks
 ALWAYS = ("protocol", "data_root")
 """Options whose default can be another when the words are typed: by a release, by the environment."""
 
-OF_A_CLUSTER = ("profile", "partition", "account", "qos", "time", "nodes", "constraint")
+OF_A_CLUSTER = ("profile", "partition", "account", "qos", "time", "memory", "nodes", "constraint")
 
 
 def carry_out(
@@ -141,8 +142,10 @@ def _submit(
                 console.print(f"{cell.label} was submitted by somebody else a moment ago")
             if array.job:
                 waits = f", after {', '.join(array.waits)}" if array.waits else ""
-                limit = f", {array.throttle} at a time" if array.throttle else ""
-                console.print(f"job {array.job} ({array.token}): {len(array.cells)} {array.stage} runs{limit}{waits}")
+                limit = f", {array.throttle * array.per_element} at a time" if array.throttle else ""
+                shared = f", {array.per_element} a card" if array.per_element > 1 else ""
+                told = f"job {array.job} ({array.token}): {len(array.cells)} {array.stage} runs"
+                console.print(f"{told}{shared}{limit}{waits}")
             submitted += array.cells
     except scheduler.Unreachable as error:
         console.print(f"the scheduler does not answer: {error}")
@@ -168,16 +171,23 @@ def _here(
 ) -> int:
     """Work on the runs on this machine; returns the exit code."""
     from segnext.data.processes import available_processes
+    from studies.launch.cards import Cards
     from studies.launch.local import run_debug, run_local
 
     settings = _execution(resources, options)
     for cell in todo:
         Workspace(cell.id).write_spec(specify(cell, settings))
-    parallel = options.max_parallel or max(1, available_processes() // (settings.threads * settings.processes))
+    cards = Cards.of(settings, resources.runs_per_gpu)
+    by_cores = max(1, available_processes() // (settings.threads * settings.processes))
+    parallel = options.max_parallel or (cards.room if settings.device.startswith("cuda") else by_cores)
+    if resources.runs_per_gpu:
+        parallel = min(parallel, cards.room)
+    else:  # as many as were typed, on all cards alike
+        cards = dataclasses.replace(cards, a_card=math.ceil(parallel / cards.room))
 
     def work(bars: Any, asked: Callable[[], bool]) -> Any:
         if options.cluster == "local":
-            return run_local(todo, parallel, settings, bars, asked)
+            return run_local(todo, parallel, settings, bars, asked, cards)
         return run_debug(todo, bars, asked)
 
     return _watched(console, todo, work, "every run saves at its next step")

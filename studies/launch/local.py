@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Protocol
 
 from segnext.config import Execution
+from studies.launch.cards import Cards
+from studies.launch.ending import note_killed
 from studies.launch.work import work
 from studies.plan.runs import PlannedRun, upstream
 from studies.plan.state import RunState, standing, submitted, superseded
@@ -60,8 +62,9 @@ def run_local(
     execution: Execution,
     watcher: Watcher,
     asked_to_stop: Callable[[], bool],
+    cards: Cards,
 ) -> dict[str, Outcome]:
-    """Work on the cells as processes of this machine, `parallel` at a time.
+    """Work on the cells as processes of this machine, `parallel` at a time, each on the one of `cards` with the fewest.
 
     Own processes instead of submitit's local executor: that one starts every job at once and reports nothing until the
     end. A run that someone else is working on is waited for. When asked to stop, workers save at their next step.
@@ -91,7 +94,7 @@ def run_local(
                     continue
                 elsewhere = Workspace(cell.id).owner() is not None
                 watcher.progressed(cell, "waits" if elsewhere else "starts", 0, cell.total, "")
-                working[cell.id] = (cell, None if elsewhere else _start(cell, execution, code))
+                working[cell.id] = (cell, None if elsewhere else _start(cell, execution, code, cards.take(cell.id)))
             for run_id, (cell, process) in list(working.items()):
                 _tell(cell, watcher)
                 if late and process is not None:
@@ -101,10 +104,11 @@ def run_local(
                     working[run_id] = (cell, None)  # somebody else was quicker: waited for
                 elif outcome is not None:
                     del working[run_id]
+                    cards.leave(run_id)
                     outcomes[run_id] = outcome
                     watcher.ended(cell, outcome)
-                elif process is None and Workspace(run_id).owner() is None:
-                    working[run_id] = (cell, _start(cell, execution, code))  # whoever had it left it unfinished
+                elif process is None and Workspace(run_id).owner() is None:  # whoever had it left it unfinished
+                    working[run_id] = (cell, _start(cell, execution, code, cards.take(run_id)))
             time.sleep(POLL_SECONDS)
     finally:
         for _, process in working.values():
@@ -210,6 +214,8 @@ class _Look:
             found = {key: self._queue.of(submission) for key, submission in known.items()}
             self._doubtful = {key for key, job in found.items() if job is None or job.place in ("over", "vanished")}
             self._doubtful |= {key for key in quiet if key in self._folders and key not in known}  # withdrawn
+            shared = (key for key, submission in known.items() if submission.sharing > 1)
+            self._doubtful |= {key for key in shared if submitted(key) is None}  # ended, and its job goes on
         if self._doubtful:
             self._read()  # after the queue: what was recorded before a job left is there
 
@@ -254,13 +260,13 @@ def _upstream_failure(cell: PlannedRun, outcomes: Mapping[str, Outcome]) -> Outc
     return Outcome(ended.state, f"upstream_{ended.state}: {before.id} on {before.data.dataset}")
 
 
-def _start(cell: PlannedRun, execution: Execution, code: Path) -> subprocess.Popen[bytes]:
+def _start(cell: PlannedRun, execution: Execution, code: Path, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
     workspace = Workspace(cell.id)
     workspace.forget_progress()
     snapshot.renew(code)
     threads = str(execution.threads)
     folders = {"SEGNEXT_RESULTS": str(results_folder()), "SEGNEXT_RUNS": str(runs_folder())}
-    environment = {**os.environ, **folders, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    environment = {**os.environ, **folders, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **variables}
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={execution.processes}"]
     with open(workspace.log, "ab") as log:
         return subprocess.Popen(
@@ -301,15 +307,7 @@ def _judge(cell: PlannedRun, code: int, starved: bool = False) -> Outcome:
 
 def _killed(cell: PlannedRun, number: int, starved: bool) -> Outcome:
     """Note with the run what its process could not: that it was killed, and why, as far as that can be known."""
-    name = signal.Signals(number).name
-    if number == signal.SIGKILL and starved:
-        cause = "out_of_memory"
-        message = f"killed by {name}: this machine was out of memory; fewer runs at a time (--max-parallel, --workers)"
-    else:
-        cause, message = "killed", f"killed by {name}{', by hand or for want of memory' * (number == signal.SIGKILL)}"
-    last = Workspace(cell.id).last_attempt()
-    if last is not None and last.finished is None:
-        Workspace(cell.id).amend_attempt(cause, message)
+    cause, message = note_killed(Workspace(cell.id), number, starved)
     return Outcome("failed", f"{message}; the same command continues" if CAUSES[cause].again else message)
 
 

@@ -93,8 +93,10 @@ def _show_arrays(console: Console, starting: list[PlannedRun], resources: Profil
     for place, array in enumerate(found, start=1):
         after = {where[name] for name in array.waits if name in where} | ({place - 1} if array.before else set())
         waits = f", after array {', '.join(map(str, sorted(after)))}" if after else ""
-        throttle = f", {array.throttle} at a time" if array.throttle else ""
-        console.print(f"array {place}: {len(array.cells)} {array.stage} runs{throttle}{waits}")
+        throttle = f", {array.throttle * array.per_element} at a time" if array.throttle else ""
+        shared = f" in {len(array.elements)} jobs" if array.per_element > 1 else ""
+        memory = f", {array.memory} each" if array.memory != resources.at(array.stage).memory else ""
+        console.print(f"array {place}: {len(array.cells)} {array.stage} runs{shared}{memory}{throttle}{waits}")
     for stage in dict.fromkeys(array.stage for array in found):
         console.print(f"sbatch {' '.join(sbatch_options(resources.at(stage)))}  ({stage})")
 

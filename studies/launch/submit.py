@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import getpass
+import json
 import os
 import re
 import shlex
-import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -22,14 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from segnext.config import Execution
+from studies.launch.ending import OUTSIDE
 from studies.plan.runs import PlannedRun, upstream
 from studies.plan.state import submitted
-from studies.records.external import Absent, slurm
+from studies.records.external import Absent
 from studies.records.store import Store, results_folder, runs_folder
 from studies.records.working_state import JobSpec, Process, Submission
 from studies.records.workspace import Workspace
 from studies.slurm.profile import Profile
-from studies.slurm.scheduler import Queue, Refused, Unreachable, cluster_of, named
+from studies.slurm.scheduler import Queue, Refused, Unreachable, call, cluster_of, named
 
 Specify = Callable[[PlannedRun, Execution], JobSpec]
 """Makes a run's specification (`studies.plan.jobspec`)."""
@@ -46,20 +47,28 @@ class Array:
     stage: str
     cells: list[PlannedRun]
     waits: tuple[str, ...] = ()  # ids of the runs that must be over before
+    memory: str = ""  # of an element; empty: the profile's
+    per_element: int = 1  # runs that an element carries out side by side
     throttle: int = 0  # elements at a time, 0: no limit
     before: Array | None = None  # must be over before, for the throttle's sake
     token: str = field(default_factory=lambda: f"segnext-{uuid.uuid4().hex[:10]}")
     job: str = ""  # once submitted
+
+    @property
+    def elements(self) -> list[list[PlannedRun]]:
+        """The runs of each element."""
+        return [self.cells[k : k + self.per_element] for k in range(0, len(self.cells), self.per_element)]
 
 
 def arrays(cells: Sequence[PlannedRun], profile: Profile, max_array_size: int, max_parallel: int) -> list[Array]:
     """Group runs, in the plan's order, into arrays that can be submitted one after the other.
 
     With `max_parallel` the arrays are a chain, each with that throttle, so that no more runs are under way at any time.
-    Without, runs that start from the same run wait for it alone.
+    Without, runs that start from the same run wait for it alone. Runs that share a card are an element together; those
+    that ran out of memory are in arrays of their own, where the profile gives them more.
     """
     coming = {cell.id for cell in cells}
-    groups: dict[tuple[int, str, tuple[str, ...]], list[PlannedRun]] = {}
+    groups: dict[tuple[int, str, tuple[str, ...], str], list[PlannedRun]] = {}
     depths: dict[str, int] = {}
     for cell in cells:
         before = upstream(cell)
@@ -69,15 +78,28 @@ def arrays(cells: Sequence[PlannedRun], profile: Profile, max_array_size: int, m
         depths[cell.id] = max((depths.get(name, 0) + 1 for name in waits), default=0)
         if max_parallel:  # what comes before is over anyway when the chain has come here
             waits = tuple(name for name in waits if name not in coming)
-        groups.setdefault((depths[cell.id], cell.stage, waits), []).append(cell)
+        memory = _memory(cell, profile.at(cell.stage))
+        groups.setdefault((depths[cell.id], cell.stage, waits, memory), []).append(cell)
     found: list[Array] = []
-    for (_, stage, waits), members in sorted(groups.items(), key=lambda item: item[0][0]):
-        for start in range(0, len(members), max_array_size):
-            array = Array(stage, members[start : start + max_array_size], waits, throttle=max_parallel)
+    for (_, stage, waits, memory), members in sorted(groups.items(), key=lambda item: item[0][0]):
+        together = profile.at(stage).runs_per_job
+        together = min(together, max_parallel or together)
+        most = max_array_size * together
+        for start in range(0, len(members), most):
+            array = Array(stage, members[start : start + most], waits, memory, together, max_parallel // together)
             array.token = named(array.token, profile.cluster)
             array.before = found[-1] if found and max_parallel else None
             found.append(array)
     return found
+
+
+def _memory(cell: PlannedRun, profile: Profile) -> str:
+    """What a run gets; more than the last time, where it ran out of it and the profile's [retry] says so."""
+    if cell.stands.cause != "out_of_memory":
+        return profile.memory
+    last, before = Workspace(cell.id).last_attempt(), submitted(cell.id)
+    of_the_card = last is not None and "CUDA out of memory" in last.message  # the machine's memory does not mend that
+    return profile.memory if of_the_card else profile.memory_after(before.memory if before else "")
 
 
 def _live(run_id: str) -> bool:
@@ -110,7 +132,7 @@ def submit(array: Array, profile: Profile, snapshot: Path, specify: Specify, set
     left: list[PlannedRun] = []
     try:
         for cell in array.cells:
-            (kept if _reserve(cell, array, len(kept), snapshot) else left).append(cell)
+            (kept if _reserve(cell, array, len(kept) // array.per_element, snapshot) else left).append(cell)
         array.cells = kept
         if not kept:
             return left
@@ -161,6 +183,8 @@ def _reserve(cell: PlannedRun, array: Array, index: int, snapshot: Path) -> bool
             user=user(),
             process=Process.this(),
             snapshot=snapshot.name,
+            memory=array.memory,
+            sharing=array.per_element,
         )
     )
 
@@ -206,8 +230,9 @@ def _script(array: Array, profile: Profile, snapshot: Path) -> Path:
         executor = submitit.SlurmExecutor(folder)
     except RuntimeError as error:  # submitit's word for a machine without srun
         raise Absent(str(error)) from None
+    own = dataclasses.replace(own, memory=array.memory or own.memory)
     executor.update_parameters(**_parameters(array, own, snapshot))
-    executor.parameters["map_count"] = len(array.cells)
+    executor.parameters["map_count"] = len(array.elements)
     script = folder / "submission.sh"
     # submitit's own command would load a pickle, that is the state of things at submission; ours reads it at start.
     script.write_text(executor._make_submission_file_text(_command(array, own), ""), encoding="utf-8")
@@ -216,7 +241,7 @@ def _script(array: Array, profile: Profile, snapshot: Path) -> Path:
 
 def _sbatch(array: Array, profile: Profile, script: Path) -> str:
     """Submit; returns the job's id. Raises `Refused` and `Unreachable`."""
-    said = slurm("sbatch", "--parsable", str(script), kept=kept_variables(profile.at(array.stage)))
+    said = call("sbatch", "--parsable", str(script), kept=kept_variables(profile.at(array.stage)))
     # `77;wice` by SLURM itself; a site's wrapper may greet first ("Your last job 42 took 3 h"), or drop our option.
     found = re.findall(r"^(?:Submitted batch job )?(\d+)(?:;\S+| on cluster \S+)?$", said, re.MULTILINE)
     if len(set(found)) == 1:
@@ -249,7 +274,7 @@ def _resources(profile: Profile) -> dict[str, Any]:
         "time": profile.time,
         "nodes": profile.nodes,
         "ntasks_per_node": profile.processes_per_node,
-        "cpus_per_task": profile.cpus,
+        "cpus_per_task": profile.cpus * profile.runs_per_job,
     }
 
 
@@ -262,6 +287,9 @@ def _options(profile: Profile) -> dict[str, Any]:
 def _parameters(array: Array, profile: Profile, snapshot: Path) -> dict[str, Any]:
     """What submitit renders."""
     variables = {"SEGNEXT_RESULTS": results_folder(), "SEGNEXT_RUNS": runs_folder(), "SEGNEXT_WARNING": profile.warning}
+    site = {"SEGNEXT_NOTIFY": profile.notify, "SEGNEXT_STAGE": profile.stage}
+    variables |= {name: json.dumps(words) for name, words in site.items() if words}
+    variables |= {"SEGNEXT_SCRATCH": profile.scratch} if profile.scratch else {}
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), profile.cpus)
     # Where sbatch --export=NONE left an empty environment, srun would not hand on what is set here either.
     exports = {**variables, **threads, "SLURM_EXPORT_ENV": "ALL"}
@@ -272,19 +300,23 @@ def _parameters(array: Array, profile: Profile, snapshot: Path) -> dict[str, Any
         **({"dependency": waits} if waits else {}),
         "job_name": array.token,
         "signal_delay_s": profile.warning,
-        "array_parallelism": array.throttle or len(array.cells),
+        "array_parallelism": array.throttle or len(array.elements),
         "wckey": None,  # submitit's own is refused where wckeys are checked
         "setup": ["set -e  # a line of the profile that fails, fails the job", *profile.setup, *lines],
-        "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={profile.cpus}"],
+        "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={profile.cpus * profile.runs_per_job}"],
         "additional_parameters": {"chdir": str(snapshot), "requeue": True, **_options(profile)},
     }
 
 
 def _command(array: Array, profile: Profile) -> str:
-    """The worker, deaf to the warning signal until it can listen: it would be killed by it while it imports."""
-    python = profile.python or shlex.quote(sys.executable)
-    identifiers = " ".join(cell.id for cell in array.cells)
-    return f'bash -c \'trap "" USR2; exec "$@"\' worker {python} -u -m studies.worker {identifiers}'
+    """The worker, deaf to the warning signal until it can listen: it would be killed by it while it imports.
+
+    Where a command of the profile's own starts it, a container's, there may be no scontrol: the shell around it asks.
+    """
+    elements = " ".join(",".join(cell.id for cell in cells) for cells in array.elements)
+    waits = f'"$@"; code=$?; [ $code != {OUTSIDE} ] || scontrol requeue $SLURM_JOB_ID; exit $code'
+    starts = f'trap "" USR2 TERM; {waits}' if profile.python else 'trap "" USR2; exec "$@"'
+    return f"bash -c '{starts}' worker {profile.starts_python} -u -m studies.worker {elements}"
 
 
 def _dependency(array: Array) -> str:

@@ -5,6 +5,7 @@ What to do and where to resume is read from disk at its start.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import traceback
@@ -42,11 +43,12 @@ def work(
     asked_to_stop: Callable[[], bool],
     world: World | None = None,
     why: Callable[[], str] = lambda: "stopped",
+    root: Path | None = None,
 ) -> int:
     """Train and evaluate a run, or test finished weights, and write the record; returns the exit code.
 
     In a world of several processes the first owns the run and writes; the others only compute, and leave with it.
-    `why` is the cause that `asked_to_stop` has.
+    `why` is the cause that `asked_to_stop` has, `root` the folder with the data instead of the planned one.
     """
     from segnext.distributed import World
     from segnext.training.state import load_state
@@ -54,7 +56,7 @@ def work(
 
     world = world or World()
     if not world.first:
-        return _help(identifier, asked_to_stop, world)
+        return _help(identifier, asked_to_stop, world, root)
     workspace = Workspace(identifier)
     begun = False
     try:
@@ -65,7 +67,7 @@ def work(
             killed_before = oom_kills()
             with workspace.attempt(code=code_fingerprint("run"), **_resources(workspace, world)) as attempt:
                 try:
-                    this = _Job(workspace, lambda: asked_to_stop() or workspace.lost, world)
+                    this = _Job(workspace, lambda: asked_to_stop() or workspace.lost, world, root)
                     begun = all(world.gather(True))
                     if (record := this.record()) is not None:
                         say_result(record)
@@ -99,16 +101,21 @@ def _finished(workspace: Workspace) -> bool:
 def _resources(workspace: Workspace, world: World) -> dict[str, int]:
     """What an attempt costs while it lasts."""
     on_gpu = workspace.told().execution.device.startswith("cuda")
-    return {"processes": world.size, "gpus": world.size if on_gpu else 0}
+    return {"processes": world.size, "gpus": world.size if on_gpu else 0, "sharing": _sharing() if on_gpu else 1}
 
 
-def _help(identifier: str, asked_to_stop: Callable[[], bool], world: World) -> int:
+def _sharing() -> int:
+    """How many runs the card of this process was given to."""
+    return max(1, int(os.environ.get("SEGNEXT_SHARING", "1")))
+
+
+def _help(identifier: str, asked_to_stop: Callable[[], bool], world: World, root: Path | None) -> int:
     from segnext.training.train import Stopped
 
     if not all(world.gather(True)):
         return 0
     try:
-        _Job(Workspace(identifier), asked_to_stop, world).record()
+        _Job(Workspace(identifier), asked_to_stop, world, root).record()
     except Stopped:
         return 5
     return 0
@@ -117,7 +124,9 @@ def _help(identifier: str, asked_to_stop: Callable[[], bool], world: World) -> i
 class _Job:
     """What a worker does for one run. `ValueError` where today's declarations mean another one than was planned."""
 
-    def __init__(self, workspace: Workspace, asked_to_stop: Callable[[], bool], world: World) -> None:
+    def __init__(
+        self, workspace: Workspace, asked_to_stop: Callable[[], bool], world: World, root: Path | None
+    ) -> None:
         import torch
 
         from segnext.precision import set_up
@@ -131,7 +140,7 @@ class _Job:
             raise ValueError(f"what was planned as {workspace.run_id} is {declared} now; start it again")
         self._execution = spec.execution
         self._device = torch.device(self._execution.device)
-        self._root = Path(spec.data_root) if spec.data_root else None
+        self._root = root or (Path(spec.data_root) if spec.data_root else None)
         self._started = time.time()
         tensorboard = workspace.folder / "tensorboard" if spec.tensorboard else None
         self._curve = Curve(workspace.curve, tensorboard)
@@ -464,7 +473,9 @@ class _Job:
             "attempts": len(attempts),
             # Lost attempts included: to when they ended or, of those that were killed, were last seen.
             "process_seconds": round(sum(attempt.seconds * attempt.processes for attempt in attempts), 1),
-            "gpu_seconds": round(sum(attempt.seconds * attempt.gpus for attempt in attempts), 1),
+            # A card that several runs share is spent by each in part.
+            "gpu_seconds": round(sum(a.seconds * a.gpus / max(1, a.sharing) for a in attempts), 1),
+            **({"runs_per_gpu": _sharing()} if self._device.type == "cuda" and _sharing() > 1 else {}),
         }
 
 

@@ -108,6 +108,7 @@ def step_times(store: Store) -> dict[str, list[StepTime]]:
         config, origin = record.config, record.provenance
         if (rate := record.training.images_per_second) is None:
             continue
+        rate *= max(1, origin.runs_per_gpu)  # of the card, which others had as well
         time = StepTime(rate, origin.device or "", origin.processes, origin.precision, compiler(origin.compiled))
         key = _key(config.model, config.data.crop, config.data.classes, config.train.batch, config.train.accumulate)
         found.setdefault(key, []).append(time)

@@ -22,9 +22,16 @@ class PreflightError(Exception):
 
 
 def check(
-    todo: Sequence[PlannedRun], coming: set[str], data_root: Path | None, pretrained: Path | None, store: Store
+    todo: Sequence[PlannedRun],
+    coming: set[str],
+    data_root: Path | None,
+    pretrained: Path | None,
+    store: Store,
+    packed: Sequence[str] = (),
 ) -> None:
     """Check data, initial weights and folders to write to. `coming` are runs in progress or about to start.
+
+    `packed` are data sets that lie under the data root as files for jobs to unpack: there is no folder to look into.
 
     Raises `PreflightError`, and `ValueError` for released weights that are missing.
     """
@@ -48,6 +55,7 @@ def check(
             (cell.run.data, split)
             for cell in todo
             for split in (cell.run.data.train_split, cell.run.data.test_split)[cell.evaluation is not None :]
+            if cell.run.data.dataset not in packed
         ):
             open_split(data, split, data_root)
     except ValueError as error:

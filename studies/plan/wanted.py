@@ -88,12 +88,14 @@ def nothing_to_evaluate(options: argparse.Namespace) -> str:
 def resources_of(options: argparse.Namespace) -> Profile:
     """The resources of a run: the profile's, or here one process with one thread, changed by the options typed."""
     named = profile(options.profile or "default") if options.cluster == "slurm" else Profile(name="local")
-    names = ("partition", "account", "qos", "time", "constraint", "nodes", "gpus", "max_parallel")
+    names = ("partition", "account", "qos", "time", "memory", "constraint", "nodes", "gpus", "max_parallel")
     typed = {name: getattr(options, name) for name in (*names, "device", "workers", *COMPUTED)}
-    typed |= {"cpus": options.threads}
+    typed |= {"cpus": options.threads, "runs_per_gpu": options.per_gpu}
     settings = {name: value for name, value in typed.items() if value is not None}
     if options.cluster != "slurm":
-        settings.setdefault("device", "cpu")
+        device = settings.setdefault("device", "cpu")
+        if options.per_gpu and not device.startswith("cuda"):
+            raise ValueError(f"--per-gpu: --device {device} is no card; --max-parallel says how many at a time")
     stages = {stage: {k: v for k, v in getattr(named, stage).items() if k not in settings} for stage in STAGES}
     return changed(named, settings | stages)
 

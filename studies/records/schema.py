@@ -76,6 +76,7 @@ class Origin(Struct, frozen=True, kw_only=True):
     attempts: Natural = 1
     process_seconds: Seconds | None = None
     gpu_seconds: Seconds = 0.0
+    runs_per_gpu: Natural = 1  # that shared its card
     supersedes: str | None = None
     initial: dict[str, str] | None = None
     data: DataRead | None = None

@@ -99,6 +99,8 @@ class Submission:
     snapshot: Token  # the code that the job will run
     job: JobId | None = None
     cancelled: str = ""  # the user who cancelled it
+    memory: str = ""  # the memory that the job asked for; empty: none
+    sharing: Natural = 1  # the most runs that its array element has
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ class Attempt:
     code: str = ""  # fingerprint of the code
     processes: Natural = 1
     gpus: Natural = 0
+    sharing: Natural = 1  # runs that its card was given to
     begins_after: Natural = 0  # iterations saved when it started
     ends_after: Natural | None = None  # iterations saved when it ended
     finished: Moment | None = None  # None: running, or killed

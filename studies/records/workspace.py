@@ -335,7 +335,7 @@ class Workspace:
     # How attempts ended
 
     @contextmanager
-    def attempt(self, *, code: str = "", processes: int = 1, gpus: int = 0) -> Iterator[Attempt]:
+    def attempt(self, *, code: str = "", processes: int = 1, gpus: int = 0, sharing: int = 1) -> Iterator[Attempt]:
         """Record one attempt. Its cause is `killed` from the start, in case of a kill; the body sets a better one.
 
         Only the run's owner may call this, because it closes earlier attempts that are open.
@@ -354,6 +354,7 @@ class Workspace:
             code=code,
             processes=processes,
             gpus=gpus,
+            sharing=sharing,
         )
         numbers = [int(path.stem) for path in folder.glob("*.json") if path.stem.isdigit()]
         path = folder / f"{max(numbers, default=0) + 1:03d}.json"

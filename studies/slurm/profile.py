@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import os
 import re
+import shlex
+import sys
 import tomllib
 import unicodedata
 from collections.abc import Mapping
@@ -50,8 +53,9 @@ class Profile:
     nodes: int = 1
     gpus: int = 0  # per node, a process each
     processes: int = 0  # per node; 0: one for each GPU, or one
+    runs_per_gpu: int = 0  # runs that share a job's one GPU, each a process of its own; 0: one
     cpus: int = 1  # per process
-    memory: str = ""  # per node, as sbatch takes it: 64G
+    memory: str = ""  # per node, for all runs of a job together, as sbatch takes it: 64G
     device: str = ""  # empty: cuda with GPUs, else cpu
     workers: int = 0  # loader processes beside each process
     precision: str = "float32"
@@ -59,10 +63,15 @@ class Profile:
     cudnn_benchmark: bool = True
     deterministic: bool = False
     max_parallel: int = 0  # runs at a time, 0: as many as the cluster gives
+    retry: Mapping[str, Any] = field(default_factory=dict)  # memory = "2x": what ran out of it gets twice as much
     max_array_size: int = 0  # 0: as the cluster says
     warning: int = 120  # seconds before the time limit at which a run saves and goes back to the queue
-    python: str = ""  # the command that starts Python in a job; empty: the one that submits
+    # The command that starts Python in a job: a line of shell, or a list of words, which are quoted; empty: this one.
+    python: str | tuple[str, ...] = ""
     setup: tuple[str, ...] = ()  # shell lines before it, such as "module load cuda"
+    notify: tuple[str, ...] = ()  # a command that a job calls when a run has ended: with its id, row and cause
+    stage: tuple[str, ...] = ()  # data sets that a job copies to its node's own disk before it trains
+    scratch: str = ""  # where to; empty: $SLURM_TMPDIR, else $TMPDIR
     options: Mapping[str, Any] = field(default_factory=dict)  # any other option of sbatch, by its long name
     pretrain: Mapping[str, Any] = field(default_factory=dict)
     evaluate: Mapping[str, Any] = field(default_factory=dict)
@@ -72,13 +81,19 @@ class Profile:
         for entry in dataclasses.fields(self):
             value: Any = getattr(self, entry.name)
             kind: Any = _KINDS.get(str(entry.type), Mapping)
-            if entry.name == "setup" and isinstance(value, list):
-                object.__setattr__(self, "setup", tuple(value))
-            elif not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or value < 0)):
+            if tuple in (kind if isinstance(kind, tuple) else (kind,)) and isinstance(value, list):
+                value = tuple(value)
+                object.__setattr__(self, entry.name, value)
+            if not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or value < 0)):
                 raise ValueError(f"{entry.name}: {value!r} is not {_WORDS[kind]}")
-            if isinstance(value, str):
-                _one_line(entry.name, value)
+            for word in value if isinstance(value, tuple) else (value,) * isinstance(value, str):
+                if not isinstance(word, str):
+                    raise ValueError(f"{entry.name}: {word!r} is not text")
+                if entry.name != "setup":
+                    _one_line(entry.name, word)
         _check(self.options)
+        _check_stage(self.stage)
+        self._check_sharing()
         if self.nodes < 1:
             raise ValueError("nodes: at least 1 is needed")
         if self.precision not in PRECISIONS:
@@ -90,15 +105,54 @@ class Profile:
             if own.cluster != self.cluster:
                 raise ValueError(f"{stage}.options.clusters: jobs wait for those of their own cluster alone: name one")
 
+    def _check_sharing(self) -> None:
+        if self.runs_per_gpu > 1 and self.nodes * self.processes_per_node > 1:
+            raise ValueError(
+                f"runs_per_gpu: {self.runs_per_gpu} runs share one GPU, but each is to have "
+                f"{self.nodes * self.processes_per_node} processes: nodes = 1 and gpus = 1 (or processes = 1)"
+            )
+        for name, value in self.retry.items():
+            if name != "memory" or not re.fullmatch(r"[0-9]+(\.[0-9]+)?x", str(value)) or float(value[:-1]) <= 1:
+                raise ValueError(f'retry: {name} = {value!r}: what there is is memory = "2x"')
+            for each in (self.memory, *(str(getattr(self, stage).get("memory", "")) for stage in STAGES)):
+                if each and not _MEMORY.fullmatch(each):
+                    raise ValueError(f"memory: {each!r}: with [retry] it is a number and K, M, G or T: 64G")
+
     def at(self, stage: str) -> Profile:
-        """The same with the settings of a stage: `pretrain`, `train` or `evaluate`."""
+        """The same with the settings of a stage: `pretrain`, `train` or `evaluate`.
+
+        One with nodes, GPUs or processes of its own says itself whether runs share them.
+        """
         own = getattr(self, stage) if stage in STAGES else {}
+        if own.keys() & {"nodes", "gpus", "processes"}:
+            own = {"runs_per_gpu": 0, **own}
         return changed(self, {**dict.fromkeys(STAGES, _NONE), **own}) if own else self
 
     @property
     def processes_per_node(self) -> int:
         """How many processes share a run on one node."""
         return self.processes or self.gpus or 1
+
+    @property
+    def runs_per_job(self) -> int:
+        """How many runs an element of an array carries out side by side."""
+        return max(1, self.runs_per_gpu)
+
+    @property
+    def starts_python(self) -> str:
+        """The command that starts Python in a job, as the shell reads it."""
+        words = self.python or (sys.executable,)
+        return words if isinstance(words, str) else shlex.join(words)
+
+    def memory_after(self, had: str) -> str:
+        """What a run gets that ran out of what it had (empty: what the profile says): more, where [retry] says so."""
+        factor, before = str(self.retry.get("memory", "")), _megabytes(had or self.memory)
+        if not factor or not before:
+            return self.memory
+        more = math.ceil(before * float(factor[:-1]))
+        if more <= _megabytes(self.memory):
+            return self.memory
+        return f"{more // 1024}G" if more % 1024 == 0 else f"{more}M"
 
     @property
     def cluster(self) -> str:
@@ -116,12 +170,30 @@ class Profile:
 
 
 _CLUSTER = re.compile(r"[\w.-]+")  # the name of one
+_MEMORY = re.compile(r"([0-9]+)([KMGTkmgt]?)")  # as sbatch takes it; without a unit: M
+
+
+def _megabytes(memory: str) -> float:
+    """What sbatch takes as so much; 0 where that is nothing, or left to the cluster."""
+    found = _MEMORY.fullmatch(memory)
+    return int(found[1]) * 1024 ** ("KMGT".index((found[2] or "M").upper()) - 1) if found else 0.0
+
+
 _CONTROLS = ("Cc", "Cs", "Zl", "Zp")  # kinds of characters that end a line, or are none
 
 
 def _one_line(name: str, text: str) -> None:
     if any(unicodedata.category(letter) in _CONTROLS for letter in text):
         raise ValueError(f"{name}: {text!r} has a character that would end its line in the job script")
+
+
+def _check_stage(names: tuple[str, ...]) -> None:
+    """Whether these are data sets. `ValueError` names the one that is none."""
+    if names:
+        from segnext.data.datasets import DATASETS, IMAGENET  # numpy: not for a profile without
+
+        if unknown := [name for name in names if name not in (*DATASETS, IMAGENET)]:
+            raise ValueError(f"stage: {unknown[0]!r} is none of {', '.join((*DATASETS, IMAGENET))}")
 
 
 def _check(options: Mapping[str, Any]) -> None:
@@ -146,8 +218,16 @@ def _check(options: Mapping[str, Any]) -> None:
             raise ValueError(f'options.{name}: {value!r}: name one cluster: clusters = "wice"')
 
 
-_KINDS: dict[str, type] = {"str": str, "int": int, "bool": bool, "tuple[str, ...]": tuple}
-_WORDS = {str: "text", int: "a whole number", bool: "true or false", tuple: "a list of lines", Mapping: "a table"}
+_KINDS: dict[str, Any] = {"str": str, "int": int, "bool": bool, "tuple[str, ...]": tuple}
+_KINDS["str | tuple[str, ...]"] = (str, tuple)
+_WORDS: dict[Any, str] = {
+    str: "text",
+    int: "a whole number",
+    bool: "true or false",
+    tuple: "a list of lines",
+    Mapping: "a table",
+}
+_WORDS[str, tuple] = "text, or a list of words"
 
 
 def changed(profile: Profile, settings: Mapping[str, Any]) -> Profile:

@@ -6,14 +6,17 @@ here: that is a record.
 
 from __future__ import annotations
 
+import random
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from studies.records.external import Absent, slurm
+from studies.records.external import Absent as Absent
 from studies.records.external import Refused as Refused
 from studies.records.external import Unreachable as Unreachable
+from studies.records.external import slurm
 from studies.records.working_state import Submission
 
 _NO_ACCOUNTING = re.compile(r"accounting storage is disabled|a supported accounting_storage plugin", re.IGNORECASE)
@@ -76,8 +79,30 @@ class Job:
         return cls(identifier, word, place, cause, nodes, "" if reason == "None" else reason)
 
 
-call = slurm
-"""What one of SLURM's commands prints. Raises `Unreachable`, or `Refused` with its own words."""
+BUSY_SECONDS = (
+    1.0,
+    2.0,
+    4.0,
+    8.0,
+)  # before each further question to a controller that is busy; half to once and a half
+_BUSY = re.compile(r"timed out|temporarily unavailable|connection reset|zero bytes|try again|rate limit", re.IGNORECASE)
+_NOTHING_DONE = re.compile(r"resource temporarily unavailable|rate limit", re.IGNORECASE)
+
+
+def call(*words: str, cluster: str = "", kept: Iterable[str] = ()) -> str:
+    """What one of SLURM's commands prints; a busy controller is asked again, later and later.
+
+    Not so sbatch where it is silent on whether the job was accepted: a second one would be a second job. Raises
+    `Unreachable`, or `Refused` with its own words.
+    """
+    for pause in BUSY_SECONDS:
+        try:
+            return slurm(*words, cluster=cluster, kept=kept)
+        except (Unreachable, Refused) as error:
+            if not (_NOTHING_DONE if words[0] == "sbatch" else _BUSY).search(str(error)):
+                raise
+        time.sleep(pause * random.uniform(0.5, 1.5))  # all runs of a cluster that is back ask at once otherwise
+    return slurm(*words, cluster=cluster, kept=kept)
 
 
 def named(name: str, cluster: str) -> str:
