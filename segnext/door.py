@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 USAGE, STOPPED = 2, 5
 CONTINUES = "stopped: the same command continues"
 MANY = 300  # lines of a table: more are printed by `print_many`
-PLAIN_SECONDS = 15.0  # between two lines about the same work in a log, which has no bars
+PLAIN_SECONDS = 15.0  # between two progress lines in a log, which shows no bar
 
 # Characters that control a terminal (C0 except tab and newline, C1), and those that change the direction of text.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")

@@ -75,7 +75,7 @@ class PlannedRun:
     stands: RunState = NEW
     upstream: int = 0
     evaluation: Evaluation | None = None
-    weights: Path | None = None  # the file, of an evaluation of released weights
+    weights: Path | None = None  # the file, for an evaluation of released weights
     seen: Workspace | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property

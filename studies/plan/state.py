@@ -55,7 +55,7 @@ def standing(
 def _standing(
     wanted: Run | Evaluation, store: Store, workspace: Workspace, submission: Submission | None, queue: Queue | None
 ) -> RunState:
-    if (damaged := store.damaged(wanted.id)) is not None:  # other damage is named, and no obstacle
+    if (damaged := store.damaged(wanted.id)) is not None:  # only damage to its own record blocks a run
         return RunState("failed", str(damaged), "damaged")
     record = store.run(wanted) if isinstance(wanted, Run) else store.evaluation(wanted)
     if record is not None and not superseded(workspace, store):
