@@ -19,7 +19,7 @@ SEEDS ?= 0,1,2
 RESULTS := $(or $(OUT),$(if $(filter cpu,$(DEVICE)),.gpu-site/rehearsal,tests/benchmarks/results))
 
 .PHONY: help demo demo-slurm bench test lint format types tests tests-long fuzz tests-slurm tests-slurm-next oracle lock
-.PHONY: clean predictions picture gpu gpu-wheels gpu-evidence gpu-data version
+.PHONY: clean predictions picture tour gpu gpu-wheels gpu-evidence gpu-data version
 
 help:
 	@echo "make demo        set up, a small study end to end on generated images, the report (into $(DEMO)/)"
@@ -36,6 +36,7 @@ help:
 	@echo "make gpu-evidence MINUTES=8   CamVid on one card: Tables 7 and 6, seed by seed; DEVICE=cpu rehearses"
 	@echo "make version     version.json: the commit, for a copy without git; make gpu-data: CamVid into .camvid/"
 	@echo "make predictions  after a new prediction: enter it and its commit in the ledger, before its runs"
+	@echo "make tour        run the commands that the README shows, and paste what they print"
 	@echo "make picture     the README's picture of the report's first page (needs Chromium)"
 	@echo "make format      let ruff lay the code out          make lock   renew requirements.lock"
 
@@ -172,6 +173,9 @@ format: .venv/installed
 
 predictions: .venv/installed
 	$(BIN)/python tests/ledger.py
+
+tour: .venv/installed
+	$(BIN)/python tests/tour.py
 
 picture: .venv/installed
 	$(BIN)/python -m reports.build && PYTHONPATH=. $(BIN)/python tests/picture.py

@@ -22,7 +22,7 @@ from segnext.config import Run
 from studies import next as to_run_next
 from studies import run as studies_run
 from studies.declare.protocols import protocol
-from studies.judge import asked, looks, power, verdicts
+from studies.judge import asked, looks, power, spread, verdicts
 from studies.judge.looks import Followed, conditional_power, judged
 from studies.plan import cheapest
 from studies.plan.hours import Clock
@@ -104,19 +104,19 @@ def test_a_difference_at_the_margin_is_never_decided():
 def test_the_spread_of_few_seeds_is_below_the_true_one_in_one_case_of_five():
     draw, trials = np.random.default_rng(5), 3000
     samples = draw.normal(0.0, 0.5, (trials, 2, 3))
-    limits = [power.spread_of("miou_ss", rows.tolist()) for rows in samples]
+    limits = [spread.spread_of("miou_ss", rows.tolist()) for rows in samples]
     assert {limit.source for limit in limits} == {"records"}
     share = sum(limit.sd >= 0.5 for limit in limits) / trials
-    assert abs(share - power.CONFIDENCE) <= 3.5 * math.sqrt(0.8 * 0.2 / trials)
-    many = power.spread_of("miou_ss", draw.normal(0.0, 0.5, (100, 10)).tolist())
+    assert abs(share - spread.CONFIDENCE) <= 3.5 * math.sqrt(0.8 * 0.2 / trials)
+    many = spread.spread_of("miou_ss", draw.normal(0.0, 0.5, (100, 10)).tolist())
     assert many.sd == pytest.approx(0.5, abs=0.03)
 
 
 def test_without_seeds_of_ours_the_spread_is_others_then_stated_then_none():
     for too_few in ([], [[41.0]], [[41.0, 41.5]], [[41.0] * 5]):
-        assert power.spread_of("miou_ss", too_few).source == "others"
-    assert power.spread_of("top1", []).source == "stated"
-    assert power.spread_of("gradcam_inside", []) is None
+        assert spread.spread_of("miou_ss", too_few).source == "others"
+    assert spread.spread_of("top1", []).source == "stated"
+    assert spread.spread_of("gradcam_inside", []) is None
 
 
 # --- the plan is optimal

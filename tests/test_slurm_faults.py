@@ -196,8 +196,9 @@ def test_a_run_longer_than_its_time_limit_goes_on_in_job_after_job(start: int, l
     limited = PROFILE.replace("warning = 20", "warning = 45").replace("00:30:00", f"00:0{limit}:00")
     (user.folder / "profile.toml").write_text(limited + f'setup = ["sleep {start}"]\n')
     user.submits(*whole, "--only", "train", "--evaluate-every", "5")  # longer than a job, however fast the machine
-    wait_until(lambda: "trained" in user.causes(cell), 1800, lambda: (user.cluster.queue(), user.log(cell)))
+    wait_until(lambda: not user.cluster.queue(), 1800, lambda: (user.cluster.queue(), user.log(cell)))
     attempts = user.workspace(cell).attempts()
+    assert attempts[-1].cause == "trained", user.log(cell)
     assert len(attempts) >= 2, "one job was enough"
     assert [attempt.cause for attempt in attempts] == [*["time_limit"] * (len(attempts) - 1), "trained"]
     for before, after in itertools.pairwise(attempts):

@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import functools
 import math
-import statistics
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
 
 import numpy as np
-from scipy.special import betaincinv, chdtri, ndtr, stdtrit
+from scipy.special import betaincinv, ndtr, stdtrit
 
-from studies.judge.others import planning_sd
 from studies.judge.significance import ERROR, LEVEL, MINIMUM_SEEDS
 
 POWER = 0.80
@@ -26,46 +22,6 @@ POWER = 0.80
 
 MOST_SEEDS = 100_000
 """Beyond it no number is given."""
-
-CONFIDENCE = 0.80
-"""Of the upper limit of a spread that few seeds showed (Browne, Statistics in Medicine 14, 1995: else half of all
-planned studies have less power than planned)."""
-
-FEWEST_FREEDOM = 2
-"""Degrees of freedom below which our own seeds say nothing of a spread: two seeds of one row may lie anywhere."""
-
-
-@dataclass(frozen=True)
-class Spread:
-    """The standard deviation of a metric over seeds, in its points, and where it is from."""
-
-    sd: float
-    source: Literal["records", "others", "stated"]
-    words: str
-
-
-STATED: dict[str, Spread] = {
-    # Ours: nobody reports MSCAN's; ResNet-50's is about 0.1 (Picard, arXiv 2109.08203), small networks spread more.
-    "top1": Spread(0.2, "stated", "stated: nobody reports one for these networks"),
-}
-
-
-def spread_of(metric: str, samples: Iterable[Sequence[float]]) -> Spread | None:
-    """The spread to plan with: pooled over the seeds of a table's rows, else others', else stated; None: not known.
-
-    Of our own it is the upper 80 % limit: with many seeds the pooled spread itself, with few rather too much.
-    """
-    several = [values for values in samples if len(values) > 1]
-    freedom = sum(len(values) - 1 for values in several)
-    squares = sum(statistics.variance(values) * (len(values) - 1) for values in several)
-    if freedom >= FEWEST_FREEDOM and squares > 0:
-        sd = math.sqrt(squares / float(chdtri(freedom, CONFIDENCE)))
-        pooled = math.sqrt(squares / freedom)
-        words = f"our records: {pooled:.2f} with {freedom} degrees of freedom, its upper 80 % limit"
-        return Spread(sd, "records", words)
-    if told := planning_sd(metric):
-        return Spread(told[0], "others", told[1])
-    return STATED.get(metric)
 
 
 @functools.cache
@@ -101,9 +57,18 @@ def claim_power(kind: str, difference: float, margin: float, sd: float, seeds: i
     return equivalence_power(difference, margin, sd, seeds, alpha, rows)
 
 
-def claim_seeds(kind: str, difference: float, margin: float, sd: float, alpha: float, rows: int) -> int | None:
-    """The fewest seeds a row with power `POWER`; None: `MOST_SEEDS` do not reach it."""
-    return fewest(lambda seeds: claim_power(kind, difference, margin, sd, seeds, alpha, rows) >= POWER)
+def claim_seeds(
+    kind: str,
+    difference: float,
+    margin: float,
+    sd: float,
+    alpha: float,
+    rows: int,
+    least: int = MINIMUM_SEEDS,
+    most: int = MOST_SEEDS,
+) -> int | None:
+    """The fewest seeds a row, `least` or more, with power `POWER`; None: `most` do not reach it."""
+    return fewest(lambda seeds: claim_power(kind, difference, margin, sd, seeds, alpha, rows) >= POWER, least, most)
 
 
 def half_width(sd: float, seeds: int) -> float:
@@ -126,14 +91,14 @@ def first_step(claims: int) -> float:
     return ERROR / max(1, claims)
 
 
-def fewest(enough: Callable[[int], bool]) -> int | None:
-    """The smallest number of seeds, `MINIMUM_SEEDS` or more, that is enough; None beyond `MOST_SEEDS`."""
-    high = MINIMUM_SEEDS
+def fewest(enough: Callable[[int], bool], least: int = MINIMUM_SEEDS, most: int = MOST_SEEDS) -> int | None:
+    """The smallest number of seeds, `least` or more, that is enough; None beyond `most`."""
+    high = least
     while not enough(high):
-        if high >= MOST_SEEDS:
+        if high >= most:
             return None
-        high = min(2 * high, MOST_SEEDS)
-    low = max(MINIMUM_SEEDS, high // 2)
+        high = min(2 * high, most)
+    low = max(least, high // 2)
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle + 1, high)

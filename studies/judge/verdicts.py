@@ -16,15 +16,14 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from scipy.special import ndtr, stdtrit
+from scipy.special import stdtrit
 
 from studies.judge import significance
+from studies.judge.power import POWER, claim_seeds
 from studies.judge.significance import Side, Welch, finite, mean, welch
 
 MINIMUM_SEEDS = significance.MINIMUM_SEEDS  # below it a difference is shown and no claim is made
 LEVEL = significance.LEVEL  # of every interval that is shown
-POWER = 0.80  # at which "seeds that would resolve it" is counted
 MOST_SEEDS = 1000  # beyond it the answer is "more than"
 MOST_COUNTED = 30  # the same where outcomes are counted: every outcome of so many seeds is enumerated
 EPSILON = {"miou_ss": 1.0, "miou_ms": 1.0, "top1": 0.5}  # DESIGN: stated defaults, never fitted to results
@@ -162,13 +161,13 @@ def level_verdict(interval: Interval, tolerance: float) -> str:
 
 def ordering(better: Side, worse: Side, level: float = LEVEL) -> Judgement:
     """The claim that `better` lies above `worse`."""
-    return _claim(better, worse, _ordering_test, _ordering_power, level)
+    return _claim(better, worse, _ordering_test, ordering_seeds, level)
 
 
 def equivalence(first: Side, second: Side, level: float = LEVEL, margin: float = MARGIN) -> Judgement:
     """The claim that two rows do not differ: an equivalence test (two one-sided tests) with ±margin."""
     test = functools.partial(_equivalence_test, margin)
-    return _claim(first, second, test, functools.partial(_equivalence_power, margin), level)
+    return _claim(first, second, test, functools.partial(equivalence_seeds, margin=margin), level)
 
 
 def learnt(better: Sequence[float], worse: Sequence[float], threshold: float, level: float = LEVEL) -> Judgement:
@@ -267,7 +266,7 @@ def _claim(
     first: Side,
     second: Side,
     test: Callable[[Welch], tuple[float, float]],
-    power: Callable[[float, float, float, float], float],
+    seeds: Callable[[Side, Side, float], int | None],
     level: float,
 ) -> Judgement:
     finite(first, second)
@@ -284,7 +283,7 @@ def _claim(
     # At most one of the two can be a wrong decision, so the smaller p is that of the claim.
     p = min(support, contradiction)
     word = "not resolved" if p > 1 - level else "supported" if support <= contradiction else "contradicted"
-    needed = _seeds(first, second, functools.partial(power, level)) if word == "not resolved" else None
+    needed = seeds(first, second, level) if word == "not resolved" else None
     return Judgement(word, difference, Interval(*found.interval(LEVEL)), needed, p)
 
 
@@ -304,37 +303,12 @@ def _equivalence_test(margin: float, found: Welch) -> tuple[float, float]:
 
 def ordering_seeds(first: Side, second: Side, level: float) -> int | None:
     """How many seeds per row would show, at this level, the difference that was observed; None: too many to say."""
-    return _seeds(first, second, functools.partial(_ordering_power, level))
+    return _seeds(first, second, "greater", level, 0.0)
 
 
 def equivalence_seeds(first: Side, second: Side, level: float, margin: float) -> int | None:
     """The same of a difference within ±margin, or beyond it if that was observed."""
-    return _seeds(first, second, functools.partial(_equivalence_power, margin, level))
-
-
-def _ordering_power(level: float, difference: float, error: float, freedom: float) -> float:
-    return 1 - noncentral_t(freedom, abs(difference) / error, _t(level, freedom))
-
-
-def _equivalence_power(margin: float, level: float, difference: float, error: float, freedom: float) -> float:
-    if abs(difference) > margin:  # then it is the contradiction that more seeds would show
-        return _ordering_power(level, abs(difference) - margin, error, freedom)
-    critical = _t(2 * level - 1, freedom)
-    # The chance to miss on either side, added up (Boole's inequality): errs towards more seeds.
-    missed = sum(noncentral_t(freedom, (margin + side) / error, critical) for side in (difference, -difference))
-    return 1 - missed
-
-
-def noncentral_t(freedom: float, shift: float, value: float) -> float:
-    """The chance that a noncentral t, (normal + shift) / s, lies below `value`, for 3 or more degrees of freedom.
-
-    The mean of the normal's over x = log s, by the trapezoidal rule: to 1e-12. Not scipy.special.nctdtr, which is NaN
-    far out in the tails before SciPy 1.18, and so an answer of 550 seeds where 167 are enough.
-    """
-    wide = 10 / math.sqrt(2 * freedom)
-    x = np.linspace(-max(wide, 36 / freedom), wide, 1000)
-    density = np.exp(freedom * (x - np.expm1(2 * x) / 2))
-    return float(density @ ndtr(value * np.exp(x) - shift) / density.sum())
+    return _seeds(first, second, "equivalent", level, margin)
 
 
 def _pooled(samples: Sequence[Sequence[float]]) -> float:
@@ -342,21 +316,14 @@ def _pooled(samples: Sequence[Sequence[float]]) -> float:
     return math.sqrt(squares / sum(len(values) - 1 for values in samples))
 
 
-def _seeds(first: Side, second: Side, power: Callable[[float, float, float], float]) -> int | None:
+def _seeds(first: Side, second: Side, kind: str, level: float, margin: float) -> int | None:
     """The fewest seeds per row, more than there are, that reach POWER; None if MOST_SEEDS do not."""
-    difference, samples = mean(first) - mean(second), _samples(first, second)
-    spread, have, rows = _pooled(samples), max(map(len, samples)), len(samples)
-
-    def enough(count: int) -> bool:
-        return power(difference, spread * math.sqrt(rows / count), rows * (count - 1)) >= POWER
-
-    low, high = have + 1, max(MOST_SEEDS, have + 1)
-    if spread == 0 or not enough(high):
+    samples = _samples(first, second)
+    spread, have = _pooled(samples), max(map(len, samples))
+    if spread == 0 or have >= MOST_SEEDS:
         return None
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle + 1, high)
-    return low
+    difference = mean(first) - mean(second)
+    return claim_seeds(kind, difference, margin, spread, 1 - level, len(samples), have + 1, MOST_SEEDS)
 
 
 @functools.cache

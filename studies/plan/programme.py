@@ -15,7 +15,7 @@ from studies.declare.protocols import PROTOCOLS, Protocol
 from studies.declare.study import COSTS, Reported, Study, unknown
 from studies.judge import asked, power
 from studies.judge.asked import Asked
-from studies.judge.power import Spread
+from studies.judge.spread import Spread, spread_of
 from studies.judge.verdicts import EPSILON, MARGIN
 from studies.plan import cheapest
 from studies.plan.hours import Clock, Hours, told
@@ -196,7 +196,7 @@ def _spread(study: Study, chosen: Protocol, store: Store, metric: str) -> Spread
     """Of a metric over seeds, pooled over the rows and data sets of a table."""
     panels = chosen.panels(study)
     by_row = (asked.measured(study, panel, chosen, store).get(metric, {}) for panel in panels)
-    return power.spread_of(metric, [list(seeds.values()) for rows in by_row for seeds in rows.values()])
+    return spread_of(metric, [list(seeds.values()) for rows in by_row for seeds in rows.values()])
 
 
 def _claim(

@@ -1,0 +1,82 @@
+"""`make tour`: the README's commands, run, with what they print pasted below them.
+
+A block is ```` ```console ````, a line `$ COMMAND`, then its output; with `varies` only the words of the output are held, not its
+numbers. tests/test_readme.py holds the README to what the commands print today.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+BLOCK = re.compile(r"^```console( varies)?\n\$ (.+)\n((?:.*\n)*?)```$", re.MULTILINE)
+TIMES = re.compile(r"\d[\d.,:]*(?= ?(?:s|ms|min|seconds|minutes|images/s)\b)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A command of the README, and what it printed when the README was written."""
+
+    command: str
+    output: str
+    varies: bool
+
+    def alike(self, output: str) -> bool:
+        """Whether an output is this one, but for times, and where it varies for every number."""
+        hidden = re.compile(r"[\d.,:/%#━╸╺ -]+") if self.varies else TIMES
+        return hidden.sub("0", self.output) == hidden.sub("0", output)
+
+
+def blocks(text: str) -> list[Block]:
+    """The README's blocks, in their order."""
+    return [Block(command, output, bool(varies)) for varies, command, output in BLOCK.findall(text)]
+
+
+def checkout(folder: Path) -> Path:
+    """A copy of what git tracks, for commands that write; runs of its own, results as committed."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=README.parent, capture_output=True, check=True).stdout
+    for name in filter(None, listed.decode().split("\0")):
+        source, target = README.parent / name, folder / name
+        if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+    return folder
+
+
+def run(command: str, folder: Path) -> str:
+    """What a command prints there, as a terminal of 96 columns without colours would show it; raises if it fails."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("SEGNEXT_")},
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "COLUMNS": "96",
+        "NO_COLOR": "1",
+    }
+    words = ["bash", "-o", "pipefail", "-c", command]
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{command}: exit code {done.returncode}\n{done.stderr}{done.stdout}")
+    return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
+
+
+def main() -> None:
+    """Paste today's output."""
+    import tempfile
+
+    text = README.read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as name:
+        folder = checkout(Path(name))
+
+        def pasted(match: re.Match[str]) -> str:
+            return f"```console{match[1] or ''}\n$ {match[2]}\n{run(match[2], folder)}```"
+
+        README.write_text(BLOCK.sub(pasted, text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
