@@ -38,7 +38,7 @@ from studies.tables import study
 CONTINUES = "stopped: the same command continues"
 PACKAGES = ("segnext", "studies", "reports")
 NOT_AT_THE_DOOR = {"studies.worker": "started by other programs, prints to its run's log"}
-TO_THE_LOG = {*NOT_AT_THE_DOOR, *(f"studies.launch.{name}" for name in ("work", "ending", "sharing", "stage"))}
+TO_THE_LOG = {*NOT_AT_THE_DOOR, *(f"studies.launch.{name}" for name in ("work", "tail", "ending", "sharing", "stage"))}
 OBEYED = "\x1b[31mred\x07\x9b2J"
 FOREIGN = f"a[b] [h, w] <i>&</i> /data/[/old]/x.jpg \N{CHECK MARK} {OBEYED}"
 SHOWN = r"\u001b[31mred\u0007\u009b2J"

@@ -51,6 +51,7 @@ class PredictionLine:
     p: float | None
     p_adjusted: float | None
     verdict: str
+    seeds_that_would_resolve_it: int | None
     mixed: str
     run_ids: str
 
@@ -170,6 +171,7 @@ def _generated(
         p=judgement.p,
         p_adjusted=judgement.adjusted,
         verdict=judgement.verdict,
+        seeds_that_would_resolve_it=judgement.seeds,
         mixed=judgement.mixed,
         run_ids=" ".join(dict.fromkeys(behind)),
     )
@@ -218,6 +220,7 @@ def _photographs(name: str, slug: str, store: Store) -> Iterator[PredictionLine]
             p=p,
             p_adjusted=test.adjusted if test else None,
             verdict=word,
+            seeds_that_would_resolve_it=None,
             mixed=pooling.mixture(map(pooling.origin, records)),
             run_ids=" ".join(record.id for record in records),
         )
