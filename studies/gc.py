@@ -17,11 +17,12 @@ from pathlib import Path
 from rich.table import Table
 
 from segnext.config import Run
-from segnext.door import Parser, command, console, say
+from segnext.door import MANY, Parser, command, console, print_many, say
 from studies.declare.protocols import protocol
 from studies.plan.options import shown
 from studies.plan.runs import PlannedRun
 from studies.plan.started import add_selectors, started_runs
+from studies.plan.state import printed, submitted
 from studies.records.snapshot import snapshots_folder
 from studies.records.store import Store, runs_folder
 from studies.records.typed import Damaged, tell
@@ -29,6 +30,7 @@ from studies.records.working_state import Submission
 from studies.records.workspace import Workspace
 from studies.tables import studies
 
+HEADINGS = ("what", "where", "MB")
 YOUNG = 86400.0  # seconds: a folder without references may be one that a new submission is about to use
 
 
@@ -44,23 +46,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     everything = not any((options.selectors, options.protocol, options.rows, options.seeds))
     cells = started_runs(options, store := Store())
     needed = _beginnings({cell.run.protocol for cell in cells}) if options.weights else set()
-    found = [(what, path) for cell in cells for what, path in _of_run(cell, options.weights and cell.id not in needed)]
+    without = {cell.id for cell in cells if options.weights and cell.id not in needed}
+    found = [(what, path) for cell in cells for what, path in _of_run(cell, cell.id in without, store)]
     if everything:
         found += _unreferenced(store)
-    table = Table(box=None, padding=(0, 2))
-    for heading in ("what", "where", "MB"):
-        table.add_column(heading, justify="right" if heading == "MB" else "left")
-    total, kept = 0, list[OSError]()
+    rows, total, files, kept = list[list[str]](), 0, 0, list[OSError]()
     for what, path in found:
-        size = _size(path)
+        size, count = _size(path)
         if options.delete:
             kept += _remove(path)
-            size -= _size(path)
-        total += size
-        table.add_row(what, shown(path), f"{size / 1e6:,.1f}")
-    if found:
+            size, count = size - _size(path)[0], count - _size(path)[1]
+        total, files = total + size, files + count
+        rows.append([what, shown(path), f"{size / 1e6:,.1f}"])
+    if len(rows) > MANY:
+        print_many(HEADINGS, rows)
+    elif rows:
+        table = Table(box=None, padding=(0, 2))
+        for heading in HEADINGS:
+            table.add_column(heading, justify="right" if heading == "MB" else "left")
+        for row in rows:
+            table.add_row(*row)
         out.print(table)
-    out.print(f"{total / 1e6:,.1f} MB {'deleted' if options.delete else 'would be deleted; --delete does it'}")
+    done = "deleted" if options.delete else "would be deleted; --delete does it"
+    out.print(f"{total / 1e6:,.1f} MB in {files:,} files {done}")
     for error in kept:
         say(f"{parse.prog}: {error.filename} could not be deleted: {error.strerror}", error=True)
     return max(tell(store.damage), int(bool(kept)))
@@ -79,13 +87,23 @@ def _beginnings(names: Iterable[str]) -> set[str]:
     return found
 
 
-def _of_run(cell: PlannedRun, weights: bool) -> Iterator[tuple[str, Path]]:
-    """Yield what a recorded run no longer needs: its checkpoints and, with `weights`, its weights."""
+def _of_run(cell: PlannedRun, weights: bool, store: Store) -> Iterator[tuple[str, Path]]:
+    """Yield what a recorded run no longer needs: checkpoints, what is known elsewhere and, with `weights`, its weights.
+
+    Its specification, its attempts and its log stay: `status`, `show` and `logs` tell of it as before.
+    """
     workspace = Workspace(cell.id)
     if cell.state != "done" or workspace.owner() is not None:
         return
     if workspace.states.exists() and workspace.weights.exists():
         yield f"checkpoints of {cell.label}", workspace.states
+    left = [workspace.folder / "progress.json"]
+    if (store.folder / "curves" / f"{cell.id}.csv").exists():
+        left.append(workspace.curve)
+    if (submission := submitted(cell.id)) is not None:
+        left += printed(submission)
+    for path in filter(Path.exists, left):
+        yield f"left by {cell.label}", path
     if weights and workspace.weights.exists() and not cell.upstream and cell.run.task != "classification":
         yield f"weights of {cell.label}", workspace.weights
 
@@ -124,13 +142,14 @@ def _files(path: Path) -> Iterator[tuple[str, bool]]:
         yield folder, True
 
 
-def _size(path: Path) -> int:
-    """The bytes of a file or of all files in a folder; files deleted meanwhile count as 0."""
-    total = 0
+def _size(path: Path) -> tuple[int, int]:
+    """The bytes and the number of files of a file or a folder; files deleted meanwhile do not count."""
+    total = files = 0
     for name, is_folder in _files(path):
         with contextlib.suppress(OSError):
-            total += 0 if is_folder else os.lstat(name).st_size
-    return total
+            size = os.lstat(name).st_size
+            total, files = total + (0 if is_folder else size), files + 1
+    return total, files
 
 
 def _remove(path: Path) -> list[OSError]:

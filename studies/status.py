@@ -171,8 +171,8 @@ def _facts(cell: PlannedRun, store: Store) -> Facts:
     if progress:
         step = f"{progress.phase} {progress.done}/{progress.total}"
     else:
-        saved = workspace.last_state()
-        step = f"{saved}/{cell.total}" if saved and cell.state != "done" else ""
+        saved = 0 if cell.state == "done" else workspace.last_state()
+        step = f"{saved}/{cell.total}" if saved else ""
     # The state of a finished run comes from its record, which does not name the node; the attempt does.
     last = workspace.last_attempt() if cell.state == "done" else None
     stands = dataclasses.replace(cell.stands, job=last.job, node=last.node) if last else cell.stands

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -11,9 +12,15 @@ from pathlib import Path
 import pytest
 from records import table7_record
 
+from segnext.config import Execution
+from studies.declare.protocols import protocol
+from studies.plan.jobspec import specification
+from studies.plan.runs import plan, select
 from studies.records import index
 from studies.records.store import Store
-from studies.records.typed import to_json
+from studies.records.typed import Damaged, read, to_json
+from studies.records.working_state import JobSpec
+from studies.records.workspace import REMEDY, alike
 from studies.tables import study
 
 RECORDS = 40
@@ -183,3 +190,32 @@ def test_whoever_may_not_write_there_does_without(records: Path, monkeypatch: py
     assert opened(records, monkeypatch) == RECORDS
     assert not (records.parent / index.NAME).exists()
     assert len(list(records.parent.glob(".*.tmp"))) == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_specifications_that_differ_in_their_seed_are_read_as_each_alone_would_be(seed: int, tmp_path: Path):
+    """Also edited by hand: another order, other seeds, a seed that is none, a word that looks like one."""
+    draw, smoke = random.Random(seed), protocol("smoke")
+    cells = plan(select(["table7"], smoke, None, range(4)), smoke, 2, Store())
+    for _ in range(60):
+        spec = json.loads(to_json(specification(draw.choice(cells), 2, None, None, Execution(), '"seed": 5,\n')))
+        match draw.randrange(6):
+            case 0:
+                spec["seed"] = draw.choice([7, -1, 1.5, True, None, "1", 10**9])
+            case 1:
+                spec["runs"][0]["seed"] = draw.choice([7, -1, None, "1"])
+            case 2:
+                spec = dict(draw.sample(list(spec.items()), len(spec)))
+            case 3:
+                spec["runs"].append({"seed": spec["seed"]})
+        path = tmp_path / "spec.json"
+        path.write_text(json.dumps(spec, indent=draw.choice([1, 1, 1, 2])))
+        try:
+            expected: object = read(path, JobSpec, REMEDY)
+        except Damaged as damaged:
+            expected = str(damaged)
+        try:
+            found: object = alike(str(path))
+        except Damaged as damaged:
+            found = str(damaged)
+        assert found == expected

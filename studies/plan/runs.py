@@ -186,7 +186,7 @@ def _looked_at(cell: PlannedRun, store: Store) -> PlannedRun:
 def settled(cells: Sequence[PlannedRun], store: Store) -> tuple[list[PlannedRun], Queue]:
     """The planned runs with the scheduler's states, and its answer; it is asked once, if any of them was submitted."""
     stands, queue = settle(((cell.wanted, cell.folder) for cell in cells if cell.state == "queued"), store)
-    return [dataclasses.replace(cell, stands=stands.get(cell.id, cell.stands)) for cell in cells], queue
+    return [dataclasses.replace(cell, stands=stands[cell.id]) if cell.id in stands else cell for cell in cells], queue
 
 
 def _wanted(selection: Selection, protocol: Protocol, limit: int | None) -> Iterator[tuple[Panel, Row, Run]]:

@@ -1,11 +1,16 @@
-"""How long the commands take on 2,000 runs, in a lab of that size that is made up for it: half recorded, half queued.
+"""How long the commands take on many runs, in a lab that is made up for it: so many records, so many run folders.
 
-`python tests/benchmarks/scale.py [RUNS]` prints seconds, and how often the scheduler was asked. SLURM's commands are
-stand-ins that answer at once for every job: what is timed is ours.
+`python tests/benchmarks/scale.py [RUNS ...] [--keep FILE]` prints, for each size (default: 100 1000 10000 20000), each
+command's seconds of computing (user and system, all processes), seconds by the clock, memory, and how often it asked
+the scheduler; `first` is without an index. Half of the run folders are recorded and half queued; as many records again
+are of runs whose folders are gone. SLURM's commands are stand-ins that answer at once for every job: what is timed is
+ours. `--keep FILE` writes the figures as a CSV and beside it a drawing of how they grow.
 """
 
 from __future__ import annotations
 
+import argparse
+import csv
 import json
 import os
 import shutil
@@ -13,6 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -22,7 +31,8 @@ from segnext.config import canonical  # noqa: E402
 from studies.declare.protocols import protocol  # noqa: E402
 from studies.launch.submit import execution  # noqa: E402
 from studies.plan.jobspec import specification  # noqa: E402
-from studies.plan.runs import plan, select  # noqa: E402
+from studies.plan.runs import PlannedRun, plan, select  # noqa: E402
+from studies.records.index import NAME  # noqa: E402
 from studies.records.store import Store  # noqa: E402
 from studies.records.typed import to_json  # noqa: E402
 from studies.records.working_state import Process, Submission  # noqa: E402
@@ -30,6 +40,9 @@ from studies.records.workspace import Workspace  # noqa: E402
 from studies.slurm.profile import Profile  # noqa: E402
 
 CSVS = "from studies.facts import files; from studies.records.store import Store; files.write(Store())"
+SIZES = (100, 1_000, 10_000, 20_000)
+TABLES = ("table6", "table7", "table8")
+GOAL, MEMORY = 3.0, 500.0  # seconds, MB
 SQUEUE = """#!/bin/sh
 echo squeue >> "$LAB/asked"
 cat "$LAB/queue"
@@ -39,8 +52,20 @@ echo sacct >> "$LAB/asked"
 """
 
 
-def lab(folder: Path, runs: int) -> dict[str, str]:
-    """A results and a runs folder with so many runs of Table 7; what a command needs in its environment."""
+@dataclass(frozen=True)
+class Figure:
+    """What a command took."""
+
+    runs: int
+    command: str
+    seconds: float  # of computing
+    clock: float
+    megabytes: float
+    queries: int
+
+
+def lab(folder: Path, runs: int) -> tuple[dict[str, str], str]:
+    """So many run folders, and as many records; what a command needs in its environment, and the seeds of the runs."""
     environment = {"SEGNEXT_RESULTS": str(folder / "results"), "SEGNEXT_RUNS": str(folder / "runs"), "LAB": str(folder)}
     os.environ.update(environment)
     records = folder / "results" / "records"
@@ -48,64 +73,146 @@ def lab(folder: Path, runs: int) -> dict[str, str]:
     committed = Store(REPOSITORY / "results")
     for path in (REPOSITORY / "results" / "records").glob("cost-*.json"):
         shutil.copy(path, records)
-    example = next(record for record in committed.kind("run") if record["config"]["protocol"] == "quick")
-    chosen = protocol("quick")
-    cells = plan(select(["table7"], chosen, None, range(runs // 4)), chosen, None, Store())
-    settings = execution(Profile(), 8000)
+    example = next(record for record in committed.runs() if record.config.protocol == "quick").plain
+    seeds, cells, others = 0, list[PlannedRun](), list[PlannedRun]()
+    while len(cells) < runs:
+        seeds = -(-runs // (len(cells) // seeds if cells else runs))
+        cells, others = _cells(seeds, None), _cells(seeds, 100)
     queue = []
-    for number, cell in enumerate(cells):
-        workspace = Workspace(cell.id)
-        workspace.folder.mkdir(parents=True)
-        workspace.write_spec(specification(cell, None, None, None, settings, "python -m studies.run table7"))
-        token = f"segnext-{number // 1000:010d}"
-        job = f"{number // 1000 + 1}_{number % 1000}"
-        process = Process("login", 100, "1")
-        workspace.submission.create(Submission(token, number % 1000, time.time(), "lab", process, "x", job))
-        if number % 2:
-            record = {**example, "id": cell.id, "config": canonical(cell.run)}
-            (records / f"{cell.id}.json").write_text(to_json(record))
-        else:
-            queue.append(f"{token}|{job}|PENDING||Priority\n")
+    for number, cell in enumerate(cells[:runs]):
+        queue += _started(number, cell)
+        if number % 2 == 0:
+            _record(records, example, cell)
+    for cell in others[: runs - (runs + 1) // 2]:
+        _record(records, example, cell)
     (folder / "queue").write_text("".join(queue))
     programs = folder / "bin"
     programs.mkdir()
     for name, text in (("squeue", SQUEUE), ("sacct", SACCT)):
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
-    return {**environment, "PATH": f"{programs}:{os.environ['PATH']}"}
+    return {**environment, "PATH": f"{programs}:{os.environ['PATH']}"}, f"0-{seeds - 1}"
+
+
+def _cells(seeds: int, limit: int | None) -> list[PlannedRun]:
+    quick = protocol("quick")
+    return plan(select(TABLES, quick, None, range(seeds)), quick, limit, Store())
+
+
+def _started(number: int, cell: PlannedRun) -> list[str]:
+    """Write a run's folder as a submission leaves it, or a finished run; returns squeue's line about its job."""
+    folder, token = Workspace(cell.id).folder, f"segnext-{number // 1000:010d}"
+    folder.mkdir(parents=True)
+    settings = execution(Profile(), 8000)
+    spec = specification(cell, None, None, None, settings, "python -m studies.run table7", options=["--cluster=slurm"])
+    job = f"{number // 1000 + 1}_{number % 1000}"
+    submission = Submission(token, number % 1000, time.time() - 60, "lab", Process("login", 100, "1"), "x", job)
+    (folder / "spec.json").write_text(to_json(spec))
+    (folder / "submission.json").write_text(to_json(submission))
+    if number % 2:
+        return [f"{token}|{job}|PENDING||Priority\n"]
+    attempt = {
+        "host": "n1",
+        "pid": 100,
+        "started": 1e9,
+        "finished": 1e9 + 60,
+        "cause": "done",
+        "job": job,
+        "node": "n1",
+    }
+    (folder / "attempts").mkdir()
+    (folder / "attempts" / "001.json").write_text(to_json(attempt).ljust(4096))
+    for name in ("curve.jsonl", "log.txt", "progress.json", "weights.pt"):
+        (folder / name).write_text("")
+    return []
+
+
+def _record(records: Path, example: dict[str, object], cell: PlannedRun) -> None:
+    record = {**example, "id": cell.id, "config": canonical(cell.run)}
+    (records / f"{cell.id}.json").write_text(to_json(record))
+
+
+def measured(runs: int) -> Iterator[Figure]:
+    """The figures of a lab of this size, as they come."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with ProcessPoolExecutor(1, get_context("spawn")) as apart:  # a command starts with the memory of this process
+            own, seeds = apart.submit(lab, folder, runs).result()
+        environment = {**os.environ, **own}
+        index, records = folder / "results" / NAME, sorted((folder / "results" / "records").glob("*.json"))
+        time.sleep(3)  # what is younger has no entry in an index
+        run = json.loads(next(path for path in records if len(path.stem) == 12).read_text())["id"]
+        commands = {
+            "list": ["studies.list"],
+            "status, first": ["studies.status"],
+            "status": ["studies.status"],
+            "dry run": ["studies.run", *TABLES, "--protocol", "quick", "--seeds", seeds, "--dry-run"],
+            "show": ["studies.show", run],
+            "CSVs": ["-c", CSVS],
+            "report, first": ["reports.build", "--out", str(folder / "report")],
+            "report's increment": ["reports.build", "--out", str(folder / "report")],
+        }
+        lost = records[-1].read_bytes(), records[-1]
+        for what, words in commands.items():
+            if what == "status, first":
+                index.unlink(missing_ok=True)
+            if what == "report, first":
+                lost[1].unlink()
+            if what == "report's increment":
+                lost[1].write_bytes(lost[0])
+            (folder / "asked").write_text("")
+            yield _timed(runs, what, words, environment, folder)
+
+
+def _timed(runs: int, what: str, words: Sequence[str], environment: dict[str, str], folder: Path) -> Figure:
+    """Run a command once."""
+    command = [sys.executable, *([] if words[0] == "-c" else ["-m"]), *words]
+    started = time.perf_counter()
+    with open(folder / "said", "wb") as said:
+        process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=said, stderr=said)
+        _, status, used = os.wait4(process.pid, 0)
+    clock, process.returncode = time.perf_counter() - started, os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, (folder / "said").read_text()[-2000:]
+    queries = len((folder / "asked").read_text().split())
+    return Figure(runs, what, used.ru_utime + used.ru_stime, clock, used.ru_maxrss / 1000, queries)
+
+
+def draw(figures: Sequence[Figure], path: Path) -> None:
+    """How the seconds of computing grow with the runs."""
+    from matplotlib.figure import Figure as Sheet
+
+    sheet = Sheet(figsize=(6.4, 4), layout="constrained")
+    axes = sheet.add_subplot()
+    for command in dict.fromkeys(figure.command for figure in figures if "first" not in figure.command):
+        own = [figure for figure in figures if figure.command == command]
+        axes.plot([one.runs for one in own], [one.seconds for one in own], marker="o", label=command)
+    axes.axhline(GOAL, color="0.6", linestyle=":", label=f"{GOAL:g} s")
+    axes.set(xscale="log", yscale="log", xlabel="records and run folders, each", ylabel="seconds of computing")
+    axes.legend(fontsize="small")
+    sheet.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
     """Print a line per command."""
-    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        environment = {**os.environ, **lab(folder, runs)}
-        seeds = f"0-{runs // 4 - 1}"
-        commands = {
-            "dry run": ["studies.run", "table7", "--protocol", "quick", "--seeds", seeds, "--dry-run"],
-            "status": ["studies.status", "table7"],
-            "CSV rebuild": [
-                "-c",
-                "from studies.facts import files; from studies.records.store import Store; files.write(Store())",
-            ],
-            "list": ["studies.list"],
-            "help": ["studies.run", "--help"],
-        }
-        print(json.dumps({"runs": runs, "cores": os.cpu_count(), "python": sys.version.split()[0]}))
-        for what, words in commands.items():
-            (folder / "asked").write_text("")
-            command = [sys.executable, *([] if words[0] == "-c" else ["-m"]), *words]
-            times = []
-            for _ in range(3):
-                started = time.perf_counter()
-                done = subprocess.run(
-                    command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
-                )
-                times.append(time.perf_counter() - started)
-                assert done.returncode == 0, done.stderr
-            asked = len((folder / "asked").read_text().split()) / 3
-            print(f"{what:12} {sorted(times)[1]:6.2f} s (median of 3)   {asked:.0f} scheduler queries")
+    parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parse.add_argument("runs", nargs="*", type=int, default=SIZES, metavar="RUNS")
+    parse.add_argument("--keep", type=Path, metavar="FILE", help="a CSV; the drawing has its name and .svg")
+    options = parse.parse_args()
+    print(json.dumps({"cores": os.cpu_count(), "python": sys.version.split()[0]}))
+    figures = []
+    for runs in options.runs:
+        for found in measured(runs):
+            figures.append(found)
+            words = f"{found.seconds:7.2f} s, {found.clock:7.2f} by the clock, {found.megabytes:5.0f} MB"
+            print(f"{runs:6,} {found.command:20} {words}, {found.queries} queries", flush=True)
+    if options.keep:
+        with open(options.keep, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(asdict(figures[0])), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(
+                {k: round(v, 2) if isinstance(v, float) else v for k, v in asdict(f).items()} for f in figures
+            )
+        draw(figures, options.keep.with_suffix(".svg"))
 
 
 if __name__ == "__main__":
