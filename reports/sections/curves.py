@@ -62,6 +62,7 @@ def strip(variant: Variant) -> Drawing | None:
     }
     tick = " Vertical tick: the printed value." if variant.comparable else ""
     legend = f"one dot per seed; diamond and bar: mean and 95 % t-interval, from 3 seeds on.{tick}"
+    seeds = {(row.slug, metric): variant.values(row.slug, metric) for row in rows for metric in metrics}
     described = [
         f"{row.label}, {METRICS[m]}: {', '.join(f'{value:.2f}' for value in variant.values(row.slug, m))}"
         + (f" (printed {printed[row.slug, m]})" if (row.slug, m) in printed else "")
@@ -74,14 +75,14 @@ def strip(variant: Variant) -> Drawing | None:
         f"Protocol {variant.name}: {legend}{variant.mixtures}",
         "; ".join(described),
         to_csv(data),
-        lambda: _strip(rows, metrics, data, printed),
+        lambda: _strip(rows, metrics, seeds, printed),
     )
 
 
 def _strip(
     rows: Sequence[Row],
     metrics: Sequence[str],
-    data: Sequence[Mapping[str, Value]],
+    seeds: Mapping[tuple[str, str], Sequence[float]],
     printed: Mapping[tuple[str, str], float],
 ) -> Figure:
     styles = row_styles([row.slug for row in rows])
@@ -92,7 +93,7 @@ def _strip(
     for axes, metric in zip(figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0], metrics, strict=True):
         for place, row in enumerate(rows):
             colour = styles[row.slug][0]
-            values = [float(one["value"]) for one in data if (one["row"], one["metric"]) == (row.slug, metric)]  # type: ignore[arg-type]
+            values = seeds[row.slug, metric]
             axes.scatter(values, [place - 0.14] * len(values), s=25, color=colour, alpha=0.75, linewidth=0)
             if len(values) >= verdicts.MINIMUM_SEEDS:
                 found = verdicts.mean_interval(values)
@@ -143,8 +144,8 @@ def _losses(rows: Sequence[Row], data: Sequence[Mapping[str, Value]]) -> Figure:
     styles = row_styles([row.slug for row in rows])
     curves: dict[str, dict[float, list[float]]] = {}
     for one in data:
-        by_iteration = curves.setdefault(str(one["row"]), {})
-        by_iteration.setdefault(float(one["iteration"]), []).append(float(one["loss"]))  # type: ignore[arg-type]
+        slug, _, iteration, loss = one.values()
+        curves.setdefault(str(slug), {}).setdefault(float(iteration or 0), []).append(float(loss or 0))
     figure = Figure(figsize=(7.2, 3.2), layout="constrained")
     axes = figure.subplots()
     for row in (row for row in rows if row.slug in curves):
@@ -216,11 +217,11 @@ def _names(variant: Variant) -> str:
 
 
 def _classes(rows: Sequence[Row], data: Sequence[Mapping[str, Value]]) -> Figure:
-    means = {(str(one["row"]), str(one["metric"]), str(one["class"])): one["mean"] for one in data}
+    means = {(str(row), str(metric), str(name)): mean for row, metric, name, mean, _ in (one.values() for one in data)}
     measured = {(row, metric) for row, metric, _ in means}
     drawn = [row for row in rows if any((row.slug, metric) in measured for metric in BY_CLASS)]
     metrics = [metric for metric in BY_CLASS if any(metric == known for _, known in measured)]
-    names = list(dict.fromkeys(str(one["class"]) for one in data))
+    names = list(dict.fromkeys(name for *_, name in means))
     annotated = len(names) <= MOST_ANNOTATED
     room = 6.2 / len(metrics) / len(drawn)  # inches of a column
     upright = len(drawn) > 4

@@ -61,7 +61,8 @@ def in_short(overview: Table) -> Table:
     """The overview as narrow as a terminal: a sign for each verdict, and no datasets."""
     kept = [place for place, column in enumerate(overview.columns) if column.title != "Datasets"]
     texts = [[line.cells[place].text for place in kept] for line in overview.lines]
-    signs = [f"{sign} {word}" for word, sign in _SIGNS if any(f" {word}" in text for row in texts for text in row)]
+    said = {item.partition(" ")[2] for row in texts for text in row for item in text.split(", ")}
+    signs = [f"{sign} {word}" for word, sign in _SIGNS if word in said]
     columns = [overview.columns[place] for place in kept]
     return dataclasses.replace(
         overview,

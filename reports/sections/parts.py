@@ -25,6 +25,11 @@ class VariantPart:
     predicted: tuple[Table, ...] = ()  # of a sub-task of the generated data
     distances: Drawing | None = None
 
+    @property
+    def outcomes(self) -> list[str]:
+        """The verdict on every prediction of a sub-task."""
+        return [str(line.cells[-2].values["outcome"]) for table in self.predicted[:1] for line in table.lines]
+
 
 @dataclass(frozen=True)
 class StudyPart:
@@ -56,8 +61,7 @@ class StudyPart:
     def outcomes(self, protocol: str) -> list[str]:
         """The verdict on every prediction of a protocol's sub-tasks, those cut short left out."""
         shown = [part for part in self.variants if part.predicted and part.variant.full]
-        tables = [part.predicted[0] for part in shown if part.variant.protocol.name == protocol]
-        return [str(line.cells[-2].values["outcome"]) for table in tables for line in table.lines]
+        return [word for part in shown if part.variant.protocol.name == protocol for word in part.outcomes]
 
     @property
     def ham(self) -> bool:

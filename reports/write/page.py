@@ -146,8 +146,7 @@ def _headed(shown: VariantPart) -> tuple[VariantPart, str]:
     variant = shown.variant
     said = [variant.progress if variant.planned else f"no recipe for {variant.panel.title} yet"]
     if shown.predicted:
-        found = [str(line.cells[-2].values["outcome"]) for line in shown.predicted[0].lines]
-        said.insert(0, f"{found.count('supported')} of {len(found)} predictions came true")
+        said.insert(0, f"{shown.outcomes.count('supported')} of {len(shown.outcomes)} predictions came true")
     return shown, f"Protocol {variant.name}: {'; '.join(said)}"
 
 
@@ -179,9 +178,7 @@ def _folded(part: StudyPart) -> list[Group]:
 def _how_many(members: Sequence[VariantPart]) -> str:
     finished = sum(len(shown.variant.finished) for shown in members)
     planned = sum(shown.variant.planned for shown in members)
-    outcomes = [
-        str(line.cells[-2].values["outcome"]) for one in members for table in one.predicted[:1] for line in table.lines
-    ]
+    outcomes = [word for one in members for word in one.outcomes]
     true = f"{outcomes.count('supported')} of {len(outcomes)} predictions came true; " if outcomes else ""
     return f"{true}{finished} of {planned} runs finished"
 
