@@ -54,8 +54,8 @@ help:
 
 demo: .venv/installed
 	SEGNEXT_RESULTS=$(DEMO)/results SEGNEXT_RUNS=$(DEMO)/runs \
-	  $(BIN)/python -m studies.run table7 --cluster local --protocol quick
-	SEGNEXT_RESULTS=$(DEMO)/results $(BIN)/python -m reports.build --out $(DEMO)/reports
+	  $(BIN)/python -m studies.run table7 --rows a,b,c --cluster local --protocol quick
+	SEGNEXT_RESULTS=$(DEMO)/results $(BIN)/python -m reports.build table7 --out $(DEMO)/reports
 	@echo
 	@echo "The table:   $(DEMO)/results/table7.csv"
 	@echo "The page:    $(DEMO)/reports/index.html"

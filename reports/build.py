@@ -6,9 +6,11 @@ Exit codes: 0 fine, 1 a file is damaged (all others are in the report), or --che
 
 from __future__ import annotations
 
+import argparse
 import gc
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from reports.sections.parts import Report, StudyPart
 
 RECIPES = "appendix_table1"  # the paper's table that is no study: it prints recipes
-MOST_LISTED = 50  # names of files in a line
 OUT = REPOSITORY / "reports" / "out"
 
 
@@ -52,8 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         short: dict[str, str | bytes] = dict(summary.pages(report, store, folder, whole))
         if options.check:
             return max(_check(report, store, folder, short, whole), tell(store.damage))
-        made = compose.pages(report, store, options.out, folder, logs=options.logs)
-        short = {} if own and options.logs else short | summary.pictures(summary.pinned(report), folder)
+        made = compose.pages(report, store, options.out, folder, options.formats, logs=options.logs)
+        pinned = summary.pinned(report) if whole else []
+        short = {} if own and options.logs else short | summary.pictures(pinned, folder)
         derived = [] if committed and not own else [*attempts.write(store), *files.write(store)]
         written = {options.out / name: content for name, content in made.items()}
         written |= {folder / name: content for name, content in short.items()}
@@ -63,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         say(error, error=True)
         return 1
-    _tell(report, derived, written)
+    _tell(report, derived, written, options.out)
     return tell(store.damage)
 
 
@@ -86,12 +88,12 @@ def _check(report: Report, store: Store, folder: Path, pages: Mapping[str, str |
 
     derived = files.derived(store)
     expected = {**attempts.derived(store), **{folder / name: content for name, content in pages.items()}}
-    drawings = summary.pinned(report)
+    drawings = summary.pinned(report) if whole else []
     wrong = [file.path for file in derived if not file.current()]
     wrong += [path for path, content in expected.items() if not _holds(path, content)]
     wrong += [folder / name for name in summary.out_of_date(drawings, folder)]
     told = [f"{os.path.relpath(path)}: out of date; python -m reports.build writes it" for path in wrong]
-    pictures = {folder / name for name in ([f"{drawing.slug}.png" for drawing in drawings] + [summary.LIST])}
+    pictures = {folder / name for name in (*map(summary.picture, drawings), summary.LIST)}
     left = {path for path in folder.rglob("*") if path.is_file()} - {*expected, *pictures} if whole else set()
     told += [f"{os.path.relpath(path)}: no part of the summary; delete it" for path in sorted(left)]
     count = len(derived) + len(expected) + len(drawings)
@@ -125,6 +127,13 @@ def _parser() -> Parser:
         help="write nothing; exit 1 where a file of the summary, or a table of results/, is not what the records give",
     )
     parser.add_argument(
+        "--formats",
+        type=_formats,
+        default=("svg",),
+        metavar="svg,pdf,png",
+        help="of the figures' files (default: svg, which the pages need)",
+    )
+    parser.add_argument(
         "--logs",
         action="store_true",
         help="also which runs are running or queued, and on the pages of runs their attempts, nodes and ends of logs, "
@@ -133,12 +142,23 @@ def _parser() -> Parser:
     return parser
 
 
+def _formats(text: str) -> tuple[str, ...]:
+    """`svg,pdf`: always with SVG, which the pages hold."""
+    from reports.blocks.figure import FORMATS
+
+    asked = {"svg", *filter(None, (word.strip() for word in text.split(",")))}
+    if wrong := sorted(asked - set(FORMATS)):
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is no format of a figure; there are: {', '.join(FORMATS)}")
+    return tuple(ending for ending in FORMATS if ending in asked)
+
+
 def _holds(path: Path, content: str | bytes) -> bool:
     return path.is_file() and path.read_bytes() == (content.encode() if isinstance(content, str) else content)
 
 
-def _tell(report: Report, derived: Iterable[Path], written: Iterable[Path]) -> None:
-    """One study in full, several in a line each; the recipes where they alone were asked for."""
+def _tell(report: Report, derived: Sequence[Path], written: Iterable[Path], out_folder: Path) -> None:
+    """One study in full, several in a line each, the recipes where they alone were asked for; and where to look."""
+    from reports.sections.landing import landing
     from reports.sections.overview import in_short
     from reports.write.formats import terminal
 
@@ -149,8 +169,12 @@ def _tell(report: Report, derived: Iterable[Path], written: Iterable[Path]) -> N
         _tell_study(out, part)
     for table in () if parts else report.recipes:
         out.print(terminal(table))
-    _list(out, "derived", derived)
-    _list(out, "wrote", written)
+    folders = Counter(path.parent for path in (*derived, *written))
+    for folder, count in folders.items():
+        out.print(f"wrote {count} file{'s' if count > 1 else ''} in {os.path.relpath(folder)}/", soft_wrap=True)
+    for sentence in landing(parts).headline if parts else ():
+        out.print(sentence, soft_wrap=True)
+    out.print(f"open {os.path.relpath(out_folder / 'index.html')}", soft_wrap=True)
 
 
 def _tell_study(out: Console, part: StudyPart) -> None:
@@ -162,23 +186,6 @@ def _tell_study(out: Console, part: StudyPart) -> None:
     for shown in part.variants:
         variant = shown.variant
         out.print(f"protocol {variant.name}: {variant.progress}")
-
-
-def _list(out: Console, verb: str, paths: Iterable[Path]) -> None:
-    """One line per set of endings: `wrote reports/out/{table7,table8}.{csv,tex}`."""
-    stems: dict[Path, list[str]] = {}
-    for path in paths:
-        stems.setdefault(path.with_suffix(""), []).append(path.suffix.lstrip("."))
-    names: dict[tuple[Path, str], list[str]] = {}
-    for stem, endings in stems.items():
-        names.setdefault((stem.parent, _joined(sorted(endings))), []).append(stem.name)
-    for (folder, ending), found in names.items():
-        listed = f"{_joined(found)}.{ending}" if len(found) <= MOST_LISTED else f"*.{ending} ({len(found)} files)"
-        out.print(f"{verb} {os.path.relpath(folder)}/{listed}", soft_wrap=True)
-
-
-def _joined(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else "{" + ",".join(words) + "}"
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 OUT = REPOSITORY / "reports" / "out" / "compare"
 PAGE = "index.html"
-FIGURE = {f"difference.{ending}" for ending in ("csv", "svg", "png", "pdf")}
+ENDINGS = ("svg", "pdf", "png")
+FIGURE = {f"difference.{ending}" for ending in ("csv", *ENDINGS)}
 GENERATOR = "python -m reports.compare"
 WIDTH = 80
 MOST_SHOWN = 10  # rows in the terminal
@@ -113,7 +114,7 @@ def _files(a: Results, b: Results, found: Comparison, out: Path, notes: Sequence
     """What is written, by name."""
     from markupsafe import Markup
 
-    from reports.blocks.style import GLYPHS
+    from reports.blocks.style import SIGNS
     from reports.sections import compared
     from reports.write.page import definitions, template, text
     from studies.judge.two_results import WORDS
@@ -133,11 +134,12 @@ def _files(a: Results, b: Results, found: Comparison, out: Path, notes: Sequence
         folded=[compared.folded_table(found, *ways, word) for word in ("same runs", "only A", "only B")],
         rules=WORDS,
         defined=definitions([drawing] if drawing else []),
-        glyphs=GLYPHS,
+        glyphs=SIGNS,
+        endings=ENDINGS,
         style=Markup(text("page.css")),
         script=Markup(text("page.js")),
     )
-    drawn = drawing.files if drawing else {}
+    drawn = drawing.files(ENDINGS) if drawing else {}
     return {**drawn, "rows.csv": compared.rows_csv(found), "records.csv": compared.records_csv(found), PAGE: page}
 
 

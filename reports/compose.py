@@ -18,6 +18,7 @@ from reports.sections import (
     figure1,
     frames,
     ham,
+    main_table,
     others,
     overview,
     photographs,
@@ -65,20 +66,22 @@ def read(chosen: Sequence[Study], store: Store, *, logs: bool = False) -> Report
     )
 
 
-def pages(report: Report, store: Store, out: Path, markdown: Path, *, logs: bool = False) -> dict[str, str | bytes]:
+def pages(
+    report: Report, store: Store, out: Path, markdown: Path, formats: Sequence[str], *, logs: bool = False
+) -> dict[str, str | bytes]:
     """Every file of the report by name, as it will lie in `out`, but for the summary, which lies in `markdown`.
 
-    Writes nothing. Figures and pages in `out` that nothing changes, and that nobody touched, are not made again. With
-    `logs` the pages of runs show their attempts. `ValueError`: a damaged curve.
+    Writes nothing. Figures, in these `formats`, and pages in `out` that nothing changes, and that nobody touched, are
+    not made again. With `logs` the pages of runs show their attempts. `ValueError`: a damaged curve.
     """
     parts, summary = report.parts, report.summary
-    keep(report.drawings, out)
-    draw(report.drawings)
+    keep(report.drawings, out, formats)
+    draw(report.drawings, formats)
     files: dict[str, str | bytes] = {}
     for part in parts:
         files.update(_study_files(part))
     for drawing in report.drawings:
-        files.update(drawing.files)
+        files.update(drawing.files(formats))
     everything = [part.evidence for part in parts]
     records = {record.id: record for evidence in everything for record in evidence.records(store)}
     files.update(_prediction_files(report.predictions))
@@ -88,9 +91,9 @@ def pages(report: Report, store: Store, out: Path, markdown: Path, *, logs: bool
     files.update(_answer_files(answers))
     files.update(_recipe_files(report.recipes))
     plan = first_lines([part.evidence.study for part in parts], store)
-    files.update(page.pages(report, answers, plan, _way(out, markdown)))
+    files.update(page.pages(report, answers, plan, _way(out, markdown), formats))
     files[f"{others.SLUG}.csv"] = to_csv(others.values())
-    files[MANIFEST] = manifest(report.drawings)
+    files[MANIFEST] = manifest(report.drawings, formats)
     files.update({name: page.text(name) for name in ("page.css", "page.js")})
     results = _way(out / run_pages.FOLDER, store.folder)
     files.update(run_pages.pages(everything, report.probes, store, out, page.template("run.html.j2"), results, logs))
@@ -131,6 +134,9 @@ def _study_part(evidence: Evidence, store: Store, probes: Sequence[ShortcutRecor
     bars = (figure1.cost_bars(evidence, panel) for panel in evidence.study.panels)
     return StudyPart(
         evidence,
+        main_table.main_tables(evidence),
+        main_table.all_missing(evidence),
+        claims.of_study(evidence),
         costs,
         tuple(drawing for drawing in bars if drawing),
         claims.claims_table(evidence, None),

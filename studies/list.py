@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
@@ -27,7 +28,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_json([_as_json(declared) for declared in shown])
         return 0
     out = console(width=120, soft_wrap=False)
+    if options.study:
+        _in_full(out, shown)
+        return 0
+    listed = Table(box=None, padding=(0, 2), show_header=False)
     for declared in shown:
+        datasets = ", ".join(panel.title for panel in declared.panels) or "generated images"
+        listed.add_row(declared.slug, declared.number, f"{len(declared.trained)} rows", datasets)
+    out.print(listed)
+    out.print("python -m studies.list STUDY: its caption and its rows\n")
+    protocols = Table(box=None, padding=(0, 2), title="protocols", title_justify="left", title_style="bold")
+    for heading in ("--protocol", "needs", "what it is for"):
+        protocols.add_column(heading)
+    for protocol in PROTOCOLS.values():
+        protocols.add_row(protocol.name, protocol.needs, protocol.purpose)
+    out.print(protocols)
+    return 0
+
+
+def _in_full(out: Console, chosen: Sequence[Study]) -> None:
+    """Captions and rows."""
+    for declared in chosen:
         datasets = ", ".join(panel.title for panel in declared.panels) or "generated images"
         out.print(declared.slug, style="bold", end="")
         out.print(f"  {declared.number}, on {datasets}")
@@ -37,13 +58,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows.add_row(f"{declared.slug}/{row.slug}", row.label)
         out.print(rows)
         out.print()
-    protocols = Table(box=None, padding=(0, 2), title="protocols", title_justify="left", title_style="bold")
-    for heading in ("--protocol", "needs", "what it is for"):
-        protocols.add_column(heading)
-    for protocol in PROTOCOLS.values():
-        protocols.add_row(protocol.name, protocol.needs, protocol.purpose)
-    out.print(protocols)
-    return 0
 
 
 def _as_json(declared: Study) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -21,7 +22,7 @@ from segnext.door import Parser, command, console, print_json, say, typed_path
 from studies.declare.protocols import Protocol, protocol
 from studies.launch.carry_out import OF_A_CLUSTER, carry_out, typed_again
 from studies.launch.measure import measure_costs, measure_speeds
-from studies.launch.preview import as_json, show_needs, show_plan, tell_left, tell_left_out
+from studies.launch.preview import as_json, show_needs, show_plan, show_results, tell_left, tell_left_out
 from studies.plan.options import (
     SELECTOR,
     add_data_root,
@@ -203,12 +204,17 @@ def _run(parse: argparse.ArgumentParser, options: argparse.Namespace, words: Seq
     if options.dry_run:
         _show(planned, options)
         return damaged
+    began = time.monotonic()
     failed = _launch(parse, planned, options, words)
     from studies.facts import files  # scipy: not for a dry run
 
-    for path in files.write(Store()):
-        if path.stem in {selection.study.slug for selection in planned.selections}:
-            say(f"wrote {shown(path)}")
+    chosen = [selection.study.slug for selection in planned.selections]
+    store = Store()
+    paths = [path for path in files.write(store) if path.stem in chosen]
+    show_results(console(width=80), planned.selections, planned.chosen, store)
+    for path in paths:
+        say(f"wrote {shown(path)}")
+    say(f"{time.monotonic() - began:.0f} s; next: python -m reports.build {' '.join(dict.fromkeys(chosen))}")
     return max(failed, damaged)
 
 

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segnext.door import MANY, Parser, command, console, print_json, print_many, say
-from studies.plan.options import positive
+from studies.plan.options import positive, shown
 from studies.plan.runs import PlannedRun, settled
 from studies.plan.started import add_selectors, options_of, started_runs, words
 from studies.records.causes import CAUSES
@@ -50,6 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_json([vars(_facts(cell, store)) for cell in cells])
     elif not cells:
         if not store.damage:
+            if store.records:
+                words = Counter(record.kind for record in store.records.values())
+                out.print(
+                    f"{', '.join(f'{n} {kind}' for kind, n in words.items())} records are done: {shown(store.folder)}"
+                )
             out.print("nothing of it was started here; python -m studies.run STUDY --dry-run shows what would be")
     elif options.watch and out.is_terminal:
         try:

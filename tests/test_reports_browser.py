@@ -17,6 +17,8 @@ from reports import compare
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: apt-get install chromium")
 TABLE = "table7-quick"
+WIDER = """[...document.querySelectorAll('.scroll')].filter(one => one.scrollWidth > one.clientWidth + 1)
+  .map(one => one.querySelector('table').id)"""
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +48,14 @@ def names(page: Browser, column: int = 0) -> list[str]:
     return page.run(f"[...document.querySelectorAll('#{TABLE} tbody tr')].map(r => r.cells[{column}].innerText.trim())")
 
 
-@pytest.mark.parametrize("width", [375, 800, 1280, 1920])
+@pytest.mark.parametrize("width", [400, 600, 800, 1280, 1700])
 def test_nothing_fails_and_the_page_itself_never_scrolls_sideways(browser, report, width):
     for path in (*report.glob("*.html"), *(next((report / "runs").glob(kind)) for kind in ("cost-*", "[!c]*"))):
         browser.open(path, width)
         assert browser.problems == []
         assert browser.run("document.documentElement.scrollWidth <= window.innerWidth"), path.name
+        if width >= 800:
+            assert browser.run(WIDER) == [], path.name
 
 
 @pytest.mark.parametrize("width", [800, 1280])
@@ -94,10 +98,10 @@ def test_columns_sort_up_down_and_back(page):
 
 def test_unknown_values_stay_last_and_pending_ones_too(page, report):
     page.open(report / "claims.html")
-    heading = "document.querySelectorAll('#claims thead tr:last-child th')[2]"
+    heading = "document.querySelectorAll('#claims thead tr:last-child th')[4]"
     for _ in range(2):
         page.run(f"{heading}.querySelector('button').click()")
-        ours = page.run("[...document.querySelectorAll('#claims tbody tr')].map(r => r.cells[2].innerText.trim())")
+        ours = page.run("[...document.querySelectorAll('#claims tbody tr')].map(r => r.cells[4].innerText.trim())")
         known = [value != "–" for value in ours]
         assert known == sorted(known, reverse=True)
 
@@ -109,6 +113,48 @@ def test_a_keyboard_reaches_and_sorts(page):
     page.press("Tab", 9)
     assert page.run("document.activeElement.tagName") == "BUTTON"
     assert page.run(f"document.activeElement.closest('table').id == '{TABLE}'")
+
+
+def test_lines_are_chosen_by_keyboard_and_a_link_opens_what_is_folded(page, report):
+    page.open(report / "claims.html")
+    shown = "[...document.querySelectorAll('#claims tbody tr')].filter(r => !r.hidden).length"
+    page.run("document.querySelectorAll('.choices select')[0].focus()")
+    before = page.run(shown)
+    page.press("ArrowDown", 40)
+    assert page.run("document.activeElement.value") != ""
+    chosen = page.run(shown)
+    assert 0 < chosen <= before
+    assert page.run("document.querySelector('.choices [role=status]').innerText") == f"{chosen} of {before} lines"
+    page.press("ArrowUp", 38)
+    assert page.run(shown) == before
+    page.open(report / "table7.html")
+    page.run("location.hash = '#table7-costs-c'")
+    page.run("new Promise(resolve => setTimeout(resolve, 100))")
+    assert page.run("document.getElementById('table7-costs-c').closest('details').open")
+
+
+def test_the_first_screen_of_a_study_shows_what_was_measured_and_is_small(page, report):
+    page.open(report / "index.html", 1280, 800)
+    assert (report / "index.html").stat().st_size < 400_000
+    assert page.run("document.documentElement.scrollHeight") < 3000
+    assert "Measured here, Table 7: 12 runs" in page.run("document.querySelector('.headline').innerText")
+    assert page.run("document.querySelector('.headline').getBoundingClientRect().bottom") < 300
+
+
+@pytest.mark.parametrize("seeds", [0, 1, 10])
+def test_pages_hold_with_any_number_of_seeds_and_with_stale_code(browser, tmp_path, monkeypatch, seeds):
+    monkeypatch.setenv("SEGNEXT_RESULTS", str(tmp_path / "results"))
+    fabricate(tmp_path / "results", protocol="paper", seeds=seeds)
+    render(tmp_path / "out", "table7")
+    for width in (400, 800, 1280):
+        browser.open(tmp_path / "out" / "table7.html", width)
+        assert browser.problems == []
+        assert browser.run("document.documentElement.scrollWidth <= window.innerWidth")
+        assert width < 800 or browser.run(WIDER) == []
+    page = (tmp_path / "out" / "table7.html").read_text()
+    missing = page.partition('<div class="missing">')[2].partition("</div>")[0]
+    assert ("python -m studies.run table7</code>" in missing) == (seeds < 3)
+    assert bool(seeds) == ("stale code" in page)
 
 
 def test_a_screen_reader_is_told_names(page):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Sequence
 
 import matplotlib
 import pytest
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from records import add_run, fabricate
 from reporting import lines_of, render
 
+from reports import build
 from reports.blocks import figure
 from reports.blocks.style import FIGURE
 from reports.evidence.gather import UNITS
@@ -33,11 +35,11 @@ def drawn(monkeypatch) -> list[Figure]:
     """Every figure that is really drawn."""
     figures = []
 
-    def save(figure: Figure) -> dict[str, bytes]:
+    def save(figure: Figure, formats: Sequence[str]) -> dict[str, bytes]:
         figures.append(figure)
         FigureCanvasAgg(figure)
         figure.draw_without_rendering()
-        return {"svg": b"<svg></svg>", "png": b"png", "pdf": b"pdf"}
+        return dict.fromkeys(formats, b"<svg></svg>")
 
     monkeypatch.setattr(figure, "save", save)
     return figures
@@ -46,7 +48,7 @@ def drawn(monkeypatch) -> list[Figure]:
 def test_only_what_changed_is_drawn_again(results, tmp_path, drawn):
     store = fabricate(results, seeds=2, curves=True)
     first = render(tmp_path / "out", "table7", drawn=True)
-    names = {name.removesuffix(".pdf") for name in first if name.endswith(".pdf")}
+    names = {name.removesuffix(".svg") for name in first if name.endswith(".svg") and "/" not in name}
     assert names == {"table7-costs-bars", "table7-quick-seeds", "table7-quick-loss", "table7-quick-classes"}
     assert len(drawn) == len(names)
     assert render(tmp_path / "out", "table7", drawn=True) == first
@@ -56,7 +58,7 @@ def test_only_what_changed_is_drawn_again(results, tmp_path, drawn):
     assert len(drawn) == len(names) + 2  # the strips and the classes; it has no curve
 
 
-@pytest.mark.parametrize("damage", ["table7-costs-bars.png", figure.MANIFEST])
+@pytest.mark.parametrize("damage", ["table7-costs-bars.svg", figure.MANIFEST])
 def test_a_figure_that_was_tampered_with_is_drawn_again(results, tmp_path, drawn, damage):
     fabricate(results, seeds=0)
     first = render(tmp_path / "out", "table7", drawn=True)
@@ -129,9 +131,21 @@ def test_a_band_spans_the_seeds(results):
     assert list(axes.lines[0].get_ydata()) == [2.0, 2.0]
 
 
-def test_fonts_are_embedded(results, tmp_path):
+def test_other_formats_are_drawn_where_they_are_asked_for_and_fonts_are_embedded(results, tmp_path):
     fabricate(results, seeds=0)
     files = render(tmp_path / "out", "table7", drawn=True)
-    assert b"/FontFile2" in files["table7-costs-bars.pdf"]  # TrueType, as journals ask
+    assert not [name for name in files if name.endswith((".pdf", ".png"))]
     assert b"<text" not in files["table7-costs-bars.svg"]  # outlines: no font is needed to see it
     assert set(json.loads(files["figures.json"])) == {"table7-costs-bars"}
+    more = render(tmp_path / "out", "table7", "--formats", "svg,pdf,png", drawn=True)
+    assert more["table7-costs-bars.svg"] == files["table7-costs-bars.svg"]
+    assert b"/FontFile2" in more["table7-costs-bars.pdf"]  # TrueType, as journals ask
+    assert more["table7-costs-bars.png"].startswith(b"\x89PNG")
+    assert 'href="table7-costs-bars.pdf"' in more["table7.html"].decode()
+
+
+def test_a_format_that_there_is_not_is_named(capsys):
+    with pytest.raises(SystemExit) as left:
+        build.main(["--formats", "jpeg"])
+    assert left.value.code == 2
+    assert "'jpeg' is no format of a figure; there are: svg, pdf, png" in capsys.readouterr().err

@@ -72,7 +72,7 @@ def test_imported_weights_link_to_their_record_and_to_the_rule(imported):
     out, record, _, files = imported
     text = whole(files)
     links = [link for link in Page(text).links if record in link]
-    assert len(links) == 2  # single- and multi-scale
+    assert len(links) == 4  # in the main table and in detail  # single- and multi-scale
     assert all((out / link).exists() for link in links)
     assert verdicts.RULES["imported"] in text.split('id="rules"')[1]
 
@@ -99,7 +99,7 @@ def test_a_protocol_with_imported_weights_alone_claims_nothing(imported):
     assert file["miou_ss_difference"] == file["miou_ss_verdict"] == ""  # CamVid is held against no print
     assert {line["miou_ss_n"] for line in lines if line is not file} == {"0"}
     page = whole(files)
-    assert "<summary>Protocol camvid: 0 of 12 runs finished, 1 imported</summary>" in page
+    assert "<h3>Protocol camvid: 0 of 12 runs finished, 1 imported</h3>" in page
     assert "table9-camvid-claims" not in Page(page).ids
     assert "camvid" not in {line["protocol"] for line in lines_of(files, "table9-claims.csv")}
 

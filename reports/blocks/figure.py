@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from reports.blocks.parallel import spread
 from reports.blocks.style import FIGURE
 
 MANIFEST = "figures.json"
-ENDINGS = ("svg", "png", "pdf")
+FORMATS = ("svg", "pdf", "png")
 MANY = 12  # figures: worth processes
 
 
@@ -35,25 +36,29 @@ class Drawing:
     csv: str
     draw: Callable[[], Figure]
     photographic: bool = False  # of pixels more than of lines
-    drawn: Mapping[str, bytes] | None = field(default=None, init=False, compare=False, repr=False)  # by ending
+    drawn: dict[str, bytes] = field(default_factory=dict, init=False, compare=False, repr=False)  # by ending
 
-    @property
-    def pictures(self) -> Mapping[str, bytes]:
-        """The figure by ending."""
-        if self.drawn is None:
+    def pictures(self, endings: Iterable[str]) -> Mapping[str, bytes]:
+        """The figure by ending; drawn now where it is not yet."""
+        wanted = [ending for ending in endings if ending not in self.drawn]
+        if wanted:
             with matplotlib.rc_context(FIGURE):
-                self.drawn = save(self.draw())
-        return self.drawn
+                self.drawn |= save(self.draw(), wanted)
+        return {ending: self.drawn[ending] for ending in endings}
 
     @property
     def svg(self) -> str:
         """The figure as SVG."""
-        return self.pictures["svg"].decode()
+        return self.pictures(["svg"])["svg"].decode()
 
-    @property
-    def files(self) -> dict[str, str | bytes]:
+    def needs(self, formats: Sequence[str]) -> tuple[str, ...]:
+        """The endings that it is drawn as: those asked for, and the pixels of pictures, which stand in the page."""
+        return tuple(dict.fromkeys((*formats, *(["png"] if self.photographic else []))))
+
+    def files(self, formats: Sequence[str]) -> dict[str, str | bytes]:
         """By name."""
-        return {f"{self.slug}.csv": self.csv, **{f"{self.slug}.{e}": self.pictures[e] for e in ENDINGS}}
+        drawn = {f"{self.slug}.{ending}": content for ending, content in self.pictures(self.needs(formats)).items()}
+        return {f"{self.slug}.csv": self.csv, **drawn}
 
     @property
     def key(self) -> str:
@@ -61,7 +66,7 @@ class Drawing:
         return digest(json.dumps([self.slug, self.caption, self.description, self.csv, code()]).encode())
 
 
-def keep(drawings: Iterable[Drawing], folder: Path) -> None:
+def keep(drawings: Iterable[Drawing], folder: Path, formats: Sequence[str]) -> None:
     """Take the pictures of unchanged figures from a folder where they were written, if they are as they were then."""
     path = folder / MANIFEST
     try:
@@ -72,40 +77,62 @@ def keep(drawings: Iterable[Drawing], folder: Path) -> None:
         written = known.get(drawing.slug, {})
         if written.get("key") != drawing.key:
             continue
-        paths = {ending: folder / f"{drawing.slug}.{ending}" for ending in ENDINGS}
-        found = {ending: path.read_bytes() for ending, path in paths.items() if path.is_file()}
-        if all(digest(found.get(ending, b"")) == written.get(ending) for ending in ENDINGS):
-            drawing.drawn = found
+        for ending in drawing.needs(formats):
+            path = folder / f"{drawing.slug}.{ending}"
+            if path.is_file() and digest(content := path.read_bytes()) == written.get(ending):
+                drawing.drawn[ending] = content
 
 
-def draw(drawings: Iterable[Drawing]) -> None:
-    """Draw what is not drawn yet: many figures in processes, for matplotlib takes half a second for each."""
-    waiting = [drawing for drawing in drawings if drawing.drawn is None]
-    made = spread(lambda place: waiting[place].pictures, len(waiting), MANY)
+def draw(drawings: Iterable[Drawing], formats: Sequence[str]) -> None:
+    """Draw what is not drawn yet: many figures in processes, for matplotlib takes a fifth of a second for each."""
+    waiting = [drawing for drawing in drawings if not set(drawing.needs(formats)) <= set(drawing.drawn)]
+    made = spread(lambda place: waiting[place].pictures(waiting[place].needs(formats)), len(waiting), MANY)
     for drawing, pictures in zip(waiting, made, strict=True):
-        drawing.drawn = pictures
+        drawing.drawn |= pictures
 
 
-def manifest(drawings: Iterable[Drawing]) -> str:
+def manifest(drawings: Iterable[Drawing], formats: Sequence[str]) -> str:
     """What `keep` reads: by figure the digests of what it follows from and of its files."""
     found = {
-        drawing.slug: {"key": drawing.key, **{ending: digest(drawing.pictures[ending]) for ending in ENDINGS}}
+        drawing.slug: {
+            "key": drawing.key,
+            **{ending: digest(content) for ending, content in drawing.pictures(drawing.needs(formats)).items()},
+        }
         for drawing in drawings
     }
     return json.dumps(found, indent=1, sort_keys=True) + "\n"
 
 
-def save(figure: Figure) -> dict[str, bytes]:
-    """The figure as SVG, PNG and PDF: the same bytes at any time."""
+def save(figure: Figure, formats: Sequence[str]) -> dict[str, bytes]:
+    """The figure as SVG, PNG, PDF: the same bytes at any time."""
     FigureCanvasAgg(figure)
-    figure.draw_without_rendering()
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
     figure.set_layout_engine("none")  # laid out once, not for every format
-    svg, png, pdf = io.BytesIO(), io.BytesIO(), io.BytesIO()
-    nothing: Mapping[str, None] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(svg, format="svg", metadata=nothing)
-    figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
-    figure.savefig(pdf, format="pdf", metadata=dict.fromkeys(("Creator", "Producer", "CreationDate")))
-    return {"svg": svg.getvalue(), "png": png.getvalue(), "pdf": pdf.getvalue()}
+    return {ending: _SAVED[ending](figure) for ending in formats}
+
+
+def _svg(figure: Figure) -> bytes:
+    """Drawn once: `savefig` draws every figure twice, which is half of a report's time."""
+    buffer = io.BytesIO()
+    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    FigureCanvasSVG(figure).print_svg(buffer, metadata=metadata)  # type: ignore[no-untyped-call]
+    return buffer.getvalue()
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _pdf(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="pdf", metadata=dict.fromkeys(("Creator", "Producer", "CreationDate")))
+    return buffer.getvalue()
+
+
+_SAVED: Mapping[str, Callable[[Figure], bytes]] = {"svg": _svg, "png": _png, "pdf": _pdf}
 
 
 @cache

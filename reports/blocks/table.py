@@ -37,6 +37,10 @@ class Source:
     marks: tuple[str, ...] = ()
 
 
+LINKED = "; "
+"""Between the texts of sources that are a cell's whole text: each of them is a link then, and none stands below it."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One cell: its text, rounded; the values behind it at full precision, by CSV column; its verdict and sources."""
@@ -48,6 +52,11 @@ class Cell:
     note: int = 0  # number of a footnote
     repeats: bool = False  # its sources are those of another table's cells, where Markdown links them
 
+    @property
+    def linked(self) -> bool:
+        """Whether its text is that of its sources, and nothing else."""
+        return bool(self.sources) and self.text == LINKED.join(source.text for source in self.sources)
+
 
 @dataclass(frozen=True)
 class Column:
@@ -56,6 +65,7 @@ class Column:
     title: str
     group: str = ""
     align: Literal["text", "left", "right"] = "right"
+    chosen: bool = False  # a reader of the page may choose among its words
 
     @property
     def full_title(self) -> str:

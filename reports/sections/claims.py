@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from reports.blocks.table import METRICS, Cell, Column, Line, Notes, Source, Table, Value, number
+from reports.blocks.style import ELSEWHERE
+from reports.blocks.table import LINKED, METRICS, Cell, Column, Line, Notes, Source, Table, Value, number
 from reports.evidence.gather import UNITS, Evidence, Variant
 from reports.sections.others import said_cell
 from reports.sections.scaling import scaling_slugs
@@ -32,6 +33,7 @@ def claims_table(evidence: Evidence, variant: Variant | None) -> Table:
         Column("Verdict", align="left"),
     )
     lines, notes = [], Notes()
+    deciding = variant is not None and variant.comparable
     for claim in claims:
         judgement = evidence.judge(variant, claim) if variant else evidence.judge_cost(claim)
         cells = (
@@ -41,7 +43,7 @@ def claims_table(evidence: Evidence, variant: Variant | None) -> Table:
             Cell(_printed(claim), {"printed": claim.printed}),
             _difference(claim, judgement, _behind(evidence, variant, claim), notes),
             _interval(judgement),
-            verdict_cell(judgement, _decided(judgement), notes),
+            verdict_cell(judgement, _decided(judgement), notes, {} if variant is None or deciding else ELSEWHERE),
         )
         lines.append(Line(claim.slug, cells))
     if variant is None:
@@ -65,6 +67,20 @@ def claims_table(evidence: Evidence, variant: Variant | None) -> Table:
     return Table(f"{variant.slug}-claims", title, caption, columns, tuple(lines), tuple(notes))
 
 
+def of_study(evidence: Evidence) -> Table:
+    """Every claim of one study."""
+    found = summary_table([evidence])
+    columns, table = found.columns, next(n for n, column in enumerate(found.columns) if column.title == "Table")
+    lines = (Line(line.key, (*line.cells[:table], *line.cells[table + 1 :])) for line in found.lines)
+    return replace(
+        found,
+        slug=f"{evidence.study.slug}-every-claim",
+        title="Claims of this table",
+        columns=(*columns[:table], *columns[table + 1 :]),
+        lines=tuple(lines),
+    )
+
+
 def summary_table(everything: Sequence[Evidence]) -> Table:
     """The question "Does the paper hold?": every claim of every study, its verdict, and what is missing to decide it.
 
@@ -75,28 +91,28 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
     others = [name for name in names if name != DECIDING]
     columns = (
         Column("Claim", align="text"),
-        Column("Verdict", align="left"),
+        Column("Table", align="left", chosen=True),
+        Column("Verdict", align="left", chosen=True),
+        Column("Evidence", align="text", chosen=True),
         Column("Ours [95 % interval]"),
-        Column("Others", align="left"),
         Column("Printed"),
+        Column("Others", align="left"),
+        *([Column("On other data", align="text")] if others else []),
         Column("Missing to decide it", align="text"),
-        Column("Difference of", align="text"),
-        Column("Metric", align="text"),
-        Column("Table", align="text"),
-        *(Column(name, "Verdict elsewhere, protocol", "left") for name in others),
+        Column("What is compared", align="text"),
     )
     notes = Notes()
     lines = [
         _summary_line(evidence, claim, others, notes) for evidence in everything for claim in evidence.study.claims
     ]
-    counted = Counter(line.cells[1].verdict for line in lines)
+    counted = Counter(str(line.cells[2].verdict) for line in lines)
     counts = ", ".join(f"{counted[word]} {word}" for word in verdicts.RULES if counted[word])
     caption = (
         f"{len(lines)} claims of the paper about differences between rows: {counts or 'none'}.",
         f"Verdict: on measured costs, which are exact, or on full-length runs of protocol {DECIDING}, from "
         f"{verdicts.MINIMUM_SEEDS} seeds per row on; a peer's row counts with its printed value.",
-        "Under another protocol a verdict says how the claim stands there, on other data and at another scale: it "
-        "neither confirms nor refutes the paper.",
+        "On other data: how the claim stands on other photographs or generated images, at another scale; it neither "
+        "confirms nor refutes the paper.",
         "Interval: Welch's, over seeds; verdicts corrected by Holm's method within each table.",
         "Others: what other projects published about it, one word a source, by rules that the page about others gives; "
         "it changes no verdict of ours.",
@@ -125,29 +141,49 @@ def stand(evidence: Evidence, claim: Claim) -> Stand:
 
 
 def _summary_line(evidence: Evidence, claim: Claim, others: Sequence[str], notes: Notes) -> Line:
-    """A claim's verdict, ours, others', what is missing, and the verdicts of the `others` of the protocols."""
+    """A claim's verdict, ours, others', what is missing, and the words of the `others` of the protocols."""
     study, stands = evidence.study, stand(evidence, claim)
     identity: dict[str, Value] = {"claim": claim.slug, "study": study.slug}
     identity |= {"better": claim.better, "worse": claim.worse, "dataset": study.panel(claim.dataset).dataset}
     identity |= {"metric": claim.metric, "kind": claim.kind}
     dataset = f", {study.panel(claim.dataset).title}" if len(study.panels) > 1 else ""
     missing = _missing(evidence, stands.variant, claim, stands.judgement)
+    said = said_cell(study, claim)
     cells = [
         Cell(claim.text, {**identity, "text": claim.text}),
-        _linked(stands.judgement, stands.anchor, {"verdict": stands.judgement.verdict}, notes),
-        _ours(stands.judgement, notes),
-        said_cell(study, claim),
-        Cell(_printed(claim), {"printed": claim.printed}),
-        Cell(missing or "–", {"missing": missing or None}),
-        Cell(_sides(evidence, claim)),
-        Cell(_metric(claim) + dataset),
         Cell(study.number, sources=(Source(study.number, f"#{study.slug}"),)),
+        _linked(stands.judgement, stands.anchor, {"verdict": stands.judgement.verdict}, notes),
+        Cell(_evidence(claim, stands, said)),
+        _ours(stands.judgement, notes),
+        Cell(_printed(claim), {"printed": claim.printed}),
+        said,
+        *([_on_other_data(stands, others, notes)] if others else []),
+        Cell(missing or "–", {"missing": missing or None}),
+        Cell(f"{_sides(evidence, claim)}: {_metric(claim)}{dataset}"),
     ]
-    for name in others:
-        found, there = stands.elsewhere.get(name, (None, ""))
-        values: dict[str, Value] = {f"verdict_{name}": found.verdict if found else None}
-        cells.append(_linked(found, there, values, notes) if found else Cell(values=values))
     return Line(claim.slug, tuple(cells))
+
+
+def _evidence(claim: Claim, stands: Stand, said: Cell) -> str:
+    """The kinds of evidence that there are about a claim, the one that decides it first."""
+    decided = stands.judgement.verdict != "pending"
+    found = ["costs" if claim.metric in UNITS else DECIDING] if decided else []
+    found += ["others"] if said.sources else []
+    found += [name for name, (judgement, _) in stands.elsewhere.items() if judgement.verdict != "pending"]
+    return ", ".join(found) or "none yet"
+
+
+def _on_other_data(stands: Stand, others: Sequence[str], notes: Notes) -> Cell:
+    """`camvid-half: few seeds`, `quick: opposite here`, each a link to the line that says so."""
+    values: dict[str, Value] = {f"verdict_{name}": None for name in others}
+    values |= {f"verdict_{name}": found.verdict for name, (found, _) in stands.elsewhere.items()}
+    told = {name: pair for name, pair in stands.elsewhere.items() if pair[0].verdict != "pending"}
+    mixed = "; ".join(f"{name}: {found.mixed}" for name, (found, _) in told.items() if found.mixed)
+    sources = tuple(
+        Source(f"{name}: {ELSEWHERE.get(found.verdict, found.verdict)}", place) for name, (found, place) in told.items()
+    )
+    text = LINKED.join(source.text for source in sources)
+    return Cell(text or "–", values, sources=sources, note=notes.mark(mixed))
 
 
 def _decided(judgement: Judgement) -> dict[str, Value]:

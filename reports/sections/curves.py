@@ -13,6 +13,8 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.blocks.csv import to_csv
@@ -25,7 +27,10 @@ from studies.judge import verdicts
 from studies.records.store import Store
 from studies.records.typed import Damaged, content_of
 
+Array = npt.NDArray[np.float64]
+
 MOST_POINTS = 300  # of a drawn curve; longer ones are averaged over windows
+BRIGHT = 55  # percent from which a cell is too bright for white words
 MOST_ANNOTATED = 40  # classes whose numbers are written into the heat map
 BY_CLASS = {"iou": "IoU", "boundary_iou": "Boundary IoU"}
 
@@ -57,6 +62,7 @@ def strip(variant: Variant) -> Drawing | None:
     }
     tick = " Vertical tick: the printed value." if variant.comparable else ""
     legend = f"one dot per seed; diamond and bar: mean and 95 % t-interval, from 3 seeds on.{tick}"
+    seeds = {(row.slug, metric): variant.values(row.slug, metric) for row in rows for metric in metrics}
     described = [
         f"{row.label}, {METRICS[m]}: {', '.join(f'{value:.2f}' for value in variant.values(row.slug, m))}"
         + (f" (printed {printed[row.slug, m]})" if (row.slug, m) in printed else "")
@@ -69,53 +75,37 @@ def strip(variant: Variant) -> Drawing | None:
         f"Protocol {variant.name}: {legend}{variant.mixtures}",
         "; ".join(described),
         to_csv(data),
-        lambda: _strip(rows, metrics, data, printed),
+        lambda: _strip(rows, metrics, seeds, printed),
     )
 
 
 def _strip(
     rows: Sequence[Row],
     metrics: Sequence[str],
-    data: Sequence[Mapping[str, Value]],
+    seeds: Mapping[tuple[str, str], Sequence[float]],
     printed: Mapping[tuple[str, str], float],
 ) -> Figure:
-    import pandas as pd
-    import seaborn as sns
-
-    frame = pd.DataFrame(data)
-    slugs = [row.slug for row in rows]
-    styles = row_styles(slugs)
-    colours = {slug: styles[slug][0] for slug in slugs}
+    styles = row_styles([row.slug for row in rows])
     names = [textwrap.fill(row.label, 28, max_lines=3, placeholder=" …") for row in rows]
     figure = Figure(
         figsize=(7.2, 0.7 + sum(0.2 + 0.16 * (1 + name.count("\n")) for name in names)), layout="constrained"
     )
-    common = {"x": "value", "y": "row", "hue": "row", "order": slugs, "hue_order": slugs, "palette": colours}
     for axes, metric in zip(figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0], metrics, strict=True):
-        chosen = frame[frame.metric == metric]
-        sns.stripplot(chosen, **common, ax=axes, jitter=False, size=5, alpha=0.75, legend=False)
-        for dots in axes.collections:
-            dots.set_offsets(dots.get_offsets() - np.array([[0, 0.14]]))
-        enough = chosen.groupby("row").filter(lambda found: len(found) >= verdicts.MINIMUM_SEEDS)
-        if len(enough):
-            options = {"linestyle": "none", "marker": "D", "markersize": 4.5, "err_kws": {"linewidth": 2}}
-            before = len(axes.lines)
-            sns.pointplot(enough, **common, ax=axes, errorbar=_interval, legend=False, **options)
-            for line in axes.lines[before:]:
-                line.set_ydata([y + 0.14 for y in line.get_ydata()])
-        for place, slug in enumerate(slugs):
-            if (slug, metric) in printed:
-                axes.plot(printed[slug, metric], place, marker="|", markersize=16, markeredgewidth=1.5, color=INK)
-        axes.set(title=METRICS[metric], xlabel="", ylabel="")
+        for place, row in enumerate(rows):
+            colour = styles[row.slug][0]
+            values = seeds[row.slug, metric]
+            axes.scatter(values, [place - 0.14] * len(values), s=25, color=colour, alpha=0.75, linewidth=0)
+            if len(values) >= verdicts.MINIMUM_SEEDS:
+                found = verdicts.mean_interval(values)
+                axes.hlines(place + 0.14, found.low, found.high, color=colour, linewidth=2)
+                axes.plot(statistics.fmean(values), place + 0.14, marker="D", markersize=4.5, color=colour)
+            if (row.slug, metric) in printed:
+                axes.plot(printed[row.slug, metric], place, marker="|", markersize=16, markeredgewidth=1.5, color=INK)
+        axes.set(title=METRICS[metric])
         axes.grid(False, axis="y")
         axes.set_yticks(range(len(rows)), names)
         axes.set_ylim(len(rows) - 0.5, -0.5)
     return figure
-
-
-def _interval(values: Sequence[float]) -> tuple[float, float]:
-    found = verdicts.mean_interval(list(values))
-    return found.low, found.high
 
 
 def losses(variant: Variant, store: Store) -> Drawing | None:
@@ -151,32 +141,23 @@ def losses(variant: Variant, store: Store) -> Drawing | None:
 
 
 def _losses(rows: Sequence[Row], data: Sequence[Mapping[str, Value]]) -> Figure:
-    import pandas as pd
-    import seaborn as sns
-
-    frame = pd.DataFrame(data)
     styles = row_styles([row.slug for row in rows])
-    drawn = [row for row in rows if row.slug in set(frame.row)]
-    names = {row.slug: textwrap.fill(row.label, 40, max_lines=3, placeholder=" …") for row in drawn}
+    curves: dict[str, dict[float, list[float]]] = {}
+    for one in data:
+        slug, _, iteration, loss = one.values()
+        curves.setdefault(str(slug), {}).setdefault(float(iteration or 0), []).append(float(loss or 0))
     figure = Figure(figsize=(7.2, 3.2), layout="constrained")
     axes = figure.subplots()
-    sns.lineplot(
-        frame.assign(row=frame.row.map(names)),
-        x="iteration",
-        y="loss",
-        hue="row",
-        hue_order=list(names.values()),
-        palette={names[row.slug]: styles[row.slug][0] for row in drawn},
-        errorbar=("pi", 100),
-        linewidth=1.1,
-        ax=axes,
-    )
+    for row in (row for row in rows if row.slug in curves):
+        points = sorted(curves[row.slug].items())
+        x, seeds = [iteration for iteration, _ in points], [values for _, values in points]
+        name = textwrap.fill(row.label, 40, max_lines=3, placeholder=" …")
+        colour = styles[row.slug][0]
+        axes.fill_between(x, list(map(min, seeds)), list(map(max, seeds)), color=colour, alpha=0.2, linewidth=0)
+        axes.plot(x, list(map(statistics.fmean, seeds)), color=colour, linewidth=1.1, label=name)
     axes.set(xlabel="iteration", ylabel="training loss")
     axes.set_ylim(bottom=0)
-    handles, labels = axes.get_legend_handles_labels()
-    if (legend := axes.get_legend()) is not None:
-        legend.remove()
-    figure.legend(handles, labels, loc="outside upper left", ncols=2)
+    figure.legend(loc="outside upper left", ncols=2)
     return figure
 
 
@@ -236,13 +217,11 @@ def _names(variant: Variant) -> str:
 
 
 def _classes(rows: Sequence[Row], data: Sequence[Mapping[str, Value]]) -> Figure:
-    import pandas as pd
-    import seaborn as sns
-
-    frame = pd.DataFrame(data).astype({"mean": float})
-    drawn = [row for row in rows if row.slug in set(frame.row)]
-    metrics = [metric for metric in BY_CLASS if metric in set(frame.metric)]
-    names = list(dict.fromkeys(frame["class"]))
+    means = {(str(row), str(metric), str(name)): mean for row, metric, name, mean, _ in (one.values() for one in data)}
+    measured = {(row, metric) for row, metric, _ in means}
+    drawn = [row for row in rows if any((row.slug, metric) in measured for metric in BY_CLASS)]
+    metrics = [metric for metric in BY_CLASS if any(metric == known for _, known in measured)]
+    names = list(dict.fromkeys(name for *_, name in means))
     annotated = len(names) <= MOST_ANNOTATED
     room = 6.2 / len(metrics) / len(drawn)  # inches of a column
     upright = len(drawn) > 4
@@ -256,24 +235,29 @@ def _classes(rows: Sequence[Row], data: Sequence[Mapping[str, Value]]) -> Figure
     figure = Figure(figsize=(7.2, height), layout="constrained")
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axes, metric in zip(panels, metrics, strict=True):
-        chosen = frame[frame.metric == metric].pivot(index="class", columns="row", values="mean")
-        chosen = chosen.reindex(index=names, columns=[row.slug for row in drawn])  # a row may lack one of the two
-        sns.heatmap(
-            chosen,
-            vmin=0,
-            vmax=100,
-            cmap="cividis",
-            annot=annotated,
-            fmt=".0f",
-            annot_kws={"size": 7},
-            linewidths=0.4,
-            cbar=axes is panels[-1],
-            yticklabels=True,
-            ax=axes,
-        )
-        axes.set(title=BY_CLASS[metric], xlabel="", ylabel="")
+        # A row may lack one of the two metrics, a class be nowhere in the split.
+        known = [[means.get((row.slug, metric, name)) for row in drawn] for name in names]
+        values = np.array([[math.nan if value is None else value for value in line] for line in known], dtype=float)
+        _heat_map(axes, values, annotated, axes is panels[-1])
+        axes.set(title=BY_CLASS[metric])
         axes.set_xticks([place + 0.5 for place in range(len(drawn))], labels, rotation=90 if upright else 0)
-        axes.tick_params(length=0, labelsize=7)
-        axes.tick_params(axis="y", labelrotation=0)
-        axes.grid(False)
+        axes.set_yticks([place + 0.5 for place in range(len(names))], names)
     return figure
+
+
+def _heat_map(axes: Axes, values: Array, annotated: bool, bar: bool) -> None:
+    """Percents as colours, the first line at the top; `annotated`: with their numbers; `bar`: with the scale."""
+    mesh = axes.pcolormesh(
+        np.ma.masked_invalid(values), vmin=0, vmax=100, cmap="cividis", edgecolors="white", linewidth=0.4
+    )
+    for place, line in enumerate(values if annotated else ()):
+        for column, value in enumerate(line):
+            if not math.isnan(value):
+                colour = "white" if value < BRIGHT else INK
+                axes.text(column + 0.5, place + 0.5, f"{value:.0f}", ha="center", va="center", size=7, color=colour)
+    if bar:
+        axes.figure.colorbar(mesh, ax=axes).outline.set_visible(False)
+    axes.set_ylim(len(values), 0)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, labelsize=7)
+    axes.grid(False)

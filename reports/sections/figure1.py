@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
 
 from reports.blocks.csv import to_csv
 from reports.blocks.figure import Drawing
@@ -30,6 +29,9 @@ PANELS = ("cityscapes", "ade20k")  # the left and the right of Fig. 1
 AREA = 6.0  # of a circle, in square points per million parameters
 UNKNOWN = 30.0  # the same where the paper prints no size
 OURS = "SegNeXt"
+
+Box = tuple[float, float, float, float]
+"""Left, bottom, right, top, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,8 @@ def figure1(everything: Sequence[Evidence]) -> Drawing | None:
         for spot in spots
     ]
     caption = (
-        "Fig. 1: single-scale mIoU against FLOPs (1024×2048 for Cityscapes, 512×512 for ADE20K). Circles: as printed, "
-        "the area is the number of parameters, a cross where none is printed. Dots: FLOPs measured here. Dashes: mIoU "
-        "in others' runs."
+        "Fig. 1, mIoU (SS) against GFLOPs. Circles: as printed, their area the parameters (cross: none printed); dots: "
+        "FLOPs measured here; dashes: mIoU in others' runs."
     )
     if any(spot.measured for spot in spots):
         caption += " Diamonds: mIoU measured here, mean with its 95 % t-interval from 3 seeds on."
@@ -179,13 +180,13 @@ def place_labels(axes: Axes, spots: Sequence[tuple[str, float, float, float, str
     figure = axes.get_figure()
     assert figure is not None
     scale = figure.dpi / 72
-    taken: list[Bbox] = []
+    taken: list[Box] = []
     for _, x, y, area, _ in spots:
         centre, radius = axes.transData.transform((x, y)), math.sqrt(area / math.pi) * scale
-        taken.append(Bbox.from_bounds(centre[0] - radius, centre[1] - radius, 2 * radius, 2 * radius))
+        taken.append((centre[0] - radius, centre[1] - radius, centre[0] + radius, centre[1] + radius))
     for line in axes.lines:
         taken += _along(axes.transData.transform(line.get_xydata()).tolist(), 3 * scale)
-    frame = axes.get_window_extent()
+    frame = axes.get_window_extent().extents
     for label, x, y, area, colour in spots:
         text = axes.annotate(label, (x, y), xytext=(0, 0), textcoords="offset points", fontsize=7, zorder=5)
         text.set_color(colour)
@@ -198,33 +199,34 @@ def place_labels(axes: Axes, spots: Sequence[tuple[str, float, float, float, str
                 across = {-1: "right", 0: "center", 1: "left"}[horizontal]
                 along = {-1: "top", 0: "center", 1: "bottom"}[vertical]
                 text.set(position=offset, ha=across, va=along)
-                box = text.get_window_extent().padded(scale)
+                box = text.get_window_extent().padded(scale).extents
                 covered = sum(_overlap(box, other) for other in taken) + (_outside(box, frame) * 4)
                 if best is None or covered + distance < best[0]:
                     best = (covered + distance, offset, across, along)
         assert best is not None
         text.set(position=best[1], ha=best[2], va=best[3])
-        taken.append(text.get_window_extent())
+        taken.append(text.get_window_extent().extents)
 
 
-def _along(points: Sequence[Sequence[float]], side: float) -> list[Bbox]:
+def _along(points: Sequence[Sequence[float]], side: float) -> list[Box]:
     """Squares of this side along a line, in pixels."""
     boxes = []
     for (x, y), (to_x, to_y) in itertools.pairwise(points):
         steps = max(1, round(math.hypot(to_x - x, to_y - y) / side))
         for step in range(steps + 1):
             at_x, at_y = x + (to_x - x) * step / steps, y + (to_y - y) * step / steps
-            boxes.append(Bbox.from_bounds(at_x - side / 2, at_y - side / 2, side, side))
+            boxes.append((at_x - side / 2, at_y - side / 2, at_x + side / 2, at_y + side / 2))
     return boxes
 
 
-def _overlap(first: Bbox, second: Bbox) -> float:
-    shared = Bbox.intersection(first, second)
-    return 0.0 if shared is None else shared.width * shared.height
+def _overlap(first: Box, second: Box) -> float:
+    across = min(first[2], second[2]) - max(first[0], second[0])
+    along = min(first[3], second[3]) - max(first[1], second[1])
+    return across * along if across > 0 and along > 0 else 0.0
 
 
-def _outside(box: Bbox, frame: Bbox) -> float:
-    return box.width * box.height - _overlap(box, frame)
+def _outside(box: Box, frame: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, frame)
 
 
 @dataclass(frozen=True)

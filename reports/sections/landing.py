@@ -6,12 +6,13 @@ that it confirms or refutes the paper.
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from reports.blocks.style import GLYPHS
-from reports.blocks.table import METRICS, number
+from reports.blocks.style import ELSEWHERE, GLYPHS
+from reports.blocks.table import METRICS, Table, number
 from reports.evidence.gather import Evidence
 from reports.sections.claims import DECIDING, stand
 from reports.sections.discrepancies import SLUG, cost_verdicts, differing
@@ -104,6 +105,7 @@ class Landing:
     wrong: tuple[Wrong, ...]
     topics: tuple[Topic, ...]
     steps: Sequence[programme.Line]  # what to run next
+    here: tuple[Table, ...]  # of a report on one study: what its own runs measured
 
 
 def landing(parts: Sequence[StudyPart], plan: Sequence[programme.Line] = ()) -> Landing:
@@ -132,7 +134,26 @@ def landing(parts: Sequence[StudyPart], plan: Sequence[programme.Line] = ()) -> 
         (f"{len(_runs(everything)):,}", "runs trained and recorded here"),
     )
     headline = _headline(costs, decided, len(claims), len(wrong), claims)
-    return Landing(headline, counts, _measured(parts), tuple(wrong[:MOST_WRONG]), topics, plan)
+    here, said = _here(parts)
+    headline = (said, *headline) if said else headline
+    return Landing(headline, counts, _measured(parts), tuple(wrong[:MOST_WRONG]), topics, plan, here)
+
+
+def _here(parts: Sequence[StudyPart]) -> tuple[tuple[Table, ...], str]:
+    """What a report on one study opens with: the tables of its runs, and the rows in a sentence, the best first."""
+    telling = [shown for part in parts for shown in part.variants if shown.variant.telling and shown.accuracy.lines]
+    if len(parts) != 1 or not telling:
+        return (), ""
+    variant, evidence = telling[0].variant, parts[0].evidence
+    metric = next((m for m in variant.panel.accuracies if any(variant.values(r.slug, m) for r in variant.rows)), "")
+    means = {row.label: statistics.fmean(found) for row in variant.rows if (found := variant.values(row.slug, metric))}
+    order = sorted(means, key=lambda label: -means[label])
+    told = ", ".join(f"{label} {number(means[label], 1)}" for label in order)
+    runs = len({line.run_id for shown in telling for line in shown.variant.finished})
+    named = f"{METRICS.get(metric, metric)} under {variant.name}"
+    said = f"Measured here, {evidence.study.number}: {runs} runs; {named}: {told}."
+    tables = (replace(table, slug=f"here-{table.slug}") for one in telling for table in (one.accuracy, one.claims))
+    return tuple(table for table in tables if table.lines), said
 
 
 def subject(slug: str, number: str) -> str:

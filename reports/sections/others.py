@@ -37,6 +37,19 @@ def others_cell(study: Study, panel: Panel, row: Row | Reported, metric: str) ->
     return Cell(_range(level), facts, sources=tuple(_source(line) for line in _shown(level)))
 
 
+def others_in_short(study: Study, panel: Panel, row: Row | Reported, metric: str) -> Cell:
+    """The range of what others measured for one printed value, with a link to its first source."""
+    level = _level(study, panel, row, metric)
+    if not level.counted:
+        return Cell()
+    values = [number(value, 2) for value in sorted(line.value for line in level.counted)]
+    of = f"{len(level.sources)} source{'s' if len(level.sources) > 1 else ''}"
+    near = of if level.within is None else f"{level.within} of {len(level.sources)} near"
+    said = "; ".join(line.words for line in level.counted)
+    source = Source(near, _place(level.counted[0]), said)
+    return Cell(" to ".join(dict.fromkeys((values[0], values[-1]))), sources=(source,))
+
+
 def _level(study: Study, panel: Panel, row: Row | Reported, metric: str) -> Level:
     return others.level(others.published(), study, row, panel, metric)
 

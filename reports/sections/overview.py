@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
-from reports.blocks.style import GLYPHS
+from reports.blocks.style import ELSEWHERE, ELSEWHERE_GLYPHS, GLYPHS
 from reports.blocks.table import Cell, Column, Line, Source, Table
 from reports.sections.discrepancies import cost_verdicts
 from reports.sections.parts import StudyPart
@@ -43,9 +44,10 @@ def overview_table(parts: Sequence[StudyPart]) -> Table:
             finished = sum(len(variant.finished) for variant in variants)
             cells.append(Cell(f"{finished} of {planned}" if planned else "–"))
             if name in claiming:
-                cells.append(_counted(evidence.judge(v, claim).verdict for v in variants for claim in v.claims))
+                found = [evidence.judge(v, claim).verdict for v in variants for claim in v.claims]
+                cells.append(_counted(found, {} if any(v.comparable for v in variants) else ELSEWHERE))
             if name in predicting:
-                cells.append(_counted(part.outcomes(name)))
+                cells.append(_counted(part.outcomes(name), ELSEWHERE))
         lines.append(Line(study.slug, tuple(cells)))
     caption = (
         "Printed costs that the measured ones agree with; how the claims about costs, and those about accuracies under "
@@ -59,7 +61,8 @@ def in_short(overview: Table) -> Table:
     """The overview as narrow as a terminal: a sign for each verdict, and no datasets."""
     kept = [place for place, column in enumerate(overview.columns) if column.title != "Datasets"]
     texts = [[line.cells[place].text for place in kept] for line in overview.lines]
-    signs = [f"{GLYPHS[word]} {word}" for word in RULES if any(f" {word}" in text for row in texts for text in row)]
+    said = {item.partition(" ")[2] for row in texts for text in row for item in text.split(", ")}
+    signs = [f"{sign} {word}" for word, sign in _SIGNS if word in said]
     columns = [overview.columns[place] for place in kept]
     return dataclasses.replace(
         overview,
@@ -69,9 +72,13 @@ def in_short(overview: Table) -> Table:
     )
 
 
+_SIGNS = sorted({**{word: GLYPHS[word] for word in RULES}, **ELSEWHERE_GLYPHS}.items(), key=lambda pair: -len(pair[0]))
+"""Longer words first: one is the beginning of another."""
+
+
 def _signs(text: str) -> str:
-    for word in RULES:
-        text = text.replace(f" {word}", GLYPHS[word])
+    for word, sign in _SIGNS:
+        text = text.replace(f" {word}", sign)
     return text.replace(",", "")
 
 
@@ -83,7 +90,7 @@ def _agreeing(verdicts: Sequence[str]) -> Cell:
     return Cell(f"{counts['agrees']} of {len(verdicts)}{waiting}")
 
 
-def _counted(verdicts: Iterable[str]) -> Cell:
-    """`3 supported, 1 pending`, in the order of the rules."""
+def _counted(verdicts: Iterable[str], words: Mapping[str, str] = MappingProxyType({})) -> Cell:
+    """`3 supported, 1 pending`, in the order of the rules; `words`: what to say in place of a verdict."""
     counts = Counter(verdicts)
-    return Cell(", ".join(f"{counts[word]} {word}" for word in RULES if counts[word]) or "–")
+    return Cell(", ".join(f"{counts[word]} {words.get(word, word)}" for word in RULES if counts[word]) or "–")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from reports.blocks.figure import Drawing
 from reports.blocks.table import Table
 from reports.evidence.gather import Evidence, Variant
+from reports.sections.main_table import Missing
 from studies.records.schema import ShortcutRecord
 
 
@@ -24,12 +25,20 @@ class VariantPart:
     predicted: tuple[Table, ...] = ()  # of a sub-task of the generated data
     distances: Drawing | None = None
 
+    @property
+    def outcomes(self) -> list[str]:
+        """The verdict on every prediction of a sub-task."""
+        return [str(line.cells[-2].values["outcome"]) for table in self.predicted[:1] for line in table.lines]
+
 
 @dataclass(frozen=True)
 class StudyPart:
     """What the page shows of one study."""
 
     evidence: Evidence
+    main: tuple[Table, ...]  # printed, ours, others' and the verdict; one per dataset
+    missing: Sequence[Missing]
+    claims: Table  # every claim of the study with all that is said of it
     costs: tuple[Table, ...]  # one per dataset
     bars: tuple[Drawing, ...]  # the same as figures, where there is something
     cost_claims: Table
@@ -44,7 +53,7 @@ class StudyPart:
 
     def tables_of(self, variants: Iterable[VariantPart]) -> list[Table]:
         """The tables about costs and about these variants."""
-        tables = [*self.costs, *(table for table, _ in self.scaling), self.frames, self.cost_claims]
+        tables = [*self.main, *self.costs, *(table for table, _ in self.scaling), self.frames, self.cost_claims]
         for part in variants:
             tables += [part.accuracy, part.ham, part.claims, *part.predicted, part.heat]
         return [table for table in tables if table.lines]
@@ -52,8 +61,7 @@ class StudyPart:
     def outcomes(self, protocol: str) -> list[str]:
         """The verdict on every prediction of a protocol's sub-tasks, those cut short left out."""
         shown = [part for part in self.variants if part.predicted and part.variant.full]
-        tables = [part.predicted[0] for part in shown if part.variant.protocol.name == protocol]
-        return [line.cells[-2].verdict for table in tables for line in table.lines]
+        return [word for part in shown if part.variant.protocol.name == protocol for word in part.outcomes]
 
     @property
     def ham(self) -> bool:

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from reports.blocks.csv import to_csv
 from reports.blocks.figure import Drawing
-from reports.blocks.style import INK, row_styles
+from reports.blocks.style import ELSEWHERE, INK, row_styles
 from reports.blocks.table import Cell, Column, Line, Notes, Source, Table, Value, number
 from reports.evidence.gather import Variant
 from reports.sections.curves import points_of
@@ -135,6 +135,7 @@ def _prediction_cells(
             dataclasses.replace(judgement, mixed=_remarks(variant, panel, prediction, judgement)),
             {"p": judgement.p, "p_adjusted": judgement.adjusted, "outcome": judgement.verdict},
             notes,
+            ELSEWHERE,
         ),
         _both(prediction, runs, 100 / panel.classes),
     )
@@ -209,8 +210,9 @@ def matrix(shown: Sequence[tuple[Variant, Table]]) -> Table:
             rows = Cell(f"{names['row']} − {names['reference']}", names)
             lines.append(Line(f"{table.slug}-{line.key}", (of, Cell(variant.panel.title), rows, *told)))
             outcomes.setdefault(_kind(names), Counter())[line.cells[-2].verdict] += 1
+    words = [ELSEWHERE.get(word, word) for word in verdicts.RULES]
     counts = [
-        f"{kind}: {', '.join(f'{outcomes[kind][word]} {word}' for word in verdicts.RULES if outcomes[kind][word])}"
+        f"{kind}: {', '.join(f'{outcomes[kind][word]} {word}' for word in words if outcomes[kind][word])}"
         for kind in _KINDS.values()
         if kind in outcomes
     ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from reports.blocks.table import METRICS, Cell, Column, Line, Notes, Source, Table, Value, number
 from reports.evidence.gather import UNITS, Evidence, Seed, Tested, Variant
@@ -36,7 +37,7 @@ def cost_table(evidence: Evidence, panel: Panel) -> Table:
     for row in rows:
         cells = [Cell(row.label, {"name": row.label}, note=notes.mark(row.note if panel == study.panels[0] else ""))]
         for metric in UNITS:
-            found = _cost_cells(evidence, panel, row, metric, notes)
+            found = cost_cells(evidence, panel, row, metric, notes)
             cells += found if metric in panel.columns else found[1:2]
             cells += [others_cell(study, panel, row, metric)] if metric in theirs else []
         lines.append(Line(row.slug, (*cells, _fvcore(evidence, panel, row)), isinstance(row, Reported)))
@@ -55,8 +56,9 @@ def cost_table(evidence: Evidence, panel: Panel) -> Table:
     return Table(cost_slug(evidence, panel), title, caption, tuple(columns), tuple(lines), tuple(notes))
 
 
-def _cost_cells(evidence: Evidence, panel: Panel, row: Row | Reported, metric: str, notes: Notes) -> list[Cell]:
-    shown = _printed(panel, row, metric)
+def cost_cells(evidence: Evidence, panel: Panel, row: Row | Reported, metric: str, notes: Notes) -> list[Cell]:
+    """A cost of a row: printed, measured, and whether the two agree."""
+    shown = printed_cell(panel, row, metric)
     if row.model is None:
         return [shown, Cell(), Cell()]
     expense = evidence.expenses.get((panel.dataset, row.slug))
@@ -109,7 +111,7 @@ def accuracy_table(variant: Variant) -> Table:
         name = Cell(row.label, {"name": row.label, **trained.values})
         cells = [name] if variant.comparable else [name, trained]
         for metric in metrics:
-            cells += _accuracy_cells(variant, row, metric, notes)
+            cells += accuracy_cells(variant, row, metric, notes)
             cells += [others_cell(study, variant.panel, row, metric)] if metric in theirs else []
         cells += [precision_cell(variant.precisions(row.slug))] if computed else []
         lines.append(Line(row.slug, tuple(cells), isinstance(row, Reported)))
@@ -126,7 +128,21 @@ def precision_cell(precisions: str) -> Cell:
 def _accuracy_caption(variant: Variant) -> tuple[str, ...]:
     if variant.recipe is None:
         return (f"Protocol {variant.protocol.name} has no recipe for {variant.panel.title} yet.",)
-    caption = [
+    caption = [*accuracy_words(variant)]
+    if variant.comparable and elsewhere(variant.study, variant.panel, variant.panel.accuracies):
+        caption.append(OTHERS)
+    if not variant.comparable:
+        size = variant.protocol.size
+        stand_in = f"Every row trained as the {size} model with the row's switches. " if size else ""
+        reasons = [] if variant.protocol.comparable else ["another recipe, dataset or model"]
+        reasons += [] if variant.full else ["a run that was cut short"]
+        caption.append(f"{stand_in}These numbers cannot be compared with the printed accuracies: {'; '.join(reasons)}.")
+    return tuple(caption)
+
+
+def accuracy_words(variant: Variant) -> list[str]:
+    """How a variant's numbers were made and how they are judged; of one that has a recipe."""
+    words = [
         *recipe_words(variant),
         *_beginnings(variant),
         "Ours: mean over seeds ± half-width of the 95 % t-interval (number of seeds); an interval from 3 seeds on. "
@@ -135,21 +151,13 @@ def _accuracy_caption(variant: Variant) -> tuple[str, ...]:
     if variant.comparable:
         judged = [metric for metric in variant.panel.accuracies if metric in verdicts.EPSILON]
         tolerances = ", ".join(f"{verdicts.epsilon(metric):.1f} {METRICS[metric]}" for metric in judged)
-        caption.append(
+        words.append(
             f"Verdict: the interval of (ours − printed) against ±ε; ε = {tolerances}, or the spread of the paper's own "
             "values for a row where that is larger."
         )
-    if variant.comparable and elsewhere(variant.study, variant.panel, variant.panel.accuracies):
-        caption.append(OTHERS)
     if variant.imported:
-        caption.append(f"Imported: {verdicts.RULES['imported']}.")
-    if not variant.comparable:
-        size = variant.protocol.size
-        stand_in = f"Every row trained as the {size} model with the row's switches. " if size else ""
-        reasons = [] if variant.protocol.comparable else ["another recipe, dataset or model"]
-        reasons += [] if variant.full else ["a run that was cut short"]
-        caption.append(f"{stand_in}These numbers cannot be compared with the printed accuracies: {'; '.join(reasons)}.")
-    return tuple(caption)
+        words.append(f"Imported: {verdicts.RULES['imported']}.")
+    return words
 
 
 def recipe_words(variant: Variant) -> tuple[str, ...]:
@@ -178,8 +186,9 @@ def _beginnings(variant: Variant) -> list[str]:
     ]
 
 
-def _accuracy_cells(variant: Variant, row: Row | Reported, metric: str, notes: Notes) -> list[Cell]:
-    shown = _printed(variant.panel, row, metric)
+def accuracy_cells(variant: Variant, row: Row | Reported, metric: str, notes: Notes) -> list[Cell]:
+    """An accuracy of a row: printed, ours and, where they may be compared, the difference and its verdict."""
+    shown = printed_cell(variant.panel, row, metric)
     if isinstance(row, Reported):
         return [shown, *[Cell()] * 3]
     seeds = variant.measured(row.slug, metric)
@@ -221,14 +230,15 @@ def _imported_line(variant: Variant, row: Row | Reported, file: Tested, theirs: 
     imported = Cell("imported", verdict="imported")
     cells = [Cell(label, values)] if variant.comparable else [Cell(label, values), imported]
     for metric in variant.panel.accuracies:
-        cells += _imported_cells(variant, row, metric, found.get(metric))
+        cells += imported_cells(variant, row, metric, found.get(metric))
         cells += [Cell()] if metric in theirs else []
     cells.append(precision_cell(pooling.precisions([variant.origins[record]])))
     return Line(f"{row.slug}-{record}", tuple(cells), under=True)
 
 
-def _imported_cells(variant: Variant, row: Row | Reported, metric: str, found: Seed | None) -> list[Cell]:
-    printed, shown = row.prints(variant.panel, metric), _printed(variant.panel, row, metric)
+def imported_cells(variant: Variant, row: Row | Reported, metric: str, found: Seed | None) -> list[Cell]:
+    """The same of weights from elsewhere, tested here."""
+    printed, shown = row.prints(variant.panel, metric), printed_cell(variant.panel, row, metric)
     ours = Cell()
     if found is not None:
         text = number(found.value, 2)
@@ -253,7 +263,7 @@ def _columns(metrics: Sequence[str], titles: Sequence[str]) -> list[Column]:
     return [Column(t, METRICS[metric], "left" if t in words else "right") for metric in metrics for t in titles]
 
 
-def _printed(panel: Panel, row: Row | Reported, metric: str) -> Cell:
+def printed_cell(panel: Panel, row: Row | Reported, metric: str) -> Cell:
     """The printed value, and beside it what the paper prints for the same elsewhere."""
     printed = row.prints(panel, metric)
     values: dict[str, Value] = {f"{metric}_printed": printed}
@@ -282,12 +292,18 @@ def _trained(variant: Variant, row: Row | Reported) -> Cell:
     return Cell(f"{lines[0].trained_model}{size}", values)
 
 
-def verdict_cell(judgement: Judgement, values: dict[str, Value], notes: Notes) -> Cell:
-    """A verdict, with the number of seeds that would settle an open one, and a mark where its runs differ in kind."""
-    text = judgement.verdict or "–"
+def verdict_cell(
+    judgement: Judgement, values: dict[str, Value], notes: Notes, words: Mapping[str, str] = MappingProxyType({})
+) -> Cell:
+    """A verdict, with the number of seeds that would settle an open one, and a mark where its runs differ in kind.
+
+    `words`: those of other data than the paper's, by verdict.
+    """
+    word = words.get(judgement.verdict, judgement.verdict)
+    text = word or "–"
     if judgement.verdict == "not resolved" and judgement.p is not None:
         text += f" ({needed_seeds(judgement)} seeds)"
-    return Cell(text, values, verdict=judgement.verdict, note=notes.mark(judgement.mixed))
+    return Cell(text, values, verdict=word, note=notes.mark(judgement.mixed))
 
 
 def needed_seeds(judgement: Judgement) -> str:

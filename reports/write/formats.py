@@ -11,8 +11,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from reports.blocks.csv import to_csv
-from reports.blocks.style import GLYPHS, OTHERS_GLYPHS
-from reports.blocks.table import Cell, Source, Table, Value
+from reports.blocks.style import ELSEWHERE_GLYPHS, OTHERS_GLYPHS, SIGNS
+from reports.blocks.table import LINKED, Cell, Source, Table, Value
 from reports.evidence.gather import Evidence, Variant
 
 _COLOURS = {  # of the terminal; the word and the glyph say the same
@@ -21,13 +21,14 @@ _COLOURS = {  # of the terminal; the word and the glyph say the same
     **dict.fromkeys(("inconclusive", "no difference", "not resolved", "few seeds"), "yellow"),
     "imported": "cyan",
     **dict.fromkeys(OTHERS_GLYPHS, "magenta"),
+    **dict.fromkeys(ELSEWHERE_GLYPHS, "blue"),
     "pending": "dim",
 }
 
 
 def shown(cell: Cell) -> str:
     """A cell's text with the glyph of its verdict and its footnote's mark."""
-    glyph = (GLYPHS | OTHERS_GLYPHS).get(cell.verdict, "")
+    glyph = SIGNS.get(cell.verdict, "")
     return f"{glyph} {cell.text}".strip() + (f" †{cell.note}" if cell.note else "")
 
 
@@ -53,9 +54,12 @@ def _linked(cell: Cell, link: Link) -> str:
     """A cell whose text is a link to its only source, or is followed by links to several."""
     text = _escape(shown(cell))
     ways = {} if cell.repeats else {source: way for source in cell.sources if (way := link(source))}
-    if [source.text for source in ways] == [cell.text]:
-        (way,) = ways.values()
-        return text.replace(_escape(cell.text), f"[{_escape(cell.text)}]({way})", 1)
+    if ways and cell.linked:
+        told = LINKED.join(
+            f"[{_escape(source.text)}]({ways[source]})" if source in ways else _escape(source.text)
+            for source in cell.sources
+        )
+        return text.replace(_escape(cell.text), told, 1)
     return " ".join([text, *(f"[{_escape(source.text)}]({way})" for source, way in ways.items())])
 
 

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from reports.blocks.figure import Drawing
-from reports.blocks.style import GLYPHS, INK, OTHERS_GLYPHS
+from reports.blocks.style import ELSEWHERE, INK, SIGNS
 from reports.blocks.table import Table
 from reports.sections import landing, others, reproducibility
 from reports.sections.parts import Report, StudyPart, VariantPart
@@ -49,17 +49,25 @@ class Sheet:
         return f"{self.slug}.html"
 
 
-def pages(report: Report, answers: Sequence[Table], plan: Sequence[programme.Line], markdown: str) -> dict[str, str]:
+def pages(
+    report: Report, answers: Sequence[Table], plan: Sequence[programme.Line], markdown: str, endings: Sequence[str]
+) -> dict[str, str]:
     """Every page but those of runs, by file name; `markdown` is the way to the folder of the Markdown pages.
 
-    A link to a place is one to the page that has it.
+    A link to a place is one to the page that has it. `endings`: of the files that every figure has.
     """
     sheets, first, figure1 = (
         _sheets(report, markdown),
         landing.landing(report.parts, plan),
         report.summary.figure1,
     )
-    common = {"bar": _bar(report, sheets), "glyphs": GLYPHS | OTHERS_GLYPHS, "markdown": markdown}
+    common = {
+        "bar": _bar(sheets),
+        "menu": _menu(report, sheets),
+        "glyphs": SIGNS,
+        "endings": endings,
+        "markdown": markdown,
+    }
 
     def made(name: str, template_name: str, drawn: Iterable[Drawing] = (), **values: Any) -> tuple[str, str]:
         return name, template(template_name).render(here=name, defined=definitions(drawn), **common, **values)
@@ -72,7 +80,13 @@ def pages(report: Report, answers: Sequence[Table], plan: Sequence[programme.Lin
     drawn = [figure1] if figure1 else []
     found = [made("index.html", "index.html.j2", drawn, landing=first, summary=report.summary, **legend)]
     for part, topic in zip(report.parts, first.topics, strict=True):
-        values = {"part": part, "variants": _arranged(part), "subject": topic.subject, "finding": topic.finding}
+        values = {
+            "part": part,
+            "opened": [_headed(shown) for shown in part.variants if _open(shown)],
+            "folded": _folded(part),
+            "subject": topic.subject.removeprefix(part.evidence.study.number.removeprefix("Table ")).strip(),
+            "finding": topic.finding,
+        }
         found.append(made(f"{topic.slug}.html", "study.html.j2", part.drawings, **values))
     found += [made(sheet.name, "sheet.html.j2", sheet=sheet) for sheet in sheets]
     found += [
@@ -89,15 +103,21 @@ def pages(report: Report, answers: Sequence[Table], plan: Sequence[programme.Lin
     return _linked(dict(found))
 
 
-def _bar(report: Report, sheets: Sequence[Sheet]) -> list[tuple[str, str]]:
-    """The navigation: pages and their words; the recipes, appendix Table 1, where the paper has them."""
+Links = list[tuple[str, str]]
+
+
+def _menu(report: Report, sheets: Sequence[Sheet]) -> Links:
+    """The paper's tables in the navigation: pages and their words; the recipes, appendix Table 1, where it has them."""
     studies = [part.evidence.study for part in report.parts]
     names = {f"{study.slug}.html": landing.subject(study.slug, study.number) for study in studies}
-    main = {name: words for name, words in names.items() if name.startswith("table")}
+    main = [(name, words) for name, words in names.items() if name.startswith("table")]
+    recipes = [(sheet.name, sheet.words) for sheet in sheets if sheet.slug == RECIPES]
+    return [*main, *recipes, *((name, words) for name, words in names.items() if not name.startswith("table"))]
+
+
+def _bar(sheets: Sequence[Sheet]) -> Links:
+    """The other pages in the navigation."""
     return [
-        *main.items(),
-        *((sheet.name, sheet.words) for sheet in sheets if sheet.slug == RECIPES),
-        *((name, words) for name, words in names.items() if name not in main),
         *((sheet.name, sheet.words) for sheet in sheets if sheet.slug != RECIPES),
         (_OTHERS, "What others measured"),
         (_CHECKLIST, "Reproducibility"),
@@ -105,22 +125,63 @@ def _bar(report: Report, sheets: Sequence[Sheet]) -> list[tuple[str, str]]:
     ]
 
 
-def _arranged(part: StudyPart) -> list[tuple[VariantPart, str, bool]]:
-    """Each variant of a study with its heading, and whether it is folded away.
+@dataclass(frozen=True)
+class Group:
+    """Variants of a study that are folded away together, each with its heading."""
 
-    Open: the paper's protocol and photographs, once there is something to compare. Generated data are folded, but where
-    nothing else was measured: there a sub-task about the paper's idea is open.
+    words: str
+    shown: Sequence[tuple[VariantPart, str]]
+    open: bool
+
+
+def _open(shown: VariantPart) -> bool:
+    """Whether a variant's numbers stand open: of photographs and generated images, once there is something to compare.
+
+    Those of the paper's protocol are in the main table, sub-tasks of the generated data are folded.
     """
-    telling = [shown for shown in part.variants if shown.variant.telling]
-    photographs = [shown for shown in telling if not isinstance(shown.variant.panel, Subtask)]
-    found = []
+    variant = shown.variant
+    return variant.telling and not variant.comparable and not isinstance(variant.panel, Subtask)
+
+
+def _headed(shown: VariantPart) -> tuple[VariantPart, str]:
+    variant = shown.variant
+    said = [variant.progress if variant.planned else f"no recipe for {variant.panel.title} yet"]
+    if shown.predicted:
+        said.insert(0, f"{shown.outcomes.count('supported')} of {len(shown.outcomes)} predictions came true")
+    return shown, f"Protocol {variant.name}: {'; '.join(said)}"
+
+
+_FOLDS = {
+    "paper": "The paper's protocol, run by run",
+    "idea": "Generated data: sub-tasks about the paper's ideas",
+    "control": "Generated data: controls, with the cue removed or in every pixel",
+    "learning rate": "Generated data: other learning rates",
+    "": "Other runs",
+}
+
+
+def _folded(part: StudyPart) -> list[Group]:
+    """What is folded away, by kind; sub-tasks about ideas are open where the study has nothing else."""
+    kinds: dict[str, list[VariantPart]] = {kind: [] for kind in _FOLDS}
     for shown in part.variants:
-        variant = shown.variant
-        idea = isinstance(variant.panel, Subtask) and variant.panel.purpose == "idea"
-        open_ = shown in photographs or (not photographs and shown in telling and idea)
-        progress = variant.progress if variant.planned else f"no recipe for {variant.panel.title} yet"
-        found.append((shown, f"Protocol {variant.name}: {progress}", not open_))
-    return found
+        if not _open(shown):
+            panel = shown.variant.panel
+            kind = panel.purpose if isinstance(panel, Subtask) else "paper" if shown.variant.comparable else ""
+            kinds[kind].append(shown)
+    alone = not part.main and not any(map(_open, part.variants))
+    return [
+        Group(f"{_FOLDS[kind]} ({_how_many(members)})", [_headed(shown) for shown in members], alone and kind == "idea")
+        for kind, members in kinds.items()
+        if members
+    ]
+
+
+def _how_many(members: Sequence[VariantPart]) -> str:
+    finished = sum(len(shown.variant.finished) for shown in members)
+    planned = sum(shown.variant.planned for shown in members)
+    outcomes = [word for one in members for word in one.outcomes]
+    true = f"{outcomes.count('supported')} of {len(outcomes)} predictions came true; " if outcomes else ""
+    return f"{true}{finished} of {planned} runs finished"
 
 
 def _sheets(report: Report, markdown: str) -> list[Sheet]:
@@ -224,7 +285,7 @@ def text(name: str) -> str:
 def inline(drawing: Drawing) -> Markup:
     """A figure for use inside the page, with its words as its name: as SVG, or, of pictures, as WebP."""
     if drawing.photographic:
-        data = base64.b64encode(_webp(drawing.pictures["png"])).decode()
+        data = base64.b64encode(_webp(drawing.pictures(["png"])["png"])).decode()
         return Markup('<img src="data:image/webp;base64,{}" alt="{}">').format(data, drawing.description)
     # On the page's paper and in the text's colour. What it refers to is among `definitions`, nothing refers to its own
     # ids, and a tenth of a point is as fine as is seen.
@@ -263,6 +324,6 @@ def _webp(png: bytes) -> bytes:
     picture, found = Image.open(io.BytesIO(png)).convert("RGB"), list[bytes]()
     for options in ({"lossless": True}, {"quality": 85}):
         buffer = io.BytesIO()
-        picture.save(buffer, "WEBP", method=6, **options)
+        picture.save(buffer, "WEBP", method=4, **options)
         found.append(buffer.getvalue())
     return min(found, key=len)

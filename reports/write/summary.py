@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reports.blocks.figure import Drawing, digest
 from reports.blocks.table import Source, Table
-from reports.sections import landing, others, photographs, recipes
+from reports.sections import figure1, landing, others, photographs, recipes
 from reports.sections.parts import Report
 from reports.write.formats import Link, markdown
 from studies.declare.appendix_table1 import NUMBER
@@ -22,7 +22,9 @@ from studies.tables import studies
 
 FOLDER = "summary"
 COMMITTED = REPOSITORY / "reports" / FOLDER
-PICTURES = ("table6-quick-full-strips-independent-distance",)
+PICTURES = {"table6-quick-full-strips-independent-distance": "png", figure1.SLUG: "svg"}
+"""The figures that are committed, each with its format."""
+
 LIST = "pictures.json"
 
 
@@ -48,8 +50,9 @@ def pages(report: Report, store: Store, folder: Path, whole: bool) -> dict[str, 
     written = {f"{name}.md": markdown(title, tables, _links(name, records)) for name, (title, tables) in found.items()}
     if "README.md" in written:
         title, _, rest = written["README.md"].partition("\n\n")
-        answer = landing.in_words(landing.landing(report.parts))
-        written["README.md"] = f"{title}\n\n{answer}\n{rest}{_index(written)}"
+        answer, first = landing.in_words(landing.landing(report.parts)), report.summary.figure1
+        seen = f"\n![{first.caption}]({picture(first)})\n" if first else ""
+        written["README.md"] = f"{title}\n\n{answer}\n{rest}{seen}{_index(written)}"
     return written
 
 
@@ -92,14 +95,14 @@ def pinned(report: Report) -> list[Drawing]:
 def pictures(drawings: Iterable[Drawing], folder: Path) -> dict[str, str | bytes]:
     """The committed pictures and their list, as they will lie in `folder`; one that is as listed is kept.
 
-    The bytes of a PNG change with the versions of matplotlib and zlib: what is listed is a digest of what a picture
-    shows, and one of the file, so that both are held on every machine and nowhere drawn anew without a cause.
+    The bytes change with the versions of matplotlib and zlib: what is listed is a digest of what a picture shows, and
+    one of the file, so that both are held on every machine and nowhere drawn anew without a cause.
     """
     found: dict[str, str | bytes] = {}
     listed = {}
     for drawing in drawings:
-        path = folder / f"{drawing.slug}.png"
-        content = path.read_bytes() if _as_listed(drawing, folder) else drawing.pictures["png"]
+        path, ending = folder / picture(drawing), PICTURES.get(drawing.slug, "png")
+        content = path.read_bytes() if _as_listed(drawing, folder) else drawing.pictures([ending])[ending]
         found[path.name] = content
         listed[path.name] = {"data": _data(drawing), "file": digest(content)}
     return {**found, LIST: to_json(listed)} if listed else {}
@@ -107,11 +110,16 @@ def pictures(drawings: Iterable[Drawing], folder: Path) -> dict[str, str | bytes
 
 def out_of_date(drawings: Iterable[Drawing], folder: Path) -> list[str]:
     """The names of committed pictures that show other data than these, or are not the file that was written."""
-    return [f"{drawing.slug}.png" for drawing in drawings if not _as_listed(drawing, folder)]
+    return [picture(drawing) for drawing in drawings if not _as_listed(drawing, folder)]
+
+
+def picture(drawing: Drawing) -> str:
+    """The name of a figure's committed file."""
+    return f"{drawing.slug}.{PICTURES.get(drawing.slug, 'png')}"
 
 
 def _as_listed(drawing: Drawing, folder: Path) -> bool:
-    path, known = folder / f"{drawing.slug}.png", folder / LIST
+    path, known = folder / picture(drawing), folder / LIST
     if not (path.is_file() and known.is_file()):
         return False
     try:

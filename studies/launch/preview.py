@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shutil
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +16,11 @@ from rich.table import Table
 from segnext.config import Cost, Speed
 from segnext.door import MANY, print_many
 from studies.declare.protocols import Protocol
+from studies.declare.study import MEASURED_AS
 from studies.launch.submit import arrays, sbatch_options
 from studies.plan.options import shown
 from studies.plan.runs import PlannedRun, Selection, upstream
-from studies.records.store import Store, runs_folder
+from studies.records.store import Store, View, runs_folder
 from studies.slurm import scheduler
 from studies.slurm.profile import Profile
 
@@ -114,6 +116,41 @@ def _row(cell: PlannedRun) -> list[str]:
     state = f"{cell.state}: {cell.stands.detail}" if cell.stands.detail else cell.state
     name = "before it" if cell.upstream else cell.row.label
     return [cell.row.slug, name, cell.run.data.dataset, str(cell.run.seed), cell.id, state]
+
+
+def show_results(console: Console, selections: Sequence[Selection], chosen: Protocol, store: Store) -> None:
+    """What the selected rows came to: printed, ours as a mean over seeds, how many, and the verdict where it may be."""
+    for selection in selections:
+        panels = selection.panels(chosen)
+        for view in store.views(selection.study):
+            if view.protocol == chosen and view.panel in panels and view.iterations and view.panel.accuracies:
+                _show_view(console, selection, view)
+
+
+def _show_view(console: Console, selection: Selection, view: View) -> None:
+    from studies.judge import verdicts  # scipy: not for a dry run
+
+    metric = view.panel.accuracies[0]
+    held = view.protocol.comparable and view.iterations == view.protocol.recipe(view.panel).train.iterations
+    judged = held and metric in verdicts.EPSILON
+    name = f"{selection.study.slug}, {metric} on {view.protocol.recipe(view.panel).data.dataset}"
+    table = Table(box=None, padding=(0, 2), title=name, title_justify="left")
+    for heading in ("row", *(["printed"] if held else []), "ours", "n", *(["verdict"] if judged else [])):
+        table.add_column(heading, justify="left" if heading in ("row", "verdict") else "right")
+    measured = 0
+    for row in selection.rows:
+        done = (line for line in view.lines if line.state == "done" and line.row == row.slug)
+        values = [value for line in done if (value := line.measured(MEASURED_AS[metric])) is not None]
+        measured += len(values)
+        printed = row.prints(view.panel, metric)
+        told = ["" if printed is None else f"{printed:g}"] if held else []  # other data's numbers stand alone
+        told += [f"{statistics.fmean(values):.2f}" if values else "", str(len(values))]
+        if judged:
+            tolerance = verdicts.epsilon(metric, row.spread(view.panel, metric))
+            told.append(verdicts.level(values, printed, tolerance).verdict)
+        table.add_row(row.slug, *told)
+    if measured:
+        console.print(table)
 
 
 def tell_left_out(console: Console, selections: list[Selection], chosen: Protocol) -> None:
