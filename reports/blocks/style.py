@@ -53,15 +53,6 @@ GLYPHS = {
 OTHERS_GLYPHS = dict.fromkeys(("same", "smaller", "larger", "opposite", "unclear", "mixed", "nobody"), "◆")
 """The words on what others published are not those on our runs: one glyph and one colour of their own."""
 
-ELSEWHERE = {
-    "supported": "here too",
-    "contradicted": "opposite here",
-    "no difference": "no difference here",
-    "not resolved": "not resolved here",
-    "few seeds": "few seeds",
-}
-"""A claim's verdict on other data than the paper's, in words that do not sound like the paper's."""
-
 ELSEWHERE_GLYPHS = {"here too": "+", "opposite here": "−", "no difference here": "=", "not resolved here": "≈"}
 """Words of small and generated data: no tick and no cross, and colours of their own."""
 

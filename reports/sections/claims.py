@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from reports.blocks.style import ELSEWHERE
 from reports.blocks.table import LINKED, METRICS, Cell, Column, Line, Notes, Source, Table, Value, number
 from reports.evidence.gather import UNITS, Evidence, Variant
 from reports.sections.others import said_cell
@@ -14,6 +13,7 @@ from reports.sections.scaling import scaling_slugs
 from reports.sections.tables import cost_slug, needed_seeds, verdict_cell
 from studies.declare.study import Claim, Reported
 from studies.judge import verdicts
+from studies.judge.tiers import ELSEWHERE
 from studies.judge.verdicts import Judgement
 
 DECIDING = "paper"  # the only protocol that can confirm or refute the paper

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from reports.blocks.style import ELSEWHERE, GLYPHS
+from reports.blocks.style import GLYPHS
 from reports.blocks.table import METRICS, Table, number
 from reports.evidence.gather import Evidence
 from reports.sections.claims import DECIDING, stand

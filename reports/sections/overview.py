@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from reports.blocks.style import ELSEWHERE, ELSEWHERE_GLYPHS, GLYPHS
+from reports.blocks.style import ELSEWHERE_GLYPHS, GLYPHS
 from reports.blocks.table import Cell, Column, Line, Source, Table
 from reports.sections.discrepancies import cost_verdicts
 from reports.sections.parts import StudyPart
+from studies.judge.tiers import ELSEWHERE
 from studies.judge.verdicts import RULES
 
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from reports.blocks.csv import to_csv
 from reports.blocks.figure import Drawing
-from reports.blocks.style import ELSEWHERE, INK, row_styles
+from reports.blocks.style import INK, row_styles
 from reports.blocks.table import Cell, Column, Line, Notes, Source, Table, Value, number
 from reports.evidence.gather import Variant
 from reports.sections.curves import points_of
@@ -26,6 +26,7 @@ from studies.facts.foretold import mixed_runs
 from studies.judge import verdicts
 from studies.judge.predictions import Runs, points_by_distance, within
 from studies.judge.significance import RULE
+from studies.judge.tiers import ELSEWHERE
 from studies.judge.verdicts import Judgement
 from studies.records.schema import ShortcutRecord
 

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from reports.blocks.figure import Drawing
-from reports.blocks.style import ELSEWHERE, INK, SIGNS
+from reports.blocks.style import INK, SIGNS
 from reports.blocks.table import Table
 from reports.sections import landing, others, reproducibility
 from reports.sections.parts import Report, StudyPart, VariantPart
