@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from reports.blocks.style import GLYPHS
@@ -84,6 +84,20 @@ class Topic:
 
 
 @dataclass(frozen=True)
+class Costs:
+    """How many printed costs were measured, and how many of them agree."""
+
+    held: int
+    agree: int
+
+    @classmethod
+    def of(cls, verdicts: Iterable[str]) -> Costs:
+        """Those of these verdicts; `pending` was not measured."""
+        words = [word for word in verdicts if word != "pending"]
+        return cls(len(words), words.count("agrees"))
+
+
+@dataclass(frozen=True)
 class Wrong:
     """A printed cost that lies far from the measured one."""
 
@@ -122,18 +136,15 @@ def landing(parts: Sequence[StudyPart], plan: Sequence[programme.Line] = ()) -> 
         for part, evidence in zip(parts, everything, strict=True)
     )
     claims = [square for topic in topics for square in topic.squares]
-    decided = Counter(square.verdict for square in claims)
-    costs = Counter(verdict for evidence in everything for verdict in cost_verdicts(evidence))
-    held = costs.total() - costs["pending"]
+    words = [square.verdict for square in claims]
+    supported, contradicted = words.count("supported"), words.count("contradicted")
+    costs = Costs.of(verdict for evidence in everything for verdict in cost_verdicts(evidence))
     counts = (
-        (f"{costs['agrees']} of {held}", "printed costs agree with what is measured"),
-        (
-            f"{decided['supported'] + decided['contradicted']} of {len(claims)}",
-            "claims are decided at the paper's scale",
-        ),
+        (f"{costs.agree} of {costs.held}", "printed costs agree with what is measured"),
+        (f"{supported + contradicted} of {len(claims)}", "claims are decided at the paper's scale"),
         (f"{len(_runs(everything)):,}", "runs trained and recorded here"),
     )
-    headline = _headline(costs, decided, len(claims), len(wrong), claims)
+    headline = _headline(costs, supported, contradicted, len(wrong), claims)
     here, said = _here(parts)
     headline = (said, *headline) if said else headline
     return Landing(headline, counts, _measured(parts), tuple(wrong[:MOST_WRONG]), topics, plan, here)
@@ -165,9 +176,9 @@ def finding(part: StudyPart) -> str:
     """What a study comes to in one sentence."""
     evidence = part.evidence
     said = []
-    costs = Counter(cost_verdicts(evidence))
-    if held := costs.total() - costs["pending"]:
-        said.append(f"{costs['agrees']} of {held} printed costs agree")
+    costs = Costs.of(cost_verdicts(evidence))
+    if costs.held:
+        said.append(f"{costs.agree} of {costs.held} printed costs agree")
     if decided := Counter(evidence.judge_cost(claim).verdict for claim in evidence.cost_claims):
         said.append(f"claims about costs: {_counted(decided)}")
     for variant in evidence.variants:
@@ -184,21 +195,16 @@ def finding(part: StudyPart) -> str:
     return ("; ".join(said) or "nothing is measured yet") + "."
 
 
-def _headline(
-    costs: Counter[str], decided: Counter[str], claims: int, far: int, squares: Sequence[Square]
-) -> tuple[str, ...]:
-    held = costs.total() - costs["pending"]
-    share = costs["agrees"] / held if held else 0.0
+def _headline(costs: Costs, supported: int, contradicted: int, far: int, squares: Sequence[Square]) -> tuple[str, ...]:
+    claims, share = len(squares), costs.agree / costs.held if costs.held else 0.0
     sentences = ["Costs are not measured yet."]
-    if held:
+    if costs.held:
         word = "Costs hold" if share > 0.95 else "Most costs hold" if share > 0.6 else "Many printed costs are off"
-        sentences = [f"{word}: {costs['agrees']} of {held} printed values agree, {far} are more than {FAR:.0%} off."]
+        sentences = [f"{word}: {costs.agree} of {costs.held} printed values agree, {far} are more than {FAR:.0%} off."]
     if not claims:
         return tuple(sentences)
-    open_ = claims - decided["supported"] - decided["contradicted"]
-    told = (
-        f"{decided['supported']} of the paper's {claims} claims are supported, {decided['contradicted']} contradicted"
-    )
+    open_ = claims - supported - contradicted
+    told = f"{supported} of the paper's {claims} claims are supported, {contradicted} contradicted"
     sentences.append(f"{told}; {open_} are open: they need runs at the paper's scale.")
     if theirs := Counter(square.published for square in squares if square.published):
         sentences.append(f"In others' runs, {theirs.total()} claims were measured: {_listed(theirs)}.")
