@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_store import run_record
+from records import table7_record
 
 from segnext.config import Execution
 from studies import gc, show, status
@@ -41,7 +41,7 @@ def started(seeds: int) -> list[PlannedRun]:
 
 
 def recorded(cell: PlannedRun) -> None:
-    record = run_record("c", cell.run.seed, 50.0)
+    record = table7_record("c", cell.run.seed, 50.0)
     assert record["id"] == cell.id
     Store().add(record)
     curve = Store().folder / "curves" / f"{cell.id}.csv"
