@@ -27,7 +27,7 @@ def user(cluster: Cluster, tmp_path: Path) -> Iterator[User]:
 
 
 def test_looks_submit_their_seeds_one_look_after_the_other_and_nothing_twice(user: User):
-    def runs_of(seeds: int) -> list[PlannedRun]:
+    def of_seeds(seeds: int) -> list[PlannedRun]:
         chosen = [f"table7/{row}@{seed}" for row in "bc" for seed in range(seeds)]
         return [run for run in cells_of(*chosen, protocol_name="smoke", limit=None) if not run.upstream]
 
@@ -37,13 +37,13 @@ def test_looks_submit_their_seeds_one_look_after_the_other_and_nothing_twice(use
     plan = user.folder / "results" / "looks" / "table7-smoke.json"
     written = plan.read_bytes()
     assert json.loads(written)["seeds"] == [3, 4]
-    user.waits_for(*runs_of(3))
+    user.waits_for(*of_seeds(3))
     user.cluster.drained(120)
 
     told = user.submits(*LOOKS, "--follow")  # judges the first look, submits the second, and stays
     assert "look 2: seeds 0 to 3" in told
     assert told.rstrip().endswith("all looks are over")
-    assert user.recorded(*runs_of(4))
-    assert all(user.causes(run) == ["done"] for run in runs_of(4))
+    assert user.recorded(*of_seeds(4))
+    assert all(user.causes(run) == ["done"] for run in of_seeds(4))
     assert plan.read_bytes() == written
     assert "submitted" not in user.submits(*LOOKS)
