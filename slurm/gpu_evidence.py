@@ -1,6 +1,6 @@
 """CamVid on one card for a few minutes: `make gpu-evidence MINUTES=8` (README.md beside this file).
 
-Runs the tables' cells seed by seed (every row of the first table at seed 0, then of the second, then seed 1 of both) by
+Does the tables' runs seed by seed (every row of the first table at seed 0, then of the second, then seed 1 of both) by
 the ordinary `python -m studies.run`, several at a time on the card, in folders of their own. When the minutes are over
 it stops them, and the next start on the same machine continues them. What is finished is packed into one small file:
 records, curves, Grad-CAM's shares, and no weights or images. `tar -xzf evidence.tar.gz -C results` unpacks it at home.

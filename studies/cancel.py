@@ -31,10 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse.parse_args(arguments)
     if not options.selectors:
         parse.exit(2, f"{parse.prog}: name the runs to cancel, or say: all\n")
-    cells, queue = settled(started_runs(options, store := Store()), store)
+    runs, queue = settled(started_runs(options, store := Store()), store)
     if queue.silence:
         parse.exit(4, f"{parse.prog}: the scheduler does not answer: {queue.silence}\n")
-    going = [cell for cell in cells if cell.state in ("running", "queued")]
+    going = [planned for planned in runs if planned.state in ("running", "queued")]
     if len(going) > ASK_ABOVE and not options.yes:
         if not sys.stdin.isatty():
             parse.exit(2, f"{parse.prog}: {len(going)} runs would be cancelled; confirm with --yes\n")
@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stdin.readline().strip().lower() != "y":
             return 0
     jobs: dict[tuple[str, str], list[PlannedRun]] = {}
-    for cell in filter(_submitted, going):
-        jobs.setdefault((cell.stands.job, cell.stands.token), []).append(cell)
+    for planned in filter(_submitted, going):
+        jobs.setdefault((planned.stands.job, planned.stands.token), []).append(planned)
     beside = _beside(jobs)
     jobs, parts = {job: c for job, c in jobs.items() if job not in beside}, [c for job in beside for c in jobs[job]]
     try:
@@ -53,19 +53,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parse.exit(4, f"{parse.prog}: the scheduler does not answer: {error}\n")
     except scheduler.Refused as error:
         parse.exit(1, f"{parse.prog}: {error}\n")
-    cancelled = [cell for cells in jobs.values() for cell in cells]
-    for cell in (*cancelled, *parts):
-        _mark(cell)
-    for cell in parts:
-        say(f"{cell.label} shares its job with others, which go on: it leaves within seconds")
-    asked = [cell for cell in going if cell not in (*cancelled, *parts) and _ask(cell)]
+    cancelled = [planned for runs in jobs.values() for planned in runs]
+    for planned in (*cancelled, *parts):
+        _mark(planned)
+    for planned in parts:
+        say(f"{planned.label} shares its job with others, which go on: it leaves within seconds")
+    asked = [planned for planned in going if planned not in (*cancelled, *parts) and _ask(planned)]
     say(f"{len(jobs)} jobs cancelled, {len(asked) + len(parts)} processes asked to save and leave")
     return max(tell(store.damage), int(len(cancelled) + len(parts) + len(asked) != len(going)))
 
 
 def _beside(jobs: Mapping[tuple[str, str], Sequence[PlannedRun]]) -> set[tuple[str, str]]:
     """Those of these jobs that also have runs which nobody named: only a part of such a job is cancelled."""
-    named = {cell.id for cells in jobs.values() for cell in cells}
+    named = {planned.id for runs in jobs.values() for planned in runs}
     if all((own := submitted(name)) is None or own.sharing == 1 for name in named):
         return set()
     found = set()
@@ -76,29 +76,31 @@ def _beside(jobs: Mapping[tuple[str, str], Sequence[PlannedRun]]) -> set[tuple[s
     return found & jobs.keys()
 
 
-def _submitted(cell: PlannedRun) -> bool:
+def _submitted(planned: PlannedRun) -> bool:
     """Whether we submitted the run's job, as opposed to a job in which a user called `studies.run`."""
-    submission = submitted(cell.id)
-    return bool(cell.stands.job and submission and submission.job in (None, cell.stands.job))
+    submission = submitted(planned.id)
+    return bool(planned.stands.job and submission and submission.job in (None, planned.stands.job))
 
 
-def _mark(cell: PlannedRun) -> None:
+def _mark(planned: PlannedRun) -> None:
     """Note the cancellation with the run: accounting does not record an array element cancelled in the queue."""
-    submission = Workspace(cell.id).submission
-    if (content := submitted(cell.id)) is not None and content.token == cell.stands.token:
+    submission = Workspace(planned.id).submission
+    if (content := submitted(planned.id)) is not None and content.token == planned.stands.token:
         submission.replace(dataclasses.replace(content, cancelled=user()))
 
 
-def _ask(cell: PlannedRun) -> bool:
-    owner = Workspace(cell.id).owner()
+def _ask(planned: PlannedRun) -> bool:
+    owner = Workspace(planned.id).owner()
     if owner is None or not owner.process.here:
-        where = f"runs on {cell.stands.node}: stop it there" if cell.stands.node else f"is {cell.stands.detail}"
-        say(f"{cell.label} {where}", error=True)
+        where = (
+            f"runs on {planned.stands.node}: stop it there" if planned.stands.node else f"is {planned.stands.detail}"
+        )
+        say(f"{planned.label} {where}", error=True)
         return False
     try:
         owner.process.ask_to_leave()
     except OSError as error:  # another user's process, or one that has ended
-        say(f"{cell.label}, process {owner.process.pid}: {error.strerror}", error=True)
+        say(f"{planned.label}, process {owner.process.pid}: {error.strerror}", error=True)
         return False
     return True
 

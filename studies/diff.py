@@ -37,13 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parse.add_argument("--json", action="store_true", help="as JSON")
     options = parse.parse_args(arguments)
     store = Store()
-    cells = [declared(text, options, store) for text in options.runs]
-    one, other = (_facts(cell, store) for cell in cells)
+    runs = [declared(text, options, store) for text in options.runs]
+    one, other = (_facts(planned, store) for planned in runs)
     found = {part: between(one.get(part), other.get(part)) for part in ("configuration", *PARTS)}
     if options.json:
         print_json(found)
     else:
-        _show(cells, found, [bool(one.get("code")), bool(other.get("code"))])
+        _show(runs, found, [bool(one.get("code")), bool(other.get("code"))])
     return 1 if any(found.values()) else 0
 
 
@@ -54,18 +54,18 @@ def between(one: Any, other: Any) -> dict[str, tuple[str | None, str | None]]:
     return {key: (mine.get(key), theirs.get(key)) for key in keys if mine.get(key) != theirs.get(key)}
 
 
-def _facts(cell: PlannedRun, store: Store) -> dict[str, Mapping[str, Any]]:
-    record = record_of(cell, store)
-    facts = {"configuration": canonical(cell.wanted)}
+def _facts(planned: PlannedRun, store: Store) -> dict[str, Mapping[str, Any]]:
+    record = record_of(planned, store)
+    facts = {"configuration": canonical(planned.wanted)}
     if record is not None:
         origin = record.plain["provenance"]
         facts |= {part: {key: origin[key] for key in keys if key in origin} for part, keys in PARTS.items()}
     return facts
 
 
-def _show(cells: Sequence[PlannedRun], found: Mapping[str, Mapping[str, Any]], recorded: Sequence[bool]) -> None:
+def _show(runs: Sequence[PlannedRun], found: Mapping[str, Mapping[str, Any]], recorded: Sequence[bool]) -> None:
     out = console()
-    names = [f"{cell.label} ({cell.id})" for cell in cells]
+    names = [f"{planned.label} ({planned.id})" for planned in runs]
     for name, there in zip(names, recorded, strict=True):
         if not there:
             out.print(f"{name} has no record: only configurations are compared")

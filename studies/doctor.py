@@ -76,10 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     resources = profile(options.profile) if options.cluster == "slurm" else Profile(name="local")
     chosen = protocol("paper-pretrained" if options.pretrained else options.protocol)
     selections = select(options.selectors, chosen, options.rows, options.seeds) if options.selectors else []
-    cells = plan(selections, chosen, options.limit_iterations, Store())
+    planned_runs = plan(selections, chosen, options.limit_iterations, Store())
     out = console()
     worst = 0
-    for finding in _findings(options.cluster, resources, cells, options.data_root, options.pretrained):
+    for finding in _findings(options.cluster, resources, planned_runs, options.data_root, options.pretrained):
         sign, style = SIGNS[finding.level]
         out.print(sign, style=style, end=" ")
         out.print(f"{finding.what}: {finding.words}")
@@ -89,20 +89,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _findings(
-    cluster: str, resources: Profile, cells: Sequence[PlannedRun], root: Path | None, pretrained: Path | None
+    cluster: str, resources: Profile, planned_runs: Sequence[PlannedRun], root: Path | None, pretrained: Path | None
 ) -> Iterator[Finding]:
-    todo = [cell for cell in cells if cell.state != "done"]
+    todo = [planned for planned in planned_runs if planned.state != "done"]
     yield from _folders(cluster)
     yield from _checkout()
     if cluster == "slurm":
         yield from _environment(resources)
-        yield from _cluster(resources, [cell for cell in todo if cell.state not in ("queued", "running", "unknown")])
+        yield from _cluster(
+            resources, [planned for planned in todo if planned.state not in ("queued", "running", "unknown")]
+        )
     yield from _gpus(cluster, resources)
     if todo:
         try:
             from studies.launch.stage import packed_under
 
-            check(todo, {cell.id for cell in todo}, root, pretrained, Store(), packed_under(root, resources))
+            check(todo, {planned.id for planned in todo}, root, pretrained, Store(), packed_under(root, resources))
             yield Finding("data", "ok", f"what {len(todo)} runs read is there")
         except (PreflightError, ValueError) as error:
             yield Finding("data", "fail", str(error))

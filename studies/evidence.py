@@ -33,32 +33,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not 0 <= options.miou <= 100:
         raise ValueError(f"--miou {options.miou}: not a percentage")
     store = Store()
-    cell = _submitted(options.selector, options.protocol, store)
-    path = store.add(server_record(cell, options.miou, options.source, store))
+    planned = _submitted(options.selector, options.protocol, store)
+    path = store.add(server_record(planned, options.miou, options.source, store))
     files.write(store)
-    say(f"entered {options.miou} for {cell.label} in {path.name}")
+    say(f"entered {options.miou} for {planned.label} in {path.name}")
     return 0
 
 
 def _submitted(selector: str, name: str, store: Store) -> PlannedRun:
     chosen = protocol(name)
-    cells = [cell for cell in plan(select([selector], chosen, None, None), chosen, None, store) if not cell.upstream]
-    submitted = [cell for cell in cells if (run := store.scored(cell.id)) is not None and run.predictions is not None]
+    runs = [
+        planned for planned in plan(select([selector], chosen, None, None), chosen, None, store) if not planned.upstream
+    ]
+    submitted = [
+        planned for planned in runs if (run := store.scored(planned.id)) is not None and run.predictions is not None
+    ]
     if len(submitted) != 1:
-        found = ", ".join(cell.label for cell in submitted) or "none"
+        found = ", ".join(planned.label for planned in submitted) or "none"
         raise ValueError(
             f"{selector} under {name} must be one finished run with predictions for a test server; found: {found}"
         )
     return submitted[0]
 
 
-def server_record(cell: PlannedRun, value: float, source: str, store: Store) -> Plain:
+def server_record(planned: PlannedRun, value: float, source: str, store: Store) -> Plain:
     """The record of a server's score for a finished run. Raises `ValueError` if the run already has another score."""
-    (metric, *_) = cell.panel.accuracies
-    before = store.server(cell.run, metric)
+    (metric, *_) = planned.panel.accuracies
+    before = store.server(planned.run, metric)
     if before is not None and (before.value, before.config.source) != (value, source):
-        raise ValueError(f"{cell.label} has a score already, {before.value}, in {before.id}.json; delete that first")
-    config = {"run": cell.run.id, "metric": metric, "source": source}
+        raise ValueError(f"{planned.label} has a score already, {before.value}, in {before.id}.json; delete that first")
+    config = {"run": planned.run.id, "metric": metric, "source": source}
     return {
         "id": f"server-{digest(config)}",
         "kind": "server",
@@ -66,7 +70,7 @@ def server_record(cell: PlannedRun, value: float, source: str, store: Store) -> 
         "value": value,
         "provenance": {
             "entered": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "predictions": store.records[cell.id].plain["predictions"],
+            "predictions": store.records[planned.id].plain["predictions"],
         },
     }
 

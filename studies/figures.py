@@ -63,14 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     out = console()
     chosen, store = protocol(options.protocol), Store()
-    cells = plan(select(options.rows, chosen, None, options.seeds), chosen, options.limit_iterations, store)
-    cells = _finished(cell for cell in cells if not cell.upstream and isinstance(cell.run.data, Data))
+    runs = plan(select(options.rows, chosen, None, options.seeds), chosen, options.limit_iterations, store)
+    runs = _finished(planned for planned in runs if not planned.upstream and isinstance(planned.run.data, Data))
     try:
-        weights = {cell.id: _weights(cell, store) for cell in cells}
+        weights = {planned.id: _weights(planned, store) for planned in runs}
         made: dict[str, tuple[dict[str, Any], dict[str, np.ndarray]]] = {}
-        for number, cell in enumerate(cells, start=1):
-            out.print(f"{number}/{len(cells)} {cell.label}")
-            made[cell.id] = _pictures(cell, store.finished(cell.id), weights[cell.id], options)
+        for number, planned in enumerate(runs, start=1):
+            out.print(f"{number}/{len(runs)} {planned.label}")
+            made[planned.id] = _pictures(planned, store.finished(planned.id), weights[planned.id], options)
     except (ValueError, OSError) as error:  # segnext.data.DataError is a ValueError
         parse.exit(3, f"{parse.prog}: nothing was written: {error}\n")
     for identifier, (facts, arrays) in made.items():
@@ -81,28 +81,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _finished(cells: Iterable[PlannedRun]) -> list[PlannedRun]:
+def _finished(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
     """The runs with a record. Raises `ValueError` for a row without any; a row may have further, unfinished runs."""
     rows: dict[tuple[str, str, int], list[PlannedRun]] = {}
-    for cell in cells:
-        rows.setdefault((cell.study.slug, cell.row.slug, cell.run.seed), []).append(cell)
+    for planned in runs:
+        rows.setdefault((planned.study.slug, planned.row.slug, planned.run.seed), []).append(planned)
     for (study, row, seed), found in rows.items():
-        if all(cell.state != "done" for cell in found):
+        if all(planned.state != "done" for planned in found):
             raise ValueError(f"{study}/{row}@{seed} has no record; pictures are made of finished runs")
-    return [cell for found in rows.values() for cell in found if cell.state == "done"]
+    return [planned for found in rows.values() for planned in found if planned.state == "done"]
 
 
-def _weights(cell: PlannedRun, store: Store) -> Path:
+def _weights(planned: PlannedRun, store: Store) -> Path:
     """The kept weights of a finished run. Raises `ValueError` if there are none, or not those that its record names."""
-    path = Workspace(cell.run.id).weights
+    path = Workspace(planned.run.id).weights
     if not path.exists():
-        raise ValueError(f"{cell.label}: its weights are not in runs/{cell.id}; run it again with --rerun done")
-    verified(path, store.weights_digest(cell.id), cell.label)
+        raise ValueError(f"{planned.label}: its weights are not in runs/{planned.id}; run it again with --rerun done")
+    verified(path, store.weights_digest(planned.id), planned.label)
     return path
 
 
 def _pictures(
-    cell: PlannedRun, record: RunRecord, weights: Path, options: argparse.Namespace
+    planned: PlannedRun, record: RunRecord, weights: Path, options: argparse.Namespace
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     import torch
 
@@ -113,12 +113,12 @@ def _pictures(
     from segnext.released_weights import load_file, load_released
     from studies.records.provenance import provenance
 
-    data = cell.run.data
+    data = planned.run.data
     assert isinstance(data, Data)
     source = open_split(data, data.test_split, options.data_root)
     if not source.labelled:
-        raise ValueError(f"{cell.label}: only a test server has the labels of {data.test_split}")
-    model = SegNeXt(cell.run.model, data.classes)
+        raise ValueError(f"{planned.label}: only a test server has the labels of {data.test_split}")
+    model = SegNeXt(planned.run.model, data.classes)
     load_released(model, load_file(weights), weights)
     model.eval()
     target = _target(source, options)
@@ -145,7 +145,7 @@ def _pictures(
     field = effective_receptive_field(model.encoder, FIELD_SIDE)
     arrays["field"] = _halved(field)
     facts = {
-        "run": cell.id,
+        "run": planned.id,
         "version": VERSION,
         "weights": record.weights.sha256 if record.weights else "",
         "dataset": data.dataset,

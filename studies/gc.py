@@ -44,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse.parse_args(arguments)
     out = console()
     everything = not any((options.selectors, options.protocol, options.rows, options.seeds))
-    cells = started_runs(options, store := Store())
-    needed = _beginnings({cell.run.protocol for cell in cells}) if options.weights else set()
-    without = {cell.id for cell in cells if options.weights and cell.id not in needed}
-    found = [(what, path) for cell in cells for what, path in _of_run(cell, cell.id in without, store)]
+    runs = started_runs(options, store := Store())
+    needed = _beginnings({planned.run.protocol for planned in runs}) if options.weights else set()
+    without = {planned.id for planned in runs if options.weights and planned.id not in needed}
+    found = [(what, path) for planned in runs for what, path in _of_run(planned, planned.id in without, store)]
     if everything:
         found += _unreferenced(store)
     rows, total, files, kept = list[list[str]](), 0, 0, list[OSError]()
@@ -87,25 +87,25 @@ def _beginnings(names: Iterable[str]) -> set[str]:
     return found
 
 
-def _of_run(cell: PlannedRun, weights: bool, store: Store) -> Iterator[tuple[str, Path]]:
+def _of_run(planned: PlannedRun, weights: bool, store: Store) -> Iterator[tuple[str, Path]]:
     """Yield what a recorded run no longer needs: checkpoints, what is known elsewhere and, with `weights`, its weights.
 
     Its specification, its attempts and its log stay: `status`, `show` and `logs` tell of it as before.
     """
-    workspace = Workspace(cell.id)
-    if cell.state != "done" or workspace.owner() is not None:
+    workspace = Workspace(planned.id)
+    if planned.state != "done" or workspace.owner() is not None:
         return
     if workspace.states.exists() and workspace.weights.exists():
-        yield f"checkpoints of {cell.label}", workspace.states
+        yield f"checkpoints of {planned.label}", workspace.states
     left = [workspace.folder / "progress.json"]
-    if (store.folder / "curves" / f"{cell.id}.csv").exists():
+    if (store.folder / "curves" / f"{planned.id}.csv").exists():
         left.append(workspace.curve)
-    if (submission := submitted(cell.id)) is not None:
+    if (submission := submitted(planned.id)) is not None:
         left += printed(submission)
     for path in filter(Path.exists, left):
-        yield f"left by {cell.label}", path
-    if weights and workspace.weights.exists() and not cell.upstream and cell.run.task != "classification":
-        yield f"weights of {cell.label}", workspace.weights
+        yield f"left by {planned.label}", path
+    if weights and workspace.weights.exists() and not planned.upstream and planned.run.task != "classification":
+        yield f"weights of {planned.label}", workspace.weights
 
 
 def _unreferenced(store: Store) -> Iterator[tuple[str, Path]]:

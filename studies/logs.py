@@ -28,16 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parse.add_argument("-f", "--follow", action="store_true", help="follow the log until Ctrl-C")
     options = parse.parse_args(arguments)
     store = Store()
-    cells = started_runs(options, store)
-    if not cells and store.damage:
+    runs = started_runs(options, store)
+    if not runs and store.damage:
         return tell(store.damage)
-    cell = one([cell for cell in cells if not cell.upstream or len(options.selectors) == 0])
-    submission = submitted(cell.id)
+    planned = one([planned for planned in runs if not planned.upstream or len(options.selectors) == 0])
+    submission = submitted(planned.id)
     told = False
     for path in printed(submission) if submission else []:
         if said := path.read_text(encoding="utf-8", errors="replace").strip():
             told = say(f"--- {path.name}\n{said}")
-    log, position, heard = Workspace(cell.id).log, 0, True
+    log, position, heard = Workspace(planned.id).log, 0, True
     try:
         content = content_of(log, "delete it")
     except Damaged as damaged:

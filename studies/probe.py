@@ -39,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = console()
     chosen = protocol(options.protocol)
     selections = select(options.selectors, chosen, options.rows, options.seeds)
-    cells = plan(selections, chosen, options.limit_iterations, Store())
-    distinct = {step_key(cell.run): cell for cell in reversed(cells)}
+    runs = plan(selections, chosen, options.limit_iterations, Store())
+    distinct = {step_key(planned.run): planned for planned in reversed(runs)}
     wanted = list(reversed(distinct.values()))
 
     import torch
@@ -55,16 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cuda = options.device.startswith("cuda")
     name = torch.cuda.get_device_name(options.device) if cuda else "cpu"
     failed = 0
-    for number, cell in enumerate(wanted, start=1):
-        head = f"[{number}/{len(wanted)}] {cell.label}"
+    for number, planned in enumerate(wanted, start=1):
+        head = f"[{number}/{len(wanted)}] {planned.label}"
         try:
-            steps = measure(cell.run, execution, options.steps)
+            steps = measure(planned.run, execution, options.steps)
         except (torch.OutOfMemoryError, MemoryError) as error:
             failed += 1
             out.print(f"{head}: out of memory: {str(error).splitlines()[0]}")
             continue
-        batch = cell.run.train.batch
-        keep(cell.run, facts(cell.run, execution, steps, name))
+        batch = planned.run.train.batch
+        keep(planned.run, facts(planned.run, execution, steps, name))
         memory = "" if steps.memory is None else f", peak memory {steps.memory / 1e9:.1f} GB"
         out.print(
             f"{head}: {steps.seconds:.3f} s a step of {batch} images "

@@ -199,7 +199,7 @@ def _run(parse: argparse.ArgumentParser, options: argparse.Namespace, words: Seq
     """Carry out the options; `words` are those that the user typed."""
     planned = _planned(options)
     store = planned.store
-    store.damage += [damaged for cell in planned.cells for damaged in cell.folder.damage()]
+    store.damage += [damaged for planned_run in planned.runs for damaged in planned_run.folder.damage()]
     damaged = tell(store.damage)
     if options.dry_run:
         _show(planned, options)
@@ -226,7 +226,7 @@ class _Planned:
     selections: list[Selection]
     resources: Profile
     store: Store
-    cells: list[PlannedRun]
+    runs: list[PlannedRun]
     queue: Queue
     todo: list[PlannedRun]
     unmeasured: list[tuple[str, Cost]]
@@ -239,21 +239,21 @@ def _planned(options: argparse.Namespace) -> _Planned:
     selections = select(options.selectors, chosen, options.rows, options.seeds)
     selections = [dataclasses.replace(selection, datasets=options.datasets) for selection in selections]
     store = Store()
-    cells, queue = settled(wanted(options, selections, chosen, store), store)
+    runs, queue = settled(wanted(options, selections, chosen, store), store)
     if options.rerun == "stale":
-        cells = on_other_data(cells, options.data_root, store)
+        runs = on_other_data(runs, options.data_root, store)
     measured = costs(selections, store), speeds_wanted(options, selections, store)
-    return _Planned(chosen, selections, resources, store, cells, queue, to_start(cells, options), *measured)
+    return _Planned(chosen, selections, resources, store, runs, queue, to_start(runs, options), *measured)
 
 
 def _show(planned: _Planned, options: argparse.Namespace) -> None:
     """Print what exists and what would start."""
     if options.json:
-        starting = {cell.id for cell in planned.todo}
-        print_json([as_json(cell, cell.id in starting) for cell in planned.cells])
+        starting = {planned_run.id for planned_run in planned.todo}
+        print_json([as_json(planned_run, planned_run.id in starting) for planned_run in planned.runs])
         return
     out, todo = console(width=160), planned.todo
-    show_plan(out, planned.selections, planned.chosen, planned.cells, todo, planned.unmeasured, planned.untimed)
+    show_plan(out, planned.selections, planned.chosen, planned.runs, todo, planned.unmeasured, planned.untimed)
     show_needs(out, todo, planned.resources, options, planned.store)
     out.print("nothing started (--dry-run)")
 
@@ -267,13 +267,15 @@ def _launch(
     out, todo, store = console(width=160), planned.todo, planned.store
     if options.only in (None, "pretrain"):
         tell_left_out(out, planned.selections, planned.chosen)
-    left_failed = tell_left(out, planned.cells, todo)
+    left_failed = tell_left(out, planned.runs, todo)
     if planned.queue.silence and options.cluster == "slurm":
         parse.exit(4, f"{parse.prog}: nothing was started: the scheduler does not answer: {planned.queue.silence}\n")
     try:
-        if options.only == "evaluate" and not planned.cells:
+        if options.only == "evaluate" and not planned.runs:
             raise PreflightError(nothing_to_evaluate(options))
-        coming = {cell.id for cell in (*todo, *(c for c in planned.cells if c.state in ("running", "queued")))}
+        coming = {
+            planned_run.id for planned_run in (*todo, *(c for c in planned.runs if c.state in ("running", "queued")))
+        }
         packed = packed_under(options.data_root, planned.resources)
         check(todo, coming, options.data_root, options.pretrained, store, packed)
         if todo and options.cluster != "slurm":

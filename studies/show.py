@@ -47,23 +47,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     slug, _, row = options.run.partition("/")
     if slug in studies() and any(isinstance(found, Reported) and found.slug == row for found in studies()[slug].rows):
         return _quoted(slug, row, store, options.json)
-    (cell,), _ = settled([declared(options.run, options, store)], store)
-    record = record_of(cell, store)
-    store.damage += Workspace(cell.id).damage()
-    facts = _facts(cell, record, store)
-    elsewhere = _others(cell.study.slug, cell.row.slug, store)
+    (planned,), _ = settled([declared(options.run, options, store)], store)
+    record = record_of(planned, store)
+    store.damage += Workspace(planned.id).damage()
+    facts = _facts(planned, record, store)
+    elsewhere = _others(planned.study.slug, planned.row.slug, store)
     if options.json:
         print_json({**facts, "others": list(map(dataclasses.asdict, elsewhere))})
         return tell(store.damage)
     out = console()
-    out.print(cell.label, style="bold", end="")
-    out.print(f" under {cell.run.protocol}: {cell.row.label}, run {cell.id}")
-    state = ": ".join(filter(None, (cell.state, cell.stands.cause, cell.stands.detail)))
+    out.print(planned.label, style="bold", end="")
+    out.print(f" under {planned.run.protocol}: {planned.row.label}, run {planned.id}")
+    state = ": ".join(filter(None, (planned.state, planned.stands.cause, planned.stands.detail)))
     out.print(state)
     if record is not None:
         out.print(f"computed in {facts['precision']}")
-    if cell.stands.cause and cell.state != "done":
-        out.print(CAUSES[cell.stands.cause].words)
+    if planned.stands.cause and planned.state != "done":
+        out.print(CAUSES[planned.stands.cause].words)
     if record is not None:
         facts |= {"metrics": _by_class(facts["metrics"], record.classes)}
     for title in ("configuration", "attempts", "metrics", "trained", "training", "provenance", "files"):
@@ -102,26 +102,26 @@ def _tell_others(out: Console, lines: Sequence[Published]) -> None:
         out.print(listing(lines))
 
 
-def _facts(cell: PlannedRun, record: RunRecord | EvaluationRecord | None, store: Store) -> dict[str, Any]:
-    workspace = Workspace(cell.id)
-    before, plain = upstream(cell), record.plain if record else {}
+def _facts(planned: PlannedRun, record: RunRecord | EvaluationRecord | None, store: Store) -> dict[str, Any]:
+    workspace = Workspace(planned.id)
+    before, plain = upstream(planned), record.plain if record else {}
     files = {
-        "record": store.path(cell.id),
+        "record": store.path(planned.id),
         "log": workspace.log,
         "weights": workspace.weights,
         "states": workspace.states,
     }
     return {
-        "run": cell.id,
-        "row": cell.label,
-        "state": cell.state,
-        "detail": cell.stands.detail,
-        "cause": cell.stands.cause,
-        "job": cell.stands.job,
-        "starts_from": before.id if before else cell.run.init,
+        "run": planned.id,
+        "row": planned.label,
+        "state": planned.state,
+        "detail": planned.stands.detail,
+        "cause": planned.stands.cause,
+        "job": planned.stands.job,
+        "starts_from": before.id if before else planned.run.init,
         "precision": record.provenance.precision if record else None,
-        "command": f"python -m studies.run {words(cell)}",
-        "configuration": canonical(cell.wanted),
+        "command": f"python -m studies.run {words(planned)}",
+        "configuration": canonical(planned.wanted),
         "attempts": list(map(dataclasses.asdict, workspace.attempts())),
         **{key: value for key, value in plain.items() if key not in ("config", "id", "kind")},
         "files": {name: shown(path) for name, path in files.items() if os.path.exists(path)},

@@ -45,10 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parse.add_argument("--json", action="store_true", help="as JSON")
     options = parse.parse_args(arguments)
     out = console(width=200, soft_wrap=False)
-    cells, queue, store = _look(options)
+    runs, queue, store = _look(options)
     if options.json:
-        print_json([vars(_facts(cell, store)) for cell in cells])
-    elif not cells:
+        print_json([vars(_facts(planned, store)) for planned in runs])
+    elif not runs:
         if not store.damage:
             if store.records:
                 words = Counter(record.kind for record in store.records.values())
@@ -58,27 +58,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             out.print("nothing of it was started here; python -m studies.run STUDY --dry-run shows what would be")
     elif options.watch and out.is_terminal:
         try:
-            with Live(_table(cells, store), console=out, auto_refresh=False, vertical_overflow="visible") as live:
+            with Live(_table(runs, store), console=out, auto_refresh=False, vertical_overflow="visible") as live:
                 while True:
                     time.sleep(options.watch)
-                    cells, queue, store = _look(options)
-                    live.update(_table(cells, store), refresh=True)
+                    runs, queue, store = _look(options)
+                    live.update(_table(runs, store), refresh=True)
         except KeyboardInterrupt:
             pass
     else:
-        if len(cells) > MANY:
-            print_many(HEADINGS, [_row(cell, _facts(cell, store)) for cell in cells])
+        if len(runs) > MANY:
+            print_many(HEADINGS, [_row(planned, _facts(planned, store)) for planned in runs])
         else:
-            out.print(_table(cells, store))
-        counts = Counter(cell.state for cell in cells)
+            out.print(_table(runs, store))
+        counts = Counter(planned.state for planned in runs)
         out.print(", ".join(f"{number} {state}" for state, number in counts.most_common()))
-        for line in remedies(cells):
+        for line in remedies(runs):
             out.print(line, soft_wrap=True)
     damaged = tell(store.damage)
     if queue.silence:
         say(f"{parse.prog}: the scheduler does not answer: {queue.silence}", error=True)
         return 4
-    return max(damaged, int(any(cell.state == "failed" for cell in cells)))
+    return max(damaged, int(any(planned.state == "failed" for planned in runs)))
 
 
 def _look(options: argparse.Namespace) -> tuple[list[PlannedRun], Queue, Store]:
@@ -86,59 +86,59 @@ def _look(options: argparse.Namespace) -> tuple[list[PlannedRun], Queue, Store]:
     return *settled(started_runs(options, store), store), store
 
 
-def remedies(cells: Sequence[PlannedRun]) -> Iterator[str]:
+def remedies(runs: Sequence[PlannedRun]) -> Iterator[str]:
     """Yield the remedies of stopped and failed runs: a line each, or one line for many with the same command."""
     alike: dict[tuple[str, str, tuple[str, ...]], list[PlannedRun]] = {}
-    for cell in cells:
-        if cell.state in ("stopped", "failed"):
-            alike.setdefault((cell.study.slug, cell.stands.cause, options_of(cell)), []).append(cell)
+    for planned in runs:
+        if planned.state in ("stopped", "failed"):
+            alike.setdefault((planned.study.slug, planned.stands.cause, options_of(planned)), []).append(planned)
     for (study, cause, options), members in alike.items():
         if len(members) <= MOST_ALIKE or "{run}" not in CAUSES[cause].remedy:
-            yield from (f"{cell.label}: {remedy(cell)}" for cell in members)
+            yield from (f"{planned.label}: {remedy(planned)}" for planned in members)
             continue
-        rows = ",".join(dict.fromkeys(cell.row.slug for cell in members))
-        seeds = ",".join(str(seed) for seed in sorted({cell.run.seed for cell in members}))
+        rows = ",".join(dict.fromkeys(planned.row.slug for planned in members))
+        seeds = ",".join(str(seed) for seed in sorted({planned.run.seed for planned in members}))
         run = f"python -m studies.run {shlex.join([study, '--rows', rows, '--seeds', seeds, *options])}"
         words = CAUSES[cause].remedy.format(run=run, selector=f"{study}/ROW@SEED", dataset=members[0].run.data.dataset)
         yield f"{len(members)} runs of {study}, {cause}: {words}"
 
 
-def remedy(cell: PlannedRun) -> str:
+def remedy(planned: PlannedRun) -> str:
     """The remedy of a stopped or failed run; "" if nothing is wrong."""
-    if cell.state not in ("stopped", "failed"):
+    if planned.state not in ("stopped", "failed"):
         return ""
-    run = f"python -m studies.run {words(cell)}"
-    selector = f"{cell.study.slug}/{cell.row.slug}@{cell.run.seed}"
-    return CAUSES[cell.stands.cause].remedy.format(run=run, selector=selector, dataset=cell.run.data.dataset)
+    run = f"python -m studies.run {words(planned)}"
+    selector = f"{planned.study.slug}/{planned.row.slug}@{planned.run.seed}"
+    return CAUSES[planned.stands.cause].remedy.format(run=run, selector=selector, dataset=planned.run.data.dataset)
 
 
-def _table(cells: Sequence[PlannedRun], store: Store) -> Table:
+def _table(runs: Sequence[PlannedRun], store: Store) -> Table:
     table = Table(box=None, padding=(0, 2))
     for heading in HEADINGS:
         table.add_column(heading, no_wrap=heading != "why", justify="right" if heading in ("img/s", "left") else "left")
     place = HEADINGS.index("state")
-    for cell in cells:
-        row = _row(cell, _facts(cell, store))
-        table.add_row(*row[:place], Text(cell.state, STYLES.get(cell.state, "")), *row[place + 1 :])
-    if any(cell.state != "done" for cell in cells):
+    for planned in runs:
+        row = _row(planned, _facts(planned, store))
+        table.add_row(*row[:place], Text(planned.state, STYLES.get(planned.state, "")), *row[place + 1 :])
+    if any(planned.state != "done" for planned in runs):
         table.caption = "* a test on the way: not comparable with finished runs"
     return table
 
 
-def _row(cell: PlannedRun, facts: Facts) -> list[str]:
+def _row(planned: PlannedRun, facts: Facts) -> list[str]:
     """A line of the table."""
     return [
-        cell.label.partition("@")[0] + (" before it" if cell.upstream else ""),
-        f"{cell.run.seed}",
-        cell.state,
+        planned.label.partition("@")[0] + (" before it" if planned.upstream else ""),
+        f"{planned.run.seed}",
+        planned.state,
         facts.step,
         "" if facts.rate is None else f"{facts.rate:.1f}",
         _duration(facts.eta),
-        "" if facts.miou is None else f"{facts.miou:.2f}{'' if cell.state == 'done' else '*'}",
+        "" if facts.miou is None else f"{facts.miou:.2f}{'' if planned.state == 'done' else '*'}",
         facts.precision or "",
         facts.job,
         facts.node,
-        ": ".join(filter(None, (cell.stands.cause, cell.stands.detail))),
+        ": ".join(filter(None, (planned.stands.cause, planned.stands.detail))),
     ]
 
 
@@ -165,41 +165,41 @@ class Facts:
     remedy: str
 
 
-def _facts(cell: PlannedRun, store: Store) -> Facts:
-    workspace = cell.folder
-    record = store.scored(cell.id) if cell.state == "done" else None
-    progress = workspace.progress() if cell.state == "running" else None
+def _facts(planned: PlannedRun, store: Store) -> Facts:
+    workspace = planned.folder
+    record = store.scored(planned.id) if planned.state == "done" else None
+    progress = workspace.progress() if planned.state == "running" else None
     rate = progress.rate if progress else None
     eta = None
     if progress and rate and progress.phase == "train":
-        eta = (progress.total - progress.done) * cell.run.train.batch / rate
+        eta = (progress.total - progress.done) * planned.run.train.batch / rate
     if progress:
         step = f"{progress.phase} {progress.done}/{progress.total}"
     else:
-        saved = 0 if cell.state == "done" else workspace.last_state()
-        step = f"{saved}/{cell.total}" if saved else ""
+        saved = 0 if planned.state == "done" else workspace.last_state()
+        step = f"{saved}/{planned.total}" if saved else ""
     # The state of a finished run comes from its record, which does not name the node; the attempt does.
-    last = workspace.last_attempt() if cell.state == "done" else None
-    stands = dataclasses.replace(cell.stands, job=last.job, node=last.node) if last else cell.stands
+    last = workspace.last_attempt() if planned.state == "done" else None
+    stands = dataclasses.replace(planned.stands, job=last.job, node=last.node) if last else planned.stands
     return Facts(
-        run=cell.id,
-        study=cell.study.slug,
-        row=cell.row.slug,
-        seed=cell.run.seed,
-        protocol=cell.run.protocol,
+        run=planned.id,
+        study=planned.study.slug,
+        row=planned.row.slug,
+        seed=planned.run.seed,
+        protocol=planned.run.protocol,
         **vars(stands),
         step=step,
         rate=rate,
         eta=eta,
-        miou=_score(cell, workspace, store),
+        miou=_score(planned, workspace, store),
         precision=record.provenance.precision if record else None,
-        remedy=remedy(cell),
+        remedy=remedy(planned),
     )
 
 
-def _score(cell: PlannedRun, workspace: Workspace, store: Store) -> float | None:
-    if cell.state == "done":
-        record = store.scored(cell.id)
+def _score(planned: PlannedRun, workspace: Workspace, store: Store) -> float | None:
+    if planned.state == "done":
+        record = store.scored(planned.id)
         return None if record is None else record.metrics.main
     if not workspace.curve.exists():
         return None

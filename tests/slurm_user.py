@@ -74,20 +74,20 @@ class User:
         """The same, under way."""
         return self.start(*words, "--cluster", "slurm", "--profile", str(self.folder / "profile.toml"))
 
-    def workspace(self, cell: PlannedRun) -> Workspace:
+    def workspace(self, planned: PlannedRun) -> Workspace:
         """A run's folder, of this user's."""
         workspace = Workspace.__new__(Workspace)
         before = os.environ["SEGNEXT_RUNS"]
         os.environ["SEGNEXT_RUNS"] = str(self.folder / "runs")
         try:
-            workspace.__init__(cell.id)  # type: ignore[misc]
+            workspace.__init__(planned.id)  # type: ignore[misc]
         finally:
             os.environ["SEGNEXT_RUNS"] = before
         return workspace
 
-    def causes(self, cell: PlannedRun) -> list[str]:
+    def causes(self, planned: PlannedRun) -> list[str]:
         """How its attempts ended."""
-        return [attempt.cause for attempt in self.workspace(cell).attempts()]
+        return [attempt.cause for attempt in self.workspace(planned).attempts()]
 
     def states(self, *words: str) -> dict[str, dict]:
         """What `studies.status` says, by row and seed."""
@@ -95,35 +95,35 @@ class User:
         told, _ = process.communicate(timeout=480)
         return {f"{line['row']}@{line['seed']}": line for line in json.loads(told[told.index("[") :])}
 
-    def recorded(self, *cells: PlannedRun) -> bool:
+    def recorded(self, *runs: PlannedRun) -> bool:
         """Whether each has its record."""
-        return all((self.folder / "results" / "records" / f"{cell.id}.json").exists() for cell in cells)
+        return all((self.folder / "results" / "records" / f"{planned.id}.json").exists() for planned in runs)
 
-    def record(self, cell: PlannedRun) -> dict:
+    def record(self, planned: PlannedRun) -> dict:
         """What was recorded of a run."""
-        return Store(self.folder / "results").records[cell.id]
+        return Store(self.folder / "results").records[planned.id]
 
-    def waits_for(self, *cells: PlannedRun, seconds: float = 600) -> None:
+    def waits_for(self, *runs: PlannedRun, seconds: float = 600) -> None:
         """Until each has its record."""
-        wait_until(lambda: self.recorded(*cells), seconds, lambda: (self.cluster.queue(), self.log(*cells)))
+        wait_until(lambda: self.recorded(*runs), seconds, lambda: (self.cluster.queue(), self.log(*runs)))
 
-    def trains(self, cell: PlannedRun, least: int = 1, seconds: float = 480) -> None:
+    def trains(self, planned: PlannedRun, least: int = 1, seconds: float = 480) -> None:
         """Until it is known to have trained so many iterations."""
 
         def far() -> bool:
-            progress = self.workspace(cell).progress()
+            progress = self.workspace(planned).progress()
             return progress is not None and (progress.phase.startswith("evaluate") or progress.done >= least)
 
-        wait_until(far, seconds, lambda: (self.cluster.queue(), self.log(cell)))
-        assert self.workspace(cell).progress().phase == "train", "too late: the training is over"
+        wait_until(far, seconds, lambda: (self.cluster.queue(), self.log(planned)))
+        assert self.workspace(planned).progress().phase == "train", "too late: the training is over"
 
-    def saved(self, cell: PlannedRun, least: int = 100, seconds: float = 480) -> None:
+    def saved(self, planned: PlannedRun, least: int = 100, seconds: float = 480) -> None:
         """Until a state after so many iterations is on disk."""
-        wait_until(lambda: self.workspace(cell).last_state() >= least, seconds, lambda: self.log(cell))
+        wait_until(lambda: self.workspace(planned).last_state() >= least, seconds, lambda: self.log(planned))
 
-    def log(self, *cells: PlannedRun) -> str:
+    def log(self, *runs: PlannedRun) -> str:
         """What the workers printed."""
-        logs = [self.workspace(cell).log for cell in cells]
+        logs = [self.workspace(planned).log for planned in runs]
         return "\n".join(path.read_text()[-3000:] for path in logs if path.exists())
 
     def table(self, study: str = "table7") -> str:
@@ -133,6 +133,6 @@ class User:
         return (self.folder / "results" / f"{study}.csv").read_text()
 
 
-def cells_of(*selectors: str, protocol_name: str = "quick", limit: int | None = 200) -> list[PlannedRun]:
+def runs_of(*selectors: str, protocol_name: str = "quick", limit: int | None = 200) -> list[PlannedRun]:
     chosen = protocol(protocol_name)
     return plan(select(selectors, chosen, None, None), chosen, limit, Store())

@@ -71,22 +71,24 @@ def test_the_memory_of_a_run_is_its_own_and_its_loaders():
 
 def test_runs_of_a_machine_are_started_on_its_cards_in_turn():
     smoke = protocol("smoke")
-    cells = [cell for cell in plan(select(["table7"], smoke, None, None), smoke, 1, Store()) if cell.upstream][:2]
-    for cell in cells:
-        Workspace(cell.id).folder.mkdir(parents=True)
-        Workspace(cell.id).write_spec(specification(cell, 1, None, None, Execution(), "a test"))
+    runs = [planned for planned in plan(select(["table7"], smoke, None, None), smoke, 1, Store()) if planned.upstream][
+        :2
+    ]
+    for planned in runs:
+        Workspace(planned.id).folder.mkdir(parents=True)
+        Workspace(planned.id).write_spec(specification(planned, 1, None, None, Execution(), "a test"))
     seen: dict[str, str] = {}
 
     class Watcher:
-        def progressed(self, cell: PlannedRun, phase: str, done: int, total: int, note: str) -> None:
-            owner = Workspace(cell.id).owner()
-            if owner is not None and cell.id not in seen:
+        def progressed(self, planned: PlannedRun, phase: str, done: int, total: int, note: str) -> None:
+            owner = Workspace(planned.id).owner()
+            if owner is not None and planned.id not in seen:
                 variables = Path(f"/proc/{owner.process.pid}/environ").read_text().split("\0")
-                seen[cell.id] = next(word for word in variables if word.startswith("CUDA_VISIBLE_DEVICES="))
+                seen[planned.id] = next(word for word in variables if word.startswith("CUDA_VISIBLE_DEVICES="))
 
-        def ended(self, cell: PlannedRun, outcome: Outcome) -> None:
+        def ended(self, planned: PlannedRun, outcome: Outcome) -> None:
             assert outcome.state == "done", outcome
 
-    outcomes = run_local(cells, 2, Execution(), Watcher(), lambda: False, Cards(("0", "1")))
+    outcomes = run_local(runs, 2, Execution(), Watcher(), lambda: False, Cards(("0", "1")))
     assert {outcome.state for outcome in outcomes.values()} == {"done"}
     assert sorted(seen.values()) == ["CUDA_VISIBLE_DEVICES=0", "CUDA_VISIBLE_DEVICES=1"]

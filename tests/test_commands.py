@@ -35,8 +35,8 @@ def lab(tmp_path: Path) -> Path:
 
 def attempts(row: str = "c", seed: int = 0) -> list[Attempt]:
     chosen = protocol("smoke")
-    *_, cell = plan(select([f"table7/{row}@{seed}"], chosen, None, None), chosen, 2, Store())
-    return Workspace(cell.id).attempts()
+    *_, planned = plan(select([f"table7/{row}@{seed}"], chosen, None, None), chosen, 2, Store())
+    return Workspace(planned.id).attempts()
 
 
 @pytest.mark.long
@@ -162,9 +162,9 @@ def test_where_no_scheduler_answers_nothing_is_submitted_and_the_doctor_says_why
 
 
 def test_a_plan_and_the_studies_are_also_json(lab: Path):
-    cells = json.loads(does("run", "table7", "--protocol", "quick", "--dry-run", "--json"))
-    assert len(cells) == 12
-    assert all(cell["starts"] and cell["state"] == "new" for cell in cells)
+    runs = json.loads(does("run", "table7", "--protocol", "quick", "--dry-run", "--json"))
+    assert len(runs) == 12
+    assert all(planned["starts"] and planned["state"] == "new" for planned in runs)
     (table,) = json.loads(does("list", "table7", "--json"))
     assert [row["row"] for row in table["rows"] if row["trained"]] == ["a", "b", "c", "c-stage1"]
     printed = {(value["metric"], value["value"]) for value in table["rows"][0]["printed"]}

@@ -48,8 +48,8 @@ def does(*words: str, code: int = 0, **environment: str) -> str:
 def workspaces(*words: str, limit: int) -> list[Workspace]:
     """Those of the run and of what it starts from, the first first."""
     chosen = protocol(words[words.index("--protocol") + 1])
-    cells = plan(select([words[0]], chosen, None, None), chosen, limit, Store(Path("nowhere")))
-    return [Workspace(cell.id) for cell in cells]
+    planned_runs = plan(select([words[0]], chosen, None, None), chosen, limit, Store(Path("nowhere")))
+    return [Workspace(planned.id) for planned in planned_runs]
 
 
 def flip(path: Path) -> None:

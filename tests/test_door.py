@@ -113,21 +113,21 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list
     monkeypatch.setenv("SEGNEXT_RUNS", str(tmp_path / f"runs [/old]{OBEYED}"))
     for row in ("b", "c"):
         add_run(Store(), study("table7"), study("table7").row(row), "smoke", 1, 50.0, 2, processor=f"{row} {FOREIGN}")
-    cells = [a_cell(row, seed) for row, seed in (("b", 1), ("c", 1), ("c", 0))]
-    for cell in cells:
-        Workspace(cell.id).write_spec(specification(cell, 2, None, None, Execution(), f"command {FOREIGN}"))
-    failed = Workspace(cells[-1].id)
+    planned_runs = [a_planned_run(row, seed) for row, seed in (("b", 1), ("c", 1), ("c", 0))]
+    for planned in planned_runs:
+        Workspace(planned.id).write_spec(specification(planned, 2, None, None, Execution(), f"command {FOREIGN}"))
+    failed = Workspace(planned_runs[-1].id)
     with failed.attempt() as attempt:
         attempt.cause, attempt.message, attempt.host, attempt.node = "data", FOREIGN, FOREIGN, FOREIGN
     failed.log.write_text(f"{FOREIGN}\n" * 20_000, encoding="utf-8")
-    finished = Workspace(cells[0].id)
+    finished = Workspace(planned_runs[0].id)
     finished.states.mkdir()
     (finished.states / "00000002.pt").touch()
     finished.weights.touch()
     for folder in ("train", "trainannot"):
         (tmp_path / "CamVid" / folder).mkdir(parents=True)
     (tmp_path / "CamVid" / "train" / f"[old]{OBEYED}.png").write_bytes(b"no image")
-    names = {"RECORDED": cells[0].id, "ANOTHER": cells[1].id, "DATA": str(tmp_path / "CamVid")}
+    names = {"RECORDED": planned_runs[0].id, "ANOTHER": planned_runs[1].id, "DATA": str(tmp_path / "CamVid")}
 
     def words(name: str) -> list[str]:
         given = (names.get(word, word.replace("OUT", str(tmp_path))) for word in COMMANDS[name][0])
@@ -136,10 +136,10 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list
     return words
 
 
-def a_cell(row: str, seed: int) -> PlannedRun:
+def a_planned_run(row: str, seed: int) -> PlannedRun:
     chosen = protocol("smoke")
-    *_, cell = plan(select([f"table7/{row}@{seed}"], chosen, None, None), chosen, 2, Store())
-    return cell
+    *_, planned = plan(select([f"table7/{row}@{seed}"], chosen, None, None), chosen, 2, Store())
+    return planned
 
 
 def ended(words: list[str], **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -197,7 +197,7 @@ def test_a_log_that_is_followed_ends_with_its_reader(lab):
     assert following.stdout is not None
     assert following.stdout.readline() == b"--- log.txt\n"
     following.stdout.close()
-    log = Workspace(a_cell("c", 0).id).log
+    log = Workspace(a_planned_run("c", 0).id).log
 
     def over() -> bool:
         with log.open("a") as file:
@@ -321,7 +321,7 @@ def without_the_rights_of_root() -> None:
 
 
 def test_what_cannot_be_deleted_is_named_and_the_rest_is_deleted(lab):
-    kept, gone = (Workspace(a_cell(row, 1).id) for row in ("b", "c"))
+    kept, gone = (Workspace(a_planned_run(row, 1).id) for row in ("b", "c"))
     for workspace in (kept, gone):
         workspace.weights.touch()
         for name in ("locked", "free"):
@@ -400,7 +400,7 @@ def test_no_cell_of_a_csv_is_a_formula(lab, tmp_path: Path):
     for file in (file for file in files.derived(Store()) if file.path.suffix == ".csv"):
         for line in csv.DictReader(io.StringIO(file.whole)):
             assert all(re.match(r"[^=+\-@\t\r]|-\d", cell) for cell in line.values() if cell), file.path
-    Workspace(a_cell("c", 0).id).amend_attempt("=HYPERLINK(A1)", "")
+    Workspace(a_planned_run("c", 0).id).amend_attempt("=HYPERLINK(A1)", "")
     done = ended(lab("reports.build"))
     assert done.returncode == 1
     assert b"attempts/001.json: Expected `str` matching regex" in done.stderr

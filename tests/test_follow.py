@@ -38,11 +38,11 @@ class Seen:
         self.progress: Counter[str] = Counter()
         self.over: dict[str, Outcome] = {}
 
-    def progressed(self, cell: PlannedRun, phase: str, done: int, total: int, note: str) -> None:
-        self.progress[cell.id] += 1
+    def progressed(self, planned: PlannedRun, phase: str, done: int, total: int, note: str) -> None:
+        self.progress[planned.id] += 1
 
-    def ended(self, cell: PlannedRun, outcome: Outcome) -> None:
-        self.over[cell.id] = outcome
+    def ended(self, planned: PlannedRun, outcome: Outcome) -> None:
+        self.over[planned.id] = outcome
 
 
 @contextmanager
@@ -70,18 +70,18 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
 def submitted(seeds: int) -> list[PlannedRun]:
     """Runs of Table 7 as they lie in runs/ once they were submitted, as jobs of one array."""
     smoke = protocol("smoke")
-    cells = plan(select(["table7"], smoke, None, range(seeds)), smoke, 2, Store())
-    spec = specification(cells[0], 2, None, None, Execution(), "a test")
+    runs = plan(select(["table7"], smoke, None, range(seeds)), smoke, 2, Store())
+    spec = specification(runs[0], 2, None, None, Execution(), "a test")
     login = Process("login", 100, "1")
-    for index, cell in enumerate(cells):
-        workspace = Workspace(cell.id)
+    for index, planned in enumerate(runs):
+        workspace = Workspace(planned.id)
         workspace.write_spec(spec)
         workspace.submission.create(Submission("segnext-1", index, time.time(), "ann", login, "x", f"25_{index}"))
-    return cells
+    return runs
 
 
-def recorded(cell: PlannedRun) -> None:
-    Store().add(run_record(cell.run, Metrics(miou_ss=1.0)))
+def recorded(planned: PlannedRun) -> None:
+    Store().add(run_record(planned.run, Metrics(miou_ss=1.0)))
 
 
 def within(seconds: float, true: object = lambda: False):
@@ -96,17 +96,17 @@ def test_two_hundred_runs_cost_the_file_server_at_most_two_hundred_calls_a_secon
     monkeypatch: pytest.MonkeyPatch,
     moving: bool,
 ):
-    cells = submitted(50)
-    assert len(cells) == 204
-    answers("squeue", "".join(f"segnext-1|25_{index}|RUNNING|n1|None\n" for index in range(len(cells))))
+    runs = submitted(50)
+    assert len(runs) == 204
+    answers("squeue", "".join(f"segnext-1|25_{index}|RUNNING|n1|None\n" for index in range(len(runs))))
     monkeypatch.setattr(local, "FOLLOW_SECONDS", (0.5, 60.0))
     if moving:
-        for cell in cells:
-            Workspace(cell.id).report(Progress("train", 1, 2), force=True)
+        for planned in runs:
+            Workspace(planned.id).report(Progress("train", 1, 2), force=True)
     seen = Seen()
     with counted(monkeypatch) as calls:
         begun = time.monotonic()
-        outcomes = follow(cells, seen, within(2.5))
+        outcomes = follow(runs, seen, within(2.5))
         took = time.monotonic() - begun
     assert {outcome.state for outcome in outcomes.values()} == {"stopped"}
     assert sum(calls.values()) > 20, "it looked at something"
@@ -116,7 +116,7 @@ def test_two_hundred_runs_cost_the_file_server_at_most_two_hundred_calls_a_secon
 
 
 def test_looks_become_rare_while_nothing_moves(answers, monkeypatch: pytest.MonkeyPatch):
-    cells = submitted(1)[:2]
+    runs = submitted(1)[:2]
     answers("squeue", "".join(f"segnext-1|25_{index}|PENDING||Priority\n" for index in range(2)))
     monkeypatch.setattr(local, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(local, "REST_SECONDS", 0.5)
@@ -127,7 +127,7 @@ def test_looks_become_rare_while_nothing_moves(answers, monkeypatch: pytest.Monk
             rates.append((time.monotonic(), sum(calls.values())))
             return time.monotonic() - rates[0][0] > 2
 
-        follow(cells, Seen(), look)
+        follow(runs, Seen(), look)
     half = rates[0][0] + 1
     early = max(count for at, count in rates if at < half)
     assert rates[-1][1] - early < early / 2
@@ -137,15 +137,15 @@ def test_every_end_is_seen(answers, monkeypatch: pytest.MonkeyPatch):
     """Recorded before and during, failed by its own word, left the queue without one, withdrawn, and what goes on."""
     monkeypatch.setattr(local, "FOLLOW_SECONDS", (0.3, 0.3))
     monkeypatch.setattr(local, "POLL_SECONDS", 0.02)
-    cells = submitted(2)
-    before, during, failed, lost, withdrawn, *others = cells
+    runs = submitted(2)
+    before, during, failed, lost, withdrawn, *others = runs
     (Workspace(withdrawn.id).folder / "submission.json").unlink()
     recorded(before)
-    alive = [index for index, cell in enumerate(cells) if cell not in (failed, lost)]
+    alive = [index for index, planned in enumerate(runs) if planned not in (failed, lost)]
     answers("squeue", "".join(f"segnext-1|25_{index}|RUNNING|n1|None\n" for index in alive))
     answers("sacct", "")
     with Workspace(failed.id).attempt() as attempt:
-        attempt.cause, attempt.message, attempt.job = "diverged", "the loss is nan", f"25_{cells.index(failed)}"
+        attempt.cause, attempt.message, attempt.job = "diverged", "the loss is nan", f"25_{runs.index(failed)}"
     seen = Seen()
 
     def stop() -> bool:
@@ -154,7 +154,7 @@ def test_every_end_is_seen(answers, monkeypatch: pytest.MonkeyPatch):
         return len(seen.over) == 5 or late()
 
     late = within(20)
-    outcomes = follow(cells, seen, stop)
+    outcomes = follow(runs, seen, stop)
     assert seen.over == {
         before.id: Outcome("done"),
         during.id: Outcome("done"),
@@ -163,7 +163,7 @@ def test_every_end_is_seen(answers, monkeypatch: pytest.MonkeyPatch):
         withdrawn.id: Outcome("failed", "left the queue"),
     }
     assert seen.over[lost.id].message.startswith("lost")
-    assert {outcomes[cell.id] for cell in others} == {Outcome("stopped", "goes on")}
+    assert {outcomes[planned.id] for planned in others} == {Outcome("stopped", "goes on")}
 
 
 def test_a_run_that_was_submitted_anew_is_followed_under_its_new_name(
@@ -173,8 +173,8 @@ def test_a_run_that_was_submitted_anew_is_followed_under_its_new_name(
 ):
     monkeypatch.setattr(local, "FOLLOW_SECONDS", (0.2, 0.2))
     monkeypatch.setattr(local, "POLL_SECONDS", 0.02)
-    (cell,) = submitted(1)[:1]
-    path = Workspace(cell.id).folder / "submission.json"
+    (planned,) = submitted(1)[:1]
+    path = Workspace(planned.id).folder / "submission.json"
     first = json.loads(path.read_text())
     answers("squeue", "segnext-1|25_0|RUNNING|n1|None\nsegnext-2|26_0|RUNNING|n1|None\n")
     answers("sacct", "")
@@ -187,8 +187,8 @@ def test_a_run_that_was_submitted_anew_is_followed_under_its_new_name(
         return asked.count("segnext-2") >= 2 or late()
 
     late = within(20)
-    outcomes = follow([cell], Seen(), again)
-    assert outcomes == {cell.id: Outcome("stopped", "goes on")}
+    outcomes = follow([planned], Seen(), again)
+    assert outcomes == {planned.id: Outcome("stopped", "goes on")}
     assert "segnext-2" in (tmp_path / "words").read_text()
 
 
@@ -197,12 +197,12 @@ def test_a_run_that_failed_beside_others_in_one_job_is_seen_while_they_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(local, "FOLLOW_SECONDS", (0.1, 0.1))
-    cells = submitted(1)[:2]
-    for cell in cells:
-        submission = Workspace(cell.id).submission
+    runs = submitted(1)[:2]
+    for planned in runs:
+        submission = Workspace(planned.id).submission
         submission.replace(dataclasses.replace(submission.read(), index=0, job="25_0", sharing=2))
     answers("squeue", "segnext-1|25_0|RUNNING|n1|None\n")
-    seen, (failed, other) = Seen(), cells
+    seen, (failed, other) = Seen(), runs
 
     begun = time.monotonic()
 
@@ -215,6 +215,6 @@ def test_a_run_that_failed_beside_others_in_one_job_is_seen_while_they_go_on(
         workspace.submission.remove(there)
         return False
 
-    outcomes = follow(cells, seen, within(20, looked))
+    outcomes = follow(runs, seen, within(20, looked))
     assert outcomes[failed.id] == Outcome("failed", "code: a tensor of another shape")
     assert outcomes[other.id].state == "stopped"

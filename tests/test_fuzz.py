@@ -68,14 +68,16 @@ def tried(verb: str, words: list[str]) -> int:
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     """Two started runs, the first of which is damaged later, with records of every other kind; their ids."""
     quick = protocol("quick")
-    cells = plan(select(["table7/c"], quick, None, (0, 1)), quick, None, Store())
+    runs = plan(select(["table7/c"], quick, None, (0, 1)), quick, None, Store())
     store = Store()
-    for cell in cells:
-        workspace = Workspace(cell.id)
+    for planned in runs:
+        workspace = Workspace(planned.id)
         workspace.folder.mkdir(parents=True)
-        workspace.write_spec(specification(cell, None, None, None, Execution(), "python -m studies.run table7"))
+        workspace.write_spec(specification(planned, None, None, None, Execution(), "python -m studies.run table7"))
         login = Process("login", 100, "1")
-        workspace.submission.create(Submission("segnext-1", cell.run.seed, 1.7e9, "ann", login, "0123456789ab", "25_0"))
+        workspace.submission.create(
+            Submission("segnext-1", planned.run.seed, 1.7e9, "ann", login, "0123456789ab", "25_0")
+        )
         with workspace.attempt() as entry:
             entry.cause, entry.message = "diverged", "the loss is [inf] at iteration 3"
         (workspace.folder / "claim.json").write_text(to_json(Claim(login, "x")))
@@ -85,9 +87,9 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
         add_cost(store, STUDY, row)
     for seed in (2, 3):
         add_curve(store, add_run(store, STUDY, STUDY.row("a"), "quick", seed, 41.0 + seed))
-    keep(cells[0].run, {"images_per_second": 10.0, "device": "cpu", "precision": "float32", "compiled": ""})
+    keep(runs[0].run, {"images_per_second": 10.0, "device": "cpu", "precision": "float32", "compiled": ""})
     monkeypatch.setenv("PATH", str(tmp_path / "no programs"))  # no SLURM answers, and nothing is executed
-    first, second = (cell.id for cell in cells)
+    first, second = (planned.id for planned in runs)
     return first, second
 
 

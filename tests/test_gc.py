@@ -21,12 +21,12 @@ from studies.records.workspace import Workspace
 
 def started(seeds: int) -> list[PlannedRun]:
     """Runs of a row as jobs of one array left them: every file that a run has, and what SLURM printed."""
-    cells = plan(select(["table7/c"], protocol("quick"), None, range(seeds)), protocol("quick"), None, Store())
+    runs = plan(select(["table7/c"], protocol("quick"), None, range(seeds)), protocol("quick"), None, Store())
     array = runs_folder() / "slurm" / "segnext-1"
     array.mkdir(parents=True)
-    for index, cell in enumerate(cells):
-        workspace = Workspace(cell.id)
-        workspace.write_spec(specification(cell, None, None, None, Execution(), "a test"))
+    for index, planned in enumerate(runs):
+        workspace = Workspace(planned.id)
+        workspace.write_spec(specification(planned, None, None, None, Execution(), "a test"))
         login = Process("login", 100, "1")
         workspace.submission.create(Submission("segnext-1", index, time.time(), "ann", login, "x", f"25_{index}"))
         with workspace.attempt() as attempt:
@@ -37,28 +37,28 @@ def started(seeds: int) -> list[PlannedRun]:
             path.write_text("x")
         for end in ("out", "err"):
             (array / f"25_{index}_0_log.{end}").write_text("x")
-    return cells
+    return runs
 
 
-def recorded(cell: PlannedRun) -> None:
-    record = table7_record("c", cell.run.seed, 50.0)
-    assert record["id"] == cell.id
+def recorded(planned: PlannedRun) -> None:
+    record = table7_record("c", planned.run.seed, 50.0)
+    assert record["id"] == planned.id
     Store().add(record)
-    curve = Store().folder / "curves" / f"{cell.id}.csv"
+    curve = Store().folder / "curves" / f"{planned.id}.csv"
     curve.parent.mkdir(exist_ok=True)
     curve.write_text("iteration,loss\n")
 
 
-def told(capsys: pytest.CaptureFixture[str], cell: PlannedRun) -> object:
+def told(capsys: pytest.CaptureFixture[str], planned: PlannedRun) -> object:
     """What the commands say of a run, but for the names of files."""
     status.main(["--json"])
     standing = json.loads(capsys.readouterr().out)
-    show.main([cell.id, "--json"])
+    show.main([planned.id, "--json"])
     return standing, {k: v for k, v in json.loads(capsys.readouterr().out).items() if k != "files"}
 
 
-def names(cell: PlannedRun) -> set[str]:
-    folder = Workspace(cell.id).folder
+def names(planned: PlannedRun) -> set[str]:
+    folder = Workspace(planned.id).folder
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 

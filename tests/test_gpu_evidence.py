@@ -35,8 +35,8 @@ def packed(folder: Path) -> set[str]:
 def test_every_row_of_a_table_comes_before_the_next_table_and_every_table_before_the_next_seed():
     chosen = protocol("camvid")
     selections = select(["table7@0", "table6@0", "table7@1", "table6@1"], chosen, None, None)
-    cells = plan(selections, chosen, None, Store(REPOSITORY / "results"))
-    order = [(cell.run.seed, cell.study.slug) for cell in cells]
+    runs = plan(selections, chosen, None, Store(REPOSITORY / "results"))
+    order = [(planned.run.seed, planned.study.slug) for planned in runs]
     assert order == [(s, t) for s in (0, 1) for t, rows in (("table7", 4), ("table6", 5)) for _ in range(rows)]
 
 

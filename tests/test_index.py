@@ -196,9 +196,9 @@ def test_whoever_may_not_write_there_does_without(records: Path, monkeypatch: py
 def test_specifications_that_differ_in_their_seed_are_read_as_each_alone_would_be(seed: int, tmp_path: Path):
     """Also edited by hand: another order, other seeds, a seed that is none, a word that looks like one."""
     draw, smoke = random.Random(seed), protocol("smoke")
-    cells = plan(select(["table7"], smoke, None, range(4)), smoke, 2, Store())
+    runs = plan(select(["table7"], smoke, None, range(4)), smoke, 2, Store())
     for _ in range(60):
-        spec = json.loads(to_json(specification(draw.choice(cells), 2, None, None, Execution(), '"seed": 5,\n')))
+        spec = json.loads(to_json(specification(draw.choice(runs), 2, None, None, Execution(), '"seed": 5,\n')))
         match draw.randrange(6):
             case 0:
                 spec["seed"] = draw.choice([7, -1, 1.5, True, None, "1", 10**9])

@@ -202,7 +202,7 @@ def started(command: str, store: Store) -> set[str]:
     chosen = protocol(options.protocol)
     selections = select(options.selectors, chosen, options.rows, options.seeds)
     selections = [dataclasses.replace(selection, datasets=options.datasets) for selection in selections]
-    return {cell.id for cell in plan(selections, chosen, options.limit_iterations, store)}
+    return {planned_run.id for planned_run in plan(selections, chosen, options.limit_iterations, store)}
 
 
 @pytest.mark.parametrize("name", ["paper", "paper-pretrained"])

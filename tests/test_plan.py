@@ -81,13 +81,14 @@ def test_the_page_on_scaling_counts_the_runs_that_are_declared():
     printed = re.findall(r"^\| (\w+) \| (\d+) \| (\d+) \|", page, re.MULTILINE)
     seen: set[str] = set()
     for slug, runs, own in printed:
-        cells = {
-            cell.id for cell in plan(select([slug], protocol("paper"), None, None), protocol("paper"), None, Store())
+        planned_runs = {
+            planned.id
+            for planned in plan(select([slug], protocol("paper"), None, None), protocol("paper"), None, Store())
         }
-        assert (len(cells), len(cells - seen)) == (int(runs), int(own)), slug
-        seen |= cells
+        assert (len(planned_runs), len(planned_runs - seen)) == (int(runs), int(own)), slug
+        seen |= planned_runs
     everything = plan(select(["all"], protocol("paper"), None, None), protocol("paper"), None, Store())
-    assert seen == {cell.id for cell in everything}
+    assert seen == {planned.id for planned in everything}
     assert f"**{len(seen)}**" in page
 
 
@@ -101,15 +102,17 @@ def test_a_limit_that_shortens_nothing_leaves_the_pretraining_whole():
 
 
 def test_what_a_run_starts_from_is_planned_before_it_once():
-    cells = plan(select(["table7", "table6/full"], PAPER, None, [0, 1]), PAPER, None, Store())
-    assert len({cell.id for cell in cells}) == len(cells) == 8 + 1 + 1  # the encoder's seed 0 is both
-    assert cells[0].upstream == 1
-    assert cells[0].run.task == "classification"
-    assert all(cell.run.init == cells[0].run for cell in cells[1:9])
+    planned_runs = plan(select(["table7", "table6/full"], PAPER, None, [0, 1]), PAPER, None, Store())
+    assert (
+        len({planned.id for planned in planned_runs}) == len(planned_runs) == 8 + 1 + 1
+    )  # the encoder's seed 0 is both
+    assert planned_runs[0].upstream == 1
+    assert planned_runs[0].run.task == "classification"
+    assert all(planned.run.init == planned_runs[0].run for planned in planned_runs[1:9])
     context = study("table12").trained[-1]
     chain = plan(select([f"table12/{context.slug}@0"], PAPER, None, None), PAPER, None, Store())
-    assert [cell.run.data.dataset for cell in chain] == ["imagenet1k", "ade20k", "pascal_context"]
-    assert [cell.upstream for cell in chain] == [2, 1, 0]
+    assert [planned.run.data.dataset for planned in chain] == ["imagenet1k", "ade20k", "pascal_context"]
+    assert [planned.upstream for planned in chain] == [2, 1, 0]
 
 
 AUTHORS = {
@@ -146,9 +149,9 @@ def test_two_files_for_one_row_are_refused(tmp_path: Path):
 
 def test_an_ablation_is_never_given_the_weights_of_the_whole_model(tmp_path: Path):
     (tmp_path / "segnext_tiny_512x512_ade_160k.pth").write_bytes(b"weights")
-    cells = imports(select(["table6", "table7"], PAPER, None, None), PAPER, Store(), tmp_path, [0])
-    assert {cell.row.slug for cell in cells} == {"full"}  # table7/c is the same model: one evaluation
-    assert all(cell.evaluation and isinstance(cell.run.data, Data) for cell in cells)
+    planned_runs = imports(select(["table6", "table7"], PAPER, None, None), PAPER, Store(), tmp_path, [0])
+    assert {planned.row.slug for planned in planned_runs} == {"full"}  # table7/c is the same model: one evaluation
+    assert all(planned.evaluation and isinstance(planned.run.data, Data) for planned in planned_runs)
 
 
 @pytest.mark.parametrize("present", [(), ("mscan_t.pth", "mscan_t-0.pth")])
@@ -181,34 +184,34 @@ class Silent:
 
 
 def carried_out(
-    cells: list[PlannedRun],
+    planned_runs: list[PlannedRun],
     limit: int | None = None,
     root: Path | None = None,
     pretrained: Path | None = None,
     execution: Execution = Execution(),  # noqa: B008  # frozen
 ) -> dict[str, Outcome]:
-    for cell in cells:
-        Workspace(cell.id).write_spec(specification(cell, limit, root, pretrained, execution, "a test"))
-    return run_debug(cells, Silent(), lambda: False)
+    for planned in planned_runs:
+        Workspace(planned.id).write_spec(specification(planned, limit, root, pretrained, execution, "a test"))
+    return run_debug(planned_runs, Silent(), lambda: False)
 
 
 def test_a_run_trains_on_from_the_weights_of_the_one_before_it(chained: Protocol):
-    cells = plan(select(["table7/c@3"], chained, None, None), chained, 2, Store())
-    assert [(cell.upstream, cell.run.seed) for cell in cells] == [(1, protocols.UPSTREAM_SEED), (0, 3)]
-    outcomes = carried_out(cells, limit=2)
+    planned_runs = plan(select(["table7/c@3"], chained, None, None), chained, 2, Store())
+    assert [(planned.upstream, planned.run.seed) for planned in planned_runs] == [(1, protocols.UPSTREAM_SEED), (0, 3)]
+    outcomes = carried_out(planned_runs, limit=2)
     assert [outcome.state for outcome in outcomes.values()] == ["done", "done"]
-    before, run = (Store().records[cell.id] for cell in cells)
-    assert run["provenance"]["initial"] == {"name": cells[0].id, "sha256": before["weights"]["sha256"]}
+    before, run = (Store().records[planned.id] for planned in planned_runs)
+    assert run["provenance"]["initial"] == {"name": planned_runs[0].id, "sha256": before["weights"]["sha256"]}
     assert before["provenance"]["initial"] is None
     (line,) = (li for li in Store().table(study("table7")) if li["protocol"] == "chained" and li["state"] == "done")
-    assert (line["run_id"], line["upstream_run_id"]) == (cells[1].id, cells[0].id)
+    assert (line["run_id"], line["upstream_run_id"]) == (planned_runs[1].id, planned_runs[0].id)
     again = plan(select(["table7/c@3"], chained, None, None), chained, 2, Store())
-    assert [(cell.id, cell.state) for cell in again] == [(cells[1].id, "done")]
+    assert [(planned.id, planned.state) for planned in again] == [(planned_runs[1].id, "done")]
 
     # The finished weights are tested once more, with two seeds of Ham's bases.
     tests = evaluations(select(["table7/c@3"], chained, None, None), chained, 2, Store(), [0, 1])
     assert [outcome.state for outcome in carried_out(tests, limit=2).values()] == ["done", "done"]
-    first, second = (Store().records[cell.id]["metrics"] for cell in tests)
+    first, second = (Store().records[planned.id]["metrics"] for planned in tests)
     assert first == run["metrics"]
     assert second["miou_ss"] is not None
     assert second != first
@@ -249,17 +252,17 @@ def imagenet(tmp_path: Path) -> Path:
 
 
 def test_pretraining_and_finetuning_are_two_runs_of_one_command(pretrained: Protocol, imagenet: Path):
-    cells = plan(select(["table6/full@0"], pretrained, None, None), pretrained, None, Store())
-    assert [cell.run.task for cell in cells] == ["classification", "segmentation"]
-    outcomes = carried_out(cells, root=imagenet)
+    planned_runs = plan(select(["table6/full@0"], pretrained, None, None), pretrained, None, Store())
+    assert [planned.run.task for planned in planned_runs] == ["classification", "segmentation"]
+    outcomes = carried_out(planned_runs, root=imagenet)
     assert [outcome.state for outcome in outcomes.values()] == ["done", "done"]
-    before, run = (Store().records[cell.id] for cell in cells)
+    before, run = (Store().records[planned.id] for planned in planned_runs)
     assert 0 <= before["metrics"]["top1"] <= 100
     assert before["provenance"]["data"]["train_images"] == 9
-    assert run["provenance"]["initial"] == {"name": cells[0].id, "sha256": before["weights"]["sha256"]}
+    assert run["provenance"]["initial"] == {"name": planned_runs[0].id, "sha256": before["weights"]["sha256"]}
     done = {line["dataset"]: line for line in Store().table(study("table6")) if line["state"] == "done"}
     assert done["imagenet1k"]["top1"] == before["metrics"]["top1"]
-    assert done["diagnostic/scene"]["upstream_run_id"] == cells[0].id
+    assert done["diagnostic/scene"]["upstream_run_id"] == planned_runs[0].id
 
 
 def test_released_imagenet_weights_start_a_run_and_are_named_in_its_record(
@@ -269,10 +272,10 @@ def test_released_imagenet_weights_start_a_run_and_are_named_in_its_record(
     monkeypatch.setitem(PROTOCOLS, "released", released)
     weights = tmp_path / "weights"
     save_released(MSCANClassifier(Model("T")), weights / "mscan_t.pth")
-    cells = plan(select(["table7/c@0"], released, None, None), released, 1, Store())
-    assert [cell.run.init for cell in cells] == ["released/mscan_t"]
-    assert [outcome.state for outcome in carried_out(cells, 1, pretrained=weights).values()] == ["done"]
-    initial = Store().records[cells[0].id]["provenance"]["initial"]
+    planned_runs = plan(select(["table7/c@0"], released, None, None), released, 1, Store())
+    assert [planned.run.init for planned in planned_runs] == ["released/mscan_t"]
+    assert [outcome.state for outcome in carried_out(planned_runs, 1, pretrained=weights).values()] == ["done"]
+    initial = Store().records[planned_runs[0].id]["provenance"]["initial"]
     assert initial == {"name": "mscan_t.pth", "sha256": sha256(weights / "mscan_t.pth")}
 
 
@@ -281,15 +284,15 @@ def test_weights_of_elsewhere_are_imported_and_never_among_the_runs(tmp_path: Pa
     chosen = select(["table7/c"], quick, None, None)
     model = build_network(quick.model(study("table7").row("c")), 7)
     save_released(model, tmp_path / "c_diagnostic_scene.pth")
-    cells = imports(chosen, quick, Store(), tmp_path, [0])
-    assert [outcome.state for outcome in carried_out(cells).values()] == ["done"]
+    planned_runs = imports(chosen, quick, Store(), tmp_path, [0])
+    assert [outcome.state for outcome in carried_out(planned_runs).values()] == ["done"]
     lines = [line for line in Store().table(study("table7")) if line["protocol"] == "quick"]
     imported = [line for line in lines if line["state"] == "imported"]
-    assert [(line["row"], line["seed"], line["run_id"]) for line in imported] == [("c", None, cells[0].id)]
+    assert [(line["row"], line["seed"], line["run_id"]) for line in imported] == [("c", None, planned_runs[0].id)]
     assert imported[0]["miou_ss"] is not None
     assert {line["state"] for line in lines} == {"imported", "pending"}
-    assert [cell.state for cell in imports(chosen, quick, Store(), tmp_path, [0])] == ["done"]
-    record = Store().records[cells[0].id]
+    assert [planned.state for planned in imports(chosen, quick, Store(), tmp_path, [0])] == ["done"]
+    record = Store().records[planned_runs[0].id]
     assert record["config"]["weights"] == {
         "name": "c_diagnostic_scene.pth",
         "sha256": sha256(tmp_path / "c_diagnostic_scene.pth"),
@@ -297,9 +300,9 @@ def test_weights_of_elsewhere_are_imported_and_never_among_the_runs(tmp_path: Pa
 
 
 def test_a_run_whose_upstream_failed_does_not_start(chained: Protocol):
-    cells = plan(select(["table7/c@0", "table7/c@1"], chained, None, None), chained, 2, Store())
-    upstream, *dependants = cells
-    assert _next(cells, []) == upstream
+    planned_runs = plan(select(["table7/c@0", "table7/c@1"], chained, None, None), chained, 2, Store())
+    upstream, *dependants = planned_runs
+    assert _next(planned_runs, []) == upstream
     assert _next(dependants, [upstream.id]) is None
     assert _next(dependants, []) == dependants[0]
     failed = _upstream_failure(dependants[0], {upstream.id: Outcome("failed", "out of memory")})
@@ -314,14 +317,14 @@ def test_every_study_plans_under_every_protocol():
 
 
 def test_tests_on_the_way_change_nothing_and_leave_a_curve(chained: Protocol, monkeypatch: pytest.MonkeyPatch):
-    (cell, *_) = plan(select(["table7/c@0"], chained, None, None), chained, 4, Store())
+    (planned, *_) = plan(select(["table7/c@0"], chained, None, None), chained, 4, Store())
     records = []
     for name, interval in (("with", 2), ("without", 0)):
         monkeypatch.setenv("SEGNEXT_RESULTS", str(Store().folder.parent / name))
         monkeypatch.setenv("SEGNEXT_RUNS", str(Store().folder.parent / f"runs-{name}"))
-        assert carried_out([cell], 4, execution=Execution(evaluation_interval=interval))[cell.id].state == "done"
-        records.append(Store().records[cell.id])
-        tests = Store().folder / "curves" / f"{cell.id}-tests.csv"
+        assert carried_out([planned], 4, execution=Execution(evaluation_interval=interval))[planned.id].state == "done"
+        records.append(Store().records[planned.id])
+        tests = Store().folder / "curves" / f"{planned.id}-tests.csv"
         if interval:
             (line,) = csv.DictReader(tests.read_text().splitlines())
             assert line["iteration"] == "2"  # the last one is the record's own
@@ -334,30 +337,30 @@ def test_tests_on_the_way_change_nothing_and_leave_a_curve(chained: Protocol, mo
 
 @needs("tensorboard", "tensorboard")
 def test_the_curve_is_also_tensorboards(chained: Protocol):
-    (cell, *_) = plan(select(["table7/c@0"], chained, None, None), chained, 1, Store())
-    spec = specification(cell, 1, None, None, Execution(), "a test", tensorboard=True)
-    Workspace(cell.id).write_spec(spec)
-    assert run_debug([cell], Silent(), lambda: False)[cell.id].state == "done"
-    (events,) = (Workspace(cell.id).folder / "tensorboard").iterdir()
+    (planned, *_) = plan(select(["table7/c@0"], chained, None, None), chained, 1, Store())
+    spec = specification(planned, 1, None, None, Execution(), "a test", tensorboard=True)
+    Workspace(planned.id).write_spec(spec)
+    assert run_debug([planned], Silent(), lambda: False)[planned.id].state == "done"
+    (events,) = (Workspace(planned.id).folder / "tensorboard").iterdir()
     assert b"loss" in events.read_bytes()
 
 
 def test_a_repetition_that_fails_is_no_success_because_of_the_record_before_it(chained: Protocol):
-    cells = plan(select(["table7/c@3"], chained, None, None), chained, 2, Store())
-    carried_out(cells, limit=2)
-    cell, workspace = cells[-1], Workspace(cells[-1].id)
-    workspace.write_spec(dataclasses.replace(workspace.told(), supersedes=Store().digest(cell.id)))
+    planned_runs = plan(select(["table7/c@3"], chained, None, None), chained, 2, Store())
+    carried_out(planned_runs, limit=2)
+    planned, workspace = planned_runs[-1], Workspace(planned_runs[-1].id)
+    workspace.write_spec(dataclasses.replace(workspace.told(), supersedes=Store().digest(planned.id)))
     workspace.weights.unlink()
     workspace.weights.mkdir()  # in the way
-    assert run_debug([cell], Silent(), lambda: False)[cell.id].state == "failed"
+    assert run_debug([planned], Silent(), lambda: False)[planned.id].state == "failed"
 
 
 def test_a_worker_whose_run_was_taken_over_while_it_slept_leaves_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("studies.records.workspace.BEAT_SECONDS", 0.01)
     quick = protocol("quick")
-    (cell,) = plan(select(["table7/c@0"], quick, None, None), quick, 100_000, Store())
-    workspace = Workspace(cell.id)
-    workspace.write_spec(specification(cell, 100_000, None, None, Execution(), "a test"))
+    (planned,) = plan(select(["table7/c@0"], quick, None, None), quick, 100_000, Store())
+    workspace = Workspace(planned.id)
+    workspace.write_spec(specification(planned, 100_000, None, None, Execution(), "a test"))
     claim = workspace.folder / "claim.json"
 
     def asked() -> bool:
@@ -365,5 +368,5 @@ def test_a_worker_whose_run_was_taken_over_while_it_slept_leaves_it(monkeypatch:
             claim.write_text(json.dumps({**json.loads(claim.read_text()), "token": "of another"}))
         return False
 
-    assert run_debug([cell], Silent(), asked)[cell.id].state == "stopped"
+    assert run_debug([planned], Silent(), asked)[planned.id].state == "stopped"
     assert json.loads(claim.read_text())["token"] == "of another"

@@ -230,15 +230,15 @@ def chained(seeds: int) -> list[PlannedRun]:
 
 @given(seeds=st.integers(1, 12), size=st.integers(1, 30), parallel=st.integers(0, 9))
 def test_arrays_hold_every_run_once_in_order_and_never_more_than_they_may(seeds: int, size: int, parallel: int):
-    cells = chained(seeds)
-    found = arrays(cells, Profile(), size, parallel)
-    assert sorted(cell.id for array in found for cell in array.cells) == sorted(cell.id for cell in cells)
-    assert all(1 <= len(array.cells) <= size for array in found)
+    runs = chained(seeds)
+    found = arrays(runs, Profile(), size, parallel)
+    assert sorted(planned.id for array in found for planned in array.runs) == sorted(planned.id for planned in runs)
+    assert all(1 <= len(array.runs) <= size for array in found)
     assert len({array.token for array in found}) == len(found)
-    place = {cell.id: number for number, array in enumerate(found) for cell in array.cells}
+    place = {planned.id: number for number, array in enumerate(found) for planned in array.runs}
     for number, array in enumerate(found):
-        for cell in array.cells:
-            if (before := upstream(cell)) is not None:
+        for planned in array.runs:
+            if (before := upstream(planned)) is not None:
                 assert place[before.id] < number, "a run is submitted before what it starts from"
                 assert parallel or before.id in array.waits
         if parallel:
@@ -250,10 +250,10 @@ def test_arrays_hold_every_run_once_in_order_and_never_more_than_they_may(seeds:
 def test_runs_that_share_a_card_are_an_element_and_never_more_than_may_run(
     seeds: int, size: int, parallel: int, together: int
 ):
-    cells = chained(seeds)
-    found = arrays(cells, changed(Profile(), {"runs_per_gpu": together}), size, parallel)
+    runs = chained(seeds)
+    found = arrays(runs, changed(Profile(), {"runs_per_gpu": together}), size, parallel)
     elements = [element for array in found for element in array.elements]
-    assert sorted(cell.id for element in elements for cell in element) == sorted(cell.id for cell in cells)
+    assert sorted(planned.id for element in elements for planned in element) == sorted(planned.id for planned in runs)
     assert all(1 <= len(element) <= together for element in elements)
     assert all(len(array.elements) <= size for array in found)
     if parallel:
@@ -262,7 +262,7 @@ def test_runs_that_share_a_card_are_an_element_and_never_more_than_may_run(
 
 def test_seeds_that_share_an_upstream_are_one_array_that_waits_for_it():
     found = arrays(chained(3), Profile(), 1001, 0)
-    assert [len(array.cells) for array in found] == [4, 3, 3, 3, 3]
+    assert [len(array.runs) for array in found] == [4, 3, 3, 3, 3]
     assert [len(array.waits) for array in found] == [0, 1, 1, 1, 1]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import started
-from slurm_user import PROFILE, User, cells_of
+from slurm_user import PROFILE, User, runs_of
 
 from slurm import Cluster
 from studies.doctor import limits
@@ -55,7 +55,7 @@ def test_each_refusal_is_said_in_slurms_words_and_nothing_is_left_of_it(ann: Use
 
 
 def test_a_run_is_done_that_is_submitted_inside_an_allocation_by_a_shell_that_exports_nothing(ann: User):
-    (cell,) = cells_of("table7/c@0", limit=2)
+    (planned,) = runs_of("table7/c@0", limit=2)
     ann.environment |= {
         "SBATCH_EXPORT": "NONE",
         "SLURM_EXPORT_ENV": "NONE",
@@ -70,18 +70,18 @@ def test_a_run_is_done_that_is_submitted_inside_an_allocation_by_a_shell_that_ex
     told = ann.does("--profile", str(ann.folder / "profile.toml"), verb="doctor")
     assert "this shell is inside job 7; jobs and sbatch do not inherit SBATCH_EXPORT, SLURM_CPU_BIND" in told
     ann.submits(*SMOKE)
-    ann.waits_for(cell, seconds=240)
+    ann.waits_for(planned, seconds=240)
     ann.cluster.drained()
-    assert ann.causes(cell) == ["done"]
+    assert ann.causes(planned) == ["done"]
 
 
 def test_a_run_is_done_whose_profile_exports_nothing(ann: User):
-    (cell,) = cells_of("table7/c@0", limit=2)
+    (planned,) = runs_of("table7/c@0", limit=2)
     (ann.folder / "profile.toml").write_text(PROFILE + '[options]\nexport = "NONE"\n')
     ann.submits(*SMOKE)
-    ann.waits_for(cell, seconds=240)
+    ann.waits_for(planned, seconds=240)
     ann.cluster.drained()
-    assert ann.causes(cell) == ["done"]
+    assert ann.causes(planned) == ["done"]
 
 
 def test_a_wrapper_that_talks_first_and_a_named_cluster_lose_no_job(ann: User, tmp_path: Path):
@@ -93,9 +93,9 @@ def test_a_wrapper_that_talks_first_and_a_named_cluster_lose_no_job(ann: User, t
     (folder / "sbatch").chmod(0o755)
     ann.environment["PATH"] = f"{folder}:{os.environ['PATH']}"
     (ann.folder / "profile.toml").write_text(PROFILE + '[options]\nclusters = "dev"\nhold = true\n')
-    (cell,) = cells_of("table7/c@0", limit=2)
+    (planned,) = runs_of("table7/c@0", limit=2)
     ann.submits(*SMOKE)
-    submission = ann.workspace(cell).submission.read()
+    submission = ann.workspace(planned).submission.read()
     assert submission.job in ann.cluster.queue()
     assert submission.token.endswith("@dev")
     assert ann.states()["c@0"]["state"] == "queued"

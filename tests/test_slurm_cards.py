@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, started
-from slurm_user import QUICK, User, cells_of
+from slurm_user import QUICK, User, runs_of
 
 from slurm import Cluster, wait_until
 
@@ -64,7 +64,7 @@ def user(site: Cluster, tmp_path: Path) -> Iterator[User]:
 
 def test_runs_that_share_a_card_fail_alone_and_what_ran_out_of_memory_is_given_more(user: User, tmp_path: Path):
     selectors = ("table7/a@0", "table7/c@0", "table7/c@1", "table7/c@2")
-    broken, first, second, greedy = cells_of(*selectors, limit=60)
+    broken, first, second, greedy = runs_of(*selectors, limit=60)
     said = user.submits(*selectors, *SHORT)
     assert "4 train runs, 4 a card" in said
     assert len(user.cluster.queue()) == 1
@@ -77,7 +77,7 @@ def test_runs_that_share_a_card_fail_alone_and_what_ran_out_of_memory_is_given_m
     assert states["c@0"]["state"] == "running"
     user.waits_for(first, second)
     user.cluster.drained()
-    assert [user.causes(cell) for cell in (first, second, greedy)] == [["done"], ["done"], ["out_of_memory"]]
+    assert [user.causes(planned) for planned in (first, second, greedy)] == [["done"], ["done"], ["out_of_memory"]]
     assert "of the job's 6.4 GB" in user.workspace(greedy).last_attempt().message
     assert user.states()["c@2"]["cause"] == "out_of_memory"
     words = (*selectors, *SHORT, "--retry", "out_of_memory", "--cluster", "slurm", "--dry-run")
@@ -89,31 +89,31 @@ def test_runs_that_share_a_card_fail_alone_and_what_ran_out_of_memory_is_given_m
 
 def test_a_preempted_card_warns_all_its_runs_and_goes_back_to_the_queue_once(user: User):
     selectors = ("table7/a@0", "table7/c@0", "table7/c@1")
-    broken, first, second = cells_of(*selectors)
+    broken, first, second = runs_of(*selectors)
     user.submits(*selectors, *QUICK, "--partition", "low")
     wait_until(lambda: user.causes(broken) == ["code"], 120, lambda: user.log(broken))
-    for cell in (first, second):
-        user.trains(cell, 20)
+    for planned in (first, second):
+        user.trains(planned, 20)
     urgent = user.cluster.sbatch("sleep 3", "--partition=high", "--exclusive")
     wait_until(lambda: urgent not in user.cluster.queue(), 120, user.cluster.queue)
     user.waits_for(first, second)
     user.cluster.drained()
     assert user.causes(broken) == ["code"], "what had failed was started again with the others"
-    for cell in (first, second):
-        before, after = user.workspace(cell).attempts()
+    for planned in (first, second):
+        before, after = user.workspace(planned).attempts()
         assert (before.cause, after.cause) == ("preempted", "done")
         assert after.begins_after == before.ends_after >= 20
         assert (after.job, after.restart) == (before.job, 1)
 
 
 def test_runs_of_a_card_whose_time_is_over_save_and_go_on_together(user: User):
-    first, second = cells_of("table7/c@0", "table7/c@1", limit=None)
+    first, second = runs_of("table7/c@0", "table7/c@1", limit=None)
     (user.folder / "profile.toml").write_text(
         CARD.replace("warning = 20", "warning = 45").replace("00:30:00", "00:02:00")
     )
     user.submits("table7/c@0", "table7/c@1", "--protocol", "quick", "--only", "train", "--evaluate-every", "5")
     wait_until(
-        lambda: all(len(user.causes(cell)) > 1 for cell in (first, second)), 400, lambda: user.log(first, second)
+        lambda: all(len(user.causes(planned)) > 1 for planned in (first, second)), 400, lambda: user.log(first, second)
     )
     job, *_ = user.cluster.queue()
     user.does("table7/c@1", verb="cancel")  # one of the two: the other goes on
@@ -122,8 +122,8 @@ def test_runs_of_a_card_whose_time_is_over_save_and_go_on_together(user: User):
     assert user.cluster.queue() == {job: "RUNNING"}
     user.does("table7", verb="cancel")
     user.cluster.drained()
-    for cell in (first, second):
-        before, after, *_ = user.workspace(cell).attempts()
+    for planned in (first, second):
+        before, after, *_ = user.workspace(planned).attempts()
         assert before.cause == "time_limit"
         assert after.begins_after == before.ends_after > 0
         assert (after.job, after.restart) == (before.job, 1)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, started
-from slurm_user import PROFILE, QUICK, User, cells_of
+from slurm_user import PROFILE, QUICK, User, runs_of
 
 from slurm import Cluster, wait_until
 from studies.declare.protocols import protocol
@@ -52,17 +52,17 @@ def undisturbed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> C
 
 
 def test_a_preempted_run_saves_goes_back_to_the_queue_and_ends_as_if_nothing_had_been(user: User, undisturbed):
-    (cell,) = cells_of("table7/c@0")
+    (planned,) = runs_of("table7/c@0")
     user.submits("table7/c@0", *QUICK, "--partition", "low")
-    user.trains(cell, 20)
+    user.trains(planned, 20)
     urgent = user.cluster.sbatch("sleep 3", "--partition=high", "--nodes=2", "--exclusive")
     wait_until(lambda: urgent not in user.cluster.queue(), 90, user.cluster.queue)
-    user.waits_for(cell)
-    first, last = user.workspace(cell).attempts()
+    user.waits_for(planned)
+    first, last = user.workspace(planned).attempts()
     assert (first.cause, last.cause) == ("preempted", "done")
     assert last.begins_after == first.ends_after >= 20
     assert last.job == first.job
-    record = user.record(cell)
+    record = user.record(planned)
     spent = sum(attempt.finished - attempt.started for attempt in (first, last))
     assert record["provenance"]["attempts"] == 2
     assert record["provenance"]["process_seconds"] == pytest.approx(spent, abs=2)
@@ -72,14 +72,14 @@ def test_a_preempted_run_saves_goes_back_to_the_queue_and_ends_as_if_nothing_had
 @pytest.mark.parametrize(("start", "limit"), [(8, 2), (33, 1)], ids=["warned", "too late to be warned"])
 def test_a_run_longer_than_its_time_limit_goes_on_in_job_after_job(start: int, limit: int, user: User, undisturbed):
     whole = ("table7/c@0", "--protocol", "quick")
-    (cell,) = cells_of("table7/c@0", limit=None)
+    (planned,) = runs_of("table7/c@0", limit=None)
     # A slow node: SLURM looks every 30 s whether a warning is due, and this start takes less than that, or more.
     limited = PROFILE.replace("warning = 20", "warning = 45").replace("00:30:00", f"00:0{limit}:00")
     (user.folder / "profile.toml").write_text(limited + f'setup = ["sleep {start}"]\n')
     user.submits(*whole, "--only", "train", "--evaluate-every", "5")  # longer than a job, however fast the machine
-    wait_until(lambda: not user.cluster.queue(), 1800, lambda: (user.cluster.queue(), user.log(cell)))
-    attempts = user.workspace(cell).attempts()
-    assert attempts[-1].cause == "trained", user.log(cell)
+    wait_until(lambda: not user.cluster.queue(), 1800, lambda: (user.cluster.queue(), user.log(planned)))
+    attempts = user.workspace(planned).attempts()
+    assert attempts[-1].cause == "trained", user.log(planned)
     assert len(attempts) >= 2, "one job was enough"
     assert [attempt.cause for attempt in attempts] == [*["time_limit"] * (len(attempts) - 1), "trained"]
     for before, after in itertools.pairwise(attempts):
@@ -87,17 +87,17 @@ def test_a_run_longer_than_its_time_limit_goes_on_in_job_after_job(start: int, l
     (user.folder / "profile.toml").write_text(PROFILE)
     user.cluster.drained(480)
     user.submits(*whole)
-    user.waits_for(cell)
+    user.waits_for(planned)
     assert user.table() == undisturbed(*whole)
 
 
 def test_a_run_that_somebody_requeues_continues_from_what_it_saved(user: User, undisturbed):
-    (cell,) = cells_of("table7/c@0")
+    (planned,) = runs_of("table7/c@0")
     user.submits("table7/c@0", *QUICK)
-    user.saved(cell, 100)
-    user.cluster.call("scontrol", "requeue", user.workspace(cell).submission.read().job)
-    user.waits_for(cell)
-    first, last = user.workspace(cell).attempts()
+    user.saved(planned, 100)
+    user.cluster.call("scontrol", "requeue", user.workspace(planned).submission.read().job)
+    user.waits_for(planned)
+    first, last = user.workspace(planned).attempts()
     assert (first.cause, last.cause) in (("stopped", "done"), ("killed", "done"))  # SIGTERM, or no word at all
     assert last.begins_after == first.ends_after >= 100
     assert user.table() == undisturbed("table7/c@0", *QUICK)
@@ -105,7 +105,7 @@ def test_a_run_that_somebody_requeues_continues_from_what_it_saved(user: User, u
 
 def test_cancelled_elements_running_or_pending_are_told_apart_and_alone_submitted_again(user: User, undisturbed):
     selectors = ("table7/a@0", "table7/b@0", "table7/c@0")
-    first, second, third = cells_of(*selectors)
+    first, second, third = runs_of(*selectors)
     user.submits(*selectors, *QUICK, "--max-parallel", "1")
     user.trains(first)
     job = user.workspace(first).submission.read().job.split("_")[0]
@@ -127,7 +127,7 @@ def test_cancelled_elements_running_or_pending_are_told_apart_and_alone_submitte
 
 def test_cancel_stops_the_runs_and_the_same_command_continues_them(user: User, undisturbed):
     selectors = ("table7/b@0", "table7/c@0")
-    first, second = cells_of(*selectors)
+    first, second = runs_of(*selectors)
     user.submits(*selectors, *QUICK, "--max-parallel", "1")
     user.trains(first, 20)
     assert "2 jobs cancelled" in user.does("table7", verb="cancel")
@@ -139,17 +139,17 @@ def test_cancel_stops_the_runs_and_the_same_command_continues_them(user: User, u
 
 
 def test_a_lost_node_costs_the_time_since_the_last_checkpoint_and_nothing_else(user: User, undisturbed):
-    (cell,) = cells_of("table7/c@0")
+    (planned,) = runs_of("table7/c@0")
     user.submits("table7/c@0", *QUICK)
-    user.saved(cell, 100)
-    node = user.workspace(cell).attempts()[0].node
+    user.saved(planned, 100)
+    node = user.workspace(planned).attempts()[0].node
     user.cluster.kill_node(node)
     try:
-        user.waits_for(cell)
+        user.waits_for(planned)
     finally:
         user.cluster.start_node(node)
     wait_until(lambda: user.cluster.node(node) in ("idle", "mixed"), 90)
-    first, last = user.workspace(cell).attempts()
+    first, last = user.workspace(planned).attempts()
     assert (first.cause, last.cause) == ("killed", "done")
     assert last.begins_after >= 100
     assert last.job == first.job
@@ -157,20 +157,20 @@ def test_a_lost_node_costs_the_time_since_the_last_checkpoint_and_nothing_else(u
 
 
 def test_a_run_does_not_notice_that_slurmd_was_killed(user: User, undisturbed):
-    (cell,) = cells_of("table7/c@0")
+    (planned,) = runs_of("table7/c@0")
     user.submits("table7/c@0", *QUICK)
-    user.trains(cell, 10)
-    node = user.workspace(cell).attempts()[0].node
+    user.trains(planned, 10)
+    node = user.workspace(planned).attempts()[0].node
     user.cluster.kill_slurmd(node)
     user.cluster.start_node(node)
-    user.waits_for(cell)
-    assert user.causes(cell) == ["done"]
+    user.waits_for(planned)
+    assert user.causes(planned) == ["done"]
     user.cluster.drained()
     assert user.table() == undisturbed("table7/c@0", *QUICK)
 
 
 def test_without_a_controller_nothing_is_submitted_and_the_exit_code_says_so(user: User, undisturbed):
-    (cell,) = cells_of("table7/c@0")
+    (planned,) = runs_of("table7/c@0")
     (user.folder / "profile.toml").write_text(PROFILE + "max_array_size = 11\n")  # sbatch is what fails
     user.cluster.stop_controller()
     try:
@@ -182,27 +182,27 @@ def test_without_a_controller_nothing_is_submitted_and_the_exit_code_says_so(use
     finally:
         user.cluster.start_controller()
     user.submits("table7/c@0", *QUICK)
-    user.waits_for(cell)
-    assert user.causes(cell) == ["done"]
+    user.waits_for(planned)
+    assert user.causes(planned) == ["done"]
     assert user.table() == undisturbed("table7/c@0", *QUICK)
 
 
 def test_two_who_submit_the_same_study_at_once_submit_every_run_once(user: User, undisturbed):
     selectors = ("table7/b@0", "table7/c@0")
-    cells = cells_of(*selectors)
+    runs = runs_of(*selectors)
     other = User(user.cluster, user.folder)
     both = [someone.submission(*selectors, *QUICK) for someone in (user, other)]
     told = [process.communicate(timeout=480)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert sum(int(re.search(r"(\d) of \d runs submitted", text)[1]) for text in told if "submitted" in text) == 2, told
-    user.waits_for(*cells)
+    user.waits_for(*runs)
     user.cluster.drained()
-    assert [user.causes(cell) for cell in cells] == [["done"], ["done"]]
+    assert [user.causes(planned) for planned in runs] == [["done"], ["done"]]
     assert user.table() == undisturbed(*selectors, *QUICK)
 
 
 def test_an_sbatch_that_answers_an_error_after_it_accepted_gives_one_job(user: User, undisturbed, tmp_path: Path):
-    (cell,) = cells_of("table7/c@0")
+    (planned,) = runs_of("table7/c@0")
     folder = tmp_path / "bin"
     folder.mkdir()
     wrapper = folder / "sbatch"
@@ -215,9 +215,9 @@ def test_an_sbatch_that_answers_an_error_after_it_accepted_gives_one_job(user: U
     said = user.submits("table7/c@0", *QUICK)
     assert "1 of 1 runs submitted" in said
     assert "job" in user.submits("table7/c@0", *QUICK)
-    user.waits_for(cell)
+    user.waits_for(planned)
     assert len((tmp_path / "accepted").read_text().splitlines()) == 1
-    assert user.causes(cell) == ["done"]
+    assert user.causes(planned) == ["done"]
     assert user.table() == undisturbed("table7/c@0", *QUICK)
 
 
@@ -233,16 +233,16 @@ def copy(tmp_path: Path) -> Path:
 def test_a_job_runs_the_code_that_was_submitted_whatever_was_edited_since(
     cluster: Cluster, user: User, undisturbed, copy: Path
 ):
-    (cell,) = cells_of("table7/c@0")
+    (planned,) = runs_of("table7/c@0")
     user.repository = copy
     (user.folder / "profile.toml").write_text(PROFILE + "[options]\nhold = true\n")
     user.submits("table7/c@0", *QUICK)
     model, good = copy / "segnext" / "mscan.py", (copy / "segnext" / "mscan.py").read_text()
     model.write_text("raise RuntimeError('in the middle of an edit')\n")
-    cluster.call("scontrol", "release", user.workspace(cell).submission.read().job)
-    user.waits_for(cell)
+    cluster.call("scontrol", "release", user.workspace(planned).submission.read().job)
+    user.waits_for(planned)
     model.write_text(good)
-    assert user.causes(cell) == ["done"]
+    assert user.causes(planned) == ["done"]
     assert user.states()["c@0"]["state"] == "done"
     assert user.table() == undisturbed("table7/c@0", *QUICK)
 
@@ -272,13 +272,13 @@ def test_rows_that_raise_run_out_of_memory_or_diverge_fail_alone_and_are_never_t
     cluster: Cluster, user: User, undisturbed, copy: Path
 ):
     selectors = ("table7/a@0", "table7/b@0", "table7/c@0", "table7/c@1")
-    cells = cells_of(*selectors)
+    runs = runs_of(*selectors)
     user.repository = copy
     source = copy / "segnext" / "training" / "segmentation.py"
     good = source.read_text()
     source.write_text(good + BROKEN)
     user.submits(*selectors, *QUICK)
-    user.waits_for(cells[-1])
+    user.waits_for(runs[-1])
     cluster.drained(480)
     process = user.start(verb="status")
     said, _ = process.communicate(timeout=60)
@@ -295,8 +295,8 @@ def test_rows_that_raise_run_out_of_memory_or_diverge_fail_alone_and_are_never_t
     source.write_text(good)
     told = user.submits(*selectors, *QUICK, "--retry", "out_of_memory,diverged")
     assert "3 of 3 runs submitted" in told  # the one with the error in the code, too: the code is another now
-    user.waits_for(*cells)
-    assert user.causes(cells[-1]) == ["done"]
+    user.waits_for(*runs)
+    assert user.causes(runs[-1]) == ["done"]
     assert user.table() == undisturbed(*selectors, *QUICK)
 
 
@@ -304,8 +304,8 @@ def test_what_starts_from_a_failed_run_says_so_and_goes_on_once_that_is_mended(
     cluster: Cluster, user: User, copy: Path, tmp_path: Path
 ):
     smoke = ("--protocol", "smoke")
-    cells = cells_of("table7/c", protocol_name="smoke", limit=None)
-    before, after = cells
+    runs = runs_of("table7/c", protocol_name="smoke", limit=None)
+    before, after = runs
     user.repository = copy
     source = copy / "segnext" / "training" / "segmentation.py"
     good = source.read_text()
@@ -340,7 +340,7 @@ def fill(path: Path) -> None:
 
 @pytest.mark.parametrize("trouble", ["disk_full", "not_writable"])
 def test_a_full_or_read_only_results_folder_costs_no_training(undisturbed, trouble: str, tmp_path: Path):
-    (cell,) = cells_of("table7/c@0")
+    (planned,) = runs_of("table7/c@0")
     results = tmp_path / "lab" / "results"
     results.mkdir(parents=True)
     mounted("-t", "tmpfs", "-o", "size=40m", "tmpfs", str(results))
@@ -348,22 +348,22 @@ def test_a_full_or_read_only_results_folder_costs_no_training(undisturbed, troub
         with started(nodes=1, accounting=0) as cluster:  # its nodes see what was mounted before they started
             user = User(cluster, tmp_path / "lab")
             user.submits("table7/c@0", *QUICK)
-            user.trains(cell, 10)
+            user.trains(planned, 10)
             if trouble == "disk_full":
                 fill(results / "filling")
             else:
                 mounted("-o", "remount,ro", str(results))
             cluster.drained(480)
-            assert user.causes(cell) == [trouble]
-            assert not list((results / "records").glob(f"*{cell.id}*"))
+            assert user.causes(planned) == [trouble]
+            assert not list((results / "records").glob(f"*{planned.id}*"))
             if trouble == "disk_full":
                 (results / "filling").unlink()
             else:
                 mounted("-o", "remount,rw", str(results))
             assert user.states()["c@0"]["state"] == "trained"
             user.submits("table7/c@0", *QUICK)
-            user.waits_for(cell)
-            _, last = user.workspace(cell).attempts()
+            user.waits_for(planned)
+            _, last = user.workspace(planned).attempts()
             assert last.begins_after == 200
             cluster.drained()
             assert user.table() == undisturbed("table7/c@0", *QUICK)
@@ -376,7 +376,7 @@ def test_without_accounting_runs_finish_and_lost_ones_are_found_and_submitted_ag
 ):
     user = User(cluster_without_accounting, tmp_path / "lab")
     selectors = ("table7/b@0", "table7/c@0")
-    first, second = cells_of(*selectors)
+    first, second = runs_of(*selectors)
     user.submits(*selectors, *QUICK, "--max-parallel", "1")
     user.trains(first)
     job = user.workspace(second).submission.read().job
@@ -387,24 +387,24 @@ def test_without_accounting_runs_finish_and_lost_ones_are_found_and_submitted_ag
     assert (states["b@0"]["state"], states["c@0"]["state"], states["c@0"]["cause"]) == ("done", "stopped", "lost")
     assert "1 of 1 runs submitted" in user.submits(*selectors, *QUICK)
     user.waits_for(second)
-    assert [user.causes(cell) for cell in (first, second)] == [["done"], ["done"]]
+    assert [user.causes(planned) for planned in (first, second)] == [["done"], ["done"]]
     assert user.table() == undisturbed(*selectors, *QUICK)
 
 
 def test_two_nodes_with_two_tasks_each_train_what_one_process_does(user: User, tmp_path: Path):
     words = ("table7/c@0", "--protocol", "quick", "--limit-iterations", "10")
-    (cell,) = cells_of("table7/c@0", limit=10)
+    (planned,) = runs_of("table7/c@0", limit=10)
     (user.folder / "profile.toml").write_text(PROFILE.replace("1500M", "3G") + "nodes = 2\nprocesses = 2\n")
     user.submits(*words)
-    user.waits_for(cell)
+    user.waits_for(planned)
     alone = User(user.cluster, tmp_path / "alone")
     alone.does(*words)
     shared, own = (
-        json.loads((someone.folder / "results" / "records" / f"{cell.id}.json").read_text())
+        json.loads((someone.folder / "results" / "records" / f"{planned.id}.json").read_text())
         for someone in (user, alone)
     )
     assert (shared["provenance"]["processes"], own["provenance"]["processes"]) == (4, 1)
-    assert user.workspace(cell).attempts()[0].nodes == "n[1-2]"
+    assert user.workspace(planned).attempts()[0].nodes == "n[1-2]"
     assert shared["training"]["final_loss"] == pytest.approx(own["training"]["final_loss"], rel=1e-4)
     assert shared["metrics"]["pixel_accuracy"] == pytest.approx(own["metrics"]["pixel_accuracy"], abs=0.1)
 
@@ -413,9 +413,9 @@ def test_more_runs_than_an_array_may_have_go_through_arrays_of_ten(user: User, t
     seeds = int(os.environ.get("SEGNEXT_SLURM_SEEDS", "12"))  # of four rows
     words = ("table7", "--protocol", "smoke", "--limit-iterations", "1", "--seeds", f"0-{seeds - 1}")
     chosen = protocol("smoke")
-    cells = plan(select(["table7"], chosen, None, range(seeds)), chosen, 1, Store())
+    runs = plan(select(["table7"], chosen, None, range(seeds)), chosen, 1, Store())
     count = 4 * seeds + 4
-    assert len(cells) == count  # and the four that they start from
+    assert len(runs) == count  # and the four that they start from
     started = time.monotonic()
     said = user.submits(*words, "--max-parallel", "4")
     assert f"{count} of {count} runs submitted" in said
@@ -424,14 +424,14 @@ def test_more_runs_than_an_array_may_have_go_through_arrays_of_ten(user: User, t
     assert sum(int(number) for _, number in jobs) == count
     assert max(int(number) for _, number in jobs) == 11
     most = 0
-    while not user.recorded(*cells):
+    while not user.recorded(*runs):
         running = [state for state in user.cluster.queue().values() if state == "RUNNING"]
         most = max(most, len(running))
         assert time.monotonic() - started < 2400, user.cluster.queue()
         time.sleep(1)
     assert most <= 4
     user.cluster.drained()
-    assert all(user.causes(cell) == ["done"] for cell in cells)
+    assert all(user.causes(planned) == ["done"] for planned in runs)
     table = user.table()
     assert sum(",smoke," in line for line in table.splitlines()) == 4 * seeds
     alone = User(user.cluster, tmp_path / "alone")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from slurm_user import User, cells_of
+from slurm_user import User, runs_of
 
 from slurm import Cluster
 from studies.plan.runs import PlannedRun
@@ -29,7 +29,7 @@ def user(cluster: Cluster, tmp_path: Path) -> Iterator[User]:
 def test_looks_submit_their_seeds_one_look_after_the_other_and_nothing_twice(user: User):
     def of_seeds(seeds: int) -> list[PlannedRun]:
         chosen = [f"table7/{row}@{seed}" for row in "bc" for seed in range(seeds)]
-        return [run for run in cells_of(*chosen, protocol_name="smoke", limit=None) if not run.upstream]
+        return [run for run in runs_of(*chosen, protocol_name="smoke", limit=None) if not run.upstream]
 
     told = user.submits(*LOOKS)
     assert "look 1: seeds 0 to 2" in told

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import started
-from slurm_user import PROFILE, QUICK, User, cells_of
+from slurm_user import PROFILE, QUICK, User, runs_of
 
 from slurm import Cluster, People, wait_until, with_users
 from studies.records.snapshot import PACKAGES
@@ -63,9 +63,9 @@ class Member(User):
 
 def test_a_colleague_sees_a_run_does_not_double_it_may_not_cancel_it_and_continues_it(site: Cluster, folder: Path):
     ada, bob = (Member(site, folder, name=name) for name in ("ada", "bob"))
-    (cell,) = cells_of("table7/c@0")
+    (planned,) = runs_of("table7/c@0")
     ada.submits("table7/c@0", *QUICK)
-    ada.trains(cell, 20)
+    ada.trains(planned, 20)
     assert bob.states()["c@0"]["state"] == "running"
     bob.submits("table7/c@0", *QUICK)
     process = bob.start("table7", verb="cancel")
@@ -76,8 +76,8 @@ def test_a_colleague_sees_a_run_does_not_double_it_may_not_cancel_it_and_continu
     ada.does("table7", verb="cancel")
     site.drained()
     assert "1 of 1 runs submitted" in bob.submits("table7/c@0", *QUICK)
-    bob.waits_for(cell)
-    first, last = bob.workspace(cell).attempts()
+    bob.waits_for(planned)
+    first, last = bob.workspace(planned).attempts()
     assert last.cause == "done"
     assert last.begins_after == first.ends_after >= 20
 
@@ -87,7 +87,7 @@ def test_where_accounting_does_not_answer_runs_go_on_and_what_left_the_queue_is_
     trouble: str, site: Cluster, folder: Path
 ):
     selectors = ("table7/b@0", "table7/c@0")
-    first, second = cells_of(*selectors)
+    first, second = runs_of(*selectors)
     user = User(site, folder)
     user.submits(*selectors, *QUICK, "--max-parallel", "1")
     user.trains(first)
@@ -108,18 +108,18 @@ def test_where_accounting_does_not_answer_runs_go_on_and_what_left_the_queue_is_
 
 
 def test_a_job_whose_code_was_purged_from_the_scratch_is_done_when_it_is_tried_again(site: Cluster, folder: Path):
-    (cell,) = cells_of("table7/c@0")
+    (planned,) = runs_of("table7/c@0")
     user = User(site, folder, profile=PROFILE + "[options]\nhold = true\n")
     user.submits("table7/c@0", *QUICK)
-    submission = user.workspace(cell).submission.read()
+    submission = user.workspace(planned).submission.read()
     code = folder / "runs" / "snapshots" / submission.snapshot
     for package in PACKAGES:
         for path in (code / package).glob("w*.py"):
             path.unlink()
     site.call("scontrol", "release", submission.job)
     site.drained()
-    assert not user.recorded(cell)
+    assert not user.recorded(planned)
     (folder / "profile.toml").write_text(PROFILE)
     wait_until(lambda: user.states()["c@0"]["cause"] == "not_started", 60, user.states)
     assert "1 of 1 runs submitted" in user.submits("table7/c@0", *QUICK, "--retry", "not_started")
-    user.waits_for(cell)
+    user.waits_for(planned)

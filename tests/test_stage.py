@@ -45,10 +45,10 @@ def training(name: str = "paper") -> PlannedRun:
     return plan(select(["table7/c@0"], chosen, None, None), chosen, 1, Store())[-1]
 
 
-def told(cell: PlannedRun, root: Path) -> Workspace:
-    workspace = Workspace(cell.id)
+def told(planned: PlannedRun, root: Path) -> Workspace:
+    workspace = Workspace(planned.id)
     workspace.folder.mkdir(parents=True)
-    workspace.write_spec(specification(cell, 1, root, None, Execution(), "a test"))
+    workspace.write_spec(specification(planned, 1, root, None, Execution(), "a test"))
     return workspace
 
 
@@ -138,12 +138,12 @@ def test_a_data_set_that_is_only_packed_is_no_obstacle_where_jobs_unpack_it(root
     (root / "ade20k-like.txt").touch()
     (root / "ade20kextra.tar").touch()
     assert [path.name for path in packs("ade20k", root)] == ["ade20k-0.tar", "ade20k-1.tar"]
-    cells = [training()]
-    coming = {cells[0].run.init.id}
+    runs = [training()]
+    coming = {runs[0].run.init.id}
     with pytest.raises(PreflightError, match="not found under"):
-        check(cells, coming, root, None, Store())
+        check(runs, coming, root, None, Store())
     resources = changed(Profile(), {"stage": ["ade20k"]})
-    check(cells, coming, root, None, Store(), packed_under(root, resources))
+    check(runs, coming, root, None, Store(), packed_under(root, resources))
 
 
 def test_a_worker_trains_and_tests_on_the_copy(root: Path, scratch: Path):

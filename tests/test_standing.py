@@ -41,16 +41,16 @@ SMOKE = ("--protocol", "smoke", "--limit-iterations", "2")
 
 
 @pytest.fixture
-def cell() -> PlannedRun:
+def planned_run() -> PlannedRun:
     """A run of which a specification is on disk."""
     return planned()
 
 
 def planned() -> PlannedRun:
     smoke = protocol("smoke")
-    *_, cell = plan(select(["table7/c@0"], smoke, None, None), smoke, 2, Store())
-    Workspace(cell.id).write_spec(specification(cell, 2, None, None, Execution(), "a test"))
-    return cell
+    *_, planned_run = plan(select(["table7/c@0"], smoke, None, None), smoke, 2, Store())
+    Workspace(planned_run.id).write_spec(specification(planned_run, 2, None, None, Execution(), "a test"))
+    return planned_run
 
 
 def submitted(run_id: str, at: float = NOW, job: str | None = "25_0", **more: object) -> None:
@@ -60,50 +60,50 @@ def submitted(run_id: str, at: float = NOW, job: str | None = "25_0", **more: ob
     (folder / "submission.json").write_text(to_json(dataclasses.replace(content, **more)))
 
 
-def tried(cell: PlannedRun, cause: str, job: str, started: float) -> None:
-    with Workspace(cell.id).attempt() as attempt:
+def tried(planned_run: PlannedRun, cause: str, job: str, started: float) -> None:
+    with Workspace(planned_run.id).attempt() as attempt:
         attempt.cause, attempt.job, attempt.started = cause, job, started
 
 
 @pytest.mark.parametrize("queue", [Queue({("segnext-1", 0): Job.of("25_0", "FAILED")}), Queue()])
-def test_an_attempt_is_its_jobs_own_whatever_the_nodes_clock_says(cell: PlannedRun, queue: Queue):
-    submitted(cell.id)
-    tried(cell, "diverged", "25_0", started=NOW - 30)
-    assert standing(cell.wanted, Store(), queue).cause == "diverged"
+def test_an_attempt_is_its_jobs_own_whatever_the_nodes_clock_says(planned_run: PlannedRun, queue: Queue):
+    submitted(planned_run.id)
+    tried(planned_run, "diverged", "25_0", started=NOW - 30)
+    assert standing(planned_run.wanted, Store(), queue).cause == "diverged"
 
 
 @pytest.mark.parametrize("before", [{}, {"cancelled": "bob"}])
-def test_a_later_attempt_on_a_workstation_counts_more_than_a_job_that_is_over(cell: PlannedRun, before: dict):
-    submitted(cell.id, at=NOW - 1000, **before)
-    tried(cell, "diverged", "", started=NOW)
-    stands = standing(cell.wanted, Store(), Queue({("segnext-1", 0): Job.of("25_0", "TIMEOUT")}))
+def test_a_later_attempt_on_a_workstation_counts_more_than_a_job_that_is_over(planned_run: PlannedRun, before: dict):
+    submitted(planned_run.id, at=NOW - 1000, **before)
+    tried(planned_run, "diverged", "", started=NOW)
+    stands = standing(planned_run.wanted, Store(), Queue({("segnext-1", 0): Job.of("25_0", "TIMEOUT")}))
     assert (stands.state, stands.cause, stands.job) == ("failed", "diverged", "")
 
 
-def test_a_job_that_left_no_attempt_ended_as_slurm_says(cell: PlannedRun):
-    tried(cell, "diverged", "24_0", started=NOW - 1000)
-    submitted(cell.id)
-    stands = standing(cell.wanted, Store(), Queue({("segnext-1", 0): Job.of("25_0", "TIMEOUT")}))
+def test_a_job_that_left_no_attempt_ended_as_slurm_says(planned_run: PlannedRun):
+    tried(planned_run, "diverged", "24_0", started=NOW - 1000)
+    submitted(planned_run.id)
+    stands = standing(planned_run.wanted, Store(), Queue({("segnext-1", 0): Job.of("25_0", "TIMEOUT")}))
     assert (stands.state, stands.cause, stands.job) == ("stopped", "time_limit", "25_0")
 
 
-def test_a_reservation_that_a_crash_left_empty_is_no_obstacle(cell: PlannedRun):
-    (Workspace(cell.id).folder / "submission.json").write_text("")
-    assert _reserve(planned(), Array("train", [cell]), 0, Path("snapshot"))
+def test_a_reservation_that_a_crash_left_empty_is_no_obstacle(planned_run: PlannedRun):
+    (Workspace(planned_run.id).folder / "submission.json").write_text("")
+    assert _reserve(planned(), Array("train", [planned_run]), 0, Path("snapshot"))
 
 
 def test_nothing_waits_for_a_run_that_is_recorded():
     voc = protocol("paper")
-    *before, cell = plan(select(["table7/c@0"], voc, None, None), voc, None, Store())
+    *before, planned_run = plan(select(["table7/c@0"], voc, None, None), voc, None, Store())
     submitted(before[-1].id, job=None)  # whoever submitted it never came to note the job; it was done elsewhere since
-    assert arrays([cell], Profile(), 10, 0)[0].waits == (before[-1].id,)
+    assert arrays([planned_run], Profile(), 10, 0)[0].waits == (before[-1].id,)
     Store().path(before[-1].id).parent.mkdir(parents=True)
     Store().path(before[-1].id).touch()
-    assert arrays([cell], Profile(), 10, 0)[0].waits == ()
+    assert arrays([planned_run], Profile(), 10, 0)[0].waits == ()
 
 
-def test_a_job_that_slurm_does_not_let_one_cancel_is_not_called_cancelled(cell: PlannedRun, answers):
-    submitted(cell.id)
+def test_a_job_that_slurm_does_not_let_one_cancel_is_not_called_cancelled(planned_run: PlannedRun, answers):
+    submitted(planned_run.id)
     answers("squeue", "segnext-1|25_0|PENDING||Priority\n")
     answers("scancel", "", code=1, error="scancel: error: Kill job error on job id 25_0: Access/permission denied\n")
     with pytest.raises(SystemExit) as refused:
@@ -117,16 +117,16 @@ def test_a_job_that_slurm_does_not_let_one_cancel_is_not_called_cancelled(cell: 
 
 
 def test_a_run_inside_somebodys_own_job_is_asked_to_leave_and_the_job_goes_on(
-    cell: PlannedRun,
+    planned_run: PlannedRun,
     answers,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    submitted(cell.id, at=NOW - 1000)
+    submitted(planned_run.id, at=NOW - 1000)
     monkeypatch.setenv("SLURM_JOB_ID", "900")
     heard: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
     try:
-        with Workspace(cell.id).claim():
+        with Workspace(planned_run.id).claim():
             assert cancel.main(["all"]) == 0  # there is no scancel here to be called
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -134,37 +134,39 @@ def test_a_run_inside_somebodys_own_job_is_asked_to_leave_and_the_job_goes_on(
 
 
 def test_a_process_that_may_not_be_stopped_is_named(
-    cell: PlannedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    planned_run: PlannedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     def kill(handle: int, number: int) -> None:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(signal, "pidfd_send_signal", kill)
-    with Workspace(cell.id).claim():
+    with Workspace(planned_run.id).claim():
         assert cancel.main(["all"]) == 1
     assert f"process {os.getpid()}: Operation not permitted" in capsys.readouterr().err
 
 
-def test_a_damaged_record_is_named_and_hides_no_run(cell: PlannedRun, capsys: pytest.CaptureFixture[str]):
+def test_a_damaged_record_is_named_and_hides_no_run(planned_run: PlannedRun, capsys: pytest.CaptureFixture[str]):
     Store().path("0123").parent.mkdir(parents=True)
     Store().path("0123").write_text("{torn")
     for command in (status, cancel, gc):
         assert command.main(["all"]) == 1
         assert "0123.json: JSON is malformed" in capsys.readouterr().err
     assert status.main(["--json"]) == 1
-    assert [line["run"] for line in json.loads(capsys.readouterr().out)] == [cell.id]
+    assert [line["run"] for line in json.loads(capsys.readouterr().out)] == [planned_run.id]
 
 
 @pytest.mark.usefixtures("measured")
-def test_what_cannot_be_read_is_named_without_a_traceback(cell: PlannedRun, capsys: pytest.CaptureFixture[str]):
-    (Workspace(cell.id).folder / "submission.json").mkdir()
+def test_what_cannot_be_read_is_named_without_a_traceback(planned_run: PlannedRun, capsys: pytest.CaptureFixture[str]):
+    (Workspace(planned_run.id).folder / "submission.json").mkdir()
     for main, words in ((status.main, []), (run.main, ["table7/c@0", *SMOKE]), (show.main, ["table7/c", *SMOKE])):
         assert main(words) == 1
         assert "submission.json: it is no regular file; delete it" in capsys.readouterr().err
 
 
-def test_a_line_of_the_curve_that_is_being_written_is_passed_over(cell: PlannedRun, capsys: pytest.CaptureFixture[str]):
-    Workspace(cell.id).curve.write_text('{"iteration": 100, "miou_ss": 3.5}\n{"iteration": 200, "miou_ss": 4')
+def test_a_line_of_the_curve_that_is_being_written_is_passed_over(
+    planned_run: PlannedRun, capsys: pytest.CaptureFixture[str]
+):
+    Workspace(planned_run.id).curve.write_text('{"iteration": 100, "miou_ss": 3.5}\n{"iteration": 200, "miou_ss": 4')
     assert status.main(["--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["miou"] == 3.5
 
@@ -220,7 +222,7 @@ def test_what_was_typed_counts_more_than_a_stages_own_setting():
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux alone lets a process choose its cores")
 def test_as_many_local_runs_at_a_time_as_there_are_cores_for_them(monkeypatch: pytest.MonkeyPatch):
     found: list[int] = []
-    monkeypatch.setattr("studies.launch.local.run_local", lambda cells, parallel, *_: found.append(parallel) or {})
+    monkeypatch.setattr("studies.launch.local.run_local", lambda runs, parallel, *_: found.append(parallel) or {})
     monkeypatch.setattr("studies.run.measure_costs", lambda *_: None)
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})  # as an allocation of one core on a node of many
@@ -232,10 +234,10 @@ def test_as_many_local_runs_at_a_time_as_there_are_cores_for_them(monkeypatch: p
 
 
 def test_a_folder_that_is_not_to_be_written_ends_a_command_with_its_name(
-    cell: PlannedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    planned_run: PlannedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr("studies.run.measure_costs", lambda *_: None)
-    Workspace(cell.id).log.mkdir()  # root may write everywhere, but not here
+    Workspace(planned_run.id).log.mkdir()  # root may write everywhere, but not here
     with pytest.raises(SystemExit) as refused:
         run.main(["table7/c@0", *SMOKE])
     assert refused.value.code == 1
@@ -258,7 +260,7 @@ def test_the_data_root_of_the_environment_is_in_the_command_that_mends_a_run(mon
 
 
 def test_what_is_submitted_is_what_the_profile_says_whatever_the_environment_prefers(
-    cell: PlannedRun,
+    planned_run: PlannedRun,
     answers,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -269,8 +271,8 @@ def test_what_is_submitted_is_what_the_profile_says_whatever_the_environment_pre
     answers("srun", "")
     answers("sbatch", "Submitted batch job 77\n")
     resources = changed(Profile(), {"account": "vision"})
-    array = Array("train", [cell])
-    spec = Workspace(cell.id).told()
+    array = Array("train", [planned_run])
+    spec = Workspace(planned_run.id).told()
     assert submit(array, resources, snapshot.take(), lambda *_: spec, Execution()) == []
     assert array.job == "77"
     seen = set((tmp_path / "sbatch.env").read_text().splitlines())
@@ -279,60 +281,62 @@ def test_what_is_submitted_is_what_the_profile_says_whatever_the_environment_pre
 
 
 @pytest.mark.parametrize("newest", [0, 1])
-def test_hours_are_told_from_the_newest_of_what_was_measured(cell: PlannedRun, newest: int):
+def test_hours_are_told_from_the_newest_of_what_was_measured(planned_run: PlannedRun, newest: int):
     for seed in (0, 1):
         training = Training(images_per_second=1.0 if seed == newest else 10.0)
         finished = f"2026-01-0{1 + (seed == newest)}T00:00:00Z"
-        run = dataclasses.replace(cell.run, seed=seed)
+        run = dataclasses.replace(planned_run.run, seed=seed)
         Store().add(run_record(run, Metrics(miou_ss=1.0), training=training, finished=finished))
-    assert estimate([cell], Profile(), Store()).hours == cell.total * cell.run.train.batch / 3600
+    assert estimate([planned_run], Profile(), Store()).hours == planned_run.total * planned_run.run.train.batch / 3600
 
 
-def test_a_run_that_had_a_quarter_of_a_card_tells_of_a_whole_one(cell: PlannedRun):
+def test_a_run_that_had_a_quarter_of_a_card_tells_of_a_whole_one(planned_run: PlannedRun):
     """Its images a second are those of one of four; the record says so."""
     record = run_record("c", 0, 1.0, 2, "smoke")
     origin = {"device": "cpu", "runs_per_gpu": 4}
     Store().add({**record, "training": {"images_per_second": 2.0}, "provenance": origin})
-    assert estimate([cell], Profile(), Store()).hours == cell.total * cell.run.train.batch / 8 / 3600
+    assert (
+        estimate([planned_run], Profile(), Store()).hours == planned_run.total * planned_run.run.train.batch / 8 / 3600
+    )
 
 
 def test_hours_are_told_from_what_was_measured_here_before_what_came_with_the_repository(
-    cell: PlannedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    planned_run: PlannedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """A step time in results/probes counts until this cluster has one; then the one that is compiled alike."""
     results = tmp_path / "results"
     monkeypatch.setenv("SEGNEXT_RESULTS", str(results))
-    hours = cell.total * cell.run.train.batch / 3600
+    hours = planned_run.total * planned_run.run.train.batch / 3600
 
     def kept(rate: float, compiled: str) -> Path:
         facts = {"images_per_second": rate, "device": "cpu", "precision": "float32", "compiled": compiled}
-        return keep(cell.run, facts)
+        return keep(planned_run.run, facts)
 
     (results / "probes").mkdir(parents=True)
     shutil.move(kept(2.0, ""), results / "probes")
-    assert estimate([cell], Profile(), Store()).hours == hours / 2
+    assert estimate([planned_run], Profile(), Store()).hours == hours / 2
     kept(4.0, "graphs")
-    told = estimate([cell], Profile(), Store())
+    told = estimate([planned_run], Profile(), Store())
     assert told.hours == hours / 4
     assert "(1 runs with another --compile than theirs)" in str(told)
     kept(8.0, "")
-    assert estimate([cell], Profile(), Store()).hours == hours / 8
+    assert estimate([planned_run], Profile(), Store()).hours == hours / 8
     kept(16.0, "graphs")
-    assert estimate([cell], Profile(), Store()).hours == hours / 8
-    assert estimate([cell], changed(Profile(), {"compile": "graphs"}), Store()).hours == hours / 16
+    assert estimate([planned_run], Profile(), Store()).hours == hours / 8
+    assert estimate([planned_run], changed(Profile(), {"compile": "graphs"}), Store()).hours == hours / 16
 
 
-def test_a_damaged_step_time_is_named(cell: PlannedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = keep(cell.run, {"images_per_second": 1.0, "device": "cpu", "precision": "float32", "compiled": ""})
+def test_a_damaged_step_time_is_named(planned_run: PlannedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = keep(planned_run.run, {"images_per_second": 1.0, "device": "cpu", "precision": "float32", "compiled": ""})
     path.write_text(path.read_text()[:20])
-    estimate([cell], Profile(), store := Store())
+    estimate([planned_run], Profile(), store := Store())
     assert [damaged.path for damaged in store.damage] == [path]
 
 
 def test_many_runs_that_one_command_mends_have_one_line():
     quick = protocol("quick")
-    cells = plan(select(["table7"], quick, None, range(6)), quick, None, Store())
-    stopped = [dataclasses.replace(cell, stands=RunState("stopped", "", "cancelled")) for cell in cells]
+    runs = plan(select(["table7"], quick, None, range(6)), quick, None, Store())
+    stopped = [dataclasses.replace(planned_run, stands=RunState("stopped", "", "cancelled")) for planned_run in runs]
     (line,) = status.remedies(stopped)
     assert (
         line == "24 runs of table7, cancelled: python -m studies.run table7 --rows a,b,c,c-stage1 --seeds 0,1,2,3,4,5"
@@ -340,7 +344,7 @@ def test_many_runs_that_one_command_mends_have_one_line():
     assert len(list(status.remedies(stopped[:3]))) == 3
 
 
-def test_a_job_that_printed_nothing_is_told_from_silence(cell: PlannedRun, capsys: pytest.CaptureFixture[str]):
-    submitted(cell.id)
+def test_a_job_that_printed_nothing_is_told_from_silence(planned_run: PlannedRun, capsys: pytest.CaptureFixture[str]):
+    submitted(planned_run.id)
     assert logs.main(["table7/c@0"]) == 0
     assert "job 25_0 has printed nothing" in capsys.readouterr().out

@@ -21,7 +21,7 @@ import studies.records.working_state
 from studies import cancel, status
 from studies.declare.protocols import protocol
 from studies.facts import files
-from studies.plan.jobspec import specification, specified_cell
+from studies.plan.jobspec import specification, specified_planned_run
 from studies.plan.runs import plan, select
 from studies.records.store import Store
 from studies.records.typed import Damaged, read, to_json, write
@@ -31,7 +31,7 @@ from studies.records.workspace import Claimed, Workspace
 SMOKE = protocol("smoke")
 
 
-def cell():
+def planned():
     from segnext.config import Execution
 
     *_, found = plan(select(["table7/c@0"], SMOKE, None, None), SMOKE, 2, Store())
@@ -54,12 +54,12 @@ def test_what_is_written_is_what_is_read(value: object, tmp_path: Path):
 
 
 def test_a_specification_holds_the_run_itself():
-    found = cell()
+    found = planned()
     spec = Workspace(found.id).told()
-    assert specified_cell(spec, Store()).wanted == found.wanted
+    assert specified_planned_run(spec, Store()).wanted == found.wanted
     assert read(Workspace(found.id).folder / "spec.json", JobSpec, "") == spec
     other = dataclasses.replace(spec, runs=({**spec.runs[0], "seed": 1},))
-    assert specified_cell(other, Store()).id != found.id, "it is the value that counts, not the names"
+    assert specified_planned_run(other, Store()).id != found.id, "it is the value that counts, not the names"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_what_is_no_file_is_damage_and_nobody_waits_for_it(kind: str, tmp_path: 
 @pytest.mark.parametrize("pid", [-1, 0, -5, 1])
 def test_a_torn_claim_signals_nobody(pid: int, monkeypatch: pytest.MonkeyPatch):
     """`os.kill(-1, SIGTERM)` would end every process of the user."""
-    found = cell()
+    found = planned()
     claim = {"process": {"host": os.uname().nodename, "pid": pid, "born": None, "place": place()}, "token": "x"}
     (Workspace(found.id).folder / "claim.json").write_text(json.dumps(claim))
     for call in ("kill", "killpg"):
@@ -204,7 +204,7 @@ def test_an_attempt_that_nobody_closed_ends_when_it_was_last_seen():
 
 
 def test_a_damaged_attempt_hides_nothing_and_is_named(capsys: pytest.CaptureFixture[str]):
-    found = cell()
+    found = planned()
     workspace = Workspace(found.id)
     for cause in ("stopped", "diverged"):
         with workspace.attempt() as entry:
@@ -223,7 +223,7 @@ def test_a_damaged_attempt_hides_nothing_and_is_named(capsys: pytest.CaptureFixt
 
 
 def test_runs_that_todays_code_does_not_have_are_named(capsys: pytest.CaptureFixture[str]):
-    found = cell()
+    found = planned()
     path = Workspace(found.id).folder / "spec.json"
     path.write_text(to_json({**json.loads(path.read_text()), "row": "gone"}))
     assert status.main([]) == 1
@@ -266,7 +266,7 @@ def test_a_local_run_that_the_kernel_kills_says_so_and_stays_visible(
     from studies.launch.local import _judge
 
     for starved, cause, words in ((True, "out_of_memory", "out of memory"), (False, "killed", "want of memory")):
-        found = cell()
+        found = planned()
         code = f"import os\nfrom studies.records.workspace import Workspace\nw = Workspace({found.id!r})\n"
         code += "with w.claim(), w.attempt(): os.kill(os.getpid(), 9)"
         done = subprocess.run([sys.executable, "-c", code], check=False)

@@ -150,9 +150,9 @@ def test_recipes_name_what_exists_and_agree_with_their_panels():
 def test_every_declared_run_can_be_planned_and_equal_ones_are_one():
     for protocol in PROTOCOLS.values():
         selections = [Selection(s, tuple(s.trained), protocol.seeds) for s in studies().values()]
-        cells = plan(selections, protocol, None, Store())
-        assert len({cell.run.id for cell in cells}) == len(cells)
-        assert {cell.run.model.size for cell in cells if protocol.size} <= {
+        runs = plan(selections, protocol, None, Store())
+        assert len({planned.run.id for planned in runs}) == len(runs)
+        assert {planned.run.model.size for planned in runs if protocol.size} <= {
             protocol.size,
             "microscope",
             "microscope-wide",

@@ -50,30 +50,34 @@ def planned(seeds: str = "0") -> list[PlannedRun]:
     """Runs of Table 7 that start from nothing, with a specification each."""
     smoke = protocol("smoke")
     selected = select([f"table7/c@{seed}" for seed in seeds.split(",")], smoke, None, None)
-    cells = [cell for cell in plan(selected, smoke, 2, Store()) if cell.upstream]
-    return cells or plan(selected, smoke, 2, Store())[:1]
+    runs = [planned_run for planned_run in plan(selected, smoke, 2, Store()) if planned_run.upstream]
+    return runs or plan(selected, smoke, 2, Store())[:1]
 
 
 def several() -> list[PlannedRun]:
     """Three runs that start from nothing."""
     smoke = protocol("smoke")
-    return [cell for cell in plan(select(["table7"], smoke, None, None), smoke, 2, Store()) if cell.upstream][:3]
+    return [
+        planned_run
+        for planned_run in plan(select(["table7"], smoke, None, None), smoke, 2, Store())
+        if planned_run.upstream
+    ][:3]
 
 
-def sends(resources: Profile = Profile(), cells: list[PlannedRun] | None = None) -> Array:  # noqa: B008
+def sends(resources: Profile = Profile(), runs: list[PlannedRun] | None = None) -> Array:  # noqa: B008
     """One array, submitted."""
-    (array,) = arrays(cells or planned(), resources, 100, 0)
+    (array,) = arrays(runs or planned(), resources, 100, 0)
 
-    def specify(cell: PlannedRun, settings: Execution) -> dict:
-        return specification(cell, 2, None, None, settings, "a test")
+    def specify(planned_run: PlannedRun, settings: Execution) -> dict:
+        return specification(planned_run, 2, None, None, settings, "a test")
 
     submit.submit(array, resources, snapshot.take(), specify, Execution())
     return array
 
 
 def states() -> list[tuple[str, str]]:
-    cells, _ = settled(planned(), Store())
-    return [(cell.stands.state, cell.stands.cause) for cell in cells]
+    runs, _ = settled(planned(), Store())
+    return [(planned_run.stands.state, planned_run.stands.cause) for planned_run in runs]
 
 
 REFUSALS = [
@@ -141,7 +145,7 @@ def test_the_command_ends_with_sbatchs_words_and_the_code_of_a_refusal(
 
 
 def test_a_reservation_is_withdrawn_where_sbatch_was_never_called(fake: Path, monkeypatch: pytest.MonkeyPatch):
-    def full(cell: PlannedRun, settings: Execution) -> dict:
+    def full(planned_run: PlannedRun, settings: Execution) -> dict:
         raise OSError(28, "No space left on device")
 
     (array,) = arrays(planned(), Profile(), 100, 0)
@@ -196,12 +200,12 @@ def container(tmp_path: Path) -> Path:
 
 def test_a_container_gets_its_words_as_they_are_in_the_profile(fake: Path, tmp_path: Path):
     words = [str(container(tmp_path)), "exec", "--nv", "--bind=/data of $all:/data", "seg'next.sif", "python"]
-    cells = several()
+    runs = several()
     resources = changed(Profile(), {"python": words, "runs_per_gpu": 2})
-    sends(resources, cells)
+    sends(resources, runs)
     assert works(fake).returncode == 0
     seen = (tmp_path / "words").read_text().splitlines()
-    pairs = [f"{cells[0].id},{cells[1].id}", cells[2].id]
+    pairs = [f"{runs[0].id},{runs[1].id}", runs[2].id]
     assert seen == [*words[1:], "-u", "-m", "studies.worker", *pairs]
 
 
@@ -225,25 +229,29 @@ def test_a_line_of_shell_still_starts_python(fake: Path, tmp_path: Path):
 
 
 def test_runs_of_one_card_are_one_job_with_the_cores_of_all_and_the_threads_of_each(fake: Path):
-    cells = several()
-    array = sends(changed(Profile(), {"runs_per_gpu": 2, "gpus": 1, "cpus": 3, "memory": "9G"}), cells)
+    runs = several()
+    array = sends(changed(Profile(), {"runs_per_gpu": 2, "gpus": 1, "cpus": 3, "memory": "9G"}), runs)
     script = (fake / "jobs" / "101.sh").read_text()
     for line in ("--array=0-1%2", "--cpus-per-task=6", "--gpus-per-node=1", "--ntasks-per-node=1", "--mem=9G"):
         assert f"#SBATCH {line}\n" in script
     assert "export OMP_NUM_THREADS=3\n" in script
-    assert [Workspace(cell.id).submission.read().job for cell in array.cells] == ["101_0", "101_0", "101_1"]
+    assert [Workspace(planned_run.id).submission.read().job for planned_run in array.runs] == [
+        "101_0",
+        "101_0",
+        "101_1",
+    ]
 
 
 def test_a_part_of_a_card_is_cancelled_alone_and_all_of_it_with_its_job(fake: Path, capsys: pytest.CaptureFixture[str]):
-    cells = several()[:2]
-    sends(changed(Profile(), {"runs_per_gpu": 2}), cells)
-    assert cancel.main([f"table7/{cells[0].row.slug}"]) == 0
+    runs = several()[:2]
+    sends(changed(Profile(), {"runs_per_gpu": 2}), runs)
+    assert cancel.main([f"table7/{runs[0].row.slug}"]) == 0
     assert "shares its job with others" in capsys.readouterr().out
     assert not (fake / "scancel.calls").exists()
-    assert [bool(Workspace(cell.id).submission.read().cancelled) for cell in cells] == [True, False]
+    assert [bool(Workspace(planned_run.id).submission.read().cancelled) for planned_run in runs] == [True, False]
     assert cancel.main(["table7"]) == 0
     assert (fake / "scancel.calls").read_text() == "101_0\n"
-    assert all(Workspace(cell.id).submission.read().cancelled for cell in cells)
+    assert all(Workspace(planned_run.id).submission.read().cancelled for planned_run in runs)
 
 
 def test_what_ran_out_of_memory_is_given_more_each_time_where_the_profile_says_so(fake: Path):
@@ -269,16 +277,16 @@ def test_what_ran_out_of_memory_is_given_more_each_time_where_the_profile_says_s
 def test_a_notification_tells_what_ended_and_harms_nothing_however_it_fails(
     trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    (cell,) = planned()
-    workspace = Workspace(cell.id)
-    workspace.write_spec(specification(cell, 2, None, None, Execution(), "a test"))
+    (planned_run,) = planned()
+    workspace = Workspace(planned_run.id)
+    workspace.write_spec(specification(planned_run, 2, None, None, Execution(), "a test"))
     command = tmp_path / "tell"
     command.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/told\n{trouble}\n')
     command.chmod(0o755)
     monkeypatch.setattr(ending, "NOTIFY_SECONDS", 0.5)
     monkeypatch.setenv("SEGNEXT_NOTIFY", json.dumps([str(command), "to the lab"]))
     ending.notify(workspace, "diverged")
-    assert (tmp_path / "told").read_text() == f"to the lab {cell.id} table7/c@0 diverged\n"
+    assert (tmp_path / "told").read_text() == f"to the lab {planned_run.id} table7/c@0 diverged\n"
     said = capsys.readouterr().out
     assert {"exit 3": "exited with 3", "sleep 60": "did not answer"}.get(trouble, "") in said
     monkeypatch.setenv("SEGNEXT_NOTIFY", json.dumps([str(tmp_path / "nowhere")]))
@@ -340,10 +348,10 @@ def test_the_cluster_that_a_shell_names_is_remembered_with_the_job(fake: Path, m
 
 def test_what_starts_from_a_run_on_another_cluster_is_not_submitted(fake: Path):
     smoke = protocol("smoke")
-    cells = plan(select(["table7/c@0"], smoke, None, None), smoke, 2, Store())
-    assert len(cells) == 2
-    sends(changed(Profile(), {"options": {"clusters": "wice"}}), cells[:1])
-    with pytest.raises(Refused, match=rf"run {cells[0].id} is queued on cluster wice; what starts from it"):
+    runs = plan(select(["table7/c@0"], smoke, None, None), smoke, 2, Store())
+    assert len(runs) == 2
+    sends(changed(Profile(), {"options": {"clusters": "wice"}}), runs[:1])
+    with pytest.raises(Refused, match=rf"run {runs[0].id} is queued on cluster wice; what starts from it"):
         sends(Profile(), plan(select(["table7/c@0"], smoke, None, None), smoke, 2, Store())[1:])
 
 
@@ -362,8 +370,8 @@ def test_a_job_that_only_accounting_still_has_is_unknown_and_then_lost(
     for path in runs_folder().glob("*/submission.json"):
         path.write_text(json.dumps({**json.loads(path.read_text()), "submitted": time.time() - VANISHED_SECONDS - 1}))
     assert states() == [("stopped", "lost")]
-    cell = planned()[0]
-    Workspace(cell.id).report(Progress("train", 1, 2), force=True)
+    planned_run = planned()[0]
+    Workspace(planned_run.id).report(Progress("train", 1, 2), force=True)
     assert states() == [("unknown", "")], "somebody still heard of it a moment ago"
 
 

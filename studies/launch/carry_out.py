@@ -48,17 +48,19 @@ def carry_out(
     """Start these runs as the options say; `words` were typed, `again` start one alone. Returns the exit code."""
     typed = "python -m studies.run " + shlex.join(_portable(words, options.data_root))
 
-    def specify(cell: PlannedRun, execution: Execution) -> JobSpec:
-        if cell.state == "done" or (options.rerun == "failed" and cell.stands.cause == "other_data"):  # begins anew
-            Workspace(cell.id).forget_training()
-        return _specification(cell, options, execution, typed, again, store)
+    def specify(planned: PlannedRun, execution: Execution) -> JobSpec:
+        if planned.state == "done" or (
+            options.rerun == "failed" and planned.stands.cause == "other_data"
+        ):  # begins anew
+            Workspace(planned.id).forget_training()
+        return _specification(planned, options, execution, typed, again, store)
 
     work = _submit if options.cluster == "slurm" else _here
     return work(console, todo, resources, options, specify)
 
 
 def _specification(
-    cell: PlannedRun,
+    planned: PlannedRun,
     options: argparse.Namespace,
     execution: Execution,
     command: str,
@@ -66,15 +68,15 @@ def _specification(
     store: Store,
 ) -> JobSpec:
     return specification(
-        cell,
+        planned,
         options.limit_iterations,
         options.data_root,
         options.pretrained,
         execution,
         command,
         options.tensorboard,
-        train_only=options.only == "train" and cell.stage == "train" and not cell.upstream,
-        supersedes=store.digest(cell.id) if cell.state == "done" else None,
+        train_only=options.only == "train" and planned.stage == "train" and not planned.upstream,
+        supersedes=store.digest(planned.id) if planned.state == "done" else None,
         options=again,
     )
 
@@ -138,15 +140,15 @@ def _submit(
         for array in arrays(todo, resources, size, resources.max_parallel):
             settings = _execution(resources.at(array.stage), options)
             left = submit(array, resources, code_snapshot, specify, settings)
-            for cell in left:
-                console.print(f"{cell.label} was submitted by somebody else a moment ago")
+            for planned in left:
+                console.print(f"{planned.label} was submitted by somebody else a moment ago")
             if array.job:
                 waits = f", after {', '.join(array.waits)}" if array.waits else ""
                 limit = f", {array.throttle * array.per_element} at a time" if array.throttle else ""
                 shared = f", {array.per_element} a card" if array.per_element > 1 else ""
-                told = f"job {array.job} ({array.token}): {len(array.cells)} {array.stage} runs"
+                told = f"job {array.job} ({array.token}): {len(array.runs)} {array.stage} runs"
                 console.print(f"{told}{shared}{limit}{waits}")
-            submitted += array.cells
+            submitted += array.runs
     except scheduler.Unreachable as error:
         console.print(f"the scheduler does not answer: {error}")
         code = 4
@@ -175,8 +177,8 @@ def _here(
     from studies.launch.local import run_debug, run_local
 
     settings = _execution(resources, options)
-    for cell in todo:
-        Workspace(cell.id).write_spec(specify(cell, settings))
+    for planned in todo:
+        Workspace(planned.id).write_spec(specify(planned, settings))
     cards = Cards.of(settings, resources.runs_per_gpu)
     by_cores = max(1, available_processes() // (settings.threads * settings.processes))
     parallel = options.max_parallel or (cards.room if settings.device.startswith("cuda") else by_cores)
@@ -194,7 +196,7 @@ def _here(
 
 
 def _watched(
-    console: Console, cells: Sequence[PlannedRun], work: Callable[[Any, Callable[[], bool]], Any], leaving: str
+    console: Console, runs: Sequence[PlannedRun], work: Callable[[Any, Callable[[], bool]], Any], leaving: str
 ) -> int:
     """Do the work under bars, and let Ctrl-C end it in good order; returns the exit code."""
     from studies.launch.progress import Bars
@@ -214,8 +216,8 @@ def _watched(
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        title = ", ".join(dict.fromkeys(cell.study.slug for cell in cells))
-        with Bars(console, title, len(cells)) as bars:
+        title = ", ".join(dict.fromkeys(planned.study.slug for planned in runs))
+        with Bars(console, title, len(runs)) as bars:
             outcomes = work(bars, asked)
     finally:
         for number, handler in before.items():

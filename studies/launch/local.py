@@ -38,10 +38,10 @@ GRACE_SECONDS = 120.0  # how long a worker may take to save and leave before it 
 class Watcher(Protocol):
     """Is told what becomes of the runs."""
 
-    def progressed(self, cell: PlannedRun, phase: str, done: int, total: int, note: str) -> None:
+    def progressed(self, planned: PlannedRun, phase: str, done: int, total: int, note: str) -> None:
         """The run is in `phase`, `done` of `total`."""
 
-    def ended(self, cell: PlannedRun, outcome: Outcome) -> None:
+    def ended(self, planned: PlannedRun, outcome: Outcome) -> None:
         """The run is over, one way or another."""
 
 
@@ -57,21 +57,21 @@ TRAINED = Outcome("done", "trained; --only evaluate tests it")
 
 
 def run_local(
-    cells: Sequence[PlannedRun],
+    runs: Sequence[PlannedRun],
     parallel: int,
     execution: Execution,
     watcher: Watcher,
     asked_to_stop: Callable[[], bool],
     cards: Cards,
 ) -> dict[str, Outcome]:
-    """Work on the cells as processes of this machine, `parallel` at a time, each on the one of `cards` with the fewest.
+    """Work on the runs as processes of this machine, `parallel` at a time, each on the one of `cards` with the fewest.
 
     Own processes instead of submitit's local executor: that one starts every job at once and reports nothing until the
     end. A run that someone else is working on is waited for. When asked to stop, workers save at their next step.
     """
     code = snapshot.take()
     kills = oom_kills()
-    waiting = list(cells)
+    waiting = list(runs)
     working: dict[str, tuple[PlannedRun, subprocess.Popen[bytes] | None]] = {}
     outcomes: dict[str, Outcome] = {}
     stopped_at: float | None = None
@@ -83,32 +83,35 @@ def run_local(
                     if process is not None:
                         process.send_signal(signal.SIGTERM)
             if stopped_at is not None:
-                outcomes.update({cell.id: Outcome("stopped", "not started") for cell in waiting})
+                outcomes.update({planned.id: Outcome("stopped", "not started") for planned in waiting})
                 waiting.clear()
             late = stopped_at is not None and time.monotonic() - stopped_at > GRACE_SECONDS
-            while len(working) < parallel and (cell := _next(waiting, working)):
-                waiting.remove(cell)
-                if (failed := _upstream_failure(cell, outcomes)) is not None:
-                    outcomes[cell.id] = failed
-                    watcher.ended(cell, failed)
+            while len(working) < parallel and (planned := _next(waiting, working)):
+                waiting.remove(planned)
+                if (failed := _upstream_failure(planned, outcomes)) is not None:
+                    outcomes[planned.id] = failed
+                    watcher.ended(planned, failed)
                     continue
-                elsewhere = Workspace(cell.id).owner() is not None
-                watcher.progressed(cell, "waits" if elsewhere else "starts", 0, cell.total, "")
-                working[cell.id] = (cell, None if elsewhere else _start(cell, execution, code, cards.take(cell.id)))
-            for run_id, (cell, process) in list(working.items()):
-                _tell(cell, watcher)
+                elsewhere = Workspace(planned.id).owner() is not None
+                watcher.progressed(planned, "waits" if elsewhere else "starts", 0, planned.total, "")
+                working[planned.id] = (
+                    planned,
+                    None if elsewhere else _start(planned, execution, code, cards.take(planned.id)),
+                )
+            for run_id, (planned, process) in list(working.items()):
+                _tell(planned, watcher)
                 if late and process is not None:
                     process.kill()
-                outcome = _outcome(cell, process, stopped_at is not None, kills)
+                outcome = _outcome(planned, process, stopped_at is not None, kills)
                 if outcome is not None and outcome.state == "failed" and Workspace(run_id).owner() is not None:
-                    working[run_id] = (cell, None)  # somebody else was quicker: waited for
+                    working[run_id] = (planned, None)  # somebody else was quicker: waited for
                 elif outcome is not None:
                     del working[run_id]
                     cards.leave(run_id)
                     outcomes[run_id] = outcome
-                    watcher.ended(cell, outcome)
+                    watcher.ended(planned, outcome)
                 elif process is None and Workspace(run_id).owner() is None:  # whoever had it left it unfinished
-                    working[run_id] = (cell, _start(cell, execution, code, cards.take(run_id)))
+                    working[run_id] = (planned, _start(planned, execution, code, cards.take(run_id)))
             time.sleep(POLL_SECONDS)
     finally:
         for _, process in working.values():
@@ -117,19 +120,19 @@ def run_local(
     return outcomes
 
 
-def run_debug(cells: Sequence[PlannedRun], watcher: Watcher, asked_to_stop: Callable[[], bool]) -> dict[str, Outcome]:
-    """Work on the cells in this process, one after the other, so that a debugger and a profiler can look inside."""
+def run_debug(runs: Sequence[PlannedRun], watcher: Watcher, asked_to_stop: Callable[[], bool]) -> dict[str, Outcome]:
+    """Work on the runs in this process, one after the other, so that a debugger and a profiler can look inside."""
     outcomes: dict[str, Outcome] = {}
-    for cell in cells:
+    for planned in runs:
         if asked_to_stop():
-            outcomes[cell.id] = Outcome("stopped", "not started")
+            outcomes[planned.id] = Outcome("stopped", "not started")
             continue
-        outcomes[cell.id] = _upstream_failure(cell, outcomes) or _judge(cell, work(cell.id, asked_to_stop))
-        watcher.ended(cell, outcomes[cell.id])
+        outcomes[planned.id] = _upstream_failure(planned, outcomes) or _judge(planned, work(planned.id, asked_to_stop))
+        watcher.ended(planned, outcomes[planned.id])
     return outcomes
 
 
-def follow(cells: Sequence[PlannedRun], watcher: Watcher, asked_to_stop: Callable[[], bool]) -> dict[str, Outcome]:
+def follow(runs: Sequence[PlannedRun], watcher: Watcher, asked_to_stop: Callable[[], bool]) -> dict[str, Outcome]:
     """Watch submitted runs until all are over.
 
     runs/ is on a file server that many share: a few runs are looked at at a time, in turn, less often while nothing
@@ -137,24 +140,24 @@ def follow(cells: Sequence[PlannedRun], watcher: Watcher, asked_to_stop: Callabl
     """
     outcomes: dict[str, Outcome] = {}
     look = _Look(watcher)
-    turn = deque(cells)
+    turn = deque(runs)
     idle, rest, rested = 0, POLL_SECONDS, 0.0
     pause, asked = FOLLOW_SECONDS[0], time.monotonic()
     while turn and not asked_to_stop():
         if time.monotonic() - rested >= rest:
             looks = LOOKS_AT_ONCE
-            for cell in list(islice(turn, looks)):
+            for planned in list(islice(turn, looks)):
                 if looks <= 0:
                     break
-                looks -= look.cost(cell)
-                over, moved = look.at(cell)
+                looks -= look.cost(planned)
+                over, moved = look.at(planned)
                 idle = 0 if moved else idle + 1
                 turn.popleft()
                 if over is None:
-                    turn.append(cell)
+                    turn.append(planned)
                 else:
-                    outcomes[cell.id] = over
-                    watcher.ended(cell, over)
+                    outcomes[planned.id] = over
+                    watcher.ended(planned, over)
                     pause = FOLLOW_SECONDS[0]
             rest = POLL_SECONDS if idle < len(turn) else min(1.2 * rest, REST_SECONDS)
             rested = time.monotonic()
@@ -162,7 +165,7 @@ def follow(cells: Sequence[PlannedRun], watcher: Watcher, asked_to_stop: Callabl
             look.ask(turn)
             pause, asked = min(1.5 * pause, FOLLOW_SECONDS[1]), time.monotonic()
         time.sleep(POLL_SECONDS)
-    return outcomes | {cell.id: Outcome("stopped", "goes on") for cell in turn}
+    return outcomes | {planned.id: Outcome("stopped", "goes on") for planned in turn}
 
 
 class _Look:
@@ -179,35 +182,35 @@ class _Look:
         self._store = Store()
         self.read_again = 0.0  # when the records may be: each is a file
 
-    def cost(self, cell: PlannedRun) -> int:
+    def cost(self, planned: PlannedRun) -> int:
         """How many looks this one counts as: the first finds the folder; where a run stands takes a score of files."""
-        return LOOKS_AT_ONCE if cell.id in self._doubtful else 1 if cell.id in self._folders else 2
+        return LOOKS_AT_ONCE if planned.id in self._doubtful else 1 if planned.id in self._folders else 2
 
-    def at(self, cell: PlannedRun) -> tuple[Outcome | None, bool]:
+    def at(self, planned: PlannedRun) -> tuple[Outcome | None, bool]:
         """How the run ended, None while it goes on; and whether anything has changed since the last look."""
-        if self._recorded(cell):
+        if self._recorded(planned):
             return Outcome("done"), True
-        workspace = self._folders.get(cell.id) or self._folders.setdefault(cell.id, Workspace(cell.id))
-        progress = _tell(cell, self._watcher, workspace)
-        moved = progress != self._progress.get(cell.id)
-        self._progress[cell.id] = progress
+        workspace = self._folders.get(planned.id) or self._folders.setdefault(planned.id, Workspace(planned.id))
+        progress = _tell(planned, self._watcher, workspace)
+        moved = progress != self._progress.get(planned.id)
+        self._progress[planned.id] = progress
         if moved:
-            self._moved.add(cell.id)
-        submission = self._submissions.get(cell.id)
-        doubtful = cell.id in self._doubtful
+            self._moved.add(planned.id)
+        submission = self._submissions.get(planned.id)
+        doubtful = planned.id in self._doubtful
         if submission is None or doubtful:
-            there = submitted(cell.id)  # one that is damaged ends nobody's watching
+            there = submitted(planned.id)  # one that is damaged ends nobody's watching
             if there:
-                self._submissions[cell.id] = there
+                self._submissions[planned.id] = there
             # Where somebody submitted it anew, the queue is asked about that first.
             doubtful &= there in (None, submission)
-        self._doubtful.discard(cell.id)
-        over = _over(standing(cell.wanted, self._store, self._queue)) if doubtful else None
+        self._doubtful.discard(planned.id)
+        over = _over(standing(planned.wanted, self._store, self._queue)) if doubtful else None
         return over, moved or over is not None
 
-    def ask(self, cells: Iterable[PlannedRun]) -> None:
+    def ask(self, runs: Iterable[PlannedRun]) -> None:
         """Ask the queue about those that have made no progress since it was asked last."""
-        quiet = [cell.id for cell in cells if cell.id not in self._moved]
+        quiet = [planned.id for planned in runs if planned.id not in self._moved]
         known = {key: self._submissions[key] for key in quiet if key in self._submissions}
         self._queue, self._moved, self._doubtful = Queue.ask(known.values()), set(), set()
         if not self._queue.silence:
@@ -219,15 +222,15 @@ class _Look:
         if self._doubtful:
             self._read()  # after the queue: what was recorded before a job left is there
 
-    def _recorded(self, cell: PlannedRun) -> bool:
+    def _recorded(self, planned: PlannedRun) -> bool:
         """Whether a valid record is there. All records are read to know that, so not at every look."""
-        if not self._store.path(cell.id).exists():
+        if not self._store.path(planned.id).exists():
             return False
-        if cell.id not in self._store.records:
+        if planned.id not in self._store.records:
             if time.monotonic() < self.read_again:
                 return False
             self._read()
-        return _recorded(cell, self._store)
+        return _recorded(planned, self._store)
 
     def _read(self) -> None:
         self._store = Store()
@@ -245,23 +248,25 @@ def _over(stands: RunState) -> Outcome | None:
 
 
 def _next(waiting: Sequence[PlannedRun], working: Iterable[str]) -> PlannedRun | None:
-    """The first cell that waits for no run under way or still to come."""
-    unfinished = {*working, *(cell.id for cell in waiting)}
-    free = (cell for cell in waiting if (before := upstream(cell)) is None or before.id not in unfinished)
+    """The first run that waits for no run under way or still to come."""
+    unfinished = {*working, *(planned.id for planned in waiting)}
+    free = (planned for planned in waiting if (before := upstream(planned)) is None or before.id not in unfinished)
     return next(free, None)
 
 
-def _upstream_failure(cell: PlannedRun, outcomes: Mapping[str, Outcome]) -> Outcome | None:
-    """Why a cell cannot start: what it starts from did not end well."""
-    before = upstream(cell)
+def _upstream_failure(planned: PlannedRun, outcomes: Mapping[str, Outcome]) -> Outcome | None:
+    """Why a run cannot start: what it starts from did not end well."""
+    before = upstream(planned)
     if before is None or before.id not in outcomes or outcomes[before.id].state == "done":
         return None
     ended = outcomes[before.id]
     return Outcome(ended.state, f"upstream_{ended.state}: {before.id} on {before.data.dataset}")
 
 
-def _start(cell: PlannedRun, execution: Execution, code: Path, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    workspace = Workspace(cell.id)
+def _start(
+    planned: PlannedRun, execution: Execution, code: Path, variables: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    workspace = Workspace(planned.id)
     workspace.forget_progress()
     snapshot.renew(code)
     threads = str(execution.threads)
@@ -270,7 +275,7 @@ def _start(cell: PlannedRun, execution: Execution, code: Path, variables: Mappin
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={execution.processes}"]
     with open(workspace.log, "ab") as log:
         return subprocess.Popen(
-            [sys.executable, *(launcher if execution.processes > 1 else []), "-m", "studies.worker", cell.id],
+            [sys.executable, *(launcher if execution.processes > 1 else []), "-m", "studies.worker", planned.id],
             cwd=code,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -280,49 +285,51 @@ def _start(cell: PlannedRun, execution: Execution, code: Path, variables: Mappin
         )
 
 
-def _outcome(cell: PlannedRun, process: subprocess.Popen[bytes] | None, stopping: bool, kills: int) -> Outcome | None:
+def _outcome(
+    planned: PlannedRun, process: subprocess.Popen[bytes] | None, stopping: bool, kills: int
+) -> Outcome | None:
     if process is None:
-        if _recorded(cell):
+        if _recorded(planned):
             return Outcome("done", "by another process")
         return Outcome("stopped", "another process is working on it") if stopping else None
     code = process.poll()
-    return None if code is None else _judge(cell, code, starved=code < 0 and oom_kills() > kills)
+    return None if code is None else _judge(planned, code, starved=code < 0 and oom_kills() > kills)
 
 
-def _judge(cell: PlannedRun, code: int, starved: bool = False) -> Outcome:
+def _judge(planned: PlannedRun, code: int, starved: bool = False) -> Outcome:
     """Success means that a valid record exists. `starved`: the kernel has killed for want of memory meanwhile."""
-    if _recorded(cell):
+    if _recorded(planned):
         return Outcome("done")
     if code == 5:
         return Outcome("stopped", "saved; the same command continues")
-    last = Workspace(cell.id).last_attempt()
+    last = Workspace(planned.id).last_attempt()
     if code == 0 and last and last.cause == "trained":
         return TRAINED
     if code == 1 and last and last.cause == "stopped":  # torchrun has exit codes of its own
         return Outcome("stopped", "saved; the same command continues")
     if code < 0:
-        return _killed(cell, -code, starved)
+        return _killed(planned, -code, starved)
     return Outcome("failed", f"{last.cause}: {last.message}" if last else f"code: exit code {code}")
 
 
-def _killed(cell: PlannedRun, number: int, starved: bool) -> Outcome:
+def _killed(planned: PlannedRun, number: int, starved: bool) -> Outcome:
     """Note with the run what its process could not: that it was killed, and why, as far as that can be known."""
-    cause, message = note_killed(Workspace(cell.id), number, starved)
+    cause, message = note_killed(Workspace(planned.id), number, starved)
     return Outcome("failed", f"{message}; the same command continues" if CAUSES[cause].again else message)
 
 
-def _recorded(cell: PlannedRun, store: Store | None = None) -> bool:
+def _recorded(planned: PlannedRun, store: Store | None = None) -> bool:
     store = store or Store()
-    if not store.path(cell.id).exists() or superseded(Workspace(cell.id), store):
+    if not store.path(planned.id).exists() or superseded(Workspace(planned.id), store):
         return False
-    return (store.evaluation(cell.evaluation) if cell.evaluation else store.run(cell.run)) is not None
+    return (store.evaluation(planned.evaluation) if planned.evaluation else store.run(planned.run)) is not None
 
 
-def _tell(cell: PlannedRun, watcher: Watcher, workspace: Workspace | None = None) -> object:
+def _tell(planned: PlannedRun, watcher: Watcher, workspace: Workspace | None = None) -> object:
     """Tell how far the run is; returns what it reported, to compare."""
-    progress = (workspace or Workspace(cell.id)).progress()
+    progress = (workspace or Workspace(planned.id)).progress()
     if progress:
         note = "" if progress.loss is None else f"loss {progress.loss:.3f}"
         note += f"  {progress.rate:.1f} images/s" if progress.rate else ""
-        watcher.progressed(cell, progress.phase, progress.done, progress.total, note)
+        watcher.progressed(planned, progress.phase, progress.done, progress.total, note)
     return progress

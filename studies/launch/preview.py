@@ -31,34 +31,32 @@ def show_plan(
     console: Console,
     selections: list[Selection],
     chosen: Protocol,
-    cells: list[PlannedRun],
+    runs: list[PlannedRun],
     todo: list[PlannedRun],
     unmeasured: list[tuple[str, Cost]],
     untimed: list[tuple[str, Speed]],
 ) -> None:
     """Every wanted run with its state, and how many would start."""
     for selection in selections:
-        own = [cell for cell in cells if cell.study is selection.study]
+        own = [planned for planned in runs if planned.study is selection.study]
         if own:
             title = f"{selection.study.slug} under {chosen.name}: {chosen.purpose}"
             if len(own) > MANY:
                 print_many(HEADINGS, list(map(_row, own)), title)
             else:
                 console.print(_plan_table(title, own))
-        direct = sum(not cell.upstream and not cell.evaluation for cell in own)
+        direct = sum(not planned.upstream and not planned.evaluation for planned in own)
         wanted = sum(len(list(filter(panel.trains, selection.rows))) for panel in selection.panels(chosen)) * len(
             selection.seeds
         )
         if (shared := wanted - direct) and direct:
             console.print(f"{selection.study.slug}: {shared} of its runs are listed already: equal runs are one run\n")
     tell_left_out(console, selections, chosen)
-    counts = Counter(cell.state for cell in cells)
-    starting = [cell for cell in todo if cell.state != "running"]
+    counts = Counter(planned.state for planned in runs)
+    starting = [planned for planned in todo if planned.state != "running"]
     states = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "none wanted"
     timed = f"; {len(untimed)} speeds to measure" if untimed else ""
-    console.print(
-        f"{len(cells)} runs: {states}; {len(starting)} would start; {len(unmeasured)} costs to measure{timed}"
-    )
+    console.print(f"{len(runs)} runs: {states}; {len(starting)} would start; {len(unmeasured)} costs to measure{timed}")
 
 
 def show_needs(
@@ -67,13 +65,13 @@ def show_needs(
     """The arrays, what is shared, the hours and the disk."""
     from studies.plan.estimate import estimate, size
 
-    starting = [cell for cell in todo if cell.state != "running"]
+    starting = [planned for planned in todo if planned.state != "running"]
     if not starting:
         return
-    dependants = Counter(before.id for cell in starting if (before := upstream(cell)) is not None)
-    for cell in starting:
-        if dependants[cell.id] > 1:
-            console.print(f"{cell.id} ({cell.label}) is shared by {dependants[cell.id]} runs")
+    dependants = Counter(before.id for planned in starting if (before := upstream(planned)) is not None)
+    for planned in starting:
+        if dependants[planned.id] > 1:
+            console.print(f"{planned.id} ({planned.label}) is shared by {dependants[planned.id]} runs")
     if options.cluster == "slurm":
         _show_arrays(console, starting, resources)
     needs = estimate(starting, resources, store)
@@ -91,31 +89,31 @@ def _show_arrays(console: Console, starting: list[PlannedRun], resources: Profil
         console.print(f"the scheduler does not answer, so arrays may be split further: {error}")
         limit = len(starting)
     found = arrays(starting, resources, limit, resources.max_parallel)
-    where = {cell.id: place for place, array in enumerate(found, start=1) for cell in array.cells}
+    where = {planned.id: place for place, array in enumerate(found, start=1) for planned in array.runs}
     for place, array in enumerate(found, start=1):
         after = {where[name] for name in array.waits if name in where} | ({place - 1} if array.before else set())
         waits = f", after array {', '.join(map(str, sorted(after)))}" if after else ""
         throttle = f", {array.throttle * array.per_element} at a time" if array.throttle else ""
         shared = f" in {len(array.elements)} jobs" if array.per_element > 1 else ""
         memory = f", {array.memory} each" if array.memory != resources.at(array.stage).memory else ""
-        console.print(f"array {place}: {len(array.cells)} {array.stage} runs{shared}{memory}{throttle}{waits}")
+        console.print(f"array {place}: {len(array.runs)} {array.stage} runs{shared}{memory}{throttle}{waits}")
     for stage in dict.fromkeys(array.stage for array in found):
         console.print(f"sbatch {' '.join(sbatch_options(resources.at(stage)))}  ({stage})")
 
 
-def _plan_table(title: str, cells: list[PlannedRun]) -> Table:
+def _plan_table(title: str, runs: list[PlannedRun]) -> Table:
     table = Table(title=title, title_justify="left")
     for heading in HEADINGS:
         table.add_column(heading, no_wrap=True)
-    for cell in cells:
-        table.add_row(*_row(cell))
+    for planned in runs:
+        table.add_row(*_row(planned))
     return table
 
 
-def _row(cell: PlannedRun) -> list[str]:
-    state = f"{cell.state}: {cell.stands.detail}" if cell.stands.detail else cell.state
-    name = "before it" if cell.upstream else cell.row.label
-    return [cell.row.slug, name, cell.run.data.dataset, str(cell.run.seed), cell.id, state]
+def _row(planned: PlannedRun) -> list[str]:
+    state = f"{planned.state}: {planned.stands.detail}" if planned.stands.detail else planned.state
+    name = "before it" if planned.upstream else planned.row.label
+    return [planned.row.slug, name, planned.run.data.dataset, str(planned.run.seed), planned.id, state]
 
 
 def show_results(console: Console, selections: Sequence[Selection], chosen: Protocol, store: Store) -> None:
@@ -159,28 +157,33 @@ def tell_left_out(console: Console, selections: list[Selection], chosen: Protoco
         console.print(f"nothing to train for {words}")
 
 
-def tell_left(console: Console, cells: Sequence[PlannedRun], todo: Sequence[PlannedRun]) -> int:
+def tell_left(console: Console, runs: Sequence[PlannedRun], todo: Sequence[PlannedRun]) -> int:
     """Say what is not started and why; returns how many of these have failed."""
-    starting = {cell.id for cell in todo}
-    left = [cell for cell in cells if cell.id not in starting]
-    if done := sum(cell.state == "done" for cell in left):
-        console.print(f"{done} of {len(cells)} runs are done already: nothing of them is started again")
-    failed = [cell for cell in left if cell.state == "failed"]
-    for cell in failed:
-        console.print(f"{cell.label} failed ({cell.stands.cause}: {cell.stands.detail})")
+    starting = {planned.id for planned in todo}
+    left = [planned for planned in runs if planned.id not in starting]
+    if done := sum(planned.state == "done" for planned in left):
+        console.print(f"{done} of {len(runs)} runs are done already: nothing of them is started again")
+    failed = [planned for planned in left if planned.state == "failed"]
+    for planned in failed:
+        console.print(f"{planned.label} failed ({planned.stands.cause}: {planned.stands.detail})")
     if failed:
-        causes = ",".join(dict.fromkeys(cell.stands.cause for cell in failed))
+        causes = ",".join(dict.fromkeys(planned.stands.cause for planned in failed))
         console.print(f"{len(failed)} failed runs are left as they are: --retry {causes} starts them again")
-    for cell in left:
-        if cell.state not in ("done", "failed"):
-            job = f"job {cell.stands.job}" if cell.stands.job else ""
-            detail = cell.stands.detail if cell.state == "unknown" or not job else ""
+    for planned in left:
+        if planned.state not in ("done", "failed"):
+            job = f"job {planned.stands.job}" if planned.stands.job else ""
+            detail = planned.stands.detail if planned.state == "unknown" or not job else ""
             why = ": ".join(filter(None, (job, detail))) or "waits for what it starts from"
-            console.print(f"{cell.label} is {cell.state}: {why}")
+            console.print(f"{planned.label} is {planned.state}: {why}")
     return len(failed)
 
 
-def as_json(cell: PlannedRun, starts: bool) -> dict[str, Any]:
+def as_json(planned: PlannedRun, starts: bool) -> dict[str, Any]:
     """A run of the plan for `--dry-run --json`."""
-    names = {"study": cell.study.slug, "row": cell.row.slug, "dataset": cell.run.data.dataset, "seed": cell.run.seed}
-    return {"run": cell.id, **names, "stage": cell.stage, "starts": starts, **dataclasses.asdict(cell.stands)}
+    names = {
+        "study": planned.study.slug,
+        "row": planned.row.slug,
+        "dataset": planned.run.data.dataset,
+        "seed": planned.run.seed,
+    }
+    return {"run": planned.id, **names, "stage": planned.stage, "starts": starts, **dataclasses.asdict(planned.stands)}

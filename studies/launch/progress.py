@@ -51,33 +51,33 @@ class Bars:
     ) -> None:
         self._bars.stop()
 
-    def progressed(self, cell: PlannedRun, phase: str, done: int, total: int, note: str) -> None:
+    def progressed(self, planned: PlannedRun, phase: str, done: int, total: int, note: str) -> None:
         """Move the run's bar; a new phase starts a new one."""
         if self._plain:
-            self._print_line(cell, phase, done, total, note)
+            self._print_line(planned, phase, done, total, note)
             return
-        task, shown = self._runs.get(cell.id, (None, ""))
+        task, shown = self._runs.get(planned.id, (None, ""))
         if task is not None and shown != phase:
             self._bars.remove_task(task)
             task = None
         if task is None:
-            task = self._bars.add_task(f"{cell.label} {phase}", total=total, note=note)
-            self._runs[cell.id] = (task, phase)
+            task = self._bars.add_task(f"{planned.label} {phase}", total=total, note=note)
+            self._runs[planned.id] = (task, phase)
         self._bars.update(task, completed=done, note=note)
 
-    def ended(self, cell: PlannedRun, outcome: Outcome) -> None:
+    def ended(self, planned: PlannedRun, outcome: Outcome) -> None:
         """Say how the run ended and count it."""
         self._ended += 1
-        if cell.id in self._runs:
-            self._bars.remove_task(self._runs.pop(cell.id)[0])
-        line = Text(f"[{self._ended}/{self._total}] {cell.label} ")
+        if planned.id in self._runs:
+            self._bars.remove_task(self._runs.pop(planned.id)[0])
+        line = Text(f"[{self._ended}/{self._total}] {planned.label} ")
         line.append(outcome.state, STYLES[outcome.state]).append(f"  {outcome.message}" if outcome.message else "")
         self._console.print(line, soft_wrap=True)
         self._bars.advance(self._study)
 
-    def _print_line(self, cell: PlannedRun, phase: str, done: int, total: int, note: str) -> None:
+    def _print_line(self, planned: PlannedRun, phase: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
-        last_phase, last_time = self._printed.get(cell.id, ("", 0.0))
+        last_phase, last_time = self._printed.get(planned.id, ("", 0.0))
         if phase != last_phase or now - last_time >= PLAIN_SECONDS:
-            self._printed[cell.id] = (phase, now)
-            self._console.print(f"{cell.label} {phase} {done}/{total} {note}", soft_wrap=True)
+            self._printed[planned.id] = (phase, now)
+            self._console.print(f"{planned.label} {phase} {done}/{total} {note}", soft_wrap=True)

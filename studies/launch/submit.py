@@ -45,7 +45,7 @@ class Array:
     """Runs that become one job array: the same resources, the same things to wait for."""
 
     stage: str
-    cells: list[PlannedRun]
+    runs: list[PlannedRun]
     waits: tuple[str, ...] = ()  # ids of the runs that must be over before
     memory: str = ""  # of an element; empty: the profile's
     per_element: int = 1  # runs that an element carries out side by side
@@ -57,29 +57,29 @@ class Array:
     @property
     def elements(self) -> list[list[PlannedRun]]:
         """The runs of each element."""
-        return [self.cells[k : k + self.per_element] for k in range(0, len(self.cells), self.per_element)]
+        return [self.runs[k : k + self.per_element] for k in range(0, len(self.runs), self.per_element)]
 
 
-def arrays(cells: Sequence[PlannedRun], profile: Profile, max_array_size: int, max_parallel: int) -> list[Array]:
+def arrays(runs: Sequence[PlannedRun], profile: Profile, max_array_size: int, max_parallel: int) -> list[Array]:
     """Group runs, in the plan's order, into arrays that can be submitted one after the other.
 
     With `max_parallel` the arrays are a chain, each with that throttle, so that no more runs are under way at any time.
     Without, runs that start from the same run wait for it alone. Runs that share a card are an element together; those
     that ran out of memory are in arrays of their own, where the profile gives them more.
     """
-    coming = {cell.id for cell in cells}
+    coming = {planned.id for planned in runs}
     groups: dict[tuple[int, str, tuple[str, ...], str], list[PlannedRun]] = {}
     depths: dict[str, int] = {}
-    for cell in cells:
-        before = upstream(cell)
+    for planned in runs:
+        before = upstream(planned)
         waits: tuple[str, ...] = ()
         if before is not None and (before.id in coming or _live(before.id)):
             waits = (before.id,)
-        depths[cell.id] = max((depths.get(name, 0) + 1 for name in waits), default=0)
+        depths[planned.id] = max((depths.get(name, 0) + 1 for name in waits), default=0)
         if max_parallel:  # what comes before is over anyway when the chain has come here
             waits = tuple(name for name in waits if name not in coming)
-        memory = _memory(cell, profile.at(cell.stage))
-        groups.setdefault((depths[cell.id], cell.stage, waits, memory), []).append(cell)
+        memory = _memory(planned, profile.at(planned.stage))
+        groups.setdefault((depths[planned.id], planned.stage, waits, memory), []).append(planned)
     found: list[Array] = []
     for (_, stage, waits, memory), members in sorted(groups.items(), key=lambda item: item[0][0]):
         together = profile.at(stage).runs_per_job
@@ -93,11 +93,11 @@ def arrays(cells: Sequence[PlannedRun], profile: Profile, max_array_size: int, m
     return found
 
 
-def _memory(cell: PlannedRun, profile: Profile) -> str:
+def _memory(planned: PlannedRun, profile: Profile) -> str:
     """What a run gets; more than the last time, where it ran out of it and the profile's [retry] says so."""
-    if cell.stands.cause != "out_of_memory":
+    if planned.stands.cause != "out_of_memory":
         return profile.memory
-    last, before = Workspace(cell.id).last_attempt(), submitted(cell.id)
+    last, before = Workspace(planned.id).last_attempt(), submitted(planned.id)
     of_the_card = last is not None and "CUDA out of memory" in last.message  # the machine's memory does not mend that
     return profile.memory if of_the_card else profile.memory_after(before.memory if before else "")
 
@@ -131,13 +131,13 @@ def submit(array: Array, profile: Profile, snapshot: Path, specify: Specify, set
     kept: list[PlannedRun] = []
     left: list[PlannedRun] = []
     try:
-        for cell in array.cells:
-            (kept if _reserve(cell, array, len(kept) // array.per_element, snapshot) else left).append(cell)
-        array.cells = kept
+        for planned in array.runs:
+            (kept if _reserve(planned, array, len(kept) // array.per_element, snapshot) else left).append(planned)
+        array.runs = kept
         if not kept:
             return left
-        for cell in kept:
-            Workspace(cell.id).write_spec(specify(cell, settings))
+        for planned in kept:
+            Workspace(planned.id).write_spec(specify(planned, settings))
         script = _script(array, profile, snapshot)
     except BaseException:  # sbatch was not called
         _withdraw(array)
@@ -153,8 +153,8 @@ def submit(array: Array, profile: Profile, snapshot: Path, specify: Specify, set
             if isinstance(error, Refused):
                 _withdraw(array)
             raise
-    for cell in kept:
-        _note(cell, array)
+    for planned in kept:
+        _note(planned, array)
     return left
 
 
@@ -166,12 +166,12 @@ def user() -> str:
         return str(os.getuid())
 
 
-def _reserve(cell: PlannedRun, array: Array, index: int, snapshot: Path) -> bool:
+def _reserve(planned: PlannedRun, array: Array, index: int, snapshot: Path) -> bool:
     """Put our name on a run; False where somebody else's is on it since we looked."""
-    workspace = Workspace(cell.id)
+    workspace = Workspace(planned.id)
     workspace.folder.mkdir(parents=True, exist_ok=True)
-    there = submitted(cell.id)
-    if (there.token if there else "") != cell.stands.token:
+    there = submitted(planned.id)
+    if (there.token if there else "") != planned.stands.token:
         return False
     if not workspace.submission.remove(there) and there is not None:
         return False
@@ -189,23 +189,23 @@ def _reserve(cell: PlannedRun, array: Array, index: int, snapshot: Path) -> bool
     )
 
 
-def _note(cell: PlannedRun, array: Array) -> None:
+def _note(planned: PlannedRun, array: Array) -> None:
     """Add the job's id to the reservation: for people, and for dependencies."""
-    submission, content = Workspace(cell.id).submission, submitted(cell.id)
+    submission, content = Workspace(planned.id).submission, submitted(planned.id)
     if content is not None and content.token == array.token:
         submission.replace(dataclasses.replace(content, job=f"{array.job}_{content.index}"))
 
 
 def _withdraw(array: Array) -> None:
-    for cell in array.cells:
-        submission, content = Workspace(cell.id).submission, submitted(cell.id)
+    for planned in array.runs:
+        submission, content = Workspace(planned.id).submission, submitted(planned.id)
         if content is not None and content.token == array.token:
             submission.remove(content)
 
 
 def _look_for(array: Array) -> str:
     """The id of the job that is in the queue under the array's name although sbatch failed; empty without one."""
-    (first, *_) = (submitted(cell.id) for cell in array.cells)
+    (first, *_) = (submitted(planned.id) for planned in array.runs)
     for pause in LOOKS:
         time.sleep(pause)
         queue = Queue.ask([first] if first else [])
@@ -313,7 +313,7 @@ def _command(array: Array, profile: Profile) -> str:
 
     Where a command of the profile's own starts it, a container's, there may be no scontrol: the shell around it asks.
     """
-    elements = " ".join(",".join(cell.id for cell in cells) for cells in array.elements)
+    elements = " ".join(",".join(planned.id for planned in runs) for runs in array.elements)
     waits = f'"$@"; code=$?; [ $code != {OUTSIDE} ] || scontrol requeue $SLURM_JOB_ID; exit $code'
     starts = f'trap "" USR2 TERM; {waits}' if profile.python else 'trap "" USR2; exec "$@"'
     return f"bash -c '{starts}' worker {profile.starts_python} -u -m studies.worker {elements}"

@@ -6,7 +6,7 @@ import argparse
 import re
 
 from studies.declare.protocols import PROTOCOLS, protocol
-from studies.plan.jobspec import specified_cell
+from studies.plan.jobspec import specified_planned_run
 from studies.plan.options import positive
 from studies.plan.runs import PlannedRun, plan, select
 from studies.plan.state import standing
@@ -36,21 +36,21 @@ def declared(text: str, options: argparse.Namespace, store: Store) -> PlannedRun
     if len(selections[0].rows) != 1:
         rows = ", ".join(f"{selections[0].study.slug}/{row.slug}" for row in selections[0].rows)
         raise ValueError(f"{text} has several rows; name one: {rows}")
-    cells = [cell for cell in plan(selections, chosen, options.limit_iterations, store) if not cell.upstream]
-    if not cells:
+    runs = [planned for planned in plan(selections, chosen, options.limit_iterations, store) if not planned.upstream]
+    if not runs:
         raise ValueError(f"{text}: {'; '.join(chosen.left_out(selections[0].study)) or 'none of it is trained'}")
-    return cells[0]
+    return runs[0]
 
 
-def record_of(cell: PlannedRun, store: Store) -> RunRecord | EvaluationRecord | None:
+def record_of(planned: PlannedRun, store: Store) -> RunRecord | EvaluationRecord | None:
     """The record of a planned run, or None."""
-    return store.evaluation(cell.evaluation) if cell.evaluation else store.run(cell.run)
+    return store.evaluation(planned.evaluation) if planned.evaluation else store.run(planned.run)
 
 
 def _of_id(identifier: str, store: Store) -> PlannedRun:
     spec = Workspace(identifier).spec()
     if spec is not None:
-        return specified_cell(spec, store)
+        return specified_planned_run(spec, store)
     if not isinstance(store.records.get(identifier), RunRecord):
         raise ValueError(f"there is no run {identifier}, neither recorded nor started here")
     found = store.line_of(identifier)

@@ -58,21 +58,21 @@ class Estimate:
         return "; ".join(words)
 
 
-def estimate(cells: Sequence[PlannedRun], resources: Profile, store: Store) -> Estimate:
+def estimate(planned_runs: Sequence[PlannedRun], resources: Profile, store: Store) -> Estimate:
     """The cost of these runs with these resources, as far as measurements tell."""
     times = step_times(store)
     hours, timed, otherwise, devices = 0.0, 0, 0, []
-    trained = [cell for cell in cells if cell.evaluation is None]
-    for cell in trained:
-        own = resources.at(cell.stage)
+    trained = [planned for planned in planned_runs if planned.evaluation is None]
+    for planned in trained:
+        own = resources.at(planned.stage)
         kind = own.where.partition(":")[0]
-        found = newest(times.get(step_key(cell.run), ()), kind == "cpu", own.precision, own.compile)
+        found = newest(times.get(step_key(planned.run), ()), kind == "cpu", own.precision, own.compile)
         if found is None:
             continue
         timed += 1
         # n processes take an n-th of the time, so the device-hours are the same.
         per_device = found.images_per_second / found.processes
-        hours += cell.total * cell.run.train.batch / per_device / 3600
+        hours += planned.total * planned.run.train.batch / per_device / 3600
         devices.append(found.device)
         otherwise += found.compile != own.compile
     disk = _disk(trained, store)
@@ -157,13 +157,13 @@ def keep(run: Run, facts: dict[str, Any]) -> Path:
     return path
 
 
-def _disk(cells: Iterable[PlannedRun], store: Store) -> float | None:
+def _disk(planned_runs: Iterable[PlannedRun], store: Store) -> float | None:
     """Bytes that runs leave under runs/, their last states and their weights; None if a model's size is unknown."""
     sizes = {digest(cost.config.model): cost.params for cost in store.costs()}
     sizes |= {digest(run.config.model): run.trained.params for run in store.runs()}
     total = 0.0
-    for cell in cells:
-        params = sizes.get(digest(canonical(cell.run.model)))
+    for planned in planned_runs:
+        params = sizes.get(digest(canonical(planned.run.model)))
         if params is None:
             return None
         total += params * (STATES * STATE + WEIGHTS)

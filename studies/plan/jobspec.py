@@ -18,7 +18,7 @@ from studies.tables import study
 
 
 def specification(
-    cell: PlannedRun,
+    planned: PlannedRun,
     limit_iterations: int | None,
     data_root: Path | None,
     pretrained: Path | None,
@@ -34,24 +34,24 @@ def specification(
 
     `options` are the words that, after its selector, start the run again as it was started.
     """
-    runs = [cell.run]
+    runs = [planned.run]
     while isinstance(runs[-1].init, Run):
         runs.append(runs[-1].init)
-    evaluation = cell.evaluation
+    evaluation = planned.evaluation
     return JobSpec(
-        study=cell.study.slug,
-        dataset=cell.panel.key,
-        row=cell.row.slug,
-        protocol=cell.run.protocol,
-        seed=cell.run.seed,
+        study=planned.study.slug,
+        dataset=planned.panel.key,
+        row=planned.row.slug,
+        protocol=planned.run.protocol,
+        seed=planned.run.seed,
         runs=tuple(map(canonical, runs)),
         execution=execution,
         command=command,
         limit_iterations=limit_iterations,
-        upstream=cell.upstream,
+        upstream=planned.upstream,
         evaluation="" if evaluation is None else "file" if isinstance(evaluation.weights, Weights) else "run",
         ham_seed=evaluation.ham_seed if evaluation else 0,
-        weights=_absolute(cell.weights),
+        weights=_absolute(planned.weights),
         weights_sha256=evaluation.weights.sha256 if evaluation and isinstance(evaluation.weights, Weights) else "",
         data_root=_absolute(data_root),
         pretrained=_absolute(pretrained),
@@ -90,8 +90,8 @@ def specified_evaluation(spec: JobSpec, run: Run) -> Evaluation | None:
     return Evaluation(weights, run.model, run.data, spec.ham_seed)
 
 
-def specified_cell(spec: JobSpec, store: Store, workspace: Workspace | None = None) -> PlannedRun:
-    """The cell that a specification was made for. `ValueError` where today's declarations have no such row.
+def specified_planned_run(spec: JobSpec, store: Store, workspace: Workspace | None = None) -> PlannedRun:
+    """The run that a specification was made for. `ValueError` where today's declarations have no such row.
 
     `workspace`: its folder, where somebody has looked at it already.
     """

@@ -37,29 +37,29 @@ def check(
     """
     from segnext.data import open_split  # imports numpy, which would double the time of a list or a dry run
 
-    for cell in todo:
-        init = None if cell.evaluation else cell.run.init
+    for planned in todo:
+        init = None if planned.evaluation else planned.run.init
         if isinstance(init, Run) and init.id not in coming and not Workspace(init.id).weights.exists():
             raise PreflightError(
-                f"{cell.label} starts from run {init.id}, which is recorded, but its weights are not at "
+                f"{planned.label} starts from run {init.id}, which is recorded, but its weights are not at "
                 f"{Workspace(init.id).weights}; bring them back, or delete the record to train it again"
             )
         if isinstance(init, str):
             if pretrained is None:
                 raise PreflightError(
-                    f"{cell.label} starts from released ImageNet weights; name their folder: --pretrained"
+                    f"{planned.label} starts from released ImageNet weights; name their folder: --pretrained"
                 )
             pretrained_file(pretrained, init)
     try:
         for data, split in dict.fromkeys(
-            (cell.run.data, split)
-            for cell in todo
-            for split in (cell.run.data.train_split, cell.run.data.test_split)[cell.evaluation is not None :]
-            if cell.run.data.dataset not in packed
+            (planned.run.data, split)
+            for planned in todo
+            for split in (planned.run.data.train_split, planned.run.data.test_split)[planned.evaluation is not None :]
+            if planned.run.data.dataset not in packed
         ):
             open_split(data, split, data_root)
     except ValueError as error:
-        protocols = {cell.run.protocol for cell in todo}
+        protocols = {planned.run.protocol for planned in todo}
         hint = "; --protocol quick needs no data" if protocols & {"paper", "paper-pretrained"} else ""
         raise PreflightError(f"{error}{hint}") from None
     for folder, needed in {store.folder: FREE_OF_RESULTS, runs_folder(): FREE_OF_RUNS}.items():

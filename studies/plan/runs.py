@@ -95,7 +95,7 @@ class PlannedRun:
 
     @property
     def folder(self) -> Workspace:
-        """Its folder as it was when the plan was made. Whoever starts or stops it looks anew: `Workspace(cell.id)`."""
+        """Its folder as it was when the plan was made. Whoever starts or stops it looks anew: `Workspace(run.id)`."""
         return self.seen or Glance(self.id)
 
     @property
@@ -119,9 +119,9 @@ class PlannedRun:
         return f"{self.study.slug}/{self.row.slug}{seed}{dataset}{ham}"
 
 
-def upstream(cell: PlannedRun) -> Run | None:
+def upstream(planned: PlannedRun) -> Run | None:
     """The run whose weights a planned training starts from; None if there is none."""
-    return cell.run.init if cell.evaluation is None and isinstance(cell.run.init, Run) else None
+    return planned.run.init if planned.evaluation is None and isinstance(planned.run.init, Run) else None
 
 
 def select(
@@ -159,34 +159,36 @@ def plan(
     selections: Iterable[Selection], protocol: Protocol, limit_iterations: int | None, store: Store
 ) -> list[PlannedRun]:
     """Every wanted run once, in the order of the tables, after the runs that it starts from; equal runs are one run."""
-    cells: dict[str, PlannedRun] = {}
+    runs: dict[str, PlannedRun] = {}
     for selection in selections:
         for panel, row, run in _wanted(selection, protocol, limit_iterations):
             chain = [_looked_at(PlannedRun(selection.study, panel, row, run), store)]
             while chain[-1].state != "done" and isinstance(chain[-1].run.init, Run):
                 before = PlannedRun(selection.study, panel, row, chain[-1].run.init, upstream=len(chain))
-                known = cells.get(before.id)
+                known = runs.get(before.id)
                 chain.append(
                     dataclasses.replace(before, stands=known.stands, seen=known.seen)
                     if known
                     else _looked_at(before, store)
                 )
-            for cell in reversed(chain):
-                if cell.upstream == 0 or cell.state != "done":
-                    cells.setdefault(cell.id, cell)
-    return list(cells.values())
+            for planned in reversed(chain):
+                if planned.upstream == 0 or planned.state != "done":
+                    runs.setdefault(planned.id, planned)
+    return list(runs.values())
 
 
-def _looked_at(cell: PlannedRun, store: Store) -> PlannedRun:
-    """The cell with where it stands."""
-    seen = Glance(cell.id)
-    return dataclasses.replace(cell, stands=standing(cell.wanted, store, workspace=seen), seen=seen)
+def _looked_at(planned: PlannedRun, store: Store) -> PlannedRun:
+    """The run with where it stands."""
+    seen = Glance(planned.id)
+    return dataclasses.replace(planned, stands=standing(planned.wanted, store, workspace=seen), seen=seen)
 
 
-def settled(cells: Sequence[PlannedRun], store: Store) -> tuple[list[PlannedRun], Queue]:
+def settled(runs: Sequence[PlannedRun], store: Store) -> tuple[list[PlannedRun], Queue]:
     """The planned runs with the scheduler's states, and its answer; it is asked once, if any of them was submitted."""
-    stands, queue = settle(((cell.wanted, cell.folder) for cell in cells if cell.state == "queued"), store)
-    return [dataclasses.replace(cell, stands=stands[cell.id]) if cell.id in stands else cell for cell in cells], queue
+    stands, queue = settle(((planned.wanted, planned.folder) for planned in runs if planned.state == "queued"), store)
+    return [
+        dataclasses.replace(planned, stands=stands[planned.id]) if planned.id in stands else planned for planned in runs
+    ], queue
 
 
 def _wanted(selection: Selection, protocol: Protocol, limit: int | None) -> Iterator[tuple[Panel, Row, Run]]:
@@ -206,20 +208,20 @@ def evaluations(
     ham_seeds: Sequence[int],
 ) -> list[PlannedRun]:
     """Tests of wanted runs that are trained: the run's own test if it is missing, otherwise with these Ham seeds."""
-    cells: dict[str, PlannedRun] = {}
+    runs: dict[str, PlannedRun] = {}
     for selection in selections:
         for panel, row, run in _wanted(selection, protocol, limit_iterations):
             if not isinstance(run.data, Data) or not Workspace(run.id).weights.exists():
                 continue
             if store.run(run) is None:  # trained with `--only train`, so its own test comes first
-                cells.setdefault(run.id, PlannedRun(selection.study, panel, row, run, standing(run, store)))
+                runs.setdefault(run.id, PlannedRun(selection.study, panel, row, run, standing(run, store)))
                 continue
             for seed in ham_seeds:
                 evaluation = Evaluation(run, run.model, run.data, seed)
                 stands = standing(evaluation, store)
-                cell = PlannedRun(selection.study, panel, row, run, stands, evaluation=evaluation)
-                cells.setdefault(cell.id, cell)
-    return list(cells.values())
+                planned = PlannedRun(selection.study, panel, row, run, stands, evaluation=evaluation)
+                runs.setdefault(planned.id, planned)
+    return list(runs.values())
 
 
 def imports(
@@ -229,7 +231,7 @@ def imports(
 
     Ham's seed 0 is always included, because tables show it.
     """
-    cells: dict[str, PlannedRun] = {}
+    runs: dict[str, PlannedRun] = {}
     for selection in selections:
         for panel in protocol.panels(selection.study):
             for row in filter(panel.trains, selection.rows):
@@ -241,12 +243,12 @@ def imports(
                 for seed in sorted({0, *ham_seeds}):
                     evaluation = Evaluation(weights, run.model, run.data, seed)
                     stands = standing(evaluation, store)
-                    cell = PlannedRun(selection.study, panel, row, run, stands, evaluation=evaluation, weights=path)
-                    cells.setdefault(cell.id, cell)
-    return list(cells.values())
+                    planned = PlannedRun(selection.study, panel, row, run, stands, evaluation=evaluation, weights=path)
+                    runs.setdefault(planned.id, planned)
+    return list(runs.values())
 
 
-def on_other_data(cells: Sequence[PlannedRun], data_root: Path | None, store: Store) -> list[PlannedRun]:
+def on_other_data(runs: Sequence[PlannedRun], data_root: Path | None, store: Store) -> list[PlannedRun]:
     """The planned runs, with a note on those whose records were made from data other than the data here.
 
     It is called only on request, because a fingerprint needs the size of every file. Missing data do not count as other
@@ -261,14 +263,16 @@ def on_other_data(cells: Sequence[PlannedRun], data_root: Path | None, store: St
         except DataError:
             return None
 
-    def differs(cell: PlannedRun) -> bool:
-        data, record = cell.run.data, store.scored(cell.id)
+    def differs(planned: PlannedRun) -> bool:
+        data, record = planned.run.data, store.scored(planned.id)
         there = ((read.fingerprint, read.split) for read in (record.splits_read() if record else ()))
         return any(told and (fingerprint(data, split) or told) != told for told, split in there)
 
-    other = {cell.id for cell in cells if cell.state == "done" and not cell.stands.detail and differs(cell)}
+    other = {
+        planned.id for planned in runs if planned.state == "done" and not planned.stands.detail and differs(planned)
+    }
     stands = RunState("done", "made from other data than those at hand")
-    return [dataclasses.replace(cell, stands=stands) if cell.id in other else cell for cell in cells]
+    return [dataclasses.replace(planned, stands=stands) if planned.id in other else planned for planned in runs]
 
 
 def metrics_shown(run: Run) -> set[str]:

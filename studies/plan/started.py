@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Sequence
 
 from studies.declare.protocols import PROTOCOLS
-from studies.plan.jobspec import specified_cell
+from studies.plan.jobspec import specified_planned_run
 from studies.plan.options import SELECTOR, numbers, positive, words_of
 from studies.plan.runs import PlannedRun, matches
 from studies.records.store import Store, runs_folder
@@ -43,11 +43,11 @@ def started_runs(options: argparse.Namespace, store: Store) -> list[PlannedRun]:
             spec = workspace.spec()
             if spec is None or not _fits(spec, options) or not wanted(spec.study, spec.row, spec.seed):
                 continue
-            cell = specified_cell(spec, store, workspace)
-            if cell.id != identifier:
-                raise ValueError(f"it is about run {cell.id}")
+            planned = specified_planned_run(spec, store, workspace)
+            if planned.id != identifier:
+                raise ValueError(f"it is about run {planned.id}")
             store.damage += workspace.damage()
-            found.append(cell)
+            found.append(planned)
         except Damaged as damaged:
             store.damage.append(damaged)
         except ValueError as error:
@@ -55,18 +55,21 @@ def started_runs(options: argparse.Namespace, store: Store) -> list[PlannedRun]:
             store.damage.append(
                 Damaged(workspace.folder / "spec.json", why, "the code that started it, or another folder")
             )
-    return sorted(found, key=lambda cell: (cell.study.slug, cell.row.slug, -cell.upstream, cell.run.seed, cell.id))
+    return sorted(
+        found,
+        key=lambda planned: (planned.study.slug, planned.row.slug, -planned.upstream, planned.run.seed, planned.id),
+    )
 
 
-def words(cell: PlannedRun) -> str:
+def words(planned: PlannedRun) -> str:
     """The words that start a run again: its selector and the options with which it was started."""
-    return shlex.join([f"{cell.study.slug}/{cell.row.slug}@{cell.run.seed}", *options_of(cell)])
+    return shlex.join([f"{planned.study.slug}/{planned.row.slug}@{planned.run.seed}", *options_of(planned)])
 
 
-def options_of(cell: PlannedRun) -> tuple[str, ...]:
+def options_of(planned: PlannedRun) -> tuple[str, ...]:
     """The options with which a run was started; none if it was not, or if its specification is damaged."""
     try:
-        spec = cell.folder.spec()
+        spec = planned.folder.spec()
     except Damaged:
         return ()
     return spec.options if spec else ()
@@ -93,9 +96,9 @@ def _started(store: Store) -> list[str]:
         return []
 
 
-def one(cells: Sequence[PlannedRun]) -> PlannedRun:
+def one(runs: Sequence[PlannedRun]) -> PlannedRun:
     """The only one of these runs. Raises `ValueError`, listing them, if there are several, or if there is none."""
-    if len(cells) != 1:
-        several = "".join(f"\n  {words(cell)}  ({cell.id})" for cell in cells[:20])
-        raise ValueError(f"{len(cells)} started runs fit, one is wanted{':' if cells else ''}{several}")
-    return cells[0]
+    if len(runs) != 1:
+        several = "".join(f"\n  {words(planned)}  ({planned.id})" for planned in runs[:20])
+        raise ValueError(f"{len(runs)} started runs fit, one is wanted{':' if runs else ''}{several}")
+    return runs[0]

@@ -27,51 +27,51 @@ def wanted(
         case "evaluate":
             return evaluations(selections, chosen, options.limit_iterations, store, options.ham_seeds)
         case "train":
-            cells = plan(selections, chosen, options.limit_iterations, store)
-            return [cell for cell in cells if cell.state != "trained"]
+            runs = plan(selections, chosen, options.limit_iterations, store)
+            return [planned for planned in runs if planned.state != "trained"]
         case "pretrain":
-            cells = plan(selections, chosen, options.limit_iterations, store)
-            return [cell for cell in cells if cell.upstream or cell.run.task == "classification"]
+            runs = plan(selections, chosen, options.limit_iterations, store)
+            return [planned for planned in runs if planned.upstream or planned.run.task == "classification"]
         case _:
             return plan(selections, chosen, options.limit_iterations, store)
 
 
-def to_start(cells: Sequence[PlannedRun], options: argparse.Namespace) -> list[PlannedRun]:
+def to_start(runs: Sequence[PlannedRun], options: argparse.Namespace) -> list[PlannedRun]:
     """The runs to start, in the plan's order, without those whose upstream run will be missing."""
     todo: list[PlannedRun] = []
     absent = set()
-    for cell in cells:
-        before = upstream(cell)
+    for planned in runs:
+        before = upstream(planned)
         waits = before is not None and before.id in absent
-        if not waits and _starts(cell, options):
-            todo.append(cell)
+        if not waits and _starts(planned, options):
+            todo.append(planned)
             continue
-        comes = cell.state in ("running", "queued") and options.cluster == "slurm" and bool(cell.stands.job)
-        if cell.state != "done" and not comes:
-            absent.add(cell.id)
+        comes = planned.state in ("running", "queued") and options.cluster == "slurm" and bool(planned.stands.job)
+        if planned.state != "done" and not comes:
+            absent.add(planned.id)
     return todo
 
 
-def _starts(cell: PlannedRun, options: argparse.Namespace) -> bool:
-    match cell.state:
+def _starts(planned: PlannedRun, options: argparse.Namespace) -> bool:
+    match planned.state:
         case "done":
-            return not cell.upstream and (
-                options.rerun == "done" or (options.rerun == "stale" and bool(cell.stands.detail))
+            return not planned.upstream and (
+                options.rerun == "done" or (options.rerun == "stale" and bool(planned.stands.detail))
             )
         case "running":
-            return options.cluster != "slurm" and not cell.stands.job  # wait for it; take it over if left unfinished
+            return options.cluster != "slurm" and not planned.stands.job  # wait for it; take it over if left unfinished
         case "queued" | "unknown":
             return False
         case "failed":
-            mended = cell.stands.cause == "code" and _other_code(cell)
-            return mended or options.rerun == "failed" or cell.stands.cause in options.retry
+            mended = planned.stands.cause == "code" and _other_code(planned)
+            return mended or options.rerun == "failed" or planned.stands.cause in options.retry
         case _:
             return True
 
 
-def _other_code(cell: PlannedRun) -> bool:
+def _other_code(planned: PlannedRun) -> bool:
     """Whether today's code differs from the code that failed."""
-    last = Workspace(cell.id).last_attempt()
+    last = Workspace(planned.id).last_attempt()
     return last is not None and last.code != code_fingerprint("run")
 
 

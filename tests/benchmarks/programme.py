@@ -37,9 +37,9 @@ IMAGES_PER_CORE = {"imagenet1k": 320, "cityscapes": 13, "isaid": 31}  # a second
 USUAL = 150
 
 
-def flops(cell: PlannedRun, known: dict[Cost, tuple[float, float]]) -> tuple[float, float]:
+def flops(planned: PlannedRun, known: dict[Cost, tuple[float, float]]) -> tuple[float, float]:
     """FLOP of a run's training, and parameters of its network."""
-    run = cell.run
+    run = planned.run
     cost = Cost(run.model, run.data.classes, *run.data.crop, task=run.task)
     if cost not in known:
         found = measure(cost)
@@ -48,9 +48,9 @@ def flops(cell: PlannedRun, known: dict[Cost, tuple[float, float]]) -> tuple[flo
     return 3 * 2 * macs * run.train.iterations * run.train.batch, params
 
 
-def measured(cell: PlannedRun, times: dict[str, list[StepTime]]) -> StepTime | None:
+def measured(planned: PlannedRun, times: dict[str, list[StepTime]]) -> StepTime | None:
     """The fastest step time of a GPU for this run, whatever its precision: what the programme would be run with."""
-    found = [time for time in times.get(step_key(cell.run), ()) if time.device != "cpu"]
+    found = [time for time in times.get(step_key(planned.run), ()) if time.device != "cpu"]
     return max(found, key=lambda time: time.images_per_second / time.processes, default=None)
 
 
@@ -68,37 +68,37 @@ def main() -> None:
     )
     print("|---|--:|--:|--:|--:|--:|--:|")
     for slug, study in studies().items():
-        cells = (
-            {cell.id: cell for cell in plan(select([slug], chosen, None, None), chosen, None, store)}
+        by_id = (
+            {planned.id: planned for planned in plan(select([slug], chosen, None, None), chosen, None, store)}
             if study.trained
             else {}
         )
-        own = {name: cell for name, cell in cells.items() if name not in seen}
+        own = {name: planned for name, planned in by_id.items() if name not in seen}
         seen |= own.keys()
-        if not cells:
+        if not by_id:
             continue
-        costs = [flops(cell, known) for cell in own.values()]
+        costs = [flops(planned, known) for planned in own.values()]
         work, disk = sum(cost for cost, _ in costs), sum(params * (STATES * STATE + WEIGHTS) for _, params in costs)
         hours = work / SUSTAINED / 3600
         timed = real = same = 0.0  # runs with a measured step, their hours, and their hours by arithmetic
-        for cell, (one, _) in zip(own.values(), costs, strict=True):
-            if (step := measured(cell, times)) is None:
+        for planned, (one, _) in zip(own.values(), costs, strict=True):
+            if (step := measured(planned, times)) is None:
                 continue
-            images = cell.run.train.iterations * cell.run.train.batch
+            images = planned.run.train.iterations * planned.run.train.batch
             timed, same = timed + 1, same + one / SUSTAINED / 3600
             real += images / (step.images_per_second / step.processes) / 3600
             used.add(f"{step.device} ({step.precision}{', ' + step.compile if step.compile else ''})")
         told = _measured(timed, real, same)
-        print(f"| {slug} | {len(cells)} | {len(own)} | {work / 1e18:,.0f} | {hours:,.0f} | {told} | {disk / 1e9:.1f} |")
+        print(f"| {slug} | {len(by_id)} | {len(own)} | {work / 1e18:,.0f} | {hours:,.0f} | {told} | {disk / 1e9:.1f} |")
         for name, value in (("runs", len(own)), ("work", work), ("hours", hours), ("disk", disk)):
             totals[name] += value
         for name, value in (("timed", timed), ("real", real), ("same", same)):
             totals[name] += value
-        for cell, (work, _) in zip(own.values(), costs, strict=True):
-            images = cell.run.train.iterations * cell.run.train.batch
-            dataset = cell.run.data.dataset
+        for planned, (work, _) in zip(own.values(), costs, strict=True):
+            images = planned.run.train.iterations * planned.run.train.batch
+            dataset = planned.run.data.dataset
             totals[dataset] += images * KILOBYTES[dataset] * 1e3
-            loads[cell.run.model.size, dataset] = images, work
+            loads[planned.run.model.size, dataset] = images, work
             if dataset == "imagenet1k":
                 totals["pretrainings"] += 1
                 totals["pretraining"] += work

@@ -74,17 +74,17 @@ def lab(folder: Path, runs: int) -> tuple[dict[str, str], str]:
     for path in (REPOSITORY / "results" / "records").glob("cost-*.json"):
         shutil.copy(path, records)
     example = next(record for record in committed.runs() if record.config.protocol == "quick").plain
-    seeds, cells, others = 0, list[PlannedRun](), list[PlannedRun]()
-    while len(cells) < runs:
-        seeds = -(-runs // (len(cells) // seeds if cells else runs))
-        cells, others = _cells(seeds, None), _cells(seeds, 100)
+    seeds, planned_runs, others = 0, list[PlannedRun](), list[PlannedRun]()
+    while len(planned_runs) < runs:
+        seeds = -(-runs // (len(planned_runs) // seeds if planned_runs else runs))
+        planned_runs, others = _planned_runs(seeds, None), _planned_runs(seeds, 100)
     queue = []
-    for number, cell in enumerate(cells[:runs]):
-        queue += _started(number, cell)
+    for number, planned in enumerate(planned_runs[:runs]):
+        queue += _started(number, planned)
         if number % 2 == 0:
-            _record(records, example, cell)
-    for cell in others[: runs - (runs + 1) // 2]:
-        _record(records, example, cell)
+            _record(records, example, planned)
+    for planned in others[: runs - (runs + 1) // 2]:
+        _record(records, example, planned)
     (folder / "queue").write_text("".join(queue))
     programs = folder / "bin"
     programs.mkdir()
@@ -94,17 +94,19 @@ def lab(folder: Path, runs: int) -> tuple[dict[str, str], str]:
     return {**environment, "PATH": f"{programs}:{os.environ['PATH']}"}, f"0-{seeds - 1}"
 
 
-def _cells(seeds: int, limit: int | None) -> list[PlannedRun]:
+def _planned_runs(seeds: int, limit: int | None) -> list[PlannedRun]:
     quick = protocol("quick")
     return plan(select(TABLES, quick, None, range(seeds)), quick, limit, Store())
 
 
-def _started(number: int, cell: PlannedRun) -> list[str]:
+def _started(number: int, planned: PlannedRun) -> list[str]:
     """Write a run's folder as a submission leaves it, or a finished run; returns squeue's line about its job."""
-    folder, token = Workspace(cell.id).folder, f"segnext-{number // 1000:010d}"
+    folder, token = Workspace(planned.id).folder, f"segnext-{number // 1000:010d}"
     folder.mkdir(parents=True)
     settings = execution(Profile(), 8000)
-    spec = specification(cell, None, None, None, settings, "python -m studies.run table7", options=["--cluster=slurm"])
+    spec = specification(
+        planned, None, None, None, settings, "python -m studies.run table7", options=["--cluster=slurm"]
+    )
     job = f"{number // 1000 + 1}_{number % 1000}"
     submission = Submission(token, number % 1000, time.time() - 60, "lab", Process("login", 100, "1"), "x", job)
     (folder / "spec.json").write_text(to_json(spec))
@@ -127,9 +129,9 @@ def _started(number: int, cell: PlannedRun) -> list[str]:
     return []
 
 
-def _record(records: Path, example: dict[str, object], cell: PlannedRun) -> None:
-    record = {**example, "id": cell.id, "config": canonical(cell.run)}
-    (records / f"{cell.id}.json").write_text(to_json(record))
+def _record(records: Path, example: dict[str, object], planned: PlannedRun) -> None:
+    record = {**example, "id": planned.id, "config": canonical(planned.run)}
+    (records / f"{planned.id}.json").write_text(to_json(record))
 
 
 def measured(runs: int) -> Iterator[Figure]:
