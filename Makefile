@@ -109,11 +109,11 @@ tests-slurm-next: tests-slurm
 
 # With SEGNEXT_EXTRAS a missing extra is a failure, not a skip.
 oracle: .venv-oracle/installed
-	OMP_NUM_THREADS=1 SEGNEXT_EXTRAS=1 .venv-oracle/bin/python -m pytest tests/test_oracle.py tests/test_segformer.py \
-	  tests/test_plan.py::test_the_curve_is_also_tensorboards
+	OMP_NUM_THREADS=1 SEGNEXT_EXTRAS=1 .venv-oracle/bin/python -m pytest tests/segnext/test_oracle.py tests/segnext/test_segformer.py \
+	  tests/studies/test_plan.py::test_the_curve_is_also_tensorboards
 
 tests-extras: .venv-extras/installed
-	OMP_NUM_THREADS=1 SEGNEXT_EXTRAS=1 .venv-extras/bin/python -m pytest tests/test_export.py tests/test_console.py \
+	OMP_NUM_THREADS=1 SEGNEXT_EXTRAS=1 .venv-extras/bin/python -m pytest tests/studies/test_export.py tests/studies/test_console.py \
 	  --numprocesses auto --dist worksteal -m "not long"
 
 # What a machine with PyTorch and the scientific packages still lacks: ours, and the published design's. Versions: the lock's.

@@ -172,6 +172,15 @@ def test_fake_records_have_one_maker():
     assert found == {"records.py"}
 
 
+WHOLE = {"test_house", "test_readme", "test_door", "test_fuzz"}
+
+
+def test_tests_stand_by_floor_and_those_of_the_whole_house_above_them():
+    own = {path.relative_to(TESTS) for path in modules_of_tests() if path.stem.startswith("test_")}
+    assert {path.stem for path in own if len(path.parts) == 1} == WHOLE
+    assert {path.parts[0] for path in own if len(path.parts) > 1} == {*ALLOWED, "gpu"}
+
+
 def tracked() -> list[str]:
     done = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if done.returncode:

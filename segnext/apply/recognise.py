@@ -31,7 +31,7 @@ SPELT = {"tiny": "T", "small": "S", "base": "B", "large": "L"}
 
 OWN = Data("own", 1, (2048, 512), (512, 512))  # Official code: the scale of every data set but Cityscapes and Context
 
-# How pictures are tested, as the paper's recipes have it (studies.declare.protocols; tests/test_predict.py: the same).
+# How pictures are tested, as the paper's recipes have it (studies.declare.protocols; test_predict.py: the same).
 TESTED: Mapping[str, Data] = {
     data.dataset: data
     for data in (

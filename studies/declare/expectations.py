@@ -4,7 +4,7 @@ Each expectation has a source: the paper (its printed difference, from ImageNet'
 generated data (what results/ said at commit 3b149ab). The two may disagree. The runs decide which expectation holds, by
 the rules of `studies.judge.photographs`; they never decide the paper's own claim.
 The ledger beside the studies (`studies/tables/predictions.json`) has each expectation with the commit that first had
-it, and `tests/test_photographs.py` checks that every record on CamVid is younger. No expectation is ever edited.
+it, and `test_photographs.py` checks that every record on CamVid is younger. No expectation is ever edited.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
     )
 
 A prediction is written before the runs that test it. The ledger `studies/tables/predictions.json` has each prediction
-with the commit that first had it; `tests/test_subtasks.py` checks the ledger against the history, and every record
+with the commit that first had it; `test_subtasks.py` checks the ledger against the history, and every record
 against the ledger.
 """
 

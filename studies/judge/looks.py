@@ -8,7 +8,7 @@ rejects; and the shares add up to 5 %.
 
 After each look except the last, an open claim is given up if it would hardly be decided at the last one: if its
 conditional power is below 10 % both for the observed and for the printed difference. Giving up decides nothing, so it
-adds no error. `tests/test_next.py` checks the 5 % by simulation.
+adds no error. `tests/studies/test_next.py` checks the 5 % by simulation.
 """
 
 from __future__ import annotations

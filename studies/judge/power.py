@@ -3,7 +3,7 @@
 A claim of a difference is judged by Welch's t over seeds (against a printed value by Student's t), a claim of no
 difference by two one-sided tests (`studies.judge.verdicts`). For normal values the power is an integral over the spread
 that the seeds will show. Welch's degrees of freedom depend on that spread, so the noncentral t with 2 (n - 1) degrees
-promises too much: for 3 seeds per row at 0.5 % it gives 0.24 instead of 0.13. `tests/test_next.py` checks every number
+promises too much: for 3 seeds per row at 0.5 % it gives 0.24 instead of 0.13. `test_next.py` checks every number
 here by simulation.
 """
 

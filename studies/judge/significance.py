@@ -13,7 +13,7 @@ difference is 0, only a difference can be shown wrongly; if it is `margin` or mo
 can, and both need the same one-sided test to fail. At the first wrong decision all earlier ones are right, and a
 comparison that is correctly decided both ways cannot become wrong, so at most m - b can. Hence the chance of any error
 in a family is at most `ERROR`, however the comparisons depend on each other, as they do if they share a row. For the
-side of a true difference between 0 and `margin` this is checked by simulation (tests/test_significance.py), not proved.
+side of a true difference between 0 and `margin` this is checked by simulation (test_significance.py), not proved.
 
 Degrees of freedom. We use Welch's formula with the smaller number of seeds for both sides; with equal numbers it is the
 usual one. With unequal numbers Welch's own formula is too bold far out in the tails, where a family's tests are

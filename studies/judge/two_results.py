@@ -7,7 +7,7 @@ because older code did not measure them, are not compared.
 A row is compared by the means of its seeds: Welch's test, corrected by Holm's method over all rows and metrics for
 which both sides have at least three seeds and not the very same runs. The chance that any row is wrongly said to differ
 is at most 5 % for the whole comparison. Runs that both sides share make that chance smaller, never larger
-(tests/test_compare.py simulates it). `no difference` is judged per row: its 90 % interval is within `TOLERANCE`.
+(test_compare.py simulates it). `no difference` is judged per row: its 90 % interval is within `TOLERANCE`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ not yet in the plan. It is found exactly, as a closure of maximal density (Dinke
 with a totally unimodular matrix). So targets per hour never rise from one step to the next, and whoever stops after a
 step could not have decided as many targets in fewer hours.
 
-`tests/test_next.py` checks both against every subset of small cases.
+`tests/studies/test_next.py` checks both against every subset of small cases.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ ON_CPU = os.environ.get("SEGNEXT_GPU_TESTS_ON") == "cpu"
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not FAST, reason="Triton is not installed or SEGNEXT_PLAIN=1: no kernel to test"),
-    pytest.mark.skipif(ON_CPU, reason="on a CPU tests/test_fast_kernels.py interprets the kernels"),
+    pytest.mark.skipif(ON_CPU, reason="on a CPU tests/segnext/test_fast_kernels.py interprets the kernels"),
 ]
 
 ROUNDING = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}

@@ -92,7 +92,7 @@ def test_a_compiled_or_captured_step_gives_the_eager_losses(
     compile: str, precision: str, device: torch.device, source, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     if "inductor" in compile and device.type == "cpu":
-        pytest.skip("on a CPU tests/test_stopped.py compiles")
+        pytest.skip("on a CPU tests/segnext/test_stopped.py compiles")
     _, eager = trained(RUN, source, tmp_path / "eager", Execution(str(device), precision=precision))
     _, other = trained(RUN, source, tmp_path / "other", Execution(str(device), precision=precision, compile=compile))
     torch.testing.assert_close(other, eager, rtol=1e-3 if precision == "float32" else 2e-2, atol=0)

@@ -203,7 +203,7 @@ def test_every_row_that_is_costed_has_an_expected_cost():
 
 @pytest.mark.parametrize(("key", "variant"), COSTS.items(), ids=str)
 def test_every_row_is_costed_as_the_architecture_that_reproduces_it(key: tuple[str, str], variant: str):
-    """tests/test_cost.py measures the variants: integer parameters and G of the paper's convention."""
+    """tests/segnext/test_cost.py measures the variants: integer parameters and G of the paper's convention."""
     assert row_cost(*costed()[key]) == VARIANTS[variant]
 
 

@@ -88,7 +88,7 @@ CASES: dict[Any, tuple[Callable[[], Callable[..., Any]], dict[str, Any]]] = {
     SegNeXt.logits: (lambda: SegNeXt(MICRO, 5).logits, {}),
     MSCANClassifier: (lambda: MSCANClassifier(MICRO, 5), {"H": 65, "W": 33}),
 }
-# Executed through HamDecoder, MLPDecoder; has no forward of its own; needs a gradient: tests/test_pictures.py.
+# Executed through HamDecoder, MLPDecoder; has no forward of its own; needs a gradient: tests/reports/test_pictures.py.
 ABSTRACT = {Decoder, Decoder.context, Stochastic, grad_cam}
 
 SHAPE = r"\([^`]*\)"

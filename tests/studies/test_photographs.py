@@ -44,7 +44,7 @@ def test_every_row_of_tables_6_and_7_is_expected_something_of():
 def test_every_record_on_photographs_was_made_with_the_expectations_that_it_is_held_against():
     """Its commit is an ancestor of this one, and has every expectation about its row, by the ledger.
 
-    But those that were there when the expectations were written, and are named with them. `tests/test_subtasks.py`
+    But those that were there when the expectations were written, and are named with them. `test_subtasks.py`
     holds the ledger to the declarations and to the history.
     """
     if not ledger.has_history():

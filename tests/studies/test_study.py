@@ -31,7 +31,7 @@ EXAMPLE = Study("example", "Table 0", "", (IMAGENET, ADE, CITYSCAPES), (T, S, PE
 def test_declared_runs_keep_their_ids(name: str):
     """A changed default or recipe shows here; where results exist, it needs a new version of the protocol.
 
-    Written by `PYTHONPATH=. python tests/test_study.py` after a change that was meant.
+    Written by `PYTHONPATH=.:tests python tests/studies/test_study.py` after a change that was meant.
     """
     assert run_ids(name) == RUN_IDS[name]
 
