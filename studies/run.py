@@ -22,7 +22,15 @@ from segnext.door import Parser, command, console, print_json, say, typed_path
 from studies.declare.protocols import Protocol, protocol
 from studies.launch.carry_out import OF_A_CLUSTER, carry_out, typed_again
 from studies.launch.measure import measure_costs, measure_speeds
-from studies.launch.preview import as_json, show_needs, show_plan, show_results, tell_left, tell_left_out
+from studies.launch.preview import (
+    as_json,
+    show_costs,
+    show_needs,
+    show_plan,
+    show_results,
+    tell_left,
+    tell_left_out,
+)
 from studies.plan.options import (
     SELECTOR,
     add_data_root,
@@ -211,7 +219,10 @@ def _run(parse: argparse.ArgumentParser, options: argparse.Namespace, words: Seq
     chosen = [selection.study.slug for selection in planned.selections]
     store = Store()
     paths = [path for path in files.write(store) if path.stem in chosen]
-    show_results(console(width=80), planned.selections, planned.chosen, store)
+    if options.only == "cost":
+        show_costs(console(width=80), planned.selections, store)
+    else:
+        show_results(console(width=80), planned.selections, planned.chosen, store)
     for path in paths:
         say(f"wrote {shown(path)}")
     say(f"{time.monotonic() - began:.0f} s; next: python -m reports.build {' '.join(dict.fromkeys(chosen))}")

@@ -16,10 +16,11 @@ from rich.table import Table
 from segnext.config import Cost, Speed
 from segnext.door import MANY, print_many
 from studies.declare.protocols import Protocol
-from studies.declare.study import MEASURED_AS
+from studies.declare.study import COSTS, MEASURED_AS
 from studies.launch.submit import arrays, sbatch_options
 from studies.plan.options import shown
 from studies.plan.runs import PlannedRun, Selection, upstream
+from studies.records.schema import CostRecord
 from studies.records.store import Store, View, runs_folder
 from studies.slurm import scheduler
 from studies.slurm.profile import Profile
@@ -123,6 +124,34 @@ def show_results(console: Console, selections: Sequence[Selection], chosen: Prot
         for view in store.views(selection.study):
             if view.protocol == chosen and view.panel in panels and view.iterations and view.panel.accuracies:
                 _show_view(console, selection, view)
+
+
+def show_costs(console: Console, selections: Sequence[Selection], store: Store) -> None:
+    """Parameters and multiply-adds of the selected rows, printed beside measured."""
+    for selection in selections:
+        for panel in selection.study.panels:
+            if not (printed := [column for column in COSTS if column in panel.columns]):
+                continue
+            title = f"{selection.study.slug}, {panel.dataset} at {panel.input_size[0]}×{panel.input_size[1]}"
+            table = Table(box=None, padding=(0, 2), title=title, title_justify="left")
+            table.add_column("row")
+            for column in printed:
+                table.add_column(f"{UNITS[column]} printed", justify="right")
+                table.add_column("measured", justify="right")
+            for row in selection.rows:
+                told = []
+                for column in printed:
+                    value, record = row.prints(panel, column), store.row_cost(panel, row)
+                    told += ["" if value is None else f"{value:g}", "" if record is None else _cost(record, column)]
+                table.add_row(row.slug, *told)
+            console.print(table)
+
+
+UNITS = {"params_m": "parameters, M", "gflops": "multiply-adds, G"}
+
+
+def _cost(record: CostRecord, column: str) -> str:
+    return f"{record.params / 1e6:.2f}" if column == "params_m" else f"{record.gmacs:.2f}"
 
 
 def _show_view(console: Console, selection: Selection, view: View) -> None:
