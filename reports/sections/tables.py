@@ -94,9 +94,9 @@ def _fvcore(evidence: Evidence, panel: Panel, row: Row | Reported) -> Cell:
 
 
 def accuracy_table(variant: Variant) -> Table:
-    """Ours beside the printed accuracies; difference and verdict only where the two may be compared."""
+    """Ours; the printed accuracies, difference and verdict beside it only where the two may be compared."""
     study, metrics = variant.study, variant.panel.accuracies
-    titles = ("printed", "ours", "difference", "verdict") if variant.comparable else ("paper (printed)", "ours")
+    titles = ("printed", "ours", "difference", "verdict") if variant.comparable else ("ours",)
     columns = [ROW] if variant.comparable else [ROW, Column("Trained as (parameters)", align="left")]
     theirs = elsewhere(study, variant.panel, metrics) if variant.comparable else ()
     for metric in metrics:
@@ -187,7 +187,7 @@ def _beginnings(variant: Variant) -> list[str]:
 
 
 def accuracy_cells(variant: Variant, row: Row | Reported, metric: str, notes: Notes) -> list[Cell]:
-    """An accuracy of a row: printed, ours and, where they may be compared, the difference and its verdict."""
+    """An accuracy of a row: ours and, where they may be compared, the printed one, the difference and its verdict."""
     shown = printed_cell(variant.panel, row, metric)
     if isinstance(row, Reported):
         return [shown, *[Cell()] * 3]
@@ -205,7 +205,7 @@ def accuracy_cells(variant: Variant, row: Row | Reported, metric: str, notes: No
         found = {**facts, f"{metric}_mean": mean, f"{metric}_half_width": half, f"{metric}_mixed": mixed or None}
         ours = Cell(text, found, sources=sources, note=notes.mark(mixed))
     if not variant.comparable:
-        return [shown, ours]
+        return [ours]
     verdict = verdict_cell(judgement, {f"{metric}_verdict": judgement.verdict}, notes)
     return [shown, ours, _difference(metric, judgement.difference), verdict]
 
@@ -245,7 +245,7 @@ def imported_cells(variant: Variant, row: Row | Reported, metric: str, found: Se
         source = Source(text, found.record, "record of the imported weights", found.marks)
         ours = Cell(text, {f"{metric}_imported": found.value}, sources=(source,))
     if not variant.comparable:
-        return [shown, ours]
+        return [ours]
     difference = None if found is None or printed is None else found.value - printed
     word = "imported" if found else ""
     verdict = Cell(word or "–", {f"{metric}_verdict": word or None}, verdict=word)

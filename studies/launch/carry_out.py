@@ -16,15 +16,13 @@ from typing import Any
 from rich.console import Console
 
 from segnext.config import Execution
-from studies.launch.submit import Specify, arrays, execution, submit
+from studies.launch.submit import Specify, execution
 from studies.plan.jobspec import specification
 from studies.plan.options import shown
 from studies.plan.runs import PlannedRun
-from studies.records import snapshot
 from studies.records.store import REPOSITORY, Store, runs_folder
 from studies.records.working_state import JobSpec
 from studies.records.workspace import Workspace
-from studies.slurm import scheduler
 from studies.slurm.profile import Profile
 
 CHOOSE = ("rows", "seeds", "datasets", "retry", "rerun", "until_decided", "looks", "dry_run", "json", "follow")
@@ -131,41 +129,21 @@ def _portable(words: Sequence[str], data_root: Path | None) -> list[str]:
 def _submit(
     console: Console, todo: list[PlannedRun], resources: Profile, options: argparse.Namespace, specify: Specify
 ) -> int:
-    """Submit and leave, or watch; returns the exit code."""
-    submitted: list[PlannedRun] = []
-    code = 0
-    try:
-        size = resources.max_array_size or scheduler.max_array_size(resources.cluster)
-        code_snapshot = snapshot.take()
-        for array in arrays(todo, resources, size, resources.max_parallel):
-            settings = _execution(resources.at(array.stage), options)
-            left = submit(array, resources, code_snapshot, specify, settings)
-            for planned in left:
-                console.print(f"{planned.label} was submitted by somebody else a moment ago")
-            if array.job:
-                waits = f", after {', '.join(array.waits)}" if array.waits else ""
-                limit = f", {array.throttle * array.per_element} at a time" if array.throttle else ""
-                shared = f", {array.per_element} a card" if array.per_element > 1 else ""
-                told = f"job {array.job} ({array.token}): {len(array.runs)} {array.stage} runs"
-                console.print(f"{told}{shared}{limit}{waits}")
-            submitted += array.runs
-    except scheduler.Unreachable as error:
-        console.print(f"the scheduler does not answer: {error}")
-        code = 4
-    except scheduler.Refused as error:
-        console.print(f"sbatch refuses: {error}")
-        code = 1 if submitted else 3
-    console.print(
-        f"{len(submitted)} of {len(todo)} runs submitted" + ("; the same command submits the rest" if code else "")
-    )
-    if options.follow and submitted:
-        from studies.launch.local import follow
+    """Submit and leave, or watch and submit as room comes; returns the exit code."""
+    from studies.launch.sending import Line
 
-        def watch(bars: Any, asked: Callable[[], bool]) -> Any:
-            return follow(submitted, bars, asked)
+    line = Line(console, list(todo), resources, lambda own: _execution(own, options), specify)
+    sent = line.send()
+    while options.follow and not sent and line.full and line.halve():
+        sent = line.send()
+    if not options.follow or not sent:
+        return line.code
 
-        code = max(code, _watched(console, submitted, watch, "the jobs go on"))
-    return code
+    def watch(bars: Any, asked: Callable[[], bool]) -> Any:
+        return line.followed(sent, bars, asked)
+
+    watched = _watched(console, todo if line.full else sent, watch, "the jobs go on")
+    return max(line.code, watched)
 
 
 def _here(

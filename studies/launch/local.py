@@ -53,6 +53,7 @@ class Outcome:
     message: str = ""
 
 
+GOES_ON = Outcome("stopped", "goes on")
 TRAINED = Outcome("done", "trained; --only evaluate tests it")
 
 
@@ -132,8 +133,10 @@ def run_debug(runs: Sequence[PlannedRun], watcher: Watcher, asked_to_stop: Calla
     return outcomes
 
 
-def follow(runs: Sequence[PlannedRun], watcher: Watcher, asked_to_stop: Callable[[], bool]) -> dict[str, Outcome]:
-    """Watch submitted runs until all are over.
+def follow(
+    runs: Sequence[PlannedRun], watcher: Watcher, asked_to_stop: Callable[[], bool], left: int = 0
+) -> dict[str, Outcome]:
+    """Watch submitted runs until no more than `left` go on.
 
     runs/ is on a file server that many share: a few runs are looked at at a time, in turn, less often while nothing
     moves. The queue is asked less and less often, and only about runs that show no progress.
@@ -143,7 +146,7 @@ def follow(runs: Sequence[PlannedRun], watcher: Watcher, asked_to_stop: Callable
     turn = deque(runs)
     idle, rest, rested = 0, POLL_SECONDS, 0.0
     pause, asked = FOLLOW_SECONDS[0], time.monotonic()
-    while turn and not asked_to_stop():
+    while len(turn) > left and not asked_to_stop():
         if time.monotonic() - rested >= rest:
             looks = LOOKS_AT_ONCE
             for planned in list(islice(turn, looks)):
@@ -165,7 +168,7 @@ def follow(runs: Sequence[PlannedRun], watcher: Watcher, asked_to_stop: Callable
             look.ask(turn)
             pause, asked = min(1.5 * pause, FOLLOW_SECONDS[1]), time.monotonic()
         time.sleep(POLL_SECONDS)
-    return outcomes | {planned.id: Outcome("stopped", "goes on") for planned in turn}
+    return outcomes | dict.fromkeys((planned.id for planned in turn), GOES_ON)
 
 
 class _Look:
