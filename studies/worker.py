@@ -23,9 +23,9 @@ from segnext.measure.machine import keep_freed
 from studies.launch.ending import OUTSIDE, notify
 from studies.launch.sharing import REQUEUED, share
 from studies.launch.stage import stage
-from studies.launch.work import timestamp, work
+from studies.launch.work import work
 from studies.records.typed import Damaged
-from studies.records.working_state import job
+from studies.records.working_state import job, timestamp
 from studies.records.workspace import Workspace
 from studies.slurm import scheduler
 

@@ -195,17 +195,23 @@ def finding(part: StudyPart) -> str:
     return ("; ".join(said) or "nothing is measured yet") + "."
 
 
+def _be(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
 def _headline(costs: Costs, supported: int, contradicted: int, far: int, squares: Sequence[Square]) -> tuple[str, ...]:
     claims, share = len(squares), costs.agree / costs.held if costs.held else 0.0
     sentences = ["Costs are not measured yet."]
     if costs.held:
         word = "Costs hold" if share > 0.95 else "Most costs hold" if share > 0.6 else "Many printed costs are off"
-        sentences = [f"{word}: {costs.agree} of {costs.held} printed values agree, {far} are more than {FAR:.0%} off."]
+        sentences = [
+            f"{word}: {costs.agree} of {costs.held} printed values agree, {far} {_be(far)} more than {FAR:.0%} off."
+        ]
     if not claims:
         return tuple(sentences)
     open_ = claims - supported - contradicted
-    told = f"{supported} of the paper's {claims} claims are supported, {contradicted} contradicted"
-    sentences.append(f"{told}; {open_} are open: they need runs at the paper's scale.")
+    told = f"{supported} of the paper's {claims} claims {_be(supported)} supported, {contradicted} contradicted"
+    sentences.append(f"{told}; {open_} {_be(open_)} open, for want of runs at the paper's scale.")
     if theirs := Counter(square.published for square in squares if square.published):
         sentences.append(f"In others' runs, {theirs.total()} claims were measured: {_listed(theirs)}.")
     small = [square for square in squares if square.elsewhere]

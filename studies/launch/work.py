@@ -26,7 +26,7 @@ from studies.plan.weights import pretrained_file, sha256, verified
 from studies.records.causes import UpstreamMissing, cause_of, oom_kills
 from studies.records.provenance import code_fingerprint, provenance
 from studies.records.store import Store
-from studies.records.working_state import Progress, job
+from studies.records.working_state import Progress, job, timestamp
 from studies.records.workspace import SILENT_AFTER, Claimed, Workspace
 from studies.tables import study
 
@@ -483,8 +483,3 @@ def _data_facts(use: str, source: Source | ClassFolderSource) -> dict[str, Any]:
     from segnext.training.train import identity_of
 
     return {f"{use}_images": len(source), **{f"{use}_{what}": value for what, value in identity_of(source).items()}}
-
-
-def timestamp(moment: float) -> str:
-    """A moment in UTC, to the second."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))

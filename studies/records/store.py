@@ -55,7 +55,7 @@ class View:
 
 def results_folder() -> Path:
     """results/, or $SEGNEXT_RESULTS. `ValueError` where neither is here."""
-    return _folder("SEGNEXT_RESULTS", "results", os.environ.get("SEGNEXT_RESULTS"), os.getcwd())
+    return _folder("SEGNEXT_RESULTS", "results", os.environ.get("SEGNEXT_RESULTS"), os.getcwd(), REPOSITORY)
 
 
 def runs_folder() -> Path:
@@ -63,11 +63,11 @@ def runs_folder() -> Path:
 
     `ValueError` where neither is here.
     """
-    return _folder("SEGNEXT_RUNS", "runs", os.environ.get("SEGNEXT_RUNS"), os.getcwd())
+    return _folder("SEGNEXT_RUNS", "runs", os.environ.get("SEGNEXT_RUNS"), os.getcwd(), REPOSITORY)
 
 
 @lru_cache(8)
-def _folder(variable: str, name: str, named: str | None, here: str) -> Path:
+def _folder(variable: str, name: str, named: str | None, here: str, checkout: Path) -> Path:
     """Found once for what the variable says and where we are: a command asks for each of its runs."""
     found = folder_of(variable)
     return found.resolve() if found else of_checkout(name, f"set ${variable} to a folder")

@@ -171,6 +171,11 @@ class JobSpec:
     options: tuple[str, ...] = field(default=())  # after its selector, the words that start the run again
 
 
+def timestamp(moment: float) -> str:
+    """A moment in UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
+
+
 def job() -> str:
     """The SLURM job of this process as squeue prints it, `812_3` or `812`; "" outside SLURM."""
     array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")

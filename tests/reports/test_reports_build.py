@@ -244,7 +244,7 @@ def test_terminal_says_what_was_written_relative_to_here(results, out, capsys, m
     text = capsys.readouterr().out
     assert re.search(r"wrote \d+ files in out/\n", text)
     assert "wrote 7 files in out/summary/" in text
-    assert "wrote 16 files in results/" in text
+    assert re.search(r"wrote \d+ files in results/\n", text)
     assert text.rstrip().endswith("open out/index.html")
     assert "printed values agree" in text
     assert "✓ supported" in text

@@ -376,7 +376,7 @@ def test_a_larger_budget_decides_no_fewer_claims(empty: Store):
         (["tabel7"], "unknown study 'tabel7' (did you mean table7?)"),
         (["--protocol", "papr"], "unknown protocol 'papr' (did you mean paper?)"),
         (["--protocol", "camvid"], "--protocol camvid decides no claim of the paper"),
-        (["--with", "'"], "are no words of a command"),
+        (["--with", "'"], "is not a list of words"),
     ],
 )
 def test_a_mistake_is_named_and_nothing_is_written(words, why, empty: Store, tmp_path: Path, capsys):

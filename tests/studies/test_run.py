@@ -38,7 +38,8 @@ def test_help_imports_no_torch(module: str):
 
 
 def test_list_names_every_study_row_and_protocol_without_torch():
-    code = "import sys, studies.list\nstudies.list.main([])\nassert 'torch' not in sys.modules"
+    every = f"studies.list.main([])\nfor name in {[*studies()]}: studies.list.main([name])"
+    code = f"import sys, studies.list\n{every}\nassert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for declared in studies().values():

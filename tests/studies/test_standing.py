@@ -14,7 +14,7 @@ from pathlib import Path
 from subprocess import PIPE
 
 import pytest
-from records import run_record
+from records import run_record, table7_record
 
 from segnext.config import Execution
 from studies import cancel, gc, logs, run, show, status
@@ -292,7 +292,7 @@ def test_hours_are_told_from_the_newest_of_what_was_measured(planned_run: Planne
 
 def test_a_run_that_had_a_quarter_of_a_card_tells_of_a_whole_one(planned_run: PlannedRun):
     """Its images a second are those of one of four; the record says so."""
-    record = run_record("c", 0, 1.0, 2, "smoke")
+    record = table7_record("c", 0, 1.0, 2, "smoke")
     origin = {"device": "cpu", "runs_per_gpu": 4}
     Store().add({**record, "training": {"images_per_second": 2.0}, "provenance": origin})
     assert (

@@ -28,6 +28,7 @@ from studies.declare.study import Study
 from studies.declare.subtasks import CHANCE, REACH, WITHOUT_CONTEXT, Prediction, Subtask, controls
 from studies.facts import foretold
 from studies.judge.predictions import ByDistance, judge
+from studies.judge.tiers import ELSEWHERE
 from studies.records.schema import Cue, Metrics
 from studies.records.store import REPOSITORY, Store
 from studies.tables import studies, study
@@ -295,7 +296,7 @@ def test_the_report_prints_refuted_predictions_too():
     runs = {"cc": runs_of(60, 61, 62), "ham": runs_of(90, 91, 92)}
     (judgements,) = foretold.judged([(variant, panel, runs)]).values()
     table = predictions.prediction_table(variant, panel, runs, judgements)
-    assert [line.cells[-2].verdict for line in table.lines] == ["supported", "contradicted"]
+    assert [line.cells[-2].verdict for line in table.lines] == ["here too", "opposite here"]
     drawing = predictions.distance_figure(variant, panel, runs)
     assert drawing is not None
     assert "SegNeXt-B w/ CC: " in drawing.description
@@ -335,7 +336,7 @@ def test_a_page_has_predictions_beside_outcomes_and_accuracy_by_distance(tmp_pat
             add_curve(store, run.id)
     files = render(tmp_path / "out", "appendix_table2")
     lines = lines_of(files, "predictions.csv")
-    assert [line["outcome"] for line in lines] == ["supported", "contradicted"]  # the second predicted no difference
+    assert [line["outcome"] for line in lines] == ["here too", "opposite here"]  # the second predicted no difference
     mixed = "float32 and bfloat16 together"
     assert [line["mixed"] for line in lines] == [mixed] * 2  # both are about `t-ham`, whose last seed is apart
     for name in ("predictions.tex", "summary/predictions.md", "summary/appendix_table2.md", "predictions.html"):
@@ -355,7 +356,7 @@ def test_a_page_has_predictions_beside_outcomes_and_accuracy_by_distance(tmp_pat
     page = whole(files)
     assert 'id="appendix_table2-quick-key-predictions"' in page
     assert 'href="predictions.csv"' in page
-    assert "1 supported, 1 contradicted" in files["overview.html"].decode()
+    assert "1 here too, 1 opposite here" in files["overview.html"].decode()
     said = "400 iterations of batch 8, learning rate 0.004; seeds 0, 1, 2, 3, 4."
     assert said in files["summary/appendix_table2.md"].decode()
     assert 'id="appendix_table2-quick-key-distance"' in page
@@ -390,7 +391,7 @@ def test_what_became_of_the_papers_ideas_is_counted_apart_from_controls(tmp_path
         counted = said.split(part)[1].split(": ")[1].split(";")[0].split(". ")[0]
         for (*of, outcome), count in outcomes.items():
             if of == [purpose, source]:
-                assert f"{count} {outcome}" in counted
+                assert f"{count} {ELSEWHERE.get(outcome, outcome)}" in counted
 
 
 def _variant(declared: Study, panel: Subtask):
