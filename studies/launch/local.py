@@ -67,12 +67,10 @@ def run_local(
 ) -> dict[str, Outcome]:
     """Work on the runs as processes of this machine, `parallel` at a time, each on the one of `cards` with the fewest.
 
-    Own processes instead of submitit's local executor: that one starts every job at once and reports nothing until the
-    end. A run that someone else is working on is waited for. When asked to stop, workers save at their next step.
+    Not submitit's local executor: it starts every job at once and reports nothing until the end. A run that someone
+    else works on is waited for. When asked to stop, workers save at their next step.
     """
-    code = snapshot.take()
-    kills = oom_kills()
-    waiting = list(runs)
+    code, kills, waiting = snapshot.take(), oom_kills(), list(runs)
     working: dict[str, tuple[PlannedRun, subprocess.Popen[bytes] | None]] = {}
     outcomes: dict[str, Outcome] = {}
     stopped_at: float | None = None

@@ -336,7 +336,7 @@ def test_a_page_has_predictions_beside_outcomes_and_accuracy_by_distance(tmp_pat
             add_curve(store, run.id)
     files = render(tmp_path / "out", "appendix_table2")
     lines = lines_of(files, "predictions.csv")
-    assert [line["outcome"] for line in lines] == ["here too", "opposite here"]  # the second predicted no difference
+    assert [line["outcome"] for line in lines] == ["supported", "contradicted"]  # the second predicted no difference
     mixed = "float32 and bfloat16 together"
     assert [line["mixed"] for line in lines] == [mixed] * 2  # both are about `t-ham`, whose last seed is apart
     for name in ("predictions.tex", "summary/predictions.md", "summary/appendix_table2.md", "predictions.html"):
