@@ -222,7 +222,7 @@ def _run(parse: argparse.ArgumentParser, options: argparse.Namespace, words: Seq
     if options.only == "cost":
         show_costs(console(width=80), planned.selections, store)
     else:
-        show_results(console(width=80), planned.selections, planned.chosen, store)
+        show_results(console(width=80), planned.selections, planned.runs, store)
     for path in paths:
         say(f"wrote {shown(path)}")
     say(f"{time.monotonic() - began:.0f} s; next: python -m reports.build {' '.join(dict.fromkeys(chosen))}")

@@ -7,7 +7,7 @@ import dataclasses
 import shutil
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -117,12 +117,12 @@ def _row(planned: PlannedRun) -> list[str]:
     return [planned.row.slug, name, planned.run.data.dataset, str(planned.run.seed), planned.id, state]
 
 
-def show_results(console: Console, selections: Sequence[Selection], chosen: Protocol, store: Store) -> None:
-    """What the selected rows came to: printed, ours as a mean over seeds, how many, and the verdict where it may be."""
+def show_results(console: Console, selections: Sequence[Selection], runs: Iterable[PlannedRun], store: Store) -> None:
+    """What these runs' rows came to: printed, ours as a mean over seeds, how many, and the verdict where it may be."""
+    own = {planned.id for planned in runs}
     for selection in selections:
-        panels = selection.panels(chosen)
         for view in store.views(selection.study):
-            if view.protocol == chosen and view.panel in panels and view.iterations and view.panel.accuracies:
+            if view.panel.accuracies and any(line.run_id in own for line in view.lines):
                 _show_view(console, selection, view)
 
 
