@@ -10,7 +10,6 @@ from pathlib import Path
 from reports.blocks.csv import to_csv
 from reports.blocks.figure import MANIFEST, Drawing, draw, keep, manifest
 from reports.blocks.table import Table
-from reports.evidence.gather import Evidence, common, gather
 from reports.sections import (
     claims,
     curves,
@@ -37,6 +36,7 @@ from studies import shortcuts as probed
 from studies.declare.study import Study
 from studies.declare.subtasks import Subtask
 from studies.facts import foretold
+from studies.facts.gather import Evidence, common, gather
 from studies.plan.programme import first_lines
 from studies.records.attempts import lost
 from studies.records.schema import ShortcutRecord

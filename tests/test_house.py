@@ -111,7 +111,7 @@ ROOMS = {
         "weights",
     ),
     "studies": ("declare", "tables", "records", "slurm", "judge", "plan", "facts", "launch", "door"),
-    "reports": ("blocks", "evidence", "sections", "write", "door"),
+    "reports": ("blocks", "sections", "write", "door"),
 }
 AT_THE_DOOR = {"segnext": "network", "studies": "door", "reports": "door"}
 BELOW_ALL = {"segnext.door", "segnext.files", "segnext.text", "segnext.precision", "segnext.stochastic"}

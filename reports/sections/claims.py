@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reports.blocks.table import LINKED, METRICS, Cell, Column, Line, Notes, Source, Table, Value, number
-from reports.evidence.gather import UNITS, Evidence, Variant
 from reports.sections.others import said_cell
 from reports.sections.scaling import scaling_slugs
 from reports.sections.tables import cost_slug, needed_seeds, verdict_cell
 from studies.declare.study import Claim, Reported
+from studies.facts.gather import UNITS, Evidence, Variant
 from studies.judge import verdicts
 from studies.judge.tiers import ELSEWHERE
 from studies.judge.verdicts import Judgement

@@ -21,8 +21,8 @@ from reports.blocks.csv import to_csv
 from reports.blocks.figure import Drawing
 from reports.blocks.style import INK, row_styles
 from reports.blocks.table import METRICS, Value
-from reports.evidence.gather import Variant
 from studies.declare.study import Row
+from studies.facts.gather import Variant
 from studies.judge import verdicts
 from studies.records.store import Store
 from studies.records.typed import Damaged, content_of

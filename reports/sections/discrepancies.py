@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from reports.blocks.table import METRICS, Cell, Column, Line, Source, Table, number
-from reports.evidence.gather import UNITS, Evidence
 from reports.sections.tables import as_printed, cost_slug, cost_verdict
 from studies.declare.study import Panel, Reported, Row, Study
+from studies.facts.gather import UNITS, Evidence
 from studies.judge import verdicts
 
 SLUG = "costs-not-reproduced"

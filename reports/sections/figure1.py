@@ -18,9 +18,9 @@ from reports.blocks.csv import to_csv
 from reports.blocks.figure import Drawing
 from reports.blocks.style import COLOURS, INK, row_styles
 from reports.blocks.table import METRICS, Value, number
-from reports.evidence.gather import UNITS, Evidence
 from reports.sections.tables import cost_slug
 from studies.declare.study import Panel, Reported, Row
+from studies.facts.gather import UNITS, Evidence
 from studies.judge import others, verdicts
 from studies.judge.pooling import mixture
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reports.blocks.table import Cell, Column, Line, Notes, Source, Table, number
-from reports.evidence.gather import Evidence, marks
 from reports.sections.scaling import named
+from studies.facts.gather import Evidence, marks
 from studies.records.schema import SpeedRecord
 
 

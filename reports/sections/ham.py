@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 
 from reports.blocks.table import METRICS, Cell, Column, Line, Notes, Source, Table, Value, number
-from reports.evidence.gather import Seed, Tested, Variant
 from studies.declare.study import Row
+from studies.facts.gather import Seed, Tested, Variant
 
 
 def ham_table(variant: Variant) -> Table:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 
 from reports.blocks.style import GLYPHS
 from reports.blocks.table import METRICS, Table, number
-from reports.evidence.gather import Evidence
 from reports.sections.claims import DECIDING, stand
 from reports.sections.discrepancies import SLUG, cost_verdicts, differing
 from reports.sections.parts import StudyPart
 from reports.sections.tables import as_printed
 from studies.declare.study import Claim
+from studies.facts.gather import Evidence
 from studies.judge import others
 from studies.judge.tiers import ELSEWHERE
 from studies.judge.verdicts import RULES

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from reports.blocks.table import METRICS, Cell, Column, Line, Notes, Source, Table
-from reports.evidence.gather import UNITS, Evidence, Variant
 from reports.sections import tables
 from reports.sections.others import others_in_short
 from studies.declare.study import Panel, Reported, Row
+from studies.facts.gather import UNITS, Evidence, Variant
 from studies.judge import verdicts
 
 NOT_HELD = frozenset(("fps",))

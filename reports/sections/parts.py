@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from reports.blocks.figure import Drawing
 from reports.blocks.table import Table
-from reports.evidence.gather import Evidence, Variant
 from reports.sections.main_table import Missing
+from studies.facts.gather import Evidence, Variant
 from studies.records.schema import ShortcutRecord
 
 

@@ -26,9 +26,9 @@ from reports.blocks.csv import to_csv
 from reports.blocks.figure import Drawing
 from reports.blocks.style import CLASSES
 from reports.blocks.table import Cell, Column, Line, Notes, Source, Table, Value, number
-from reports.evidence.gather import Variant
 from segnext.config import Model
 from studies.declare.study import Row
+from studies.facts.gather import Variant
 from studies.judge import verdicts
 from studies.records.schema import Pictures
 from studies.records.store import Store

@@ -16,13 +16,13 @@ from reports.blocks.csv import to_csv
 from reports.blocks.figure import Drawing
 from reports.blocks.style import INK, row_styles
 from reports.blocks.table import Cell, Column, Line, Notes, Source, Table, Value, number
-from reports.evidence.gather import Variant
 from reports.sections.curves import points_of
 from reports.sections.shortcuts import in_words
 from reports.sections.tables import precision_cell, recipe_words, verdict_cell
 from studies.declare.study import Row, Study
 from studies.declare.subtasks import CAVEATS, CEILING, CHANCE, LEARNT, MARGIN, TO_SEE, Prediction, Subtask
 from studies.facts.foretold import mixed_runs
+from studies.facts.gather import Variant
 from studies.judge import verdicts
 from studies.judge.predictions import Runs, points_by_distance, within
 from studies.judge.significance import RULE

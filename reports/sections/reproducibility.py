@@ -8,13 +8,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from reports.blocks.table import METRICS, Cell, Column, Line, Source, Table
-from reports.evidence.gather import Evidence, marks
 from reports.sections.provenance import duration, provenance_table
 from segnext.config import ClassificationData, ClassificationTrain, Data, Execution, Model, Size, Train
 from segnext.config.choices import IN_CODE
 from segnext.config.fields import SOURCES, Choice, choices_of, told
 from studies.declare.appendix_table1 import CHOICES, FIELDS, FIXED
 from studies.declare.study import Row
+from studies.facts.gather import Evidence, marks
 from studies.judge import verdicts
 from studies.records.attempts import LostAttempt
 from studies.records.causes import CAUSES

@@ -13,9 +13,9 @@ from reports.blocks.csv import to_csv
 from reports.blocks.figure import Drawing
 from reports.blocks.style import row_styles
 from reports.blocks.table import Cell, Column, Line, Source, Table, Value, number
-from reports.evidence.gather import Evidence, Timings, marks
 from segnext.config import Platform
 from studies.declare.study import Row
+from studies.facts.gather import Evidence, Timings, marks
 from studies.judge import verdicts
 
 QUANTITIES = {"gmacs": "Cost (G)", "latency": "Latency (s)", "memory": "Peak memory (MB)"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.blocks.table import Cell, Column, Line, Notes, Source, Table, number
-from reports.evidence.gather import marks
 from studies.declare.subtasks import TOLD_NEARBY
+from studies.facts.gather import marks
 from studies.records.schema import ShortcutRecord
 from studies.shortcuts import IMAGES
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from reports.blocks.table import METRICS, Cell, Column, Line, Notes, Source, Table, Value, number
-from reports.evidence.gather import UNITS, Evidence, Seed, Tested, Variant
 from reports.sections.others import CAPTION as OTHERS
 from reports.sections.others import elsewhere, others_cell
 from studies.declare.study import Panel, Reported, Row
+from studies.facts.gather import UNITS, Evidence, Seed, Tested, Variant
 from studies.judge import pooling, verdicts
 from studies.judge.verdicts import Judgement
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from reports.blocks.csv import to_csv
 from reports.blocks.style import ELSEWHERE_GLYPHS, OTHERS_GLYPHS, SIGNS
 from reports.blocks.table import LINKED, Cell, Source, Table, Value
-from reports.evidence.gather import Evidence, Variant
+from studies.facts.gather import Evidence, Variant
 
 _COLOURS = {  # of the terminal; the word and the glyph say the same
     **dict.fromkeys(("reproduced", "supported", "agrees"), "green"),

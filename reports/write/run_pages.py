@@ -21,9 +21,9 @@ from jinja2 import Template
 from reports.blocks.figure import code, digest
 from reports.blocks.parallel import spread
 from reports.blocks.table import number
-from reports.evidence.gather import Evidence, Variant, marks
 from reports.sections.curves import read_curve
 from studies.declare.subtasks import Subtask
+from studies.facts.gather import Evidence, Variant, marks
 from studies.records import working_state
 from studies.records.schema import (
     CostRecord,

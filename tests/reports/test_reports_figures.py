@@ -15,11 +15,11 @@ from reporting import lines_of, render
 from reports import build
 from reports.blocks import figure
 from reports.blocks.style import FIGURE
-from reports.evidence.gather import UNITS
 from reports.sections import curves, figure1
 from segnext.config import Model
 from studies import tables
 from studies.declare.study import Row
+from studies.facts.gather import UNITS
 from studies.records.store import Store
 from studies.tables.table7 import STUDY
 

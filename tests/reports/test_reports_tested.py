@@ -10,10 +10,10 @@ import pytest
 from records import add_evaluation, add_run, fabricate, run_record, server_record
 from reporting import Page, lines_of, render, whole
 
-from reports.evidence.gather import gather
 from reports.sections.ham import ham_table
 from segnext.config import Evaluation, Weights
 from studies.declare.protocols import PROTOCOLS
+from studies.facts.gather import gather
 from studies.judge import verdicts
 from studies.records.schema import Metrics
 from studies.records.store import Store

@@ -300,7 +300,7 @@ def test_a_decided_claim_is_done_and_one_that_its_seeds_left_open_is_planned_by_
 
 
 def test_a_claims_verdict_is_the_one_that_the_report_prints(empty: Store):
-    from reports.evidence.gather import gather
+    from studies.facts.gather import gather
 
     fill(empty, {"c": 41.1, "a": 40.4, "b": 30.9, "c-stage1": 41.05}, 5)
     store = Store()

@@ -395,7 +395,7 @@ def test_what_became_of_the_papers_ideas_is_counted_apart_from_controls(tmp_path
 
 
 def _variant(declared: Study, panel: Subtask):
-    from reports.evidence.gather import Variant
+    from studies.facts.gather import Variant
 
     origins = {f"r{seed}": {"precision": "float32"} for seed in range(9)}  # of the runs of `runs_of`
     return Variant(declared, panel, PROTOCOLS["quick"], 400, (), {}, origins)

@@ -1,1 +1,0 @@
-"""What the records say of a study, gathered for reading."""
