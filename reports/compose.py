@@ -14,6 +14,7 @@ from reports.sections import (
     claims,
     curves,
     discrepancies,
+    every_run,
     figure1,
     frames,
     ham,
@@ -58,6 +59,7 @@ def read(chosen: Sequence[Study], store: Store, *, logs: bool = False) -> Report
         discrepancies.discrepancies_table(everything),
         figure1.figure1(everything),
         shortcuts.shortcuts_table(probes),
+        every_run.every_run_table(everything),
     )
     shown = [(v.variant, v.predicted[0]) for part in parts for v in part.variants if v.predicted]
     told = [predictions.matrix(shown), summary.shortcuts] if shown else []

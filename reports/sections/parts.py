@@ -85,6 +85,7 @@ class Summary:
     discrepancies: Table
     figure1: Drawing | None
     shortcuts: Table  # of the generated data
+    runs: Table  # every finished one
 
 
 @dataclass(frozen=True)

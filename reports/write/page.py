@@ -214,6 +214,13 @@ def _sheets(report: Report, markdown: str) -> list[Sheet]:
         Sheet("claims", "Every claim", "Claims", [summary.claims], files("claims", "tex", "csv")),
         Sheet("overview", "Every table at a glance", "Overview", [summary.overview], Markup("")),
         Sheet(
+            summary.runs.slug,
+            "Every run",
+            "Runs",
+            [summary.runs],
+            Markup("All that is known of each is in <code>results/runs.csv</code>."),
+        ),
+        Sheet(
             summary.discrepancies.slug,
             "Costs that do not reproduce",
             "Wrong costs",

@@ -346,3 +346,14 @@ def test_a_run_that_other_tables_share_does_not_open_them(results, out):
     files = render(out)
     assert "<summary>Other runs (3 of 18 runs finished)</summary>" in files["table6.html"].decode()
     assert "<h2>Protocol camvid-half" in files["table7.html"].decode()
+
+
+def test_every_finished_run_stands_once_on_a_page_of_its_own_list(results, out):
+    fabricate(results, protocol="camvid-half")  # the full row of Tables 6 and 7 is one run
+    page = render(out)["every-run.html"].decode()
+    lines = re.findall(r"<tr[^>]*>.*?</tr>", page, re.DOTALL)
+    for identifier, record in Store(results).records.items():
+        own = [line for line in lines if f"runs/{identifier}.html" in line]
+        assert len(own) == (record.kind == "run")
+    (shared,) = (line for line in lines if "table6/full" in line and "table7/c" in line and ">1</td>" in line)
+    assert "camvid-half" in shared
