@@ -32,6 +32,7 @@ from studies.slurm import scheduler
 WARNING_SECONDS = float(os.environ.get("SEGNEXT_WARNING", "120"))  # what the job was submitted with, `Profile.warning`
 REQUEUE_TRIES, REQUEUE_PAUSE = 6, 10.0  # a controller may be away for a moment
 STAGING = timedelta(hours=2)  # that processes wait for another node, which may still copy its data
+AT_THE_END = 5.0  # seconds before the time limit in which SIGTERM is taken for its own: clocks count whole seconds
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
 
@@ -65,14 +66,25 @@ class _Signals:
             return "stopped"
         left = _time_left()
         if self.heard == signal.SIGTERM:
-            return "time_limit" if left is not None and left <= 0 else "stopped"
+            return "time_limit" if left is not None and left < AT_THE_END else "stopped"
         return "time_limit" if left is not None and left < WARNING_SECONDS + 75 else "preempted"  # a minute early
 
 
 def _time_left() -> float | None:
     """Seconds until the job's time limit; None without one."""
-    ends = os.environ.get("SLURM_JOB_END_TIME")
-    return float(ends) - time.time() if ends else scheduler.time_left(job())
+    if ends := os.environ.get("SLURM_JOB_END_TIME"):
+        return float(ends) - time.time()
+    left = scheduler.time_left(job())
+    return _left_by_the_profile() if left is None else left
+
+
+def _left_by_the_profile() -> float | None:
+    """The same by when the script began and what the profile asked for: a controller may be too busy to answer."""
+    try:
+        used = time.time() - float(os.environ["SEGNEXT_BEGAN"])
+        return scheduler.seconds(os.environ["SEGNEXT_TIME"]) - used
+    except (KeyError, ValueError):
+        return None
 
 
 def _idles(workspace: Workspace) -> bool:

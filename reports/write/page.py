@@ -238,15 +238,8 @@ def _sheets(report: Report, markdown: str) -> list[Sheet]:
             Sheet("photographs", "On photographs", "Photographs", report.photographs, files("photographs"), lead)
         )
     if report.predictions:
-        sheets.append(
-            Sheet(
-                "predictions",
-                "Generated data",
-                "Generated data",
-                report.predictions,
-                files("predictions", "tex", "csv"),
-            )
-        )
+        told = files("predictions", "tex", "csv")
+        sheets.append(Sheet("predictions", "Generated data", "Generated data", report.predictions, told))
     return sheets
 
 

@@ -290,6 +290,7 @@ def _parameters(array: Array, profile: Profile, snapshot: Path) -> dict[str, Any
     site = {"SEGNEXT_NOTIFY": profile.notify, "SEGNEXT_STAGE": profile.stage}
     variables |= {name: json.dumps(words) for name, words in site.items() if words}
     variables |= {"SEGNEXT_SCRATCH": profile.scratch} if profile.scratch else {}
+    variables |= {"SEGNEXT_TIME": profile.time} if profile.time else {}
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), profile.cpus)
     # Where sbatch --export=NONE left an empty environment, srun would not hand on what is set here either.
     exports = {**variables, **threads, "SLURM_EXPORT_ENV": "ALL"}
@@ -302,7 +303,12 @@ def _parameters(array: Array, profile: Profile, snapshot: Path) -> dict[str, Any
         "signal_delay_s": profile.warning,
         "array_parallelism": array.throttle or len(array.elements),
         "wckey": None,  # submitit's own is refused where wckeys are checked
-        "setup": ["set -e  # a line of the profile that fails, fails the job", *profile.setup, *lines],
+        "setup": [
+            "set -e  # a line of the profile that fails, fails the job",
+            "export SEGNEXT_BEGAN=$(date +%s)",
+            *profile.setup,
+            *lines,
+        ],
         "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={profile.cpus * profile.runs_per_job}"],
         "additional_parameters": {"chdir": str(snapshot), "requeue": True, **_options(profile)},
     }

@@ -79,12 +79,8 @@ class Job:
         return cls(identifier, word, place, cause, nodes, "" if reason == "None" else reason)
 
 
-BUSY_SECONDS = (
-    1.0,
-    2.0,
-    4.0,
-    8.0,
-)  # before each further question to a controller that is busy; half to once and a half
+BUSY_SECONDS = (1.0, 2.0, 4.0, 8.0)  # before each further question to a busy controller; half to once and a half
+PATIENCE = 30.0  # seconds after which nobody is asked again: one who hangs for that long hangs the next time, too
 _BUSY = re.compile(r"timed out|temporarily unavailable|connection reset|zero bytes|try again|rate limit", re.IGNORECASE)
 _NOTHING_DONE = re.compile(r"resource temporarily unavailable|rate limit", re.IGNORECASE)
 
@@ -95,11 +91,14 @@ def call(*words: str, cluster: str = "", kept: Iterable[str] = ()) -> str:
     Not so sbatch where it is silent on whether the job was accepted: a second one would be a second job. Raises
     `Unreachable`, or `Refused` with its own words.
     """
+    began = time.monotonic()
     for pause in BUSY_SECONDS:
         try:
             return slurm(*words, cluster=cluster, kept=kept)
         except (Unreachable, Refused) as error:
-            if not (_NOTHING_DONE if words[0] == "sbatch" else _BUSY).search(str(error)):
+            if time.monotonic() - began > PATIENCE or not (_NOTHING_DONE if words[0] == "sbatch" else _BUSY).search(
+                str(error)
+            ):
                 raise
         time.sleep(pause * random.uniform(0.5, 1.5))  # all runs of a cluster that is back ask at once otherwise
     return slurm(*words, cluster=cluster, kept=kept)

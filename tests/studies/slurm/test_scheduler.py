@@ -387,3 +387,29 @@ def test_what_the_kernel_ended_for_memory_is_counted_where_the_control_group_say
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(counts)
     assert oom_kills() == 2
+
+
+def test_who_hung_once_is_not_asked_again_and_again(answers, monkeypatch: pytest.MonkeyPatch):
+    answers("squeue", "", code=1, error="slurm_load_jobs error: Socket timed out on send/recv operation")
+    monkeypatch.setattr(scheduler, "PATIENCE", -1.0)
+    with pytest.raises(Unreachable):
+        scheduler.call("squeue")
+    assert answers.asked() == ["squeue"]
+    monkeypatch.setattr(scheduler, "PATIENCE", 30.0)
+    with pytest.raises(Unreachable):
+        scheduler.call("squeue")
+    assert answers.asked() == ["squeue"] * 4
+
+
+def test_the_time_that_is_left_is_known_where_the_controller_is_too_busy_to_say(
+    answers, monkeypatch: pytest.MonkeyPatch
+):
+    from studies import worker
+
+    answers("squeue", "", code=1, error="slurm_load_jobs error: Socket timed out on send/recv operation")
+    monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
+    monkeypatch.setenv("SEGNEXT_BEGAN", str(time.time() - 50))
+    monkeypatch.setenv("SEGNEXT_TIME", "00:01:00")
+    assert worker._time_left() == pytest.approx(10, abs=2)
+    monkeypatch.setenv("SEGNEXT_TIME", "")
+    assert worker._time_left() is None

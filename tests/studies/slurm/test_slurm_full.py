@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slurm
 def test_a_follower_submits_the_rest_when_a_full_queue_has_room_again(tmp_path: Path):
     selectors = [f"table7/{row}@{seed}" for row in "bc" for seed in range(5)]
     runs = runs_of(*selectors, limit=2)
-    with started(extra="MaxJobCount=8\nMaxArraySize=6") as cluster:
+    with started(extra="MaxJobCount=8\nMaxArraySize=6\nMinJobAge=2") as cluster:
         user = User(cluster, tmp_path / "lab")
         told = user.submits(*selectors, "--protocol", "quick", "--limit-iterations", "2", "--follow")
     assert "sbatch refuses" in told
