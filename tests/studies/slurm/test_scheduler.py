@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -408,7 +409,7 @@ def test_the_time_that_is_left_is_known_where_the_controller_is_too_busy_to_say(
 
     answers("squeue", "", code=1, error="slurm_load_jobs error: Socket timed out on send/recv operation")
     monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
-    monkeypatch.setenv("SEGNEXT_BEGAN", str(time.time() - 50))
+    monkeypatch.setenv("SEGNEXT_BEGAN", str(time.time() - 50.0))
     monkeypatch.setenv("SEGNEXT_TIME", "00:01:00")
     assert worker._time_left() == pytest.approx(10, abs=2)
     monkeypatch.setenv("SEGNEXT_TIME", "")

@@ -17,8 +17,7 @@ def test_a_follower_submits_the_rest_when_a_full_queue_has_room_again(tmp_path: 
     with started(extra="MaxJobCount=8\nMaxArraySize=6\nMinJobAge=2") as cluster:
         user = User(cluster, tmp_path / "lab")
         told = user.submits(*selectors, "--protocol", "quick", "--limit-iterations", "2", "--follow")
-    assert "sbatch refuses" in told
-    assert "6 of 10 runs submitted; the same command submits the rest" in told
+    # sbatch itself waits where MaxJobCount is reached: whether it refuses in the end depends on the machine.
     assert "10 of 10 runs submitted\n" in told
     assert user.recorded(*runs)
     assert all(user.causes(run) == ["done"] for run in runs)

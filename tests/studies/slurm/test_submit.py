@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from segnext.config import Execution
+from segnext.door import console
 from studies import cancel, run, status
 from studies.declare.protocols import protocol
-from studies.launch import ending, submit
+from studies.launch import ending, sending, submit
+from studies.launch.local import GOES_ON, Outcome
 from studies.launch.submit import Array, arrays, kept_variables, sbatch_options
 from studies.plan.jobspec import specification
 from studies.plan.runs import PlannedRun, plan, select, settled
@@ -496,3 +498,39 @@ def test_an_account_without_a_name_submits_and_cancels(monkeypatch: pytest.Monke
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 1_234_567)
     assert submit.user() == "1234567"
+
+
+@pytest.mark.parametrize(("room", "max_parallel"), [(7, 0), (7, 5), (2, 0)], ids=["arrays", "a chain", "less than one"])
+def test_a_follower_submits_what_a_limit_refused_once_others_have_ended(
+    room: int, max_parallel: int, monkeypatch: pytest.MonkeyPatch
+):
+    going: list[str] = []
+    sent: list[str] = []
+
+    def submits(array, resources, code, specify, settings) -> list[PlannedRun]:
+        if len(going) + len(array.runs) > room:
+            raise Refused("sbatch: error: QOSMaxSubmitJobPerUserLimit")
+        names = [planned.id for planned in array.runs]
+        going.extend(names)
+        sent.extend(names)
+        array.job = str(len(sent))
+        return []
+
+    def follow(runs, watcher, asked, left: int = 0) -> dict[str, Outcome]:
+        over = [planned.id for planned in runs][: len(runs) - left]
+        going[:] = [name for name in going if name not in over]
+        return {planned.id: Outcome("done") if planned.id in over else GOES_ON for planned in runs}
+
+    monkeypatch.setattr(sending, "submit", submits)
+    monkeypatch.setattr(sending, "follow", follow)
+    smoke = protocol("quick")
+    runs = plan(select(["table7/b", "table7/c"], smoke, None, range(10)), smoke, None, Store())
+    profile = Profile(max_array_size=5, max_parallel=max_parallel)
+    line = sending.Line(console(), list(runs), profile, lambda own: Execution(), lambda planned, execution: None)
+    found = line.send()
+    while not found and line.halve():
+        found = line.send()
+    outcomes = line.followed(found, None, lambda: False)
+    assert sorted(sent) == sorted(planned.id for planned in runs)
+    assert set(outcomes.values()) == {Outcome("done")}
+    assert (line.code, line.waiting, going) == (0, [], [])
