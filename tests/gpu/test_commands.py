@@ -8,12 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY
+from PIL import Image
 
 from segnext import Data, Execution, Model, Run, Train
 from segnext.data import cached, open_split
+from segnext.model import SegNeXt
+from segnext.released_weights import save_released
 from segnext.training.train import train
 from studies.records.causes import cause_of
 from studies.records.store import Store
@@ -61,6 +65,26 @@ def test_steps_are_measured_and_runs_share_the_card_up_to_the_report(device: tor
     assert (tmp_path / "results" / "table7.csv").is_file()
     does("reports.build", "--out", str(tmp_path / "out"))
     assert (tmp_path / "out" / "index.html").is_file()
+
+
+def test_pictures_are_segmented_as_on_a_cpu(device: torch.device, tmp_path: Path):
+    torch.manual_seed(0)
+    weights = tmp_path / "weights.pt"
+    save_released(SegNeXt(Model("micro"), 11), weights, {})
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number, size in enumerate([(97, 131), (240, 180), (240, 180)]):
+        noise = np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((320, 240)).save(pictures / f"{number}.png")
+    words = (str(pictures), "--weights", str(weights), "--dataset", "camvid")
+    labels = []
+    for name in dict.fromkeys(("cpu", device.type)):
+        said = does("segnext.predict", *words, "--device", name, "--out", str(tmp_path / name))
+        assert "of 3 pictures" in said
+        files = sorted((tmp_path / name).glob("*.labels.png"))
+        labels.append(np.stack([np.asarray(Image.open(file)) for file in files]))
+    assert len(np.unique(labels[0])) > 1
+    assert (labels[0] == labels[-1]).mean() > 0.999  # but for rounding where two classes are as probable
 
 
 @pytest.mark.parametrize(("asked", "visible"), [("cuda:99", None), ("cuda", "")])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +91,24 @@ def test_large_features_do_not_leave_float16s_range_in_self_attention():
         x = torch.full((1, 64, 4, 4), 60.0)  # 32 * 60 * 60 = 115,200; divided by sqrt(32): 20,365
         with torch.autocast("cpu", dtype=torch.float16):
             assert module(x).isfinite().all()
+
+
+@pytest.mark.parametrize("compiled", ["", "inductor"])
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_determinism_reaches_torch_and_inductor_which_is_not_imported_in_vain(deterministic: bool, compiled: str):
+    program = (
+        "import sys, torch; from segnext import Execution; from segnext.precision import set_up\n"
+        f"set_up(Execution(deterministic={deterministic}, compile={compiled!r}))\n"
+        "inductor = sys.modules.get('torch._inductor.config')\n"
+        "print(torch.are_deterministic_algorithms_enabled(), torch.get_deterministic_debug_mode(),\n"
+        "      'torch._inductor' in sys.modules, getattr(inductor, 'deterministic', None))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    enabled, mode, imported, inductors = done.stdout.split()
+    assert (enabled, mode) == (str(deterministic), "2" if deterministic else "0")
+    assert compiled or imported == "False"
+    if compiled and inductors != "None":  # torch 2.11 has no such setting
+        assert inductors == str(deterministic)
 
 
 @pytest.mark.long
