@@ -37,7 +37,7 @@ help:
 	@echo "make gpu-evidence MINUTES=8   CamVid on one card: Tables 7 and 6, seed by seed; DEVICE=cpu rehearses"
 	@echo "make version     version.json: the commit, for a copy without git; make gpu-data: CamVid into .camvid/"
 	@echo "make predictions  after a new prediction: enter it and its commit in the ledger, before its runs"
-	@echo "make tour        run the commands that the README shows, and paste what they print"
+	@echo "make tour        the report's answer and what the README's commands print, pasted into it"
 	@echo "make picture     the README's picture of the report's first page (needs Chromium)"
 	@echo "make format      let ruff lay the code out          make lock   renew requirements.lock"
 
@@ -180,7 +180,7 @@ predictions: .venv/installed
 	$(BIN)/python tests/ledger.py
 
 tour: .venv/installed
-	$(BIN)/python tests/tour.py
+	$(BIN)/python -m reports.build && $(BIN)/python tests/tour.py
 
 picture: .venv/installed
 	$(BIN)/python -m reports.build && PYTHONPATH=. $(BIN)/python tests/picture.py

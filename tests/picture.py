@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from browser import chromium
+from tour import answer
 
 from reports.blocks.figure import digest
 
@@ -17,14 +18,9 @@ REPORTS = Path(__file__).resolve().parents[1] / "reports"
 WIDTH, HEIGHT = 1280, 860
 
 
-def answer(summary: str) -> str:
-    """The answer that reports/summary/README.md opens with."""
-    return summary.partition("\n\n")[2].partition("\n## ")[0].strip()
-
-
 def shown() -> str:
     """A digest of today's answer."""
-    return digest(answer((REPORTS / "summary" / "README.md").read_text(encoding="utf-8")).encode())
+    return digest(answer().encode())
 
 
 def main() -> None:

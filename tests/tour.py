@@ -1,4 +1,4 @@
-"""`make tour`: the README's commands, run, with what they print pasted below them.
+"""`make tour`: the README opens with the report's answer, and below its commands stands what they print.
 
 A block is ```` ```console ````, a line `$ COMMAND`, then its output; with `varies` only the words of the output are
 held, not its numbers. tests/test_readme.py holds the README to what the commands print today.
@@ -14,7 +14,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+REPOSITORY = Path(__file__).resolve().parents[1]
+README = REPOSITORY / "README.md"
+SUMMARY = REPOSITORY / "reports" / "summary" / "README.md"  # of `python -m reports.build`
+ANSWER = re.compile(r"(?<=a test compares -->\n)(?:.*\n)*?(?=<!-- end of the answer -->)")
 BLOCK = re.compile(r"^```console( varies)?\n\$ (.+)\n((?:.*\n)*?)```$", re.MULTILINE)
 TIMES = re.compile(r"\d[\d.,:]*(?= ?(?:s|ms|min|seconds|minutes|images/s)\b)")
 
@@ -38,11 +41,21 @@ def blocks(text: str) -> list[Block]:
     return [Block(command, output, bool(varies)) for varies, command, output in BLOCK.findall(text)]
 
 
+def answer() -> str:
+    """The answer that reports/summary/README.md opens with."""
+    return SUMMARY.read_text(encoding="utf-8").partition("\n\n")[2].partition("\n## ")[0].strip()
+
+
+def answered(text: str) -> str:
+    """The README with today's answer."""
+    return ANSWER.sub(lambda _: answer().replace("](", "](reports/summary/") + "\n", text)
+
+
 def checkout(folder: Path) -> Path:
     """A copy of what git tracks, for commands that write; runs of its own, results as committed."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=README.parent, capture_output=True, check=True).stdout
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=True).stdout
     for name in filter(None, listed.decode().split("\0")):
-        source, target = README.parent / name, folder / name
+        source, target = REPOSITORY / name, folder / name
         if source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
@@ -65,7 +78,7 @@ def run(command: str, folder: Path) -> str:
 
 
 def main() -> None:
-    """Paste today's output."""
+    """Paste today's answer and output."""
     import tempfile
 
     text = README.read_text(encoding="utf-8")
@@ -75,7 +88,7 @@ def main() -> None:
         def pasted(match: re.Match[str]) -> str:
             return f"```console{match[1] or ''}\n$ {match[2]}\n{run(match[2], folder)}```"
 
-        README.write_text(BLOCK.sub(pasted, text), encoding="utf-8")
+        README.write_text(BLOCK.sub(pasted, answered(text)), encoding="utf-8")
 
 
 if __name__ == "__main__":
