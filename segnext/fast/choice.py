@@ -1,4 +1,7 @@
-"""When the kernels of this package are used: on CUDA tensors, if Triton is installed and `SEGNEXT_PLAIN` is not set."""
+"""When this package computes in the place of PyTorch: on CUDA tensors if Triton is installed, on a CPU where it helps.
+
+`SEGNEXT_PLAIN=1` leaves everything to PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,13 @@ from importlib.util import find_spec
 
 from torch import Tensor
 
-FAST = os.environ.get("SEGNEXT_PLAIN", "") in ("", "0") and find_spec("triton") is not None
-"""Read once, so that `torch.compile` sees a constant. `SEGNEXT_PLAIN=1` computes with PyTorch's own operators alone."""
+PLAIN = os.environ.get("SEGNEXT_PLAIN", "") not in ("", "0")
+"""Whether PyTorch's own operators alone compute."""
+
+FAST = not PLAIN and find_spec("triton") is not None
+"""Read once, so that `torch.compile` sees a constant."""
 
 
 def is_fast(x: Tensor) -> bool:
-    """Whether this tensor, of any shape, takes the fast path. On a CPU it never does: results there keep their bits."""
+    """Whether this tensor, of any shape, takes the fast path. On a CPU it never does."""
     return FAST and x.is_cuda

@@ -45,7 +45,7 @@ SAME_TO_ROUNDING = {
         "4fa18260aace": "modules moved into rooms, with the same code: tests/segnext/test_released_values.py",
         "58455cc69662": "one NMF update, kernels in modules of their own, the same bits: test_numerics.py",
         "57a476cd8509": "the line above as Python 3.12 spells it: fingerprints are alike in every Python now",
-        "7202babf8e92": "determinism is set without importing Inductor: tests/segnext/test_precision.py",
+        "7202babf8e92": "depth-wise weight gradients on a CPU, in another order: tests/segnext/test_fast.py",
     },
     "speed": {
         "cf1808dfbb28": "segnext.machine has a function that measurements of speed do not call",
@@ -53,7 +53,7 @@ SAME_TO_ROUNDING = {
         "a357b03d678d": "modules moved into rooms, with the same code: tests/segnext/test_released_values.py",
         "707983acbe01": "one NMF update, kernels in modules of their own, the same bits: test_numerics.py",
         "afd2d9164bb0": "the line above as Python 3.12 spells it: fingerprints are alike in every Python now",
-        "9dc050f4cf31": "determinism is set without importing Inductor: tests/segnext/test_precision.py",
+        "9dc050f4cf31": "depth-wise weight gradients on a CPU, in another order: tests/segnext/test_fast.py",
     },
     "shortcut": {
         "690790f84f00": "how lists, folders and images are read: tests/segnext/data/test_data_listing.py",
@@ -71,7 +71,7 @@ SAME_TO_ROUNDING = {
         "55850c334cbc": "duplicates removed, the training loop in parts, the same bits: tests/segnext/test_train.py",
         "1d146c018550": "the line above as Python 3.12 spells it: fingerprints are alike in every Python now",
         "0d7f5297a6fa": "weights files say whose they are, mmengine's can be read: tests/segnext/test_predict.py",
-        "abe2262d5ac1": "determinism is set without importing Inductor: tests/segnext/test_precision.py",
+        "abe2262d5ac1": "depth-wise weight gradients on a CPU, in another order: tests/segnext/test_fast.py",
     },
     "evaluation": {
         "da6e48cfb5bc": "norms folded, upsampling in blocks of rows: tests/segnext/test_fast.py",
@@ -82,7 +82,7 @@ SAME_TO_ROUNDING = {
         "e81156e289ef": "duplicates removed (NMF, label lists, keywords), the same bits: test_evaluate.py",
         "0d7c7f32c126": "the line above as Python 3.12 spells it: fingerprints are alike in every Python now",
         "cd1e18fcf293": "weights files say whose they are, mmengine's can be read: tests/segnext/test_predict.py",
-        "394c832936ec": "determinism is set without importing Inductor: tests/segnext/test_precision.py",
+        "394c832936ec": "depth-wise weight gradients on a CPU, in another order: tests/segnext/test_fast.py",
     },
 }
 """Earlier fingerprints by kind of record, each with the change after it, which tests show to be equal to rounding."""

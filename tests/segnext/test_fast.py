@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from segnext import Model, SegNeXt
+from segnext.convolutions import DepthwiseConv2d
+from segnext.fast.depthwise_cpu import depthwise, helps
 from segnext.fast.upsampling import BLOCK, add_probabilities, cross_entropy, likeliest, upsampled
 from segnext.testing.fusing import fuse_for_inference
 
@@ -131,3 +133,58 @@ def test_a_score_that_is_no_number_counts_only_where_a_pixel_takes_from_it(value
     total = torch.zeros(1, 64, 64, 5)
     add_probabilities(total, scores, [(64, 64)])
     torch.testing.assert_close(total.sum(-1), torch.ones(1, 64, 64))
+
+
+# Weight gradients on a CPU
+
+
+SIDES, ODD = st.integers(1, 24), st.sampled_from([1, 3, 5, 7, 11, 21])
+
+
+@given(st.integers(1, 3), st.integers(1, 17), SIDES, SIDES, ODD, ODD, st.booleans(), st.integers(0, 99))
+@settings(max_examples=150)
+def test_depthwise_convolutions_train_as_pytorchs_do(
+    batch: int, channels: int, height: int, width: int, rows: int, columns: int, bias: bool, seed: int
+):
+    torch.manual_seed(seed)
+    layer = nn.Conv2d(channels, channels, (rows, columns), padding="same", groups=channels, bias=bias)
+    x = torch.randn(batch, channels, height, width).contiguous(memory_format=torch.channels_last).requires_grad_()
+    leaves = [x, *layer.parameters()]
+    ours, theirs = depthwise(x, layer.weight, layer.bias), layer(x)
+    assert torch.equal(ours, theirs)
+    wanted = torch.randn_like(ours)
+    found, plain = (torch.autograd.grad(y, leaves, wanted) for y in (ours, theirs))
+    assert torch.equal(found[0], plain[0])
+    double = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    exact = torch.autograd.grad(
+        F.conv2d(*double, *[None] * (not bias), padding=(rows // 2, columns // 2), groups=channels),
+        double,
+        wanted.double(),
+    )
+    for gradient, reference in zip(found[1:], exact[1:], strict=True):
+        assert (gradient - reference).norm() <= 1e-5 * max(reference.norm(), wanted.norm())
+
+
+def test_they_do_so_alone_where_it_helps():
+    x, layer = torch.randn(1, 4, 8, 8), DepthwiseConv2d(4, 1, 7)
+    assert helps(x, layer.weight)
+    assert layer(x).grad_fn.name() == "_DepthwiseBackward"
+    assert DepthwiseConv2d(4, 7, 1)(x).grad_fn.name() == "ConvolutionBackward0"
+    assert DepthwiseConv2d(4, 7, 7, dilation=3)(x).grad_fn.name() == "ConvolutionBackward0"
+    assert not helps(x, DepthwiseConv2d(4, 7, 1).weight)  # three columns at most, no more rows than the image has
+    assert helps(x, DepthwiseConv2d(4, 11, 1).weight)
+    assert not helps(x.double(), layer.double().weight)
+    layer.float()
+    with torch.no_grad():
+        assert not helps(x, layer.weight)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not helps(x, layer.weight)
+    assert not helps(x, layer.requires_grad_(False).weight)
+
+
+def test_frozen_parts_get_no_gradient():
+    x, layer = torch.randn(1, 4, 8, 8), DepthwiseConv2d(4, 5, 5)
+    layer.bias.requires_grad_(False)
+    layer(x).sum().backward()
+    assert layer.weight.grad is not None
+    assert layer.bias.grad is None
