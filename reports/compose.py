@@ -19,6 +19,7 @@ from reports.sections import (
     frames,
     ham,
     main_table,
+    misprints,
     others,
     overview,
     photographs,
@@ -56,6 +57,7 @@ def read(chosen: Sequence[Study], store: Store, *, logs: bool = False) -> Report
     summary = Summary(
         overview.overview_table(parts),
         claims.summary_table(everything),
+        misprints.table(everything),
         discrepancies.discrepancies_table(everything),
         figure1.figure1(everything),
         shortcuts.shortcuts_table(probes),
@@ -63,9 +65,8 @@ def read(chosen: Sequence[Study], store: Store, *, logs: bool = False) -> Report
     )
     shown = [(v.variant, v.predicted[0]) for part in parts for v in part.variants if v.predicted]
     told = [predictions.matrix(shown), summary.shortcuts] if shown else []
-    return Report(
-        parts, summary, told, photographs.photograph_tables(chosen, store), recipes.tables(), others.tables(), probes
-    )
+    seen = photographs.photographs(chosen, store)
+    return Report(parts, summary, told, seen, recipes.tables(), others.tables(), probes)
 
 
 def pages(
@@ -87,7 +88,7 @@ def pages(
     everything = [part.evidence for part in parts]
     records = {record.id: record for evidence in everything for record in evidence.records(store)}
     files.update(_prediction_files(report.predictions))
-    for table in (summary.claims, summary.discrepancies) if parts else ():
+    for table in (summary.claims, summary.wrong, summary.discrepancies) if parts else ():
         files.update(_table_files(table))
     answers = reproducibility.tables(everything, [records[key] for key in sorted(records)], lost(store))
     files.update(_answer_files(answers))
