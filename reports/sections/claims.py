@@ -221,6 +221,8 @@ def _missing(evidence: Evidence, variant: Variant | None, claim: Claim, judgemen
         return ""
     if claim.metric in UNITS:
         return f"its costs: python -m studies.run {study.slug} --only cost"
+    if claim.metric == "fps":
+        return f"its speed on that card: python -m studies.run {study.slug} --only speed --device cuda"
     if variant is None or variant.recipe is None:
         return f"a recipe of protocol {DECIDING} for {study.panel(claim.dataset).title}"
     if judgement.verdict == "not resolved" and judgement.p is None:

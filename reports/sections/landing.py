@@ -178,7 +178,7 @@ def finding(part: StudyPart) -> str:
             found = Counter(evidence.judge(variant, claim).verdict for claim in variant.claims)
             words = found if variant.comparable else Counter({ELSEWHERE.get(k, k): n for k, n in found.items()})
             if words := +Counter({word: n for word, n in words.items() if word != "pending"}):
-                said.append(f"{variant.name}: {_listed(words)}")
+                said.append(f"protocol {variant.name}: {_listed(words)}")
     names = dict.fromkeys(shown.variant.protocol.name for shown in part.variants if shown.predicted)
     outcomes = Counter(word for name in names for word in part.outcomes(name))
     if outcomes := +Counter({ELSEWHERE.get(word, word): n for word, n in outcomes.items() if word != "pending"}):
@@ -187,7 +187,8 @@ def finding(part: StudyPart) -> str:
     said += _speeds(evidence)
     if not said and evidence.expenses:
         said.append("costs are measured, and none is printed; no accuracy is measured yet")
-    return ("; ".join(said) or "nothing is measured yet") + "."
+    told = "; ".join(said) or "nothing is measured yet"
+    return f"{told[0].upper()}{told[1:]}."
 
 
 def _speeds(evidence: Evidence) -> list[str]:

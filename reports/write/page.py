@@ -29,6 +29,7 @@ from studies.judge.verdicts import RULES
 from studies.plan import programme
 
 RECIPES = "appendix_table1"
+MANY = 8  # claims: more are folded away on the page of their table
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -81,6 +82,7 @@ def pages(
         values = {
             "part": part,
             "opened": [_headed(shown) for shown in part.variants if _open(shown)],
+            "many": MANY,
             "folded": _folded(part),
             "subject": topic.subject.removeprefix(part.evidence.study.number.removeprefix("Table ")).strip(),
             "finding": topic.finding,
@@ -157,7 +159,8 @@ def _open(shown: VariantPart) -> bool:
     Those of the paper's protocol are in the main table, sub-tasks of the generated data are folded.
     """
     variant = shown.variant
-    return variant.telling and not variant.comparable and not isinstance(variant.panel, Subtask)
+    small = variant.telling and not variant.comparable and not isinstance(variant.panel, Subtask)
+    return small and len(variant.study.trained) > 1  # one row alone says nothing there
 
 
 def _headed(shown: VariantPart) -> tuple[VariantPart, str]:
@@ -244,6 +247,12 @@ def _sheets(report: Report, markdown: str) -> list[Sheet]:
             [Fold(f"All costs that do not reproduce: {summary.discrepancies.caption[0]}", (summary.discrepancies,))],
         ),
     ]
+    return [*sheets, *_on_other_data(report, files)]
+
+
+def _on_other_data(report: Report, files: Callable[..., Markup]) -> list[Sheet]:
+    """The pages about photographs and generated images, where there is something to show."""
+    sheets = []
     if report.photographs.told:
         lead = (
             "What the ablations do on 367 street images, trained from scratch: it says how rows compare there, and "
