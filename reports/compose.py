@@ -18,6 +18,7 @@ from reports.sections import (
     figure1,
     frames,
     ham,
+    landing,
     main_table,
     misprints,
     others,
@@ -90,7 +91,8 @@ def pages(
     files.update(_prediction_files(report.predictions))
     for table in (summary.claims, summary.wrong, summary.discrepancies) if parts else ():
         files.update(_table_files(table))
-    answers = reproducibility.tables(everything, [records[key] for key in sorted(records)], lost(store))
+    found = landing.landing(parts).headline if parts else ()
+    answers = reproducibility.tables(everything, [records[key] for key in sorted(records)], lost(store), found)
     files.update(_answer_files(answers))
     files.update(_recipe_files(report.recipes))
     plan = first_lines([part.evidence.study for part in parts], store)
