@@ -74,8 +74,8 @@ def in_short(everything: Sequence[Evidence], runs: Sequence[RunRecord], found: S
         ("Results", " ".join(found) or "Nothing is measured yet."),
         (
             "What was easy",
-            "The four networks: the released configurations give their printed parameters, and their FLOPs by the tool "
-            "that the authors used.",
+            "The four networks: the released configurations give their printed parameters, and but for L on "
+            "Cityscapes their printed FLOPs, by the tool that the authors used.",
         ),
         (
             "What was difficult",

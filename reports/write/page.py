@@ -138,7 +138,7 @@ def _bar(sheets: Sequence[Sheet]) -> Links:
     """The other pages in the navigation."""
     return [
         *((sheet.name, sheet.words) for sheet in sheets if sheet.slug != RECIPES),
-        (_OTHERS, "What others measured"),
+        (_OTHERS, "Others' runs"),
         (_CHECKLIST, "Reproducibility"),
         (_RULES, "How to read"),
     ]
