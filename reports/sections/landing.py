@@ -99,6 +99,33 @@ class Costs:
 
 
 @dataclass(frozen=True)
+class Toy:
+    """The paper's own words put to a test on generated images, a word each with what it is about; and all others."""
+
+    own: tuple[tuple[str, str], ...]
+    more: str
+
+    @classmethod
+    def of(cls, parts: Sequence[StudyPart]) -> Toy:
+        """Those of these studies."""
+        own, rest = list[tuple[str, str]](), Counter[str]()
+        for part in parts:
+            for shown in (one for one in part.variants if one.predicted and one.variant.full):
+                panel = shown.variant.panel
+                for one, outcome in zip(getattr(panel, "predictions", ()), shown.outcomes, strict=True):
+                    word = ELSEWHERE.get(outcome, outcome)
+                    if one.source == "paper":
+                        what = (
+                            f"{part.evidence.study.number}, {panel.title}, {one.row} against {one.reference}: {one.why}"
+                        )
+                        own.append((word, f"{what}: {word}"))
+                    else:
+                        rest[word] += 1
+        more = f"Other predictions: {rest['here too']} of {rest.total()} came true" if rest else ""
+        return cls(tuple(own), more)
+
+
+@dataclass(frozen=True)
 class Landing:
     """What the first screen says."""
 
@@ -108,6 +135,7 @@ class Landing:
     wrong: Sequence[Misprint]
     topics: tuple[Topic, ...]
     steps: Sequence[programme.Line]  # what to run next
+    toy: Toy
     wrong_count: int  # of all of them
     here: tuple[Table, ...]  # of a report on one study: what its own runs measured
 
@@ -139,7 +167,7 @@ def landing(parts: Sequence[StudyPart], plan: Sequence[programme.Line] = ()) -> 
     headline = _headline(costs, supported, contradicted, far, claims)
     here, said = _here(parts)
     headline = (said, *headline) if said else headline
-    return Landing(headline, counts, tuple(measured), wrong[:MOST_WRONG], topics, plan, len(wrong), here)
+    return Landing(headline, counts, tuple(measured), wrong[:MOST_WRONG], topics, plan, Toy.of(parts), len(wrong), here)
 
 
 def _here(parts: Sequence[StudyPart]) -> tuple[tuple[Table, ...], str]:
