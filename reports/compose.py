@@ -18,7 +18,9 @@ from reports.sections import (
     figure1,
     frames,
     ham,
+    landing,
     main_table,
+    misprints,
     others,
     overview,
     photographs,
@@ -56,6 +58,7 @@ def read(chosen: Sequence[Study], store: Store, *, logs: bool = False) -> Report
     summary = Summary(
         overview.overview_table(parts),
         claims.summary_table(everything),
+        misprints.table(everything),
         discrepancies.discrepancies_table(everything),
         figure1.figure1(everything),
         shortcuts.shortcuts_table(probes),
@@ -63,9 +66,8 @@ def read(chosen: Sequence[Study], store: Store, *, logs: bool = False) -> Report
     )
     shown = [(v.variant, v.predicted[0]) for part in parts for v in part.variants if v.predicted]
     told = [predictions.matrix(shown), summary.shortcuts] if shown else []
-    return Report(
-        parts, summary, told, photographs.photograph_tables(chosen, store), recipes.tables(), others.tables(), probes
-    )
+    seen = photographs.photographs(chosen, store)
+    return Report(parts, summary, told, seen, recipes.tables(), others.tables(), probes)
 
 
 def pages(
@@ -87,9 +89,10 @@ def pages(
     everything = [part.evidence for part in parts]
     records = {record.id: record for evidence in everything for record in evidence.records(store)}
     files.update(_prediction_files(report.predictions))
-    for table in (summary.claims, summary.discrepancies) if parts else ():
+    for table in (summary.claims, summary.wrong, summary.discrepancies) if parts else ():
         files.update(_table_files(table))
-    answers = reproducibility.tables(everything, [records[key] for key in sorted(records)], lost(store))
+    found = landing.landing(parts).headline if parts else ()
+    answers = reproducibility.tables(everything, [records[key] for key in sorted(records)], lost(store), found)
     files.update(_answer_files(answers))
     files.update(_recipe_files(report.recipes))
     plan = first_lines([part.evidence.study for part in parts], store)

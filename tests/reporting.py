@@ -12,7 +12,7 @@ from reports import build
 from reports.blocks import figure
 
 PAGES = {f"{name}.html" for name in ("index", "appendix_table1", "others", "reproducibility", "how-to-read")}
-OF_CLAIMS = {f"{name}.html" for name in ("claims", "overview", "every-run", "costs-not-reproduced", "photographs")}
+OF_CLAIMS = {f"{name}.html" for name in ("claims", "overview", "every-run", "wrong-prints", "photographs")}
 ALWAYS = {*PAGES, "page.css", "page.js", "figures.json", "runs.json", "recipes.csv", "others.csv"}
 ALWAYS |= {f"reproducibility{name}" for name in (".html", ".md", "-choices.csv", "-compute.csv")}
 """What every report has, and what one about any study has."""

@@ -8,8 +8,8 @@ it is a loop; `reports.write.latex` and write/templates/macros.html.j2 are as lo
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Value = str | int | float | bool | None
@@ -50,6 +50,7 @@ class Cell:
     verdict: str = ""  # a word of `verdicts.RULES`, which the text starts with
     sources: tuple[Source, ...] = ()
     note: int = 0  # number of a footnote
+    title: str = ""  # of a dash: why nothing stands there
     repeats: bool = False  # its sources are those of another table's cells, where Markdown links them
 
     @property
@@ -99,6 +100,29 @@ class Table:
         """The headings above the columns, each with how many it spans; empty when no column has one."""
         spans = [(group, len(list(items))) for group, items in itertools.groupby(c.group for c in self.columns)]
         return spans if any(group for group, _ in spans) else []
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Tables that a page folds away together; the words stand for them."""
+
+    words: str
+    tables: tuple[Table, ...]
+
+
+def part(table: Table, slug: str, title: str, caption: tuple[str, ...], lines: Iterable[Line]) -> Table:
+    """A table of some of another's lines, with the footnotes that these have."""
+    notes = Notes()
+    kept = tuple(
+        replace(
+            line,
+            cells=tuple(
+                replace(cell, note=notes.mark(table.notes[cell.note - 1])) if cell.note else cell for cell in line.cells
+            ),
+        )
+        for line in lines
+    )
+    return Table(slug, title, caption, table.columns, kept, tuple(notes))
 
 
 class Notes(list[str]):

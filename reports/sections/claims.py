@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reports.blocks.table import LINKED, METRICS, Cell, Column, Line, Notes, Source, Table, Value, number
+from reports.sections.misprints import DOUBTED, doubtful
 from reports.sections.others import said_cell
 from reports.sections.scaling import scaling_slugs
 from reports.sections.tables import cost_slug, needed_seeds, verdict_cell
@@ -103,7 +104,10 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
     )
     notes = Notes()
     lines = [
-        _summary_line(evidence, claim, others, notes) for evidence in everything for claim in evidence.study.claims
+        _summary_line(evidence, claim, others, notes, doubts)
+        for evidence in everything
+        for doubts in [doubtful(evidence.study)]
+        for claim in evidence.study.claims
     ]
     counted = Counter(str(line.cells[2].verdict) for line in lines)
     counts = ", ".join(f"{counted[word]} {word}" for word in verdicts.RULES if counted[word])
@@ -115,7 +119,7 @@ def summary_table(everything: Sequence[Evidence]) -> Table:
         "confirms nor refutes the paper.",
         "Interval: Welch's, over seeds; verdicts corrected by Holm's method within each table.",
         "Others: what other projects published about it, one word a source, by rules that the page about others gives; "
-        "it changes no verdict of ours.",
+        "it changes no verdict of ours. –: no source has both rows; not alike: one has, but trained or tested apart.",
     )
     return Table("claims", "Claims", caption, columns, tuple(lines), tuple(notes))
 
@@ -140,14 +144,22 @@ def stand(evidence: Evidence, claim: Claim) -> Stand:
     return Stand(*deciding, judged.get(DECIDING), found)
 
 
-def _summary_line(evidence: Evidence, claim: Claim, others: Sequence[str], notes: Notes) -> Line:
-    """A claim's verdict, ours, others', what is missing, and the words of the `others` of the protocols."""
+def _summary_line(
+    evidence: Evidence, claim: Claim, others: Sequence[str], notes: Notes, doubts: Mapping[tuple[str, str], str]
+) -> Line:
+    """A claim's verdict, ours, others', what is missing, and the words of the `others` of the protocols.
+
+    `doubts`: the printed accuracies that are probably misprints; a claim that rests on one says so.
+    """
     study, stands = evidence.study, stand(evidence, claim)
+    data = study.panel(claim.dataset).dataset
     identity: dict[str, Value] = {"claim": claim.slug, "study": study.slug}
-    identity |= {"better": claim.better, "worse": claim.worse, "dataset": study.panel(claim.dataset).dataset}
+    identity |= {"better": claim.better, "worse": claim.worse, "dataset": data}
     identity |= {"metric": claim.metric, "kind": claim.kind}
     dataset = f", {study.panel(claim.dataset).title}" if len(study.panels) > 1 else ""
     missing = _missing(evidence, stands.variant, claim, stands.judgement)
+    sides = [doubts.get((row, data)) for row in (claim.better, claim.worse)]
+    doubt = next((found for found in sides if found and claim.metric == DOUBTED), "")
     said = said_cell(study, claim)
     cells = [
         Cell(claim.text, {**identity, "text": claim.text}),
@@ -155,7 +167,7 @@ def _summary_line(evidence: Evidence, claim: Claim, others: Sequence[str], notes
         _linked(stands.judgement, stands.anchor, {"verdict": stands.judgement.verdict}, notes),
         Cell(_evidence(claim, stands, said)),
         _ours(stands.judgement, notes),
-        Cell(_printed(claim), {"printed": claim.printed}),
+        Cell(_printed(claim), {"printed": claim.printed}, note=notes.mark(doubt)),
         said,
         *([_on_other_data(stands, others, notes)] if others else []),
         Cell(missing or "–", {"missing": missing or None}),
@@ -209,6 +221,8 @@ def _missing(evidence: Evidence, variant: Variant | None, claim: Claim, judgemen
         return ""
     if claim.metric in UNITS:
         return f"its costs: python -m studies.run {study.slug} --only cost"
+    if claim.metric == "fps":
+        return f"its speed on that card: python -m studies.run {study.slug} --only speed --device cuda"
     if variant is None or variant.recipe is None:
         return f"a recipe of protocol {DECIDING} for {study.panel(claim.dataset).title}"
     if judgement.verdict == "not resolved" and judgement.p is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -12,6 +13,7 @@ from reports.sections.others import others_in_short
 from studies.declare.study import Panel, Reported, Row
 from studies.facts.gather import UNITS, Evidence, Variant
 from studies.judge import verdicts
+from studies.records.causes import CAUSES
 
 NOT_HELD = frozenset(("fps",))
 """What belongs to a machine: it stands in a table of its own, and no level is judged."""
@@ -25,7 +27,7 @@ OTHERS = (
 
 @dataclass(frozen=True)
 class Missing:
-    """What of a panel nobody measured here, and the command that would."""
+    """What of a panel is not measured here, and the command that measures it."""
 
     words: str
     command: str  # empty where no protocol has a recipe
@@ -165,13 +167,31 @@ def all_missing(evidence: Evidence) -> Sequence[Missing]:
     """What a study's main tables lack; several data sets that lack the same are named together."""
     several = len(evidence.study.panels) > 1
     found: dict[tuple[str, str], list[str]] = {}
+    failed = [one for variant in evidence.variants for one in failures(variant)]
     for panel in evidence.study.panels:
         for one in missing(evidence, panel):
             found.setdefault((one.words, one.command), []).append(panel.title)
-    return [
+    lacking = [
         Missing(f"{words}{f' on {_and(titles)}' if several else ''}", command)
         for (words, command), titles in found.items()
     ]
+    return [*failed, *lacking]
+
+
+def failures(variant: Variant) -> Sequence[Missing]:
+    """The runs of a variant that failed: how many of which row, the cause, and the command that mends it."""
+    study, found = variant.study, []
+    for row in variant.rows:
+        ended = variant.unfinished.get(row.slug, Counter[str]())
+        for name, cause in CAUSES.items():
+            if count := ended[f"failed: {name.replace('_', ' ')}"]:
+                protocol = "" if variant.protocol.name == "paper" else f" --protocol {variant.protocol.name}"
+                run = f"python -m studies.run {study.slug} --rows {row.slug}{protocol}"
+                selector = f"{study.slug}/{row.slug}"
+                mend = cause.remedy.format(run=run, selector=selector, dataset=variant.panel.dataset)
+                runs = f"{count} run{'s' if count > 1 else ''} of {row.label}, protocol {variant.name}"
+                found.append(Missing(f"{runs}, failed: {cause.words}", mend))
+    return found
 
 
 def _and(words: Sequence[str]) -> str:

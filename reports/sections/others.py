@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from reports.blocks.table import METRICS, Cell, Column, Line, Source, Table, Value, number
+from reports.blocks.table import METRICS, Cell, Column, Fold, Line, Source, Table, Value, number
 from studies.declare import published as declared
 from studies.declare.published import Published
 from studies.declare.study import Claim, Panel, Reported, Row, Study
@@ -15,6 +15,7 @@ from studies.tables import studies
 
 TITLE = "What others measured"
 SLUG = "others"
+NOBODY = "nobody"  # the word of studies.judge.others for a claim without a source; pages show a dash
 CAPTION = (
     "Others: values that other projects published, the range over the trainings that count, and how many sources lie "
     "within ε (costs: the rounding of a print) of the printed value; every value leads to its source."
@@ -46,7 +47,7 @@ def others_in_short(study: Study, panel: Panel, row: Row | Reported, metric: str
     of = f"{len(level.sources)} source{'s' if len(level.sources) > 1 else ''}"
     near = of if level.within is None else f"{level.within} of {len(level.sources)} near"
     said = "; ".join(line.words for line in level.counted)
-    source = Source(near, _place(level.counted[0]), said)
+    source = Source(near, place_of(level.counted[0]), said)
     return Cell(" to ".join(dict.fromkeys((values[0], values[-1]))), sources=(source,))
 
 
@@ -73,10 +74,10 @@ def _range(level: Level) -> str:
 
 def _source(line: Published) -> Source:
     why = f" ({mark})" if (mark := _mark(line)) else ""
-    return Source(number(line.value, 2) + why, _place(line), line.words)
+    return Source(number(line.value, 2) + why, place_of(line), line.words)
 
 
-def _place(line: Published) -> str:
+def place_of(line: Published) -> str:
     """Where a line stands on the page about others."""
     return f"{SLUG}.html#{SLUG}-{line.role}-{line.id}"
 
@@ -91,15 +92,21 @@ def _mark(line: Published) -> str:
 
 
 def said_cell(study: Study, claim: Claim) -> Cell:
-    """What others say of a claim, in a word that leads to the differences behind it."""
+    """What others say of a claim, in a word that leads to the differences behind it; a dash where nobody measured it.
+
+    `not alike`: a source has both rows, but not trained or tested alike, so that its difference does not count.
+    """
     said = others.claim(others.published(), study, claim)
     facts: dict[str, Value] = {"others": said.word or None, "others_sources": len(said.differences)}
-    if not said.word:
-        return Cell(values=facts)
-    known = said.differences or said.apart
-    anchor = f"{SLUG}.html#{SLUG}-claims-{claim.slug}-{_slug(known[0].source)}" if known else ""
-    sources = (Source(said.words, anchor, _sum(said.differences)),) if anchor else ()
-    return Cell(said.words, facts, verdict=said.word, sources=sources)
+    silent = said.word == NOBODY
+    if silent:
+        facts["others"] = None
+    if not said.word or (silent and not said.apart):
+        return Cell(values=facts, title=others.RULES[NOBODY] if silent else "")
+    place = f"{SLUG}.html#{SLUG}-claims-{claim.slug}-{_slug((said.differences or said.apart)[0].source)}"
+    if silent:
+        return Cell("not alike", facts, sources=(Source("not alike", place, _sum(said.apart)),))
+    return Cell(said.words, facts, verdict=said.word, sources=(Source(said.words, place, _sum(said.differences)),))
 
 
 def _sum(found: Sequence[Difference]) -> str:
@@ -122,6 +129,25 @@ def tables() -> list[Table]:
     ]
 
 
+def in_short() -> str:
+    """How the claims stand in others' runs, in a sentence."""
+    lines = others.published()
+    words = Counter(others.claim(lines, study, claim).word for study in studies().values() for claim in study.claims)
+    told = [f"{words[word]} {word}" for word in others.RULES if word != NOBODY and words[word]]
+    count = sum(words[word] for word in others.RULES if word != NOBODY)
+    return f"Others measured {count} of the paper's claims: {', '.join(told) or 'none'}."
+
+
+def folds(shown: Sequence[Table]) -> tuple[list[Table], list[Fold]]:
+    """What the page opens with, and what it folds away: each finding by its sentence, the rest by its title."""
+    found = [Fold(f"{table.title}. {table.caption[0]}", (table,)) for table in shown if table.title not in _LISTS]
+    lists = [Fold(f"{table.title}: {len(table.lines)} lines", (table,)) for table in shown if table.title in _LISTS]
+    return [table for fold in found[:1] for table in fold.tables], [*found[1:], *lists]
+
+
+_LISTS = ("Claims", "By source", "How far seeds lie apart", "Evidence", "Background")
+
+
 def _finding(finding: referee.Finding) -> Table:
     source = Column("Source", align="text")
     columns = (Column("Of", align="text"), Column("Others"), Column(finding.against), Column("Difference"), source)
@@ -142,7 +168,7 @@ def _finding(finding: referee.Finding) -> Table:
 
 
 def _behind(lines: Sequence[Published]) -> Cell:
-    sources = tuple(Source(line.id, _place(line), line.words) for line in lines)
+    sources = tuple(Source(line.id, place_of(line), line.words) for line in lines)
     return Cell(", ".join(dict.fromkeys(line.source for line in lines)), sources=sources)
 
 
@@ -159,7 +185,7 @@ def _claims(lines: Sequence[Published]) -> Table:
     for study in studies().values():
         for claim in study.claims:
             said = others.claim(lines, study, claim)
-            nobody += said.word == "nobody"
+            nobody += said.word == NOBODY
             for found in (*said.differences, *said.apart):
                 cells = (
                     Cell(f"{study.number}: {found.better.model} − {found.worse.model}, {_metric(found.better)}"),
@@ -170,7 +196,7 @@ def _claims(lines: Sequence[Published]) -> Table:
                     Cell(found.why_not or "–"),
                 )
                 rows.append(Line(f"{claim.slug}-{_slug(found.source)}", cells))
-    caption = (others.METHOD, f"On {nobody} claims about accuracies nobody has both rows alike.")
+    caption = (others.METHOD, f"On {nobody} more claims about accuracies no source has both rows alike.")
     return Table(f"{SLUG}-claims", "Claims", caption, columns, tuple(rows))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from reports.blocks.figure import Drawing
 from reports.blocks.table import Table
 from reports.sections.main_table import Missing
+from reports.sections.photographs import Photographs
 from studies.facts.gather import Evidence, Variant
 from studies.records.schema import ShortcutRecord
 
@@ -82,6 +83,7 @@ class Summary:
 
     overview: Table
     claims: Table
+    wrong: Table  # printed values that something stands against
     discrepancies: Table
     figure1: Drawing | None
     shortcuts: Table  # of the generated data
@@ -95,7 +97,7 @@ class Report:
     parts: Sequence[StudyPart]
     summary: Summary
     predictions: Sequence[Table]  # all of them with their outcomes, and the shortcut probes; none without a sub-task
-    photographs: Sequence[Table]  # what was expected of them, and what came out; none where no study is about them
+    photographs: Photographs  # what was expected of them, and what came out
     recipes: Sequence[Table]
     others: Sequence[Table]  # what other projects published
     probes: Sequence[ShortcutRecord]
@@ -104,4 +106,8 @@ class Report:
     def drawings(self) -> list[Drawing]:
         """Every figure."""
         figure1 = self.summary.figure1
-        return [drawing for part in self.parts for drawing in part.drawings] + ([figure1] if figure1 else [])
+        return (
+            [drawing for part in self.parts for drawing in part.drawings]
+            + ([figure1] if figure1 else [])
+            + [*self.photographs.drawings]
+        )

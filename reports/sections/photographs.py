@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from reports.blocks.table import Cell, Column, Line, Source, Table, Value, number
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from reports.blocks.csv import to_csv
+from reports.blocks.figure import Drawing
+from reports.blocks.style import COLOURS, INK
+from reports.blocks.table import Cell, Column, Fold, Line, Source, Table, Value, number
+from reports.sections.predictions import in_counts
 from studies.declare.expectations import EXPECTATIONS, MARGIN, METRICS, PROTOCOLS, THIN_CLASSES, Expectation
 from studies.declare.study import Study
 from studies.judge.photographs import WORDS, judge, outcomes, runs, value
@@ -29,20 +38,97 @@ _COLUMNS = (
 )
 
 
-def photograph_tables(chosen: Sequence[Study], store: Store) -> list[Table]:
-    """A table for each protocol on CamVid: the expectations about these studies with their outcomes."""
-    return [table for name in PROTOCOLS if (table := _table(name, chosen, store)).lines]
+@dataclass(frozen=True)
+class Told:
+    """An expectation under a protocol, what came out, and its line."""
+
+    protocol: str
+    study: Study
+    expectation: Expectation
+    found: Difference
+    word: str
+    line: Line
+
+    @property
+    def place(self) -> str:
+        """What is compared."""
+        return f"{self.study.number}: {self.expectation.row} − {self.expectation.reference}"
 
 
-def _table(name: str, chosen: Sequence[Study], store: Store) -> Table:
-    lines = []
-    for study in chosen:
-        expected = [one for one in EXPECTATIONS if one.study == study.slug]
-        found = outcomes(store, name, study.slug) if expected else {}
-        for place, one in enumerate(expected):
-            sides = (runs(store, name, study.slug, one.row), runs(store, name, study.slug, one.reference))
-            outcome = found[one.row, one.reference, one.metric]
-            lines.append(Line(f"{study.slug}-{one.row}-{place}", _cells(name, study, one, outcome, sides)))
+@dataclass(frozen=True)
+class Photographs:
+    """All expectations about some studies, in the order of protocols and tables."""
+
+    told: Sequence[Told]
+
+    @property
+    def tables(self) -> list[Table]:
+        """A table for each protocol."""
+        return [_table(f"{SLUG}-{name}", name, "", own) for name in PROTOCOLS if (own := self._of(name))]
+
+    @property
+    def glance(self) -> Table:
+        """By protocol and table that has runs: what became of the paper's expectations, and of the generated data's."""
+        columns = (
+            Column("Protocol", align="left"),
+            Column("Table", align="left"),
+            Column("What the paper lets expect", align="text"),
+            Column("What the generated data let expect", align="text"),
+        )
+        lines = []
+        for name, study, own in self._by_study():
+            told = [_counted([one for one in own if one.expectation.source == s]) for s in ("paper", "generated")]
+            if _ran(own):
+                cells = (Cell(name), Cell(study.number), *(Cell(words or "–") for words in told))
+                lines.append(Line(f"{name}-{study.slug}", cells))
+        caption = ("What became of each expectation, of mIoU and of the thin classes, written before the runs.",)
+        return Table(f"{SLUG}-glance", "Outcomes", caption, columns, tuple(lines))
+
+    @property
+    def folds(self) -> list[Fold]:
+        """Every expectation by protocol and table; those without any run together, as the last."""
+        made, waiting = list[Fold](), list[Table]()
+        for name, study, own in self._by_study():
+            shown = _table(f"{SLUG}-{name}-{study.slug}", name, study.number, own)
+            if _ran(own):
+                words = f"{study.number}, protocol {name}: {len(own)} expectations: {_counted(own)}"
+                made.append(Fold(words, (shown,)))
+            else:
+                waiting.append(shown)
+        count = sum(len(table.lines) for table in waiting)
+        return [*made, *([Fold(f"{count} expectations that wait for their runs", tuple(waiting))] if waiting else [])]
+
+    @property
+    def drawings(self) -> list[Drawing]:
+        """By protocol with runs: each measured difference of mIoU with its interval, over what was expected of it."""
+        return [found for name in PROTOCOLS if (found := _drawing(name, self._of(name)))]
+
+    def _of(self, name: str) -> list[Told]:
+        return [one for one in self.told if one.protocol == name]
+
+    def _by_study(self) -> list[tuple[str, Study, list[Told]]]:
+        found: dict[tuple[str, str], list[Told]] = {}
+        for one in self.told:
+            found.setdefault((one.protocol, one.study.slug), []).append(one)
+        return [(name, own[0].study, own) for (name, _), own in found.items()]
+
+
+def photographs(chosen: Sequence[Study], store: Store) -> Photographs:
+    """The expectations about these studies with their outcomes."""
+    told = []
+    for name in PROTOCOLS:
+        for study in chosen:
+            expected = [one for one in EXPECTATIONS if one.study == study.slug]
+            found = outcomes(store, name, study.slug) if expected else {}
+            for place, one in enumerate(expected):
+                sides = (runs(store, name, study.slug, one.row), runs(store, name, study.slug, one.reference))
+                outcome = found[one.row, one.reference, one.metric]
+                line = Line(f"{study.slug}-{one.row}-{place}", _cells(name, study, one, outcome, sides))
+                told.append(Told(name, study, one, outcome, judge(outcome, one)[0], line))
+    return Photographs(told)
+
+
+def _table(slug: str, name: str, study: str, told: Sequence[Told]) -> Table:
     caption = (
         f"Protocol {name}: CamVid from scratch; differences in percentage points. What these runs say is about 367 "
         "street images and a short schedule, never the paper's own claim.",
@@ -54,7 +140,56 @@ def _table(name: str, chosen: Sequence[Study], store: Store) -> Table:
         f"Thin classes: the mean over {', '.join(THIN_CLASSES)}.",
         " ".join(f"{word}: {rule}." for word, rule in WORDS.items()),
     )
-    return Table(f"{SLUG}-{name}", f"{TITLE}, protocol {name}", caption, _COLUMNS, tuple(lines))
+    title = f"{study}, protocol {name}" if study else f"{TITLE}, protocol {name}"
+    return Table(slug, title, caption, _COLUMNS, tuple(one.line for one in told))
+
+
+def _counted(told: Sequence[Told]) -> str:
+    return in_counts(Counter(one.word for one in told))
+
+
+def _ran(told: Sequence[Told]) -> bool:
+    return any(one.word != "pending" for one in told)
+
+
+def _drawing(name: str, told: Sequence[Told]) -> Drawing | None:
+    shown = [one for one in told if one.expectation.metric == "miou_ss" and one.found.difference is not None]
+    places = list(dict.fromkeys(one.place for one in shown))
+    if not shown:
+        return None
+    data: list[dict[str, Value]] = []
+    for one in shown:
+        low, high = one.found.interval or (None, None)
+        expected, measured = one.expectation, {"difference": one.found.difference, "low": low, "high": high}
+        names = {"study": expected.study, "row": expected.row, "reference": expected.reference}
+        limits = {"source": expected.source, "expected_low": expected.low, "expected_high": expected.high}
+        data.append({**names, **limits, **measured})
+    described = "; ".join(dict.fromkeys(f"{one.place}: {_shown(one.found)}" for one in shown))
+    caption = (
+        f"Differences of mIoU under {name}, in points: dot and line, measured with its 95 % interval; bars, what the "
+        "paper's prints and our generated data let expect."
+    )
+
+    def draw() -> Figure:
+        figure = Figure(figsize=(7.2, 0.9 + 0.3 * len(places)), layout="constrained")
+        axes = figure.subplots()
+        for one in shown:
+            level, paper = -places.index(one.place), one.expectation.source == "paper"
+            low, size = one.expectation.low, one.expectation.high - one.expectation.low
+            colour = COLOURS[0 if paper else 1]
+            axes.barh(level + (0.16 if paper else -0.16), size, 0.28, low, color=colour, alpha=0.35)
+            if one.found.interval:
+                axes.plot(one.found.interval, [level] * 2, color=INK, linewidth=1.2)
+            axes.plot([one.found.difference or 0], [level], color=INK, marker="o", markersize=4)
+        axes.axvline(0, color=INK, linewidth=0.8, linestyle=":")
+        axes.set_yticks([-level for level in range(len(places))], places)
+        axes.set_xlabel("points of mIoU (SS), row − reference")
+        handles = [Patch(color=COLOURS[place], alpha=0.35) for place in (0, 1)]
+        labels = ["expected from the paper", "expected from generated data"]
+        figure.legend(handles, labels, loc="outside upper left", ncols=2)
+        return figure
+
+    return Drawing(f"{SLUG}-{name}-differences", caption, described, to_csv(data), draw)
 
 
 def _cells(

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from reports.blocks.csv import to_csv
 from reports.blocks.figure import Drawing
 from reports.blocks.style import INK, row_styles
-from reports.blocks.table import Cell, Column, Line, Notes, Source, Table, Value, number
+from reports.blocks.table import Cell, Column, Fold, Line, Notes, Source, Table, Value, number, part
 from reports.sections.curves import points_of
 from reports.sections.shortcuts import in_words
 from reports.sections.tables import precision_cell, recipe_words, verdict_cell
@@ -209,14 +209,13 @@ def matrix(shown: Sequence[tuple[Variant, Table]]) -> Table:
             of = Cell(variant.study.number, sources=(Source(variant.study.number, f"#{table.slug}"),))
             names = line.cells[0].values
             rows = Cell(f"{names['row']} − {names['reference']}", names)
+            runs = told[-1].sources  # those of the table's own page
+            told[-1] = dataclasses.replace(
+                told[-1], sources=(Source(f"{len(runs)} runs", f"#{table.slug}-{line.key}"),) if runs else ()
+            )
             lines.append(Line(f"{table.slug}-{line.key}", (of, Cell(variant.panel.title), rows, *told)))
             outcomes.setdefault(_kind(names), Counter())[line.cells[-2].verdict] += 1
-    words = [ELSEWHERE.get(word, word) for word in verdicts.RULES]
-    counts = [
-        f"{kind}: {', '.join(f'{outcomes[kind][word]} {word}' for word in words if outcomes[kind][word])}"
-        for kind in _KINDS.values()
-        if kind in outcomes
-    ]
+    counts = [f"{kind}: {in_counts(outcomes[kind])}" for kind in _KINDS.values() if kind in outcomes]
     caption = (
         f"{len(lines)} predictions. {'; '.join(counts)}.",
         "Each was written before the runs of its row, after trials of single rows, none of which was kept; those at "
@@ -228,6 +227,55 @@ def matrix(shown: Sequence[tuple[Variant, Table]]) -> Table:
     )
     columns = (*place, *shown[0][1].columns)
     return Table("predictions", "Predictions about the generated data", caption, columns, tuple(lines), tuple(notes))
+
+
+def at_a_glance(every: Table) -> list[Table]:
+    """What a page about all predictions opens with: outcomes by table and kind, and the paper's own words in full."""
+    counted: dict[str, dict[str, Counter[str]]] = {}
+    for line in every.lines:
+        kinds = counted.setdefault(line.cells[0].text, {})
+        kinds.setdefault(_kind(line.cells[2].values), Counter())[line.cells[_OUTCOME].verdict] += 1
+    total: dict[str, Counter[str]] = {}
+    for kinds in counted.values():
+        for kind, words in kinds.items():
+            total.setdefault(kind, Counter()).update(words)
+    columns = (Column("Table", align="left"), *(Column(kind, align="text") for kind in total))
+    lines = tuple(
+        Line(str(place), (Cell(name), *(Cell(in_counts(kinds.get(kind, Counter())) or "–") for kind in total)))
+        for place, (name, kinds) in enumerate([("All tables", total), *counted.items()])
+    )
+    caption = (f"{len(every.lines)} predictions, written before the runs of their rows, and what came of them.",)
+    glance = Table("predictions-glance", "Outcomes", caption, columns, lines)
+    claimed = [line for line in every.lines if line.cells[2].values["source"] == "paper"]
+    told = (
+        "What the paper says that its parts do, tried on generated images: it decides nothing about the paper.",
+        *every.caption[1:],
+    )
+    return [glance, part(every, "predictions-paper", "The paper's own words", told, claimed)]
+
+
+def folds(every: Table) -> list[Fold]:
+    """All predictions, table by table."""
+    found: dict[str, list[Line]] = {}
+    for line in every.lines:
+        found.setdefault(str(line.cells[2].values["study"]), []).append(line)
+    made = []
+    for slug, lines in found.items():
+        counts = in_counts(Counter(line.cells[_OUTCOME].verdict for line in lines))
+        name = lines[0].cells[0].text
+        own = part(every, f"predictions-{slug}", name, (f"{counts}.", *every.caption[1:]), lines)
+        made.append(Fold(f"{name}: {len(lines)} predictions: {counts}", (own,)))
+    return made
+
+
+_OUTCOME = -2
+"""The place of the outcome in a line about a prediction."""
+
+
+def in_counts(words: Mapping[str, int]) -> str:
+    """`4 here too, 1 opposite here`."""
+    order = [ELSEWHERE.get(word, word) for word in verdicts.RULES]
+    return ", ".join(f"{words[word]} {word}" for word in order if words.get(word))
 
 
 def rates_tables(study: Study, shown: Sequence[tuple[Variant, Subtask, Runs]]) -> list[tuple[str, Table]]:

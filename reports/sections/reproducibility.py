@@ -27,10 +27,16 @@ CHECKLIST = "the ML reproducibility checklist, version 2.0"
 Items = Sequence[tuple[str, str | Cell]]
 
 
-def tables(everything: Sequence[Evidence], records: Sequence[Record], lost: Sequence[LostAttempt]) -> list[Table]:
-    """The checklist's five parts in its order, and after each what it needs more room for."""
+def tables(
+    everything: Sequence[Evidence], records: Sequence[Record], lost: Sequence[LostAttempt], found: Sequence[str] = ()
+) -> list[Table]:
+    """A page in short, the checklist's five parts in its order, and after each what it needs more room for.
+
+    `found`: the results in sentences.
+    """
     runs = [record for record in records if isinstance(record, RunRecord)]
     return [
+        in_short(everything, runs, found),
         _part(1, "Models and algorithms", _models(everything)),
         choices_table(),
         _part(
@@ -43,6 +49,49 @@ def tables(everything: Sequence[Evidence], records: Sequence[Record], lost: Sequ
         compute_table(runs, lost),
         provenance_table(records),
     ]
+
+
+def in_short(everything: Sequence[Evidence], runs: Sequence[RunRecord], found: Sequence[str]) -> Table:
+    """What a reproducibility track asks for first: scope, methodology, results, what was easy, what was not."""
+    claims = sum(len(evidence.study.claims) for evidence in everything)
+    trained = Counter(run.config.protocol for run in runs)
+    items = (
+        (
+            "Scope of reproducibility",
+            f"{claims} claims of the paper about differences between rows of {len(everything)} tables and texts, and "
+            "every printed parameter and FLOP count.",
+        ),
+        (
+            "Methodology",
+            "Network, trainer and evaluation are written anew in PyTorch, from the paper where it speaks and from the "
+            "released code where it is silent, and held to the released code's outputs and training steps. "
+            + (
+                f"{len(runs)} runs are recorded: {', '.join(f'{count} {name}' for name, count in trained.items())}."
+                if runs
+                else "No run is recorded yet."
+            ),
+        ),
+        ("Results", " ".join(found) or "Nothing is measured yet."),
+        (
+            "What was easy",
+            "The four networks: the released configurations give their printed parameters, and but for L on "
+            "Cityscapes their printed FLOPs, by the tool that the authors used.",
+        ),
+        (
+            "What was difficult",
+            "What is neither printed nor released: the ablations' heads and configurations, ImageNet training, Pascal "
+            "VOC, Pascal Context and iSAID. Rank and steps of Ham, warm-up, weight decay, drop path and the decoder's "
+            "learning rate stand in the code alone.",
+        ),
+        (
+            "What stood in the way",
+            "Compute: every printed accuracy starts from an ImageNet training. Test servers hold the labels of Pascal "
+            "VOC and of Table 11. Ham draws its bases at random, also in a test.",
+        ),
+    )
+    lines = tuple(Line(str(place), (Cell(asked), Cell(told))) for place, (asked, told) in enumerate(items, start=1))
+    columns = (Column("Asked", align="text"), Column("Answer", align="text"))
+    return Table(f"{SLUG}-short", "In short", (), columns, lines)
 
 
 def _part(number: int, title: str, items: Items) -> Table:

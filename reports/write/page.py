@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from PIL import Image
 
 from reports.blocks.figure import Drawing
 from reports.blocks.style import INK, SIGNS
-from reports.blocks.table import Table
-from reports.sections import landing, others, reproducibility
+from reports.blocks.table import Fold, Table
+from reports.sections import landing, misprints, others, photographs, predictions, reproducibility
 from reports.sections.parts import Report, StudyPart, VariantPart
 from studies.declare import appendix_table1 as training
 from studies.declare.subtasks import Subtask
@@ -29,6 +29,7 @@ from studies.judge.verdicts import RULES
 from studies.plan import programme
 
 RECIPES = "appendix_table1"
+MANY = 8  # claims: more are folded away on the page of their table
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -42,6 +43,8 @@ class Sheet:
     tables: Sequence[Table]
     files: Markup
     lead: tuple[str, ...] = ()
+    folds: Sequence[Fold] = ()
+    drawings: Sequence[Drawing] = ()
 
     @property
     def name(self) -> str:
@@ -72,25 +75,32 @@ def pages(
     def made(name: str, template_name: str, drawn: Iterable[Drawing] = (), **values: Any) -> tuple[str, str]:
         return name, template(template_name).render(here=name, defined=definitions(drawn), **common, **values)
 
-    squares = [square for topic in first.topics for square in topic.squares]
-    legend = {
-        "shown": list(dict.fromkeys(square.verdict for square in squares)),
-        "tried": list(dict.fromkeys(square.tried for square in squares if square.tried)),
-    }
     drawn = [figure1] if figure1 else []
-    found = [made("index.html", "index.html.j2", drawn, landing=first, summary=report.summary, **legend)]
+    values = {"landing": first, "summary": report.summary, **_legend(first)}
+    found = [made("index.html", "index.html.j2", drawn, **values)]
     for part, topic in zip(report.parts, first.topics, strict=True):
         values = {
             "part": part,
             "opened": [_headed(shown) for shown in part.variants if _open(shown)],
+            "many": MANY,
             "folded": _folded(part),
             "subject": topic.subject.removeprefix(part.evidence.study.number.removeprefix("Table ")).strip(),
             "finding": topic.finding,
         }
         found.append(made(f"{topic.slug}.html", "study.html.j2", part.drawings, **values))
-    found += [made(sheet.name, "sheet.html.j2", sheet=sheet) for sheet in sheets]
+    found += [made(sheet.name, "sheet.html.j2", sheet.drawings, sheet=sheet) for sheet in sheets]
+    opened, folded = others.folds(report.others)
     found += [
-        made(_OTHERS, "others.html.j2", title=others.TITLE, method=METHOD, rules=OTHERS_RULES, tables=report.others),
+        made(
+            _OTHERS,
+            "others.html.j2",
+            title=others.TITLE,
+            lead=others.in_short(),
+            method=METHOD,
+            rules=OTHERS_RULES,
+            tables=opened,
+            folds=folded,
+        ),
         made(
             _CHECKLIST,
             "reproducibility.html.j2",
@@ -101,6 +111,15 @@ def pages(
         made(_RULES, "how-to-read.html.j2", rules=RULES, elsewhere=ELSEWHERE),
     ]
     return _linked(dict(found))
+
+
+def _legend(first: landing.Landing) -> dict[str, list[str]]:
+    """The words that the claim map shows, each once."""
+    squares = [square for topic in first.topics for square in topic.squares]
+    return {
+        "shown": list(dict.fromkeys(square.verdict for square in squares)),
+        "tried": list(dict.fromkeys(square.tried for square in squares if square.tried)),
+    }
 
 
 Links = list[tuple[str, str]]
@@ -119,7 +138,7 @@ def _bar(sheets: Sequence[Sheet]) -> Links:
     """The other pages in the navigation."""
     return [
         *((sheet.name, sheet.words) for sheet in sheets if sheet.slug != RECIPES),
-        (_OTHERS, "What others measured"),
+        (_OTHERS, "Others' runs"),
         (_CHECKLIST, "Reproducibility"),
         (_RULES, "How to read"),
     ]
@@ -140,7 +159,8 @@ def _open(shown: VariantPart) -> bool:
     Those of the paper's protocol are in the main table, sub-tasks of the generated data are folded.
     """
     variant = shown.variant
-    return variant.telling and not variant.comparable and not isinstance(variant.panel, Subtask)
+    small = variant.telling and not variant.comparable and not isinstance(variant.panel, Subtask)
+    return small and len(variant.study.trained) > 1  # one row alone says nothing there
 
 
 def _headed(shown: VariantPart) -> tuple[VariantPart, str]:
@@ -184,19 +204,16 @@ def _how_many(members: Sequence[VariantPart]) -> str:
     return f"{true}{finished} of {planned} runs finished"
 
 
+def _files(markdown: str, slug: str, *endings: str, more: str = "") -> Markup:
+    """The links to a page in other formats."""
+    links = [Markup('<a href="{}/{}.md">Markdown</a>').format(markdown, slug)]
+    links += [Markup('<a href="{}.{}">{}</a>').format(slug, ending, _FORMATS[ending]) for ending in endings]
+    return Markup("As {}.{}").format(Markup(", ").join(links), Markup(more))
+
+
 def _sheets(report: Report, markdown: str) -> list[Sheet]:
     """The pages of tables alone, those without any left out."""
-    summary = report.summary
-
-    def files(slug: str, *endings: str, more: str = "") -> Markup:
-        links = [Markup('<a href="{}/{}.md">Markdown</a>').format(markdown, slug)]
-        links += [
-            Markup('<a href="{}.{}">{}</a>').format(slug, ending, name)
-            for ending in endings
-            for name in [_FORMATS[ending]]
-        ]
-        return Markup("As {}.{}").format(Markup(", ").join(links), Markup(more))
-
+    summary, files = report.summary, functools.partial(_files, markdown)
     everything = Markup(' Every value of every recipe as <a href="recipes.csv">CSV</a>.')
     sheets = [
         Sheet(
@@ -221,25 +238,45 @@ def _sheets(report: Report, markdown: str) -> list[Sheet]:
             Markup("All that is known of each is in <code>results/runs.csv</code>."),
         ),
         Sheet(
-            summary.discrepancies.slug,
-            "Costs that do not reproduce",
-            "Wrong costs",
-            [summary.discrepancies],
-            files(summary.discrepancies.slug, "tex", "csv"),
-            () if summary.discrepancies.lines else summary.discrepancies.caption[:1],
+            misprints.SLUG,
+            "Printed values that are wrong",
+            "Wrong prints",
+            [summary.wrong],
+            files(misprints.SLUG, "tex", "csv"),
+            () if summary.wrong.lines else ("Nothing here speaks against a printed value.",),
+            [Fold(f"All costs that do not reproduce: {summary.discrepancies.caption[0]}", (summary.discrepancies,))],
         ),
     ]
-    if report.photographs:
+    return [*sheets, *_on_other_data(report, files)]
+
+
+def _on_other_data(report: Report, files: Callable[..., Markup]) -> list[Sheet]:
+    """The pages about photographs and generated images, where there is something to show."""
+    sheets = []
+    if report.photographs.told:
         lead = (
             "What the ablations do on 367 street images, trained from scratch: it says how rows compare there, and "
             "decides nothing about the paper.",
         )
+        shown = report.photographs
         sheets.append(
-            Sheet("photographs", "On photographs", "Photographs", report.photographs, files("photographs"), lead)
+            Sheet(
+                "photographs",
+                photographs.TITLE,
+                "Photographs",
+                [shown.glance],
+                files("photographs"),
+                lead,
+                shown.folds,
+                shown.drawings,
+            )
         )
     if report.predictions:
         told = files("predictions", "tex", "csv")
-        sheets.append(Sheet("predictions", "Generated data", "Generated data", report.predictions, told))
+        every, *more = report.predictions
+        folds = [*predictions.folds(every), *(Fold(table.title, (table,)) for table in more if table.lines)]
+        glance = predictions.at_a_glance(every)
+        sheets.append(Sheet("predictions", "Generated data", "Generated data", glance, told, (), folds))
     return sheets
 
 
@@ -310,7 +347,7 @@ _DEFINITIONS = re.compile(r"<defs>(.*?)</defs>")
 _DEFINITION = re.compile(r"<path\b[^>]*/>|<clipPath\b.*?</clipPath>|<style\b.*?</style>")
 
 
-@cache
+@functools.cache
 def _compact(svg: str) -> str:
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor").replace("DejaVuSans-", _LETTER)
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)

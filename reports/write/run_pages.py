@@ -73,6 +73,7 @@ class Use:
 
     text: str
     place: str
+    alone: bool = False  # a row that has nothing to be compared with there
 
 
 @dataclass(frozen=True)
@@ -303,12 +304,12 @@ def _rows_of(variant: Variant) -> str:
 
 
 def _uses(everything: Sequence[Evidence]) -> dict[str, list[Use]]:
-    """Where the report shows each record."""
+    """Where the report shows each record: first where it stands beside others, which names its page."""
     found: dict[str, dict[str, Use]] = {}
 
-    def used(record: str, text: str, anchor: str) -> None:
+    def used(record: str, text: str, anchor: str, alone: bool = False) -> None:
         place = f"{study.slug}.html#{anchor}"
-        found.setdefault(record, {}).setdefault(place, Use(text, place))
+        found.setdefault(record, {}).setdefault(place, Use(text, place, alone))
 
     for evidence in everything:
         study = evidence.study
@@ -326,7 +327,8 @@ def _uses(everything: Sequence[Evidence]) -> dict[str, list[Use]]:
             shown = f"{study.number}, protocol {variant.name}"
             for line in variant.finished:
                 text = f"{shown}: {labels[line.row]}, seed {line.seed}"
-                used(line.run_id, text, f"{_rows_of(variant)}-{line.row}")
+                alone = not variant.telling or len(study.trained) == 1
+                used(line.run_id, text, f"{_rows_of(variant)}-{line.row}", alone)
             for (run, _), score in variant.served.items():
                 rows = (line.row for line in variant.finished if line.run_id == run)
                 for row in rows:
@@ -336,4 +338,4 @@ def _uses(everything: Sequence[Evidence]) -> dict[str, list[Use]]:
                     for seed in seeds:
                         anchor = f"{_rows_of(variant)}-{tested.row}"
                         used(seed.record, f"{shown}: {labels[tested.row]}, {tested.name}, Ham seed {seed.seed}", anchor)
-    return {record: list(uses.values()) for record, uses in found.items()}
+    return {record: sorted(uses.values(), key=lambda use: use.alone) for record, uses in found.items()}

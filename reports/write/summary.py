@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reports.blocks.figure import Drawing, digest
 from reports.blocks.table import Source, Table
-from reports.sections import figure1, landing, others, photographs, recipes
+from reports.sections import figure1, landing, misprints, others, photographs, recipes
 from reports.sections.parts import Report
 from reports.write.formats import Link, markdown
 from studies.declare.appendix_table1 import NUMBER
@@ -35,11 +35,12 @@ def pages(report: Report, store: Store, folder: Path, whole: bool) -> dict[str, 
     if whole and report.parts:
         found["README"] = "The report in short", [report.summary.overview]
         found["claims"] = report.summary.claims.title, [report.summary.claims]
+        found[misprints.SLUG] = report.summary.wrong.title, [report.summary.wrong]
         found["costs-not-reproduced"] = report.summary.discrepancies.title, [report.summary.discrepancies]
     if whole and told:
         found["predictions"] = "Predictions about the generated data", told
-    if whole and report.photographs:
-        found[photographs.SLUG] = photographs.TITLE, list(report.photographs)
+    if whole and report.photographs.told:
+        found[photographs.SLUG] = photographs.TITLE, report.photographs.tables
     if whole:
         *shown, _ = report.others  # the background stands on the built page alone
         found[others.SLUG] = others.TITLE, shown
@@ -79,6 +80,7 @@ def _index(names: Iterable[str]) -> str:
         "claims.md": "every claim of the paper, its verdict, and what is missing to decide it",
         "predictions.md": "what generated data were predicted to show, and what they showed",
         f"{photographs.SLUG}.md": "what rows were expected to differ by on photographs, and what came out",
+        f"{misprints.SLUG}.md": "printed values that are wrong or inconsistent, worst first, and what shows it",
         "costs-not-reproduced.md": "printed costs that the measured ones do not agree with, and why",
         f"{others.SLUG}.md": "what other projects published: what it says of the paper, and how far to trust it",
         f"{recipes.SLUG}.md": "the recipes",

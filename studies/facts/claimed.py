@@ -88,7 +88,7 @@ def _of_costs(evidence: Evidence, claim: Claim, line: ClaimLine) -> ClaimLine:
 
 
 def _of_runs(evidence: Evidence, claim: Claim, line: ClaimLine) -> Iterator[ClaimLine]:
-    """What the paper's own protocol says comes first, said or not; the others only where there are runs."""
+    """What the paper's own protocol says comes first, said or not; the others only where there are runs or sources."""
     found = [variant for variant in evidence.variants if variant.counted and claim in variant.claims]
     deciding = [variant for variant in found if variant.protocol.name == DECIDING]
     yield (
@@ -96,7 +96,8 @@ def _of_runs(evidence: Evidence, claim: Claim, line: ClaimLine) -> Iterator[Clai
         if deciding
         else dataclasses.replace(line, tier=DECIDING, protocol=DECIDING)
     )
-    yield _of_others(evidence, claim, line)
+    theirs = _of_others(evidence, claim, line)
+    yield from [theirs] if theirs.n_better else []
     for variant in found:
         if variant not in deciding and tiers.tier_of(variant.protocol.name):
             said = _of_variant(evidence, variant, claim, line)

@@ -14,6 +14,9 @@ from records import fabricate, two_rows
 from reporting import Page, render
 
 from reports import compare
+from studies.declare.protocols import PROTOCOLS
+from studies.records.workspace import Workspace
+from studies.tables.table7 import STUDY
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: apt-get install chromium")
 TABLE = "table7-quick"
@@ -133,6 +136,17 @@ def test_lines_are_chosen_by_keyboard_and_a_link_opens_what_is_folded(page, repo
     assert page.run("document.getElementById('table7-costs-c').closest('details').open")
 
 
+def test_a_long_table_scrolls_within_the_screen_below_its_headings(page, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGNEXT_RESULTS", str(tmp_path / "results"))
+    fabricate(tmp_path / "results", seeds=16)
+    render(tmp_path / "out", "table7")
+    page.open(tmp_path / "out" / "every-run.html", 1280, 800)
+    assert page.run("document.documentElement.scrollHeight") < 1000
+    page.run("document.querySelector('.tall').scrollTop = 2000")
+    top = page.run("document.querySelector('.tall').getBoundingClientRect().top")
+    assert page.run("document.querySelector('.tall thead th').getBoundingClientRect().top") == pytest.approx(top, abs=2)
+
+
 def test_the_first_screen_of_a_study_shows_what_was_measured_and_is_small(page, report):
     page.open(report / "index.html", 1280, 800)
     assert (report / "index.html").stat().st_size < 400_000
@@ -141,7 +155,22 @@ def test_the_first_screen_of_a_study_shows_what_was_measured_and_is_small(page, 
     assert page.run("document.querySelector('.headline').getBoundingClientRect().bottom") < 300
 
 
-@pytest.mark.parametrize("seeds", [0, 1, 10])
+@pytest.mark.long
+def test_the_five_answers_about_the_paper_fit_one_screen_and_no_page_is_endless(browser, tmp_path, monkeypatch):
+    monkeypatch.delenv("SEGNEXT_RESULTS", raising=False)
+    render(tmp_path / "out", drawn=True)
+    for width, height in ((1280, 800), (1366, 768)):
+        browser.open(tmp_path / "out" / "index.html", width, height)
+        for answer in (".headline", "#measured", "#wrong", "#next", "#map", "figure", ".first"):
+            assert browser.run(f"document.querySelector('{answer}').getBoundingClientRect().bottom") <= height, answer
+    tall = {}
+    for path in (tmp_path / "out").glob("*.html"):
+        browser.open(path, 1280, 800)
+        tall[path.name] = browser.run("document.documentElement.scrollHeight")
+    assert {name for name, pixels in tall.items() if pixels > 3600} <= {"appendix_table1.html"}  # every recipe
+
+
+@pytest.mark.parametrize("seeds", [0, 1, 3, 10])
 def test_pages_hold_with_any_number_of_seeds_and_with_stale_code(browser, tmp_path, monkeypatch, seeds):
     monkeypatch.setenv("SEGNEXT_RESULTS", str(tmp_path / "results"))
     fabricate(tmp_path / "results", protocol="paper", seeds=seeds)
@@ -155,6 +184,25 @@ def test_pages_hold_with_any_number_of_seeds_and_with_stale_code(browser, tmp_pa
     missing = page.partition('<div class="missing">')[2].partition("</div>")[0]
     assert ("python -m studies.run table7</code>" in missing) == (seeds < 3)
     assert bool(seeds) == ("stale code" in page)
+
+
+def test_a_failed_run_is_shown_with_its_cause_and_what_mends_it(browser, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGNEXT_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("SEGNEXT_RUNS", str(tmp_path / "runs"))
+    fabricate(tmp_path / "results", seeds=1)
+    for seed, cause in ((1, "diverged"), (2, "diverged"), (3, "stopped")):
+        run = PROTOCOLS["quick"].run(STUDY.panel(), STUDY.row("c"), seed)
+        with Workspace(run.id).attempt() as entry:
+            entry.cause, entry.message = cause, "the loss is not finite"
+    render(tmp_path / "out", "table7")
+    for width in (400, 1280):
+        browser.open(tmp_path / "out" / "table7.html", width)
+        assert browser.problems == []
+        assert browser.run("document.documentElement.scrollWidth <= window.innerWidth")
+    shown = browser.run("document.querySelector('.missing').innerText")
+    assert "2 runs of SegNeXt-T (c), protocol quick, failed: the loss is not finite" in shown
+    assert "python -m studies.run table7 --rows c --protocol quick --retry diverged" in shown
+    assert "stopped" not in shown  # the same command goes on with it
 
 
 def test_a_screen_reader_is_told_names(page):

@@ -58,7 +58,7 @@ def test_unknown_study_exits_2_with_the_nearest_name(results, out, capsys):
 
 def test_nothing_measured_renders_pending(results, out):
     files = render(out, "table7")
-    shown = ("table7", "claims", "costs-not-reproduced", "appendix_table1")
+    shown = ("table7", "claims", "wrong-prints", "costs-not-reproduced", "appendix_table1")
     tables = {f"{name}.{ending}" for name in shown for ending in ("tex", "csv")}
     pages = {f"summary/{name}.md" for name in ("README", "photographs", "others", *shown)}
     assert set(files) == {*ALWAYS, *OF_CLAIMS, "table7.html", "table7-claims.csv", *tables, *pages}
@@ -243,7 +243,7 @@ def test_terminal_says_what_was_written_relative_to_here(results, out, capsys, m
     render(Path("out"), "table7")
     text = capsys.readouterr().out
     assert re.search(r"wrote \d+ files in out/\n", text)
-    assert "wrote 7 files in out/summary/" in text
+    assert "wrote 8 files in out/summary/" in text
     assert re.search(r"wrote \d+ files in results/\n", text)
     assert text.rstrip().endswith("open out/index.html")
     assert "printed values agree" in text

@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
-from records import fabricate
+from records import fabricate, run_record, scores
 from reporting import Page, lines_of, render
 
+from studies.declare.protocols import PROTOCOLS
+from studies.records.schema import Cue
 from studies.records.store import Store
-from studies.tables import studies
+from studies.tables import studies, study
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,9 @@ def test_the_first_screen_counts_what_the_tables_say(files):
 
 def test_every_claim_is_a_square_that_says_itself_and_leads_to_its_line(files):
     squares = [
-        found for tag, found in Page(first(files)).attributes if "square" in (found.get("class") or "") and tag == "a"
+        found
+        for tag, found in Page(first(files)).attributes
+        if tag == "a" and (kinds := (found.get("class") or "").split())[:1] == ["square"] and "toy" not in kinds
     ]
     lines = lines_of(files, "claims.csv")
     assert len(squares) == len(lines)
@@ -79,3 +83,27 @@ def test_the_first_screen_of_an_empty_folder_says_so(tmp_path: Path, monkeypatch
 
 def test_the_first_page_is_small(files):
     assert len(files["index.html"]) < 400_000
+
+
+def test_the_papers_words_on_generated_images_have_squares_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SEGNEXT_RESULTS", str(tmp_path / "results"))
+    store, declared = Store(tmp_path / "results"), study("table5")
+    panel = declared.subtasks[0]
+    for slug, right in (("ham", 950), ("ema", 500)):
+        for seed in range(3):
+            run = PROTOCOLS["quick"].run(panel, declared.row(slug), seed)
+            cue = Cue(pixels=" ".join(["1000"] * 120), right=" ".join([str(right + seed)] * 120))
+            store.add(run_record(run, scores(90.0, 90.0), classes=("red", "green"), cue=cue))
+    files = render(tmp_path / "out", "table5")
+    toys = [found for _, found in Page(first(files)).attributes if "toy" in (found.get("class") or "").split()]
+    words = [line for line in lines_of(files, "predictions.csv") if line["source"] == "paper"]
+    assert len(toys) == len(words) > 1
+    for toy, line in zip(toys, words, strict=True):
+        assert f"{line['row']} against {line['reference']}" in toy["aria-label"]
+        assert not {"supported", "contradicted"} & set(toy["class"].split())
+    assert "here-too" in next(toy["class"] for toy in toys if "ema against ham" in toy["aria-label"])
+    glance = files["predictions.html"].decode()
+    assert 'id="predictions-glance"' in glance
+    assert 'id="predictions-table5"' in glance
