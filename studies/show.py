@@ -14,10 +14,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from segnext.config import canonical
-from segnext.door import Parser, command, console, print_json
+from segnext.door import Column, Parser, command, console, print_json, show_table
 from studies.declare import published
 from studies.declare.published import Published
 from studies.declare.study import Reported
@@ -26,7 +25,7 @@ from studies.plan.declared import add_declared, declared, record_of
 from studies.plan.options import shown
 from studies.plan.runs import PlannedRun, settled, upstream
 from studies.plan.started import words
-from studies.published import listing
+from studies.published import show_listing
 from studies.records.causes import CAUSES
 from studies.records.schema import EvaluationRecord, RunRecord
 from studies.records.store import Store
@@ -56,8 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_json({**facts, "others": list(map(dataclasses.asdict, elsewhere))})
         return tell(store.damage)
     out = console()
-    out.print(planned.label, style="bold", end="")
-    out.print(f" under {planned.run.protocol}: {planned.row.label}, run {planned.id}")
+    out.print(f"{planned.label} under {planned.run.protocol}: {planned.row.label}, run {planned.id}")
     state = ": ".join(filter(None, (planned.state, planned.stands.cause, planned.stands.detail)))
     out.print(state)
     if record is not None:
@@ -68,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         facts |= {"metrics": _by_class(facts["metrics"], record.classes)}
     for title in ("configuration", "attempts", "metrics", "trained", "training", "provenance", "files"):
         if facts.get(title):
-            _section(out, title, facts[title])
+            show_table((Column(title), Column("value", folds=True)), [list(pair) for pair in flat(facts[title])])
     _tell_others(out, elsewhere)
     return tell(store.damage)
 
@@ -81,8 +79,7 @@ def _quoted(slug: str, row: str, store: Store, as_json: bool) -> int:
         return tell(store.damage)
     out, quoted = console(), published.row_of(studies()[slug], row)
     printed = ", ".join(f"{dataset} {metric} {value}" for (dataset, metric), value in quoted.printed.items())
-    out.print(f"{slug}/{row}", style="bold", end="")
-    out.print(f": {quoted.label}, quoted and never trained here; printed: {printed}")
+    out.print(f"{slug}/{row}: {quoted.label}, quoted and never trained here; printed: {printed}")
     _tell_others(out, elsewhere)
     return tell(store.damage)
 
@@ -98,8 +95,7 @@ def _others(slug: str, row: str, store: Store) -> list[Published]:
 
 def _tell_others(out: Console, lines: Sequence[Published]) -> None:
     if lines:
-        out.print("what others measured", style="bold")
-        out.print(listing(lines))
+        show_listing(lines, "what others measured")
 
 
 def _facts(planned: PlannedRun, record: RunRecord | EvaluationRecord | None, store: Store) -> dict[str, Any]:
@@ -137,13 +133,6 @@ def _by_class(metrics: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]
         return f"{value:.2f}" if isinstance(value, float) else value
 
     return {name: readable(value) for name, value in metrics.items()}
-
-
-def _section(out: Console, title: str, facts: Any) -> None:
-    table = Table(box=None, show_header=False, padding=(0, 2), title=title, title_justify="left", title_style="bold")
-    for key, value in flat(facts):
-        table.add_row(key, value)
-    out.print(table)
 
 
 def flat(facts: Any, path: str = "") -> list[tuple[str, str]]:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Literal
-
-from rich import box
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from reports.blocks.csv import to_csv
 from reports.blocks.style import ELSEWHERE_GLYPHS, OTHERS_GLYPHS, SIGNS
 from reports.blocks.table import LINKED, Cell, Source, Table, Value
+from segnext import door
 from studies.facts.gather import Evidence, Variant
 
 _COLOURS = {  # of the terminal; the word and the glyph say the same
@@ -120,15 +116,17 @@ def _values(cells: Sequence[Cell]) -> dict[str, Value]:
     return {key: value for cell in cells for key, value in cell.values.items()}
 
 
-def terminal(table: Table) -> RichTable:
-    """The table for a terminal: the first sentence of its caption, no footnotes."""
-    drawn = RichTable(
-        title=Text(table.title), caption=Text(table.caption[0]), box=box.SIMPLE_HEAD, title_justify="left"
-    )
-    drawn.caption_justify = "left"
-    for column in table.columns:
-        justify: Literal["left", "right"] = "right" if column.align == "right" else "left"
-        drawn.add_column(Text(f"{column.group}\n{column.title}".strip()), justify=justify, overflow="fold")
-    for line in table.lines:
-        drawn.add_row(*(Text(shown(cell), style=_COLOURS.get(cell.verdict, "")) for cell in line.cells))
-    return drawn
+def tell(table: Table) -> None:
+    """Print the table with the first sentence of its caption and without footnotes."""
+
+    def colour(line: int, column: int) -> str:
+        return _COLOURS.get(table.lines[line].cells[column].verdict, "")
+
+    columns = [
+        door.Column(
+            " ".join(filter(None, (column.group, column.title))), column.align == "right", column.align == "text"
+        )
+        for column in table.columns
+    ]
+    door.show_table(columns, [[shown(cell) for cell in line.cells] for line in table.lines], table.title, colour)
+    door.console().print(table.caption[0])

@@ -35,8 +35,24 @@ def check(
 
     Raises `PreflightError`, and `ValueError` for released weights that are missing.
     """
-    from segnext.data import open_split  # imports numpy, which would double the time of a list or a dry run
+    check_inputs(todo, coming, data_root, pretrained, packed)
+    for folder, needed in {store.folder: FREE_OF_RESULTS, runs_folder(): FREE_OF_RUNS}.items():
+        try:
+            free = room(folder)
+        except OSError as error:
+            raise PreflightError(f"{folder} cannot be written ({error.strerror})") from None
+        if todo and free < needed:
+            raise PreflightError(f"{folder} has {free / 1e6:.0f} MB free; at least {needed / 1e6:.0f} are needed")
 
+
+def check_inputs(
+    todo: Sequence[PlannedRun],
+    coming: set[str],
+    data_root: Path | None,
+    pretrained: Path | None,
+    packed: Sequence[str] = (),
+) -> None:
+    """Check data and initial weights, as `check` does, and write nothing."""
     for planned in todo:
         init = None if planned.evaluation else planned.run.init
         if isinstance(init, Run) and init.id not in coming and not Workspace(init.id).weights.exists():
@@ -50,6 +66,8 @@ def check(
                     f"{planned.label} starts from released ImageNet weights; name their folder: --pretrained"
                 )
             pretrained_file(pretrained, init)
+    from segnext.data import open_split  # imports numpy, which would double the time of a list
+
     try:
         for data, split in dict.fromkeys(
             (planned.run.data, split)
@@ -62,13 +80,6 @@ def check(
         protocols = {planned.run.protocol for planned in todo}
         hint = "; --protocol quick needs no data" if protocols & {"paper", "paper-pretrained"} else ""
         raise PreflightError(f"{error}{hint}") from None
-    for folder, needed in {store.folder: FREE_OF_RESULTS, runs_folder(): FREE_OF_RUNS}.items():
-        try:
-            free = room(folder)
-        except OSError as error:
-            raise PreflightError(f"{folder} cannot be written ({error.strerror})") from None
-        if todo and free < needed:
-            raise PreflightError(f"{folder} has {free / 1e6:.0f} MB free; at least {needed / 1e6:.0f} are needed")
 
 
 def room(folder: Path) -> int:
