@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -36,6 +37,9 @@ def check(
     Raises `PreflightError`, and `ValueError` for released weights that are missing.
     """
     check_inputs(todo, coming, data_root, pretrained, packed)
+    if closed := [planned.folder.folder for planned in todo if closed_to_us(planned.folder.folder)]:
+        words = ", ".join(map(str, closed[:3])) + (f" and {len(closed) - 3} more" if closed[3:] else "")
+        raise PreflightError(f"you may not write in {words}: {OPENED.format(folder=closed[0])}")
     for folder, needed in {store.folder: FREE_OF_RESULTS, runs_folder(): FREE_OF_RUNS}.items():
         try:
             free = room(folder)
@@ -80,6 +84,21 @@ def check_inputs(
         protocols = {planned.run.protocol for planned in todo}
         hint = "; --protocol quick needs no data" if protocols & {"paper", "paper-pretrained"} else ""
         raise PreflightError(f"{error}{hint}") from None
+
+
+OPENED = "chmod -R g+rwX {folder}, by its owner, whose umask should be 002, so that colleagues may continue such runs"
+
+
+def closed_to_us(folder: Path) -> bool:
+    """Whether a run, a colleague's say, left a folder in which, or within which, we may not write."""
+    try:
+        with os.scandir(folder) as inside:
+            places = [folder, *(Path(entry.path) for entry in inside if entry.is_dir(follow_symlinks=False))]
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return not all(os.access(place, os.W_OK | os.X_OK) for place in places)
 
 
 def room(folder: Path) -> int:

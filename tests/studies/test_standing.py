@@ -318,7 +318,7 @@ def test_hours_are_told_from_what_was_measured_here_before_what_came_with_the_re
     kept(4.0, "graphs")
     told = estimate([planned_run], Profile(), Store())
     assert told.hours == hours / 4
-    assert "(1 runs with another --compile than theirs)" in str(told)
+    assert "(1 runs with another --compile than theirs)" in told.time
     kept(8.0, "")
     assert estimate([planned_run], Profile(), Store()).hours == hours / 8
     kept(16.0, "graphs")
