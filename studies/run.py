@@ -283,8 +283,8 @@ def _launch(
     if options.only in (None, "pretrain"):
         tell_left_out(out, planned.selections, planned.chosen)
     left_failed = tell_left(out, planned.runs, todo)
-    if planned.queue.silence and options.cluster == "slurm":
-        parse.exit(4, f"{parse.prog}: nothing was started: the scheduler does not answer: {planned.queue.silence}\n")
+    if options.cluster == "slurm" and (silence := planned.queue.silent.get(planned.resources.cluster)):
+        parse.exit(4, f"{parse.prog}: nothing was started: the scheduler does not answer: {silence}\n")
     try:
         if options.only == "evaluate" and not planned.runs:
             raise PreflightError(nothing_to_evaluate(options))
