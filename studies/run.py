@@ -32,6 +32,7 @@ from studies.launch.preview import (
     show_summary,
     tell_left,
     tell_left_out,
+    tell_otherwise,
 )
 from studies.plan.options import (
     SELECTOR,
@@ -282,6 +283,7 @@ def _launch(
     out, todo, store = console(), planned.todo, planned.store
     if options.only in (None, "pretrain"):
         tell_left_out(out, planned.selections, planned.chosen)
+    tell_otherwise(out, planned.runs)
     left_failed = tell_left(out, planned.runs, todo)
     if options.cluster == "slurm" and (silence := planned.queue.silent.get(planned.resources.cluster)):
         parse.exit(4, f"{parse.prog}: nothing was started: the scheduler does not answer: {silence}\n")

@@ -19,7 +19,7 @@ from studies.declare.study import COSTS, MEASURED_AS
 from studies.launch.submit import arrays, sbatch_options
 from studies.plan.options import shown
 from studies.plan.preflight import PreflightError, check_inputs
-from studies.plan.runs import PlannedRun, Selection, upstream
+from studies.plan.runs import PlannedRun, Selection, otherwise, upstream
 from studies.records.schema import CostRecord
 from studies.records.store import Store, View, runs_folder
 from studies.slurm import scheduler
@@ -54,6 +54,7 @@ def show_plan(
         if (shared := wanted - direct) and direct:
             console.print(f"{selection.study.slug}: {shared} of its runs are listed already: equal runs are one run\n")
     tell_left_out(console, selections, chosen)
+    tell_otherwise(console, runs)
 
 
 def show_summary(
@@ -208,6 +209,12 @@ def tell_left_out(console: Console, selections: list[Selection], chosen: Protoco
     """Say what the protocol does not train."""
     for words in dict.fromkeys(words for s in selections for words in chosen.left_out(s.study)):
         console.print(f"nothing to train for {words}")
+
+
+def tell_otherwise(console: Console, runs: Sequence[PlannedRun]) -> None:
+    """Say which files are tested as they were trained, and not as the row has it."""
+    for words in filter(None, map(otherwise, runs)):
+        console.print(words)
 
 
 def tell_left(console: Console, runs: Sequence[PlannedRun], todo: Sequence[PlannedRun]) -> int:
