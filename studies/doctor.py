@@ -82,8 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     worst = 0
     for finding in _findings(options.cluster, resources, planned_runs, options.data_root, options.pretrained):
         sign, style = SIGNS[finding.level]
-        out.print(sign, style=style, end=" ")
-        out.print(f"{finding.what}: {finding.words}")
+        out.print(f"{sign} {finding.what}: {finding.words}", style="" if finding.level == "ok" else style)
         worst = max(worst, finding.level == "fail")
     out.print("this would fail: see ✗" if worst else "no problem was found")
     return worst

@@ -33,6 +33,8 @@ from studies.records.typed import Damaged, tell
 from studies.records.workspace import Workspace
 from studies.tables import studies
 
+FIRST = ("miou_ss", "miou_ms", "top1")  # of a run's scores
+
 
 @command("python -m studies.show")
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if planned.stands.cause and planned.state != "done":
         out.print(CAUSES[planned.stands.cause].words)
     if record is not None:
-        facts |= {"metrics": _by_class(facts["metrics"], record.classes)}
-    for title in ("configuration", "attempts", "metrics", "trained", "training", "provenance", "files"):
+        _show_scores(out, facts["metrics"], record.classes)
+    for title in ("attempts", "training", "trained", "provenance", "configuration", "files"):
         if facts.get(title):
             show_table((Column(title), Column("value", folds=True)), [list(pair) for pair in flat(facts[title])])
     _tell_others(out, elsewhere)
@@ -124,15 +126,22 @@ def _facts(planned: PlannedRun, record: RunRecord | EvaluationRecord | None, sto
     }
 
 
-def _by_class(metrics: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
-    """Metrics rounded and with the names of classes, for reading."""
+def _show_scores(out: Console, metrics: dict[str, Any], classes: Sequence[str]) -> None:
+    """The scores in a line, those of the tables first, and those of each class in a table."""
+    whole = {name: f"{value:.2f}" for name, value in metrics.items() if isinstance(value, float)}
+    if whole:
+        names = (*(name for name in FIRST if name in whole), *(name for name in whole if name not in FIRST))
+        out.print(", ".join(f"{name} {whole[name]}" for name in names))
+    apart = {name: values for name, values in metrics.items() if isinstance(values, list)}
+    if apart:
+        columns = Column("class"), *(Column(name, right=True) for name in apart)
+        values = zip(*apart.values(), strict=True)
+        rows = [[name, *map(_percent, scores)] for name, scores in zip(classes, values, strict=True)]
+        show_table(columns, rows)
 
-    def readable(value: Any) -> Any:
-        if isinstance(value, list):
-            return {name: readable(item) for name, item in zip(classes, value, strict=True)}
-        return f"{value:.2f}" if isinstance(value, float) else value
 
-    return {name: readable(value) for name, value in metrics.items()}
+def _percent(score: float | None) -> str:
+    return "" if score is None else f"{score:.2f}"
 
 
 def flat(facts: Any, path: str = "") -> list[tuple[str, str]]:

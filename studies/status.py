@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif not runs:
         if not store.damage:
             _tell_records(store)
-            out.print("nothing of it was started here; python -m studies.run STUDY --dry-run shows what would be")
+            out.print("nothing of it was started here; python -m studies.run STUDY --dry-run says what would")
     elif options.watch and out.is_terminal:
         try:
             with Live(_live(runs, store, out), console=out, auto_refresh=False, vertical_overflow="visible") as live:

@@ -325,9 +325,7 @@ def test_a_file_that_says_that_it_is_another_rows_is_refused_although_its_shapes
     other = quick.run(panel, table6.row("no-attention"), 0)
     model = build_network(other.model, other.data.classes)
     save_released(model, tmp_path / "full_diagnostic_strips.pth", {"run": canonical(other)})
-    with pytest.raises(
-        ValueError, match=r"_strips\.pth: trained with attention False and not True; name the file"
-    ):
+    with pytest.raises(ValueError, match=r"_strips\.pth: trained with attention False and not True; name the file"):
         imports(select(["table6/full"], quick, None, None), quick, Store(), tmp_path, [0])
 
 
