@@ -178,10 +178,13 @@ def _tell(report: Report, derived: Sequence[Path], written: Iterable[Path], out_
 
 
 def _tell_study(out: Console, part: StudyPart) -> None:
+    """A terminal sees a study's main table, which is one of the page's many; a pipe gets all of them."""
+    from reports.write.formats import in_brief
     from reports.write.formats import tell as tell_table
 
     out.print(part.evidence.study.number)
-    for table in part.tables_of([p for p in part.variants if p.variant.finished or p.variant.imported]):
+    every = part.tables_of([p for p in part.variants if p.variant.finished or p.variant.imported])
+    for table in map(in_brief, part.main) if sys.stdout.isatty() else every:
         tell_table(table)
     for shown in part.variants:
         variant = shown.variant

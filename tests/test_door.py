@@ -434,6 +434,7 @@ TABLES = (  # words of commands that print tables
     "studies.show table9/segformer-b0",
     "studies.status",
     "reports.build table2 table11 --out OUT/out",
+    pytest.param("reports.build table9 --out OUT/out", marks=pytest.mark.long),
     "reports.compare OUT/results OUT/other --out OUT/compared",
 )
 NO_TABLE = ("studies.doctor --cluster local", "studies.status table9", "studies.logs table7/c@0")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
 
 from reports.blocks.csv import to_csv
 from reports.blocks.style import ELSEWHERE_GLYPHS, OTHERS_GLYPHS, SIGNS
-from reports.blocks.table import LINKED, Cell, Source, Table, Value
+from reports.blocks.table import LINKED, Cell, Column, Line, Source, Table, Value
 from segnext import door
 from studies.facts.gather import Evidence, Variant
 
@@ -116,6 +117,29 @@ def _values(cells: Sequence[Cell]) -> dict[str, Value]:
     return {key: value for cell in cells for key, value in cell.values.items()}
 
 
+def in_brief(table: Table) -> Table:
+    """A table of metrics for a terminal: a column a metric, in it the printed value, ours and the verdict's sign."""
+    spans = [
+        [place for place, column in enumerate(table.columns) if column.group == group] for group, _ in table.groups
+    ]
+    parts = ("printed", "ours", "verdict")
+
+    def told(cells: Sequence[Cell], span: Sequence[int]) -> str:
+        found = {table.columns[place].title: cells[place] for place in span}
+        numbers = " / ".join(found[name].text for name in parts[:2] if name in found)
+        return f"{numbers} {SIGNS.get(found['verdict'].verdict, '') if 'verdict' in found else ''}".strip()
+
+    lines = [
+        Line(line.key, (Cell(line.cells[0].text), *(Cell(told(line.cells, span)) for span in spans[1:])))
+        for line in table.lines
+    ]
+    columns = []
+    for span in spans[1:]:
+        titles = [table.columns[place].title for place in span]
+        columns.append(Column(" / ".join(name for name in parts[:2] if name in titles), table.columns[span[0]].group))
+    return dataclasses.replace(table, columns=(table.columns[0], *columns), lines=tuple(lines), notes=())
+
+
 def tell(table: Table) -> None:
     """Print the table with the first sentence of its caption and without footnotes."""
 
@@ -123,9 +147,7 @@ def tell(table: Table) -> None:
         return _COLOURS.get(table.lines[line].cells[column].verdict, "")
 
     columns = [
-        door.Column(
-            " ".join(filter(None, (column.group, column.title))), column.align == "right", column.align == "text"
-        )
+        door.Column(" ".join(filter(None, (column.group, column.title))), column.align == "right", folds=True, keeps=8)
         for column in table.columns
     ]
     door.show_table(columns, [[shown(cell) for cell in line.cells] for line in table.lines], table.title, colour)
