@@ -160,29 +160,32 @@ def _tell(report: Report, derived: Sequence[Path], written: Iterable[Path], out_
     """One study in full, several in a line each, the recipes where they alone were asked for; and where to look."""
     from reports.sections.landing import landing
     from reports.sections.overview import in_short
-    from reports.write.formats import terminal
+    from reports.write.formats import tell as tell_table
 
-    parts, out = report.parts, console(width=160, soft_wrap=False)
+    parts, out = report.parts, console()
     if len(parts) > 1:
-        out.print(terminal(in_short(report.summary.overview)))
+        tell_table(in_short(report.summary.overview) if sys.stdout.isatty() else report.summary.overview)
     for part in parts if len(parts) == 1 else ():
         _tell_study(out, part)
     for table in () if parts else report.recipes:
-        out.print(terminal(table))
+        tell_table(table)
     folders = Counter(path.parent for path in (*derived, *written))
     for folder, count in folders.items():
-        out.print(f"wrote {count} file{'s' if count > 1 else ''} in {os.path.relpath(folder)}/", soft_wrap=True)
+        out.print(f"wrote {count} file{'s' if count > 1 else ''} in {os.path.relpath(folder)}/")
     for sentence in landing(parts).headline if parts else ():
-        out.print(sentence, soft_wrap=True)
-    out.print(f"open {os.path.relpath(out_folder / 'index.html')}", soft_wrap=True)
+        out.print(sentence)
+    out.print(f"open {os.path.relpath(out_folder / 'index.html')}")
 
 
 def _tell_study(out: Console, part: StudyPart) -> None:
-    from reports.write.formats import terminal
+    """A terminal sees a study's main table, which is one of the page's many; a pipe gets all of them."""
+    from reports.write.formats import in_brief
+    from reports.write.formats import tell as tell_table
 
-    out.rule(part.evidence.study.number, align="left")
-    for table in part.tables_of([p for p in part.variants if p.variant.finished or p.variant.imported]):
-        out.print(terminal(table))
+    out.print(part.evidence.study.number)
+    every = part.tables_of([p for p in part.variants if p.variant.finished or p.variant.imported])
+    for table in map(in_brief, part.main) if sys.stdout.isatty() else every:
+        tell_table(table)
     for shown in part.variants:
         variant = shown.variant
         out.print(f"protocol {variant.name}: {variant.progress}")

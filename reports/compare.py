@@ -156,19 +156,19 @@ def _way(results: Results, out: Path) -> Way:
 
 
 def _tell(a: Results, b: Results, found: Comparison, notes: Sequence[str]) -> None:
-    """The comparison in short, 80 columns wide in a pipe."""
+    """The comparison in short."""
     from reports.sections import compared
-    from reports.write.formats import terminal
+    from reports.write.formats import tell
 
-    out = console(width=WIDTH, soft_wrap=False)
+    out = console()
     for letter, side in (("A", a), ("B", b)):
         say(f"{letter}: {side.words}, {len(side.store.records)} records")
     for note in notes:
         out.print(note)
-    out.print(terminal(compared.summary_table(found)))
+    tell(compared.summary_table(found))
     rows = compared.short_table(found, MOST_SHOWN)
     if rows.lines:
-        out.print(terminal(rows))
+        tell(rows)
     out.print(compared.finding(found))
 
 

@@ -18,17 +18,20 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
+    from rich.text import Text
 
 USAGE, STOPPED = 2, 5
 CONTINUES = "stopped: the same command continues"
-MANY = 300  # lines of a table: more are printed by `print_many`
+MANY = 300  # lines of a table: more are printed without colours, which would take seconds
 PLAIN_SECONDS = 15.0  # between two progress lines in a log, which shows no bar
 
 # Characters that control a terminal (C0 except tab and newline, C1), and those that change the direction of text.
@@ -122,12 +125,23 @@ def print_json(data: Any) -> None:
     say(json.dumps(data, indent=1, ensure_ascii=not utf))
 
 
-def console(width: int | None = None, soft_wrap: bool = True, error: bool = False) -> Console:
-    """A rich console that prints tables and bars, and text without markup; `width` applies to a pipe or a log."""
+def console(error: bool = False) -> Console:
+    """A rich console that prints bars, and text without markup.
+
+    A terminal's lines end between words, and a path or a command is never cut; a pipe gets a sentence as one line.
+    """
     from rich.console import Console
     from rich.segment import Segment
 
+    stream = sys.stderr if error else sys.stdout
+
     class Plain(Console):
+        def print(self, *objects: Any, **how: Any) -> None:
+            command = any("python -m " in str(one) for one in objects)  # may be pasted
+            if stream.isatty() and not command:
+                objects = tuple(wrapped(one, self.width) if isinstance(one, str) else one for one in objects)
+            super().print(*objects, **how)
+
         def render_str(self, text: str, **how: Any) -> Any:  # before layout, which measures the text
             return super().render_str(plain(text), **how)
 
@@ -139,24 +153,145 @@ def console(width: int | None = None, soft_wrap: bool = True, error: bool = Fals
         def on_broken_pipe(self) -> None:
             _unheard(self.file)
 
-    stream = sys.stderr if error else sys.stdout
-    wide = None if stream.isatty() else width
-    return Plain(stderr=error, width=wide, soft_wrap=soft_wrap, markup=False, highlight=False, emoji=False)
+    return Plain(stderr=error, soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
-def print_many(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-    """Print a table of thousands of lines, which rich would lay out for a minute: a line each, never wrapped."""
+def wrapped(text: str, width: int) -> str:
+    """The text with lines of this width, broken between words only."""
+    lines = (textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) for line in text.split("\n"))
+    return "\n".join("\n".join(line) for line in lines)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of what `show_table` prints."""
+
+    heading: str
+    right: bool = False
+    folds: bool = False
+    """Its words may go on in a further line; all others are never cut."""
+    keeps: int = 16
+    """How narrow it may be if it folds."""
+    spare: int = 0
+    """Left out, the greatest number first, where a terminal is too narrow; 0: never."""
+
+
+def show_table(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    title: str = "",
+    style: Callable[[int, int], str] = lambda line, column: "",
+) -> None:
+    """Print a table: for a terminal as `laid_out` has it, for a pipe a line a row, cells separated by tabs."""
+    if not sys.stdout.isatty():
+        lines = [[column.heading for column in columns], *rows]
+        told = ("\t".join(" ".join(cell.split()) for cell in line) for line in lines)
+        say("\n".join([*filter(None, [title]), *told]))
+        return
+    out = console()
+    shown = list(laid_out(columns, rows, out.width, title, style))
+    if len(rows) > MANY:
+        say("\n".join(line.plain for line in shown))
+    for line in shown if len(rows) <= MANY else ():
+        out.print(line, soft_wrap=True)
+
+
+def laid_out(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    width: int,
+    title: str = "",
+    style: Callable[[int, int], str] = lambda line, column: "",
+) -> Iterator[Text]:
+    """Yield a table's lines for a terminal of this width.
+
+    Empty columns are left out. Where the width does not suffice, a column with one value is said once, above; headings
+    go on in a second line, as do columns that may fold; then the spare columns are left out, and named below.
+    """
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    cells = [[plain(" ".join(cell.split())) for cell in row] for row in rows]
+    found = list(zip(*cells, strict=True)) or [()] * len(columns)
+    widths = {
+        place: max(map(cell_len, (columns[place].heading, *column)))
+        for place, column in enumerate(found)
+        if any(column) or not cells
+    }
+    same = _said_once(columns, found, widths, width)
+    left = _left_out(columns, found, widths, width)
+    if title:
+        yield Text(wrapped(title, width), "bold")
+    if same:
+        yield Text(wrapped("in every line: " + ", ".join(same), width))
+    for number, row in enumerate([[column.heading for column in columns], *cells]):
+        parts = {place: _broken(row[place], wide) for place, wide in widths.items()}
+        for line in range(max((len(part) for part in parts.values()), default=0)):
+            told = Text()
+            for place, part in parts.items():
+                text = part[line] if line < len(part) else ""
+                space = " " * (widths[place] - cell_len(text))
+                told.append("  " if len(told) or place != next(iter(parts)) else "")
+                told.append(space if columns[place].right else "")
+                told.append(text, style(number - 1, place) if number else "bold")
+                told.append("" if columns[place].right else space)
+            told.rstrip()
+            yield told
+    if left:
+        yield Text(wrapped(f"left out here: {', '.join(left)} (a wider terminal or a pipe has them)", width), "dim")
+
+
+_LONG_WORD = 20  # a longer one may be broken if its column folds
+
+
+def _wide(widths: Iterable[int]) -> int:
+    """How wide a table of such columns is."""
+    every = list(widths)
+    return sum(every) + 2 * (len(every) - 1)
+
+
+def _said_once(
+    columns: Sequence[Column], found: Sequence[Sequence[str]], widths: dict[int, int], width: int
+) -> list[str]:
+    """Take columns with one value out of a table that is too wide; returns them in words."""
+    if _wide(widths.values()) <= width or len(found[0]) in (0, 1):
+        return []
+    alike = [place for place in widths if place and len(set(found[place])) == 1 and not columns[place].folds]
+    for place in alike:
+        del widths[place]
+    return [f"{columns[place].heading} {found[place][0]}" for place in alike]
+
+
+def _left_out(
+    columns: Sequence[Column], found: Sequence[Sequence[str]], widths: dict[int, int], width: int
+) -> list[str]:
+    """Narrow a table that is too wide, and take spare columns out of it if need be; returns their headings."""
     from rich.cells import cell_len
 
-    def wide(text: str) -> int:
-        return len(text) if text.isascii() else cell_len(text)
+    if _wide(widths.values()) <= width:
+        return []
+    least = {}
+    for place, natural in widths.items():
+        heading = max(map(cell_len, columns[place].heading.split()), default=0)
+        words = max((len(word) for cell in found[place] for word in cell.split()), default=0)
+        widths[place] = max(heading, *map(cell_len, found[place])) if found[place] else natural
+        folded = max(heading, min(widths[place], max(min(words, _LONG_WORD), columns[place].keeps)))
+        least[place] = folded if columns[place].folds else widths[place]
+    left = []
+    for place in sorted((place for place in widths if columns[place].spare), key=lambda place: -columns[place].spare):
+        if _wide(least.values()) > width:
+            left.append(columns[place].heading)
+            del widths[place], least[place]
+    while _wide(widths.values()) > width:
+        if not (folding := [place for place, narrowest in least.items() if widths[place] > narrowest]):
+            break
+        widths[max(folding, key=widths.__getitem__)] -= 1
+    return left
 
-    lines = [headings, *([" ".join(cell.splitlines()) if "\n" in cell else cell for cell in row] for row in rows)]
-    widths = [max(map(wide, column)) for column in zip(*lines, strict=True)]
-    filled = (
-        "  ".join(cell + " " * (width - wide(cell)) for cell, width in zip(line, widths, strict=True)) for line in lines
-    )
-    say("\n".join([*filter(None, [title]), *map(str.rstrip, filled)]))
+
+def _broken(cell: str, wide: int) -> list[str]:
+    """The lines of a cell in a column of this width."""
+    return [cell] if len(cell) <= wide else textwrap.wrap(cell, wide, break_on_hyphens=False)
 
 
 def bars(on: Console, *columns: ProgressColumn, title: str = "{task.description}", shown: bool = True) -> Progress:

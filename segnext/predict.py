@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segnext.door import Parser, command, say, typed_path
+from segnext.door import Column, Parser, command, say, show_table, typed_path
 from segnext.files import write_atomically
 from segnext.text import printable
 
@@ -279,9 +279,8 @@ def _summarised(tasks: Sequence[_Task], names: tuple[str, ...], out: Path) -> No
             total[name] += round(percent / 100 * labels.size)
         pixels += np.size(labels)
     write_atomically(out / SUMMARY, buffer.getvalue())
-    say(f"{'class':<32}percent")
-    for name, count in total.most_common(_SHOWN):
-        say(f"{name[:31]:<32}{100 * count / pixels:7.2f}")
+    found = [[name, f"{100 * count / pixels:.2f}"] for name, count in total.most_common(_SHOWN)]
+    show_table((Column("class", folds=True), Column("percent", right=True)), found)
     if len(total) > _SHOWN:
         say(f"and {len(total) - _SHOWN} more")
     if len(tasks) == 1:

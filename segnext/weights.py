@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import IO
 
 from segnext.data.tools.progress import Progress
-from segnext.door import Parser, command, say, typed_path
+from segnext.door import Column, Parser, command, say, show_table, typed_path
 from segnext.text import printable
 
 FINE, FAILED = 0, 1
@@ -172,9 +172,7 @@ def _list(chosen: Sequence[Known]) -> None:
         lines = (known.what, f"file     {known.file}", f"address  {known.address}", f"read in  {known.source}")
         say("\n  ".join((known.name, *lines, f"check    {check}")))
     if not chosen:
-        wide = max(len(known.name) for known in KNOWN)
-        for known in KNOWN:
-            say(f"{known.name:<{wide}}  {known.what}")
+        show_table((Column("name"), Column("what", folds=True)), [[known.name, known.what] for known in KNOWN])
         say("\nTheir addresses, sources and digests: python -m segnext.weights list NAME ...")
 
 

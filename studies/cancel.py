@@ -32,9 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.selectors:
         parse.exit(2, f"{parse.prog}: name the runs to cancel, or say: all\n")
     runs, queue = settled(started_runs(options, store := Store()), store)
-    if queue.silence:
-        parse.exit(4, f"{parse.prog}: the scheduler does not answer: {queue.silence}\n")
     going = [planned for planned in runs if planned.state in ("running", "queued")]
+    if queue.silence and not going:
+        parse.exit(4, f"{parse.prog}: the scheduler does not answer: {queue.silence}\n")
     if len(going) > ASK_ABOVE and not options.yes:
         if not sys.stdin.isatty():
             parse.exit(2, f"{parse.prog}: {len(going)} runs would be cancelled; confirm with --yes\n")
@@ -60,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"{planned.label} shares its job with others, which go on: it leaves within seconds")
     asked = [planned for planned in going if planned not in (*cancelled, *parts) and _ask(planned)]
     say(f"{len(jobs)} jobs cancelled, {len(asked) + len(parts)} processes asked to save and leave")
+    if queue.silence:  # of another cluster
+        parse.exit(4, f"{parse.prog}: the scheduler does not answer: {queue.silence}: none of its runs was cancelled\n")
     return max(tell(store.damage), int(len(cancelled) + len(parts) + len(asked) != len(going)))
 
 

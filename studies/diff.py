@@ -10,10 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
-
 from segnext.config import canonical
-from segnext.door import Parser, command, console, print_json
+from segnext.door import Column, Parser, command, console, print_json, show_table
 from studies.plan.declared import add_declared, declared, record_of
 from studies.plan.runs import PlannedRun
 from studies.records.store import Store
@@ -75,12 +73,8 @@ def _show(runs: Sequence[PlannedRun], found: Mapping[str, Mapping[str, Any]], re
         if not fields:
             out.print(f"{part}: equal")
             continue
-        table = Table(title=part, title_justify="left", box=None, padding=(0, 2))
-        for heading in ("", *names):
-            table.add_column(heading, overflow="fold")
-        for key, values in fields.items():
-            table.add_row(key, *("-" if value is None else value for value in values))
-        out.print(table)
+        rows = [[key, *("-" if value is None else value for value in values)] for key, values in fields.items()]
+        show_table((Column(part), *(Column(name, folds=True) for name in names)), rows)
 
 
 if __name__ == "__main__":

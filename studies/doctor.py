@@ -11,6 +11,7 @@ import os
 import platform
 import pwd
 import re
+import stat
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from pathlib import Path
 from segnext.door import Parser, command, console, typed_path
 from studies.declare.protocols import protocol
 from studies.plan.options import SELECTOR, add_data_root, add_selection
-from studies.plan.preflight import FREE_OF_RESULTS, FREE_OF_RUNS, PreflightError, check, room
+from studies.plan.preflight import FREE_OF_RESULTS, FREE_OF_RUNS, OPENED, PreflightError, check, room
 from studies.plan.runs import PlannedRun, plan, select
 from studies.records import external, snapshot
 from studies.records.store import REPOSITORY, Store, results_folder, runs_folder
@@ -81,8 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     worst = 0
     for finding in _findings(options.cluster, resources, planned_runs, options.data_root, options.pretrained):
         sign, style = SIGNS[finding.level]
-        out.print(sign, style=style, end=" ")
-        out.print(f"{finding.what}: {finding.words}")
+        out.print(f"{sign} {finding.what}: {finding.words}", style="" if finding.level == "ok" else style)
         worst = max(worst, finding.level == "fail")
     out.print("this would fail: see ✗" if worst else "no problem was found")
     return worst
@@ -160,7 +160,15 @@ def _runs_folder(folder: Path) -> Iterator[Finding]:
         level = (
             "warn" if all(os.access(path, os.R_OK) for path in closed) else "fail"
         )  # without `r` it cannot be judged
-        yield Finding("rights", level, f"you may not read and write in {words}: chmod -R g+rwX, by their owner")
+        yield Finding("rights", level, f"you may not read and write in {words}: {OPENED.format(folder='them')}")
+    mask = os.umask(0o077)
+    os.umask(mask)
+    if folder.stat().st_mode & stat.S_IWGRP and mask & stat.S_IWGRP:
+        words = (
+            f"{folder} is shared with its group, and your umask is {mask:03o}: colleagues may read what your runs "
+            "leave, but not continue them; `umask 002` in your shell before you start runs (jobs inherit it)"
+        )
+        yield Finding("rights", "warn", words)
     if damaged := [path for path in snapshot.kept() if not snapshot.whole(path)]:
         words = ", ".join(path.name for path in damaged)
         yield Finding(

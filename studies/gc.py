@@ -14,10 +14,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from rich.table import Table
-
 from segnext.config import Run
-from segnext.door import MANY, Parser, command, console, print_many, say
+from segnext.door import Column, Parser, command, console, say, show_table
 from studies.declare.protocols import protocol
 from studies.plan.options import shown
 from studies.plan.runs import PlannedRun
@@ -30,7 +28,7 @@ from studies.records.working_state import Submission
 from studies.records.workspace import Workspace
 from studies.tables import studies
 
-HEADINGS = ("what", "where", "MB")
+COLUMNS = (Column("MB", right=True), Column("what", folds=True), Column("where"))
 YOUNG = 86400.0  # seconds: a folder without references may be one that a new submission is about to use
 
 
@@ -57,16 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             kept += _remove(path)
             size, count = size - _size(path)[0], count - _size(path)[1]
         total, files = total + size, files + count
-        rows.append([what, shown(path), f"{size / 1e6:,.1f}"])
-    if len(rows) > MANY:
-        print_many(HEADINGS, rows)
-    elif rows:
-        table = Table(box=None, padding=(0, 2))
-        for heading in HEADINGS:
-            table.add_column(heading, justify="right" if heading == "MB" else "left")
-        for row in rows:
-            table.add_row(*row)
-        out.print(table)
+        rows.append([f"{size / 1e6:,.1f}", what, shown(path)])
+    if rows:
+        show_table(COLUMNS, rows)
     done = "deleted" if options.delete else "would be deleted; --delete does it"
     out.print(f"{total / 1e6:,.1f} MB in {files:,} files {done}")
     for error in kept:

@@ -6,14 +6,19 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
-
-from segnext.door import Parser, command, console, print_json
+from segnext.door import Column, Parser, command, console, print_json, say, show_table
 from studies.declare.protocols import PROTOCOLS
 from studies.declare.study import Row, Study
 from studies.tables import studies, study
+
+STUDIES = (
+    Column("study"),
+    Column("in the paper", folds=True),
+    Column("rows", right=True),
+    Column("datasets", folds=True),
+)
+OF_PROTOCOLS = (Column("--protocol"), Column("needs", folds=True), Column("what it is for", folds=True))
+ROWS = (Column("row"), Column("as printed", folds=True))
 
 
 @command("python -m studies.list")
@@ -27,37 +32,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print_json([_as_json(declared) for declared in shown])
         return 0
-    out = console(width=120, soft_wrap=False)
     if options.study:
-        _in_full(out, shown)
+        _in_full(shown)
         return 0
-    listed = Table(box=None, padding=(0, 2), show_header=False)
-    for declared in shown:
-        datasets = ", ".join(panel.title for panel in declared.panels) or "generated images"
-        listed.add_row(declared.slug, declared.number, f"{len(declared.trained)} rows", datasets)
-    out.print(listed)
-    out.print("python -m studies.list STUDY: its caption and its rows\n")
-    protocols = Table(box=None, padding=(0, 2), title="protocols", title_justify="left", title_style="bold")
-    for heading in ("--protocol", "needs", "what it is for"):
-        protocols.add_column(heading)
-    for protocol in PROTOCOLS.values():
-        protocols.add_row(protocol.name, protocol.needs, protocol.purpose)
-    out.print(protocols)
+    listed = [[one.slug, one.number, str(len(one.trained)), _datasets(one)] for one in shown]
+    show_table(STUDIES, listed)
+    say("python -m studies.list STUDY: its caption and its rows\n")
+    show_table(OF_PROTOCOLS, [[one.name, one.needs, one.purpose] for one in PROTOCOLS.values()])
     return 0
 
 
-def _in_full(out: Console, chosen: Sequence[Study]) -> None:
+def _datasets(declared: Study) -> str:
+    return ", ".join(panel.title for panel in declared.panels) or "generated images"
+
+
+def _in_full(chosen: Sequence[Study]) -> None:
     """Captions and rows."""
-    for declared in chosen:
-        datasets = ", ".join(panel.title for panel in declared.panels) or "generated images"
-        out.print(declared.slug, style="bold", end="")
-        out.print(f"  {declared.number}, on {datasets}")
-        out.print(Padding(declared.caption, (0, 2)))
-        rows = Table(box=None, padding=(0, 2), show_header=False)
-        for row in declared.trained:
-            rows.add_row(f"{declared.slug}/{row.slug}", row.label)
-        out.print(rows)
-        out.print()
+    out = console()
+    for place, declared in enumerate(chosen):
+        if place:
+            out.print()
+        out.print(f"{declared.slug}: {declared.number}, on {_datasets(declared)}")
+        out.print(declared.caption)
+        show_table(ROWS, [[f"{declared.slug}/{row.slug}", row.label] for row in declared.trained])
 
 
 def _as_json(declared: Study) -> dict[str, Any]:

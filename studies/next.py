@@ -14,10 +14,11 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from segnext.config import COMPILERS, PRECISIONS
-from segnext.door import Parser, command, console, print_json
+from segnext.door import Parser, command, print_json, say
 from studies.judge.power import POWER
 from studies.plan.programme import COMPILE, PRECISION, Line, Programme, Question, deciding, hours_words, programme
 from studies.records.store import Store
@@ -66,9 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print_json(as_json(found))
     else:
-        out = console(width=WIDTH)
-        for text in _text(found):
-            out.print(text)
+        for text in _text(found, _Form(sys.stdout.isatty())):
+            say(text)
     return tell(store.damage)
 
 
@@ -77,29 +77,61 @@ def as_json(found: Programme) -> dict[str, Any]:
     return {**dataclasses.asdict(found), "hours": found.hours}
 
 
-def _text(found: Programme) -> Iterator[str]:
+@dataclass(frozen=True)
+class _Form:
+    """Lines of 80 columns for a terminal; for a pipe a line a sentence, a command and, with tabs, a question."""
+
+    terminal: bool
+
+    def sentence(self, text: str, indent: str = "") -> Iterable[str]:
+        """A sentence, wrapped."""
+        return _wrapped(text, indent) if self.terminal else [f"{indent}{text}"]
+
+    def pasted(self, text: str) -> Iterable[str]:
+        """A command."""
+        return pasted(text) if self.terminal else [f"    {text}"]
+
+    def headings(self) -> str:
+        """What stands above all questions."""
+        told = f"{'decides':<47}{'printed':>7}{'seeds':>6}{'power':>6}{'half':>5}"
+        return told if self.terminal else "\t".join(("step", "decides", "printed", "seeds", "power", "half", "hours"))
+
+    def question(self, step: str, question: Question, hours: str = "") -> str:
+        """A question; `hours`: of it alone."""
+        size = "" if question.difference is None else f"{question.difference:+.1f}"
+        if question.kind == "level":
+            size = f"±{question.difference:.1f}"
+        seeds = "" if question.seeds is None else str(question.seeds)
+        power, half = ("" if chance is None else f"{chance:.2f}" for chance in (question.power, question.half))
+        if not self.terminal:
+            return "\t".join((step, question.name, size, seeds, power, half, hours))
+        told = f"  {question.name:<45}{size:>7}{seeds:>6}{power:>6}{half:>5}"
+        return f"{told:<72}{hours:>7}{'h' * bool(hours)}".rstrip()
+
+
+def _text(found: Programme, form: _Form) -> Iterator[str]:
     claims = sum(question.kind != "level" for line in found.lines for question in line.questions)
     levels = sum(len(line.questions) for line in found.lines) - claims
     undecided = claims + sum(question.kind != "level" for question in (*found.beyond, *found.never))
-    yield from _wrapped(
+    yield from form.sentence(
         f"Under {found.protocol}, {found.budget:,g} GPU-hours decide {claims} of {undecided} open claims and {levels} "
         f"levels with {100 * POWER:.0f} % power: {hours_words(found.hours)}."
     )
     yield ""
-    if found.lines:
-        yield f"{'decides':<47}{'printed':>7}{'seeds':>6}{'power':>6}{'half':>5}"
+    if found.lines or found.beyond:
+        yield form.headings()
     for place, line in enumerate(found.lines, start=1):
-        yield from _step(place, line)
-    yield from _left(found)
-    yield from _wrapped(_how(found))
+        yield from _step(place, line, form)
+    yield from _left(found, form)
+    yield from form.sentence(_how(found))
 
 
-def _step(place: int, line: Line) -> Iterator[str]:
+def _step(place: int, line: Line, form: _Form) -> Iterator[str]:
     yield f"{place}. {hours_words(line.hours)}{_by(line)}, {line.until:,.1f} so far"
     for question in line.questions:
-        yield f"  {_row(question)}"
+        yield form.question(str(place), question)
     for text in line.commands:
-        yield from pasted(text)
+        yield from form.pasted(text)
     if any(question.dataset.endswith("_test") for question in line.questions):
         yield "    then send the predictions to the test server: python -m studies.evidence"
     yield ""
@@ -113,32 +145,23 @@ def _by(line: Line) -> str:
     return {0: " by measured steps", 100: " by arithmetic"}.get(share, f", {share} % of them by arithmetic")
 
 
-def _row(question: Question) -> str:
-    size = "" if question.difference is None else f"{question.difference:+.1f}"
-    if question.kind == "level":
-        size = f"±{question.difference:.1f}"
-    seeds = "" if question.seeds is None else str(question.seeds)
-    chances = ["" if chance is None else f"{chance:.2f}" for chance in (question.power, question.half)]
-    return f"{question.name:<45}{size:>7}{seeds:>6}{chances[0]:>6}{chances[1]:>5}".rstrip()
-
-
-def _left(found: Programme) -> Iterator[str]:
+def _left(found: Programme, form: _Form) -> Iterator[str]:
     for kind, title in (("claim", "Claims"), ("level", "Levels")):
         left = [question for question in found.beyond if question.kind == kind]
         if left:
             yield f"{title} beyond the budget, with the hours of each alone:"
             for question in sorted(left, key=lambda one: one.hours):
-                yield f"  {_row(question):<70}{question.hours:>7,.0f}h"
+                yield form.question("", question, f"{question.hours:,.0f}")
             yield ""
     if found.never:
         yield "What no plan decides:"
         for question in found.never:
-            yield from _wrapped(f"{question.name}: {question.reason}", "  ")
+            yield from form.sentence(f"{question.name}: {question.reason}", "  ")
         yield ""
     if found.elsewhere:
         hint = "; --protocol paper has them" if found.protocol != "paper" else ""
         names = ", ".join(found.elsewhere)
-        yield from _wrapped(f"{len(found.elsewhere)} claims are not trained under {found.protocol}: {names}{hint}")
+        yield from form.sentence(f"{len(found.elsewhere)} claims are not trained under {found.protocol}: {names}{hint}")
         yield ""
 
 

@@ -17,16 +17,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.table import Table
-
-from segnext.door import Parser, command, console, print_json, say, typed_path
+from segnext.door import Column, Parser, command, print_json, say, show_table, typed_path
 from segnext.files import write_atomically
 from studies.declare import published
 from studies.declare.published import Published
 from studies.judge import others
 from studies.tables import studies, study
 
-HEADINGS = ("id", "row", "dataset", "metric", "value", "n", "kind", "counts", "source", "date")
+COLUMNS = tuple(map(Column, ("id", "row", "dataset", "metric", "value", "n", "kind", "counts", "source", "date")))
+NARROW = (  # of a study, for a terminal
+    Column("id"),
+    Column("row", folds=True),
+    Column("measured", folds=True),
+    Column("value", right=True),
+    Column("n", right=True, spare=1),
+    Column("kind", spare=2),
+    Column("counts"),
+    Column("source", folds=True),
+    Column("date", spare=3),
+)
 
 
 @command("python -m studies.published")
@@ -50,27 +59,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print_json([dataclasses.asdict(line) for line in shown])
         return 0
-    out = console(width=160, soft_wrap=False)
-    out.print(listing(shown))
+    show_listing(shown)
     left = len(lines) - len(shown)
     say(f"{len(shown)} numbers" + (f"; {left} more are background (--background)" if left else ""))
     return 0
 
 
-def listing(lines: Sequence[Published]) -> Table:
-    """Published numbers as a table for the terminal."""
-    table = Table(box=None, padding=(0, 1))
-    for heading in HEADINGS:
-        table.add_column(heading, justify="right" if heading in ("value", "n") else "left", overflow="fold")
-    for line in lines:
-        row = f"{line.study}/{line.row}" if line.study and line.row else line.model
-        kind = line.kind + ("" if line.statistic == "value" else f", {line.statistic}")
-        n = "" if line.n is None else str(line.n)
-        counts = "yes" if others.counts(line) else line.role if line.role == "background" else "apart"
-        table.add_row(
-            line.id, row, line.dataset, line.metric, f"{line.value:g}", n, kind, counts, line.source, line.date
-        )
-    return table
+def show_listing(lines: Sequence[Published], title: str = "") -> None:
+    """Print published numbers: a table for a pipe; for a terminal one for each study, which is narrower."""
+    if title:
+        say(title)
+    rows = [(line, _listed(line)) for line in lines]
+    if not sys.stdout.isatty():
+        show_table(COLUMNS, [[*row[:2], line.dataset, line.metric, *row[3:]] for line, row in rows])
+        return
+    for slug in dict.fromkeys(line.study for line in lines):
+        own = [[row[0], row[1].removeprefix(f"{slug}/"), *row[2:]] for line, row in rows if line.study == slug]
+        show_table(NARROW, own, slug or "of no table")
+
+
+def _listed(line: Published) -> list[str]:
+    row = f"{line.study}/{line.row}" if line.study and line.row else line.model
+    kind = line.kind + ("" if line.statistic == "value" else f", {line.statistic}")
+    n = "" if line.n is None else str(line.n)
+    counts = "yes" if others.counts(line) else line.role if line.role == "background" else "apart"
+    measured = f"{line.dataset} {line.metric}"
+    return [line.id, row, measured, f"{line.value:g}", n, kind, counts, line.source, line.date]
 
 
 def checked(path: Path) -> tuple[Published, ...]:

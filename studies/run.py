@@ -24,12 +24,15 @@ from studies.launch.carry_out import OF_A_CLUSTER, carry_out, typed_again
 from studies.launch.measure import measure_costs, measure_speeds
 from studies.launch.preview import (
     as_json,
+    show_arrays,
     show_costs,
     show_needs,
     show_plan,
     show_results,
+    show_summary,
     tell_left,
     tell_left_out,
+    tell_otherwise,
 )
 from studies.plan.options import (
     SELECTOR,
@@ -200,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         own = {"selectors": [study], "rows": list(rows), "datasets": tuple(datasets), "seeds": tuple(seeds)}
         return _run(parse, argparse.Namespace(**{**vars(options), **own}), words)
 
-    return until_decided(console(width=160), selections, chosen, options, of_a_look)
+    return until_decided(console(), selections, chosen, options, of_a_look)
 
 
 def _run(parse: argparse.ArgumentParser, options: argparse.Namespace, words: Sequence[str]) -> int:
@@ -220,9 +223,9 @@ def _run(parse: argparse.ArgumentParser, options: argparse.Namespace, words: Seq
     store = Store()
     paths = [path for path in files.write(store) if path.stem in chosen]
     if options.only == "cost":
-        show_costs(console(width=80), planned.selections, store)
+        show_costs(planned.selections, store)
     else:
-        show_results(console(width=80), planned.selections, planned.runs, store)
+        show_results(planned.selections, planned.runs, store)
     for path in paths:
         say(f"wrote {shown(path)}")
     say(f"{time.monotonic() - began:.0f} s; next: python -m reports.build {' '.join(dict.fromkeys(chosen))}")
@@ -263,9 +266,11 @@ def _show(planned: _Planned, options: argparse.Namespace) -> None:
         starting = {planned_run.id for planned_run in planned.todo}
         print_json([as_json(planned_run, planned_run.id in starting) for planned_run in planned.runs])
         return
-    out, todo = console(width=160), planned.todo
-    show_plan(out, planned.selections, planned.chosen, planned.runs, todo, planned.unmeasured, planned.untimed)
-    show_needs(out, todo, planned.resources, options, planned.store)
+    out, todo = console(), planned.todo
+    show_plan(out, planned.selections, planned.chosen, planned.runs)
+    show_arrays(out, todo, planned.resources, options)
+    show_summary(out, planned.runs, todo, planned.unmeasured, planned.untimed)
+    show_needs(out, planned.runs, todo, planned.resources, options, planned.store)
     out.print("nothing started (--dry-run)")
 
 
@@ -275,12 +280,13 @@ def _launch(
     """After all checks start what is to start; returns the exit code."""
     from studies.launch.stage import packed_under  # imports numpy: not for a list or a dry run
 
-    out, todo, store = console(width=160), planned.todo, planned.store
+    out, todo, store = console(), planned.todo, planned.store
     if options.only in (None, "pretrain"):
         tell_left_out(out, planned.selections, planned.chosen)
+    tell_otherwise(out, planned.runs)
     left_failed = tell_left(out, planned.runs, todo)
-    if planned.queue.silence and options.cluster == "slurm":
-        parse.exit(4, f"{parse.prog}: nothing was started: the scheduler does not answer: {planned.queue.silence}\n")
+    if options.cluster == "slurm" and (silence := planned.queue.silent.get(planned.resources.cluster)):
+        parse.exit(4, f"{parse.prog}: nothing was started: the scheduler does not answer: {silence}\n")
     try:
         if options.only == "evaluate" and not planned.runs:
             raise PreflightError(nothing_to_evaluate(options))

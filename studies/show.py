@@ -14,10 +14,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from segnext.config import canonical
-from segnext.door import Parser, command, console, print_json
+from segnext.door import Column, Parser, command, console, print_json, show_table
 from studies.declare import published
 from studies.declare.published import Published
 from studies.declare.study import Reported
@@ -26,13 +25,15 @@ from studies.plan.declared import add_declared, declared, record_of
 from studies.plan.options import shown
 from studies.plan.runs import PlannedRun, settled, upstream
 from studies.plan.started import words
-from studies.published import listing
+from studies.published import show_listing
 from studies.records.causes import CAUSES
 from studies.records.schema import EvaluationRecord, RunRecord
 from studies.records.store import Store
 from studies.records.typed import Damaged, tell
 from studies.records.workspace import Workspace
 from studies.tables import studies
+
+FIRST = ("miou_ss", "miou_ms", "top1")  # of a run's scores
 
 
 @command("python -m studies.show")
@@ -56,8 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_json({**facts, "others": list(map(dataclasses.asdict, elsewhere))})
         return tell(store.damage)
     out = console()
-    out.print(planned.label, style="bold", end="")
-    out.print(f" under {planned.run.protocol}: {planned.row.label}, run {planned.id}")
+    out.print(f"{planned.label} under {planned.run.protocol}: {planned.row.label}, run {planned.id}")
     state = ": ".join(filter(None, (planned.state, planned.stands.cause, planned.stands.detail)))
     out.print(state)
     if record is not None:
@@ -65,10 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if planned.stands.cause and planned.state != "done":
         out.print(CAUSES[planned.stands.cause].words)
     if record is not None:
-        facts |= {"metrics": _by_class(facts["metrics"], record.classes)}
-    for title in ("configuration", "attempts", "metrics", "trained", "training", "provenance", "files"):
+        _show_scores(out, facts["metrics"], record.classes)
+    for title in ("attempts", "training", "trained", "provenance", "configuration", "files"):
         if facts.get(title):
-            _section(out, title, facts[title])
+            show_table((Column(title), Column("value", folds=True)), [list(pair) for pair in flat(facts[title])])
     _tell_others(out, elsewhere)
     return tell(store.damage)
 
@@ -81,8 +81,7 @@ def _quoted(slug: str, row: str, store: Store, as_json: bool) -> int:
         return tell(store.damage)
     out, quoted = console(), published.row_of(studies()[slug], row)
     printed = ", ".join(f"{dataset} {metric} {value}" for (dataset, metric), value in quoted.printed.items())
-    out.print(f"{slug}/{row}", style="bold", end="")
-    out.print(f": {quoted.label}, quoted and never trained here; printed: {printed}")
+    out.print(f"{slug}/{row}: {quoted.label}, quoted and never trained here; printed: {printed}")
     _tell_others(out, elsewhere)
     return tell(store.damage)
 
@@ -98,8 +97,7 @@ def _others(slug: str, row: str, store: Store) -> list[Published]:
 
 def _tell_others(out: Console, lines: Sequence[Published]) -> None:
     if lines:
-        out.print("what others measured", style="bold")
-        out.print(listing(lines))
+        show_listing(lines, "what others measured")
 
 
 def _facts(planned: PlannedRun, record: RunRecord | EvaluationRecord | None, store: Store) -> dict[str, Any]:
@@ -128,22 +126,22 @@ def _facts(planned: PlannedRun, record: RunRecord | EvaluationRecord | None, sto
     }
 
 
-def _by_class(metrics: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
-    """Metrics rounded and with the names of classes, for reading."""
+def _show_scores(out: Console, metrics: dict[str, Any], classes: Sequence[str]) -> None:
+    """The scores in a line, those of the tables first, and those of each class in a table."""
+    whole = {name: f"{value:.2f}" for name, value in metrics.items() if isinstance(value, float)}
+    if whole:
+        names = (*(name for name in FIRST if name in whole), *(name for name in whole if name not in FIRST))
+        out.print(", ".join(f"{name} {whole[name]}" for name in names))
+    apart = {name: values for name, values in metrics.items() if isinstance(values, list)}
+    if apart:
+        columns = Column("class"), *(Column(name, right=True) for name in apart)
+        values = zip(*apart.values(), strict=True)
+        rows = [[name, *map(_percent, scores)] for name, scores in zip(classes, values, strict=True)]
+        show_table(columns, rows)
 
-    def readable(value: Any) -> Any:
-        if isinstance(value, list):
-            return {name: readable(item) for name, item in zip(classes, value, strict=True)}
-        return f"{value:.2f}" if isinstance(value, float) else value
 
-    return {name: readable(value) for name, value in metrics.items()}
-
-
-def _section(out: Console, title: str, facts: Any) -> None:
-    table = Table(box=None, show_header=False, padding=(0, 2), title=title, title_justify="left", title_style="bold")
-    for key, value in flat(facts):
-        table.add_row(key, value)
-    out.print(table)
+def _percent(score: float | None) -> str:
+    return "" if score is None else f"{score:.2f}"
 
 
 def flat(facts: Any, path: str = "") -> list[tuple[str, str]]:

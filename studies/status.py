@@ -11,16 +11,16 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
+from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
-from segnext.door import MANY, Parser, command, console, print_json, print_many, say
+from segnext.door import Column, Parser, command, console, laid_out, print_json, say, show_table
+from studies.declare.protocols import PROTOCOLS
 from studies.plan.options import positive, shown
 from studies.plan.runs import PlannedRun, settled
 from studies.plan.started import add_selectors, options_of, started_runs, words
@@ -29,9 +29,23 @@ from studies.records.store import Store
 from studies.records.typed import Damaged, content_of, tell
 from studies.records.workspace import Workspace
 from studies.slurm.scheduler import Queue
+from studies.tables import studies
 
 STYLES = {"done": "green", "running": "cyan", "failed": "bold red", "stopped": "yellow", "unknown": "magenta"}
-HEADINGS = ("row", "seed", "state", "step", "img/s", "left", "mIoU", "precision", "job", "node", "why")
+COLUMNS = (
+    Column("row"),
+    Column("seed", right=True),
+    Column("state"),
+    Column("step"),
+    Column("img/s", right=True, spare=3),
+    Column("left", right=True),
+    Column("mIoU", right=True),
+    Column("precision", spare=4),
+    Column("job", spare=1),
+    Column("node", spare=2),
+    Column("why", folds=True),
+)
+ORDER = ("failed", "stopped", "unknown", "new", "trained", "running", "queued", "done")  # of the table's lines
 WATCH_SECONDS = 30
 MOST_ALIKE = 5  # runs with the same remedy that get a line each; more share one
 
@@ -44,36 +58,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parse.add_argument("--watch", nargs="?", type=positive, const=WATCH_SECONDS, metavar="SECONDS", help="look again")
     parse.add_argument("--json", action="store_true", help="as JSON")
     options = parse.parse_args(arguments)
-    out = console(width=200, soft_wrap=False)
+    out = console()
     runs, queue, store = _look(options)
     if options.json:
         print_json([vars(_facts(planned, store)) for planned in runs])
     elif not runs:
         if not store.damage:
-            if store.records:
-                words = Counter(record.kind for record in store.records.values())
-                out.print(
-                    f"{', '.join(f'{n} {kind}' for kind, n in words.items())} records are done: {shown(store.folder)}"
-                )
-            out.print("nothing of it was started here; python -m studies.run STUDY --dry-run shows what would be")
+            _tell_records(store)
+            out.print("nothing of it was started here; python -m studies.run STUDY --dry-run says what would")
     elif options.watch and out.is_terminal:
         try:
-            with Live(_table(runs, store), console=out, auto_refresh=False, vertical_overflow="visible") as live:
+            with Live(_live(runs, store, out), console=out, auto_refresh=False, vertical_overflow="visible") as live:
                 while True:
                     time.sleep(options.watch)
                     runs, queue, store = _look(options)
-                    live.update(_table(runs, store), refresh=True)
+                    live.update(_live(runs, store, out), refresh=True)
         except KeyboardInterrupt:
             pass
     else:
-        if len(runs) > MANY:
-            print_many(HEADINGS, [_row(planned, _facts(planned, store)) for planned in runs])
-        else:
-            out.print(_table(runs, store))
+        rows, style = _table(runs, store)
+        show_table(COLUMNS, rows, style=style)
+        if any(planned.state != "done" for planned in runs):
+            out.print("* a test on the way: not comparable with finished runs")
         counts = Counter(planned.state for planned in runs)
-        out.print(", ".join(f"{number} {state}" for state, number in counts.most_common()))
         for line in remedies(runs):
-            out.print(line, soft_wrap=True)
+            out.print(line)
+        out.print(", ".join(f"{number} {state}" for state, number in counts.most_common()))
     damaged = tell(store.damage)
     if queue.silence:
         say(f"{parse.prog}: the scheduler does not answer: {queue.silence}", error=True)
@@ -112,17 +122,32 @@ def remedy(planned: PlannedRun) -> str:
     return CAUSES[planned.stands.cause].remedy.format(run=run, selector=selector, dataset=planned.run.data.dataset)
 
 
-def _table(runs: Sequence[PlannedRun], store: Store) -> Table:
-    table = Table(box=None, padding=(0, 2))
-    for heading in HEADINGS:
-        table.add_column(heading, no_wrap=heading != "why", justify="right" if heading in ("img/s", "left") else "left")
-    place = HEADINGS.index("state")
-    for planned in runs:
-        row = _row(planned, _facts(planned, store))
-        table.add_row(*row[:place], Text(planned.state, STYLES.get(planned.state, "")), *row[place + 1 :])
-    if any(planned.state != "done" for planned in runs):
-        table.caption = "* a test on the way: not comparable with finished runs"
-    return table
+def _tell_records(store: Store) -> None:
+    """What is recorded: the runs of each table, then all kinds of records."""
+    done: dict[tuple[str, str], list[bool]] = {}
+    for slug, view in ((slug, view) for slug, study in studies().items() for view in store.views(study)):
+        if any(line.state == "done" for line in view.lines):
+            done.setdefault((slug, view.protocol.name), []).extend(line.state == "done" for line in view.lines)
+    names = [name for name in PROTOCOLS if any(name == other for _, other in done)]
+    told = {pair: f"{sum(found)} of {len(found)}" for pair, found in done.items()}
+    rows = [[slug, *(told.get((slug, name), "") for name in names)] for slug in dict.fromkeys(slug for slug, _ in done)]
+    if rows:
+        show_table([Column("runs done"), *(Column(name, right=True) for name in names)], rows)
+    if words := Counter(record.kind for record in store.records.values()):
+        say(f"{', '.join(f'{n} {kind}' for kind, n in words.items())} records are done: {shown(store.folder)}")
+
+
+def _table(runs: Sequence[PlannedRun], store: Store) -> tuple[list[list[str]], Callable[[int, int], str]]:
+    """The lines of the table and their colours: what needs somebody first, what is done last."""
+    ordered = sorted(runs, key=lambda planned: ORDER.index(planned.state))
+    rows = [_row(planned, _facts(planned, store)) for planned in ordered]
+    place = next(place for place, column in enumerate(COLUMNS) if column.heading == "state")
+    return rows, lambda line, column: STYLES.get(ordered[line].state, "") if column == place else ""
+
+
+def _live(runs: Sequence[PlannedRun], store: Store, out: Console) -> Group:
+    rows, style = _table(runs, store)
+    return Group(*laid_out(COLUMNS, rows, out.width, style=style))
 
 
 def _row(planned: PlannedRun, facts: Facts) -> list[str]:

@@ -11,20 +11,24 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import chain, groupby
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, interruptible
 from processes import LONGER, eventually, run_id, trained
 from records import add_run
+from terminal import WIDTH, seen
 
 from reports.write.formats import to_csv
 from segnext import door
 from segnext.config import Execution
+from segnext.door import Column
 from studies.declare.protocols import protocol
 from studies.facts import files
 from studies.plan.jobspec import specification
@@ -411,3 +415,95 @@ def test_the_committed_tables_are_built_again_to_the_same_bytes():
     for path, content in attempts.derived(store).items():
         assert path.read_bytes() == content.encode(), path
     assert [file.path for file in files.derived(store) if not file.current()] == []
+
+
+# Tables
+
+TABLES = (  # words of commands that print tables
+    "segnext.data check camvid --split train --data-root DATA --processes 1",
+    "segnext.weights list",
+    "studies.diff RECORDED ANOTHER",
+    "studies.gc",
+    "studies.list",
+    "studies.list table6 table9",
+    "studies.next table7",
+    "studies.published",
+    "studies.run table6 --dry-run",
+    "studies.run table5 --only cost",
+    "studies.show RECORDED",
+    "studies.show table9/segformer-b0",
+    "studies.status",
+    "reports.build table2 table11 --out OUT/out",
+    pytest.param("reports.build table9 --out OUT/out", marks=pytest.mark.long),
+    "reports.compare OUT/results OUT/other --out OUT/compared",
+)
+NO_TABLE = ("studies.doctor --cluster local", "studies.status table9", "studies.logs table7/c@0")
+
+
+@pytest.fixture
+def printing(measured: None, lab, tmp_path: Path) -> Callable[[str], list[str]]:
+    """The words of a command of TABLES, in a lab with costs; beside it results where two records are others."""
+    other = tmp_path / "other" / "records"
+    shutil.copytree(tmp_path / "results" / "records", other)
+    for path in sorted(other.glob("cost-*.json"))[:2]:
+        path.write_text(re.sub(r'"gmacs": \d+', '"gmacs": 9', path.read_text()))
+    run_ids = lab("studies.diff")[-2:]
+
+    def words(command: str) -> list[str]:
+        names = {"RECORDED": run_ids[0], "ANOTHER": run_ids[1], "DATA": str(tmp_path / "CamVid")}
+        given = (names.get(word, word.replace("OUT", str(tmp_path))) for word in command.split())
+        return [sys.executable, "-m", *given]
+
+    return words
+
+
+@pytest.mark.parametrize("command", TABLES)
+def test_a_pipe_gets_a_table_as_lines_of_cells_separated_by_tabs(command: str, printing):
+    done = ended(printing(command), COLUMNS="80", FORCE_COLOR="")
+    said = done.stdout.decode()
+    assert done.returncode in (0, 1), done.stderr
+    assert not re.search("\x1b|[\N{BOX DRAWINGS LIGHT HORIZONTAL}-\N{BOX DRAWINGS HEAVY LEFT AND LIGHT RIGHT}]", said)
+    tables = [list(lines) for is_table, lines in groupby(said.splitlines(), lambda line: "\t" in line) if is_table]
+    assert tables, said
+    if command.startswith("studies.next"):  # one table, with a sentence and the commands for each step
+        tables = [list(chain(*tables))]
+    for lines in tables:
+        headings, *rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        assert rows, headings
+        assert {len(row) for row in rows} == {len(headings)}, headings
+        assert len(set(headings)) > 1
+
+
+LONG_WORD = 40  # a path, an address
+
+
+@pytest.mark.parametrize("command", [*TABLES, *NO_TABLE])
+def test_every_line_fits_a_terminal_of_80_columns(command: str, printing):
+    """But for a path, and a command that is there to be pasted."""
+    done = seen(printing(command), REPOSITORY, os.environ)
+    assert done.code in (0, 1), done.errors
+    assert "\t" not in done.shown
+    for line in done.shown.splitlines():
+        apart = "python -m " in line or max(map(len, line.split()), default=0) > LONG_WORD
+        assert len(line) <= WIDTH or apart, done.shown
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_a_table_is_narrowed_without_cutting_what_names_a_row(width: int):
+    headings = Column("row"), Column("same"), Column("why it is so", folds=True), Column("node", spare=1), Column("")
+    why = "an explanation of several words"
+    rows = [[f"table7/c-stage1@{seed}", "an equal word", why, f"node{seed}", ""] for seed in (10, 11)]
+    lines = [line.plain for line in door.laid_out(headings, rows, width)]
+    told = "\n".join(lines)
+    assert max(map(len, told.splitlines())) <= width
+    assert told.count("table7/c-stage1@1") == 2
+    assert told.count("an equal word") == (1 if width < 80 else 2)
+    assert ("node10" in told) == (width >= 60)
+    assert ("left out here: node" in told) == (width < 60)
+    assert set(why.split()) < set(told.split())
+
+
+def test_a_line_for_a_person_is_broken_between_words_and_never_within_one():
+    path = "/scratch/" + "long" * 30
+    lines = ["it lies in", path, "since then", "now"]
+    assert door.wrapped(f"it lies in {path} since then\nnow", 40).split("\n") == lines

@@ -60,7 +60,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_the_readme_shows_what_its_commands_print(checkout: Path, block: tour.Block):
-    printed = tour.run(block.command, checkout)
+    printed = block.shown(checkout)
     assert block.alike(printed), f"`make tour` pastes it anew:\n{printed}"
 
 

@@ -1,7 +1,8 @@
 """`make tour`: the README opens with the report's answer, and below its commands stands what they print.
 
-A block is ```` ```console ````, a line `$ COMMAND`, then its output; with `varies` only the words of the output are
-held, not its numbers. tests/test_readme.py holds the README to what the commands print today.
+A block is ```` ```console ````, a line `$ COMMAND`, then what a terminal of 80 columns shows; with `varies` only the
+words of it are held, not its numbers; with `first 12` or `last 5` those lines of it and an ellipsis.
+tests/test_readme.py holds the README to what the commands print today.
 """
 
 from __future__ import annotations
@@ -14,11 +15,17 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from terminal import seen
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = REPOSITORY / "README.md"
 SUMMARY = REPOSITORY / "reports" / "summary" / "README.md"  # of `python -m reports.build`
 ANSWER = re.compile(r"(?<=a test compares -->\n)(?:.*\n)*?(?=<!-- end of the answer -->)")
-BLOCK = re.compile(r"^```console( varies)?\n\$ (.+)\n((?:.*\n)*?)```$", re.MULTILINE)
+BLOCK = re.compile(
+    r"^```console(?P<varies> varies)?(?: (?P<end>first|last) (?P<most>\d+))?\n\$ (?P<command>.+)\n"
+    r"(?P<output>(?:.*\n)*?)```$",
+    re.MULTILINE,
+)
 TIMES = re.compile(r"\d[\d.,:]*(?= ?(?:s|ms|min|seconds|minutes|images/s)\b)")
 
 
@@ -29,6 +36,22 @@ class Block:
     command: str
     output: str
     varies: bool
+    end: str = ""
+    """`first` or `last`: only that many lines are shown."""
+    most: int = 0
+
+    @classmethod
+    def of(cls, match: re.Match[str]) -> Block:
+        """As it stands in the README."""
+        words = match["command"], match["output"], bool(match["varies"])
+        return cls(*words, match["end"] or "", int(match["most"] or 0))
+
+    def shown(self, folder: Path) -> str:
+        """What the command prints there today, as much of it as the block shows."""
+        lines = run(self.command, folder).splitlines(keepends=True)
+        if not self.end or len(lines) <= self.most:
+            return "".join(lines)
+        return "".join([*lines[: self.most], "...\n"] if self.end == "first" else ["...\n", *lines[-self.most :]])
 
     def alike(self, output: str) -> bool:
         """Whether an output is this one, but for times, and where it varies for every number."""
@@ -38,7 +61,7 @@ class Block:
 
 def blocks(text: str) -> list[Block]:
     """The README's blocks, in their order."""
-    return [Block(command, output, bool(varies)) for varies, command, output in BLOCK.findall(text)]
+    return list(map(Block.of, BLOCK.finditer(text)))
 
 
 def answer() -> str:
@@ -63,18 +86,15 @@ def checkout(folder: Path) -> Path:
 
 
 def run(command: str, folder: Path) -> str:
-    """What a command prints there, as a terminal of 96 columns without colours would show it; raises if it fails."""
+    """What a terminal of 80 columns without colours shows there; raises if the command fails."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("SEGNEXT_")},
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "COLUMNS": "96",
-        "NO_COLOR": "1",
     }
-    words = ["bash", "-o", "pipefail", "-c", command]
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{command}: exit code {done.returncode}\n{done.stderr}{done.stdout}")
-    return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
+    done = seen(["bash", "-o", "pipefail", "-c", command], folder, environment)
+    if done.code:
+        raise RuntimeError(f"{command}: exit code {done.code}\n{done.errors}{done.shown}")
+    return "".join(f"{line.rstrip()}\n" for line in done.shown.splitlines())
 
 
 def main() -> None:
@@ -86,7 +106,7 @@ def main() -> None:
         folder = checkout(Path(name))
 
         def pasted(match: re.Match[str]) -> str:
-            return f"```console{match[1] or ''}\n$ {match[2]}\n{run(match[2], folder)}```"
+            return match[0].removesuffix(f"{match['output']}```") + f"{Block.of(match).shown(folder)}```"
 
         README.write_text(BLOCK.sub(pasted, answered(text)), encoding="utf-8")
 

@@ -59,18 +59,30 @@ def overview_table(parts: Sequence[StudyPart]) -> Table:
 
 
 def in_short(overview: Table) -> Table:
-    """The overview as narrow as a terminal: a sign for each verdict, and no datasets."""
-    kept = [place for place, column in enumerate(overview.columns) if column.title != "Datasets"]
-    texts = [[line.cells[place].text for place in kept] for line in overview.lines]
-    said = {item.partition(" ")[2] for row in texts for text in row for item in text.split(", ")}
-    signs = [f"{sign} {word}" for word, sign in _SIGNS if word in said]
-    columns = [overview.columns[place] for place in kept]
+    """The overview as narrow as a terminal: a column a protocol, a sign a verdict, no datasets and nothing pending."""
+    groups = list(dict.fromkeys(column.group for column in overview.columns[2:]))
+    places = {
+        g: [place for place, column in enumerate(overview.columns) if column.group == g and place] for g in groups
+    }
+    texts = [
+        [line.cells[0].text, *(_told(line.cells[place].text for place in places[group]) for group in groups)]
+        for line in overview.lines
+    ]
+    whole = ", ".join(cell.text for line in overview.lines for cell in line.cells)
+    said = {item.partition(" ")[2] for item in whole.split(", ")} - {"pending"}
+    signs = ", ".join(f"{sign} {word}" for word, sign in _SIGNS if word in said)
     return dataclasses.replace(
         overview,
-        caption=(", ".join(signs),),
-        columns=tuple(dataclasses.replace(c, group=c.group.removeprefix("Protocol ")) for c in columns),
-        lines=tuple(Line(row[0], tuple(Cell(_signs(text)) for text in row)) for row in texts),
+        caption=(f"Costs: how many agree with print. Protocols: runs, and what became of claims: {signs}",),
+        columns=tuple(Column(title.removeprefix("Protocol "), align="text") for title in ("Table", *groups)),
+        lines=tuple(Line(row[0], tuple(Cell(text) for text in row)) for row in texts),
     )
+
+
+def _told(texts: Iterable[str]) -> str:
+    """`18/18 5≈` of `18 of 18` and `5 not resolved, 3 pending`."""
+    items = [item for text in texts for item in text.split(", ") if not item.endswith(" pending") and item != "–"]
+    return " ".join(_signs(item).replace(" of ", "/") for item in items)
 
 
 _SIGNS = sorted({**{word: GLYPHS[word] for word in RULES}, **ELSEWHERE_GLYPHS}.items(), key=lambda pair: -len(pair[0]))
@@ -80,7 +92,7 @@ _SIGNS = sorted({**{word: GLYPHS[word] for word in RULES}, **ELSEWHERE_GLYPHS}.i
 def _signs(text: str) -> str:
     for word, sign in _SIGNS:
         text = text.replace(f" {word}", sign)
-    return text.replace(",", "")
+    return text
 
 
 def _agreeing(verdicts: Sequence[str]) -> Cell:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
-from typing import Literal
-
-from rich import box
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from reports.blocks.csv import to_csv
 from reports.blocks.style import ELSEWHERE_GLYPHS, OTHERS_GLYPHS, SIGNS
-from reports.blocks.table import LINKED, Cell, Source, Table, Value
+from reports.blocks.table import LINKED, Cell, Column, Line, Source, Table, Value
+from segnext import door
 from studies.facts.gather import Evidence, Variant
 
 _COLOURS = {  # of the terminal; the word and the glyph say the same
@@ -120,15 +117,38 @@ def _values(cells: Sequence[Cell]) -> dict[str, Value]:
     return {key: value for cell in cells for key, value in cell.values.items()}
 
 
-def terminal(table: Table) -> RichTable:
-    """The table for a terminal: the first sentence of its caption, no footnotes."""
-    drawn = RichTable(
-        title=Text(table.title), caption=Text(table.caption[0]), box=box.SIMPLE_HEAD, title_justify="left"
-    )
-    drawn.caption_justify = "left"
-    for column in table.columns:
-        justify: Literal["left", "right"] = "right" if column.align == "right" else "left"
-        drawn.add_column(Text(f"{column.group}\n{column.title}".strip()), justify=justify, overflow="fold")
-    for line in table.lines:
-        drawn.add_row(*(Text(shown(cell), style=_COLOURS.get(cell.verdict, "")) for cell in line.cells))
-    return drawn
+def in_brief(table: Table) -> Table:
+    """A table of metrics for a terminal: a column a metric, in it the printed value, ours and the verdict's sign."""
+    spans = [
+        [place for place, column in enumerate(table.columns) if column.group == group] for group, _ in table.groups
+    ]
+    parts = ("printed", "ours", "verdict")
+
+    def told(cells: Sequence[Cell], span: Sequence[int]) -> str:
+        found = {table.columns[place].title: cells[place] for place in span}
+        numbers = " / ".join(found[name].text for name in parts[:2] if name in found)
+        return f"{numbers} {SIGNS.get(found['verdict'].verdict, '') if 'verdict' in found else ''}".strip()
+
+    lines = [
+        Line(line.key, (Cell(line.cells[0].text), *(Cell(told(line.cells, span)) for span in spans[1:])))
+        for line in table.lines
+    ]
+    columns = []
+    for span in spans[1:]:
+        titles = [table.columns[place].title for place in span]
+        columns.append(Column(" / ".join(name for name in parts[:2] if name in titles), table.columns[span[0]].group))
+    return dataclasses.replace(table, columns=(table.columns[0], *columns), lines=tuple(lines), notes=())
+
+
+def tell(table: Table) -> None:
+    """Print the table with the first sentence of its caption and without footnotes."""
+
+    def colour(line: int, column: int) -> str:
+        return _COLOURS.get(table.lines[line].cells[column].verdict, "")
+
+    columns = [
+        door.Column(" ".join(filter(None, (column.group, column.title))), column.align == "right", folds=True, keeps=8)
+        for column in table.columns
+    ]
+    door.show_table(columns, [[shown(cell) for cell in line.cells] for line in table.lines], table.title, colour)
+    door.console().print(table.caption[0])

@@ -137,7 +137,7 @@ def _model_of(
     near = [model for model in _candidates() if _widths_fit(model, shapes)]
     for model in near:
         if _fits(model, shapes, classes):
-            return _with_rank(model, content, source)
+            return _with_rank(model, content)
     if near:
         size = near[0].size
         example = f"--model {size},decoder=a"
@@ -181,13 +181,31 @@ def _fits(model: Model, shapes: Mapping[str, tuple[int, ...]], classes: int) -> 
     return {released_name(name): tuple(value.shape) for name, value in own.items()} == dict(shapes)
 
 
-def _with_rank(model: Model, content: Mapping[str, Any], source: str) -> Model:
+def as_trained(model: Model, content: Mapping[str, Any], source: str) -> Model:
+    """A network as the weights in a file were trained with it: with the file's own rank of Ham, if the file says one.
+
+    Raises `ValueError`, naming the source, where the file says that its weights are another network's, which their
+    shapes need not show (attention is a product without weights).
+    """
+    said = content.get("meta")
+    run = _run_of(said) if isinstance(said, Mapping) else None
+    if run is None:
+        return _with_rank(model, content)
+    theirs, ours = run[0].resolved(), model.resolved()
+    apart = {name for name in theirs if theirs[name] != ours.get(name)} - {"nmf_rank", "drop_path"}
+    if apart:
+        words = ", ".join(f"{name} {theirs[name]} and not {ours.get(name)}" for name in sorted(apart))
+        raise ValueError(f"{source}: trained with {words}; name the file after the row that these weights are of")
+    return dataclasses.replace(model, nmf_rank=run[0].nmf_rank)
+
+
+def _with_rank(model: Model, content: Mapping[str, Any]) -> Model:
     """With the rank that Ham was trained with: its bases are drawn, and no weight shows how many there are.
 
     It stands in the configuration beside the weights. mmsegmentation has 16 for every size, the release 64 for B and L;
     without a configuration a file that spells the depth-wise convolution as mmsegmentation 1.x does is taken as its.
     """
-    if model.context != "ham" or model.decoder == "a":
+    if model.context != "ham" or model.decoder == "a" or model.encoder.startswith("segformer"):
         return model
     said = content.get("meta")
     told = [said[key] for key in ("config", "cfg") if isinstance(said, Mapping) and isinstance(said.get(key), str)]

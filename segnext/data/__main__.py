@@ -20,7 +20,7 @@ from segnext.data.source import IGNORE
 from segnext.data.tools.check import Report, check, imagenet
 from segnext.data.tools.convert import CONVERTED, convert, planned
 from segnext.data.tools.show import sheet
-from segnext.door import Parser, command, folder_of, say, typed_path
+from segnext.door import Column, Parser, command, folder_of, say, show_table, typed_path
 from segnext.files import write_atomically
 from segnext.text import printable
 
@@ -145,11 +145,12 @@ def _probe(options: argparse.Namespace) -> int:
         raise ValueError(f"{options.dataset}: only generated datasets, diagnostic/<task>, know what decides a class")
     source = open_dataset(options.dataset, "train")
     say(f"{options.dataset}: percent that k x k patches get right; chance is {100 / len(source.classes):.0f}")
-    say(f"{'k':>4}{'cue within the patch':>24}{'cue beyond it':>24}")
+    rows = []
     task = options.dataset.removeprefix("diagnostic/")
     for side in SIDES:
         cells = (probe(task, side, at, options.images) for at in distances(side))
-        say(f"{side:>4}" + "".join(f"{'-' if cell is None else f'{cell:.1f}':>24}" for cell in cells))
+        rows.append([str(side), *("-" if cell is None else f"{cell:.1f}" for cell in cells)])
+    show_table([Column(title, right=True) for title in ("k", "cue within the patch", "cue beyond it")], rows)
     return FINE
 
 
@@ -190,13 +191,15 @@ def _is_labelled(name: str, split: str) -> bool:
 
 
 def _print_counts(reports: list[Report]) -> None:
-    say(f"{'split':<10}{'images':>10}{'labels':>10}{'expected':>10}  fingerprint")
+    rows = []
     for report in reports:
         expected = report.declared.frames or "-"
         labels = report.labels if report.labelled else "-"
         paper = f" (the paper says {report.declared.paper})" if report.declared.paper else ""
         fingerprint = report.fingerprint or "none: it cannot be opened as it is"
-        say(f"{report.split:<10}{report.images:>10}{labels:>10}{expected:>10}  {fingerprint}{paper}")
+        rows.append([report.split, str(report.images), str(labels), str(expected), f"{fingerprint}{paper}"])
+    numbers = (Column(heading, right=True) for heading in ("images", "labels", "expected"))
+    show_table((Column("split"), *numbers, Column("fingerprint", folds=True)), rows)
 
 
 def _print_classes(classes: tuple[str, ...], reports: list[Report]) -> None:
@@ -204,14 +207,17 @@ def _print_classes(classes: tuple[str, ...], reports: list[Report]) -> None:
     shown = [report for report in reports if report.findings.pixels.any()]
     if not shown:
         return
-    say(f"\n{'pixels of each class, % of those not ignored':<44}" + "".join(f"{r.split:>28}" for r in shown))
+    rows = []
     for label, name in [*enumerate(classes), (IGNORE, "ignored, % of all")]:
-        line = f"{label:>4}  {name:<38}"
+        rows.append([str(label), name])
         for report in shown:
             pixels = report.findings.pixels
             of = pixels.sum() if label == IGNORE else pixels[:IGNORE].sum()
-            line += f"{100 * pixels[label] / max(of, 1):>11.4f} %{pixels[label]:>15}"
-        say(line)
+            rows[-1] += [f"{100 * pixels[label] / max(of, 1):.4f}", str(pixels[label])]
+    titles = (title for report in shown for title in (f"{report.split}, %", f"{report.split}, pixels"))
+    columns = (Column("", right=True), Column("class", folds=True), *(Column(title, right=True) for title in titles))
+    say("")
+    show_table(columns, rows, "pixels of each class, % of those not ignored")
 
 
 def _keep_contents(dataset: str, reports: list[Report]) -> None:

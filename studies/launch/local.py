@@ -214,10 +214,12 @@ class _Look:
         quiet = [planned.id for planned in runs if planned.id not in self._moved]
         known = {key: self._submissions[key] for key in quiet if key in self._submissions}
         self._queue, self._moved, self._doubtful = Queue.ask(known.values()), set(), set()
-        if not self._queue.silence:
+        known = {key: submission for key, submission in known.items() if not self._queue.silence_of(submission)}
+        if known or not self._queue.silence:
             found = {key: self._queue.of(submission) for key, submission in known.items()}
             self._doubtful = {key for key, job in found.items() if job is None or job.place in ("over", "vanished")}
-            self._doubtful |= {key for key in quiet if key in self._folders and key not in known}  # withdrawn
+            withdrawn = (key for key in quiet if key in self._folders and key not in self._submissions)
+            self._doubtful |= set(withdrawn)
             shared = (key for key, submission in known.items() if submission.sharing > 1)
             self._doubtful |= {key for key in shared if submitted(key) is None}  # ended, and its job goes on
         if self._doubtful:

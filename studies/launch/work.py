@@ -287,7 +287,7 @@ class _Job:
             digest = verified(path, evaluation.weights.sha256, path.name)
         else:
             digest = verified(path, Store().weights_digest(run.id), f"run {run.id}")
-        model = build_network(run.model, run.data.classes, run.task)
+        model = build_network(evaluation.model, run.data.classes, run.task)
         load_released(model, load_file(path), path.name)
         testing = open_split(run.data, run.data.test_split, self._root)
         return {

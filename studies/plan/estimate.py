@@ -44,7 +44,9 @@ class Estimate:
     disk: float | None  # bytes; None if the size of a model is unknown
     otherwise: int = 0  # number of `timed` runs whose step was measured with another `compile`
 
-    def __str__(self) -> str:
+    @property
+    def time(self) -> str:
+        """The hours in words."""
         words = []
         if self.timed:
             on = " and ".join(self.devices)
@@ -53,9 +55,13 @@ class Estimate:
             other = f" ({self.otherwise} runs with another --compile than theirs)" if self.otherwise else ""
             words.append(f"{_round(self.hours)} {unit}{runs}, by step times measured on {on}{other}")
         if self.untimed:
-            words.append(("the rest: " if self.timed else "hours: ") + "unknown (studies.probe measures step times)")
-        words.append("disk: " + ("unknown" if self.disk is None else f"{size(self.disk)} of checkpoints and weights"))
-        return "; ".join(words)
+            words.append(("the rest: " if self.timed else "") + "unknown (studies.probe measures step times)")
+        return "; ".join(words) or "none: nothing is trained"
+
+    @property
+    def space(self) -> str:
+        """The disk in words."""
+        return "unknown" if self.disk is None else f"{size(self.disk)} of checkpoints and weights"
 
 
 def estimate(planned_runs: Sequence[PlannedRun], resources: Profile, store: Store) -> Estimate:

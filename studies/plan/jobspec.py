@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -38,6 +39,7 @@ def specification(
     while isinstance(runs[-1].init, Run):
         runs.append(runs[-1].init)
     evaluation = planned.evaluation
+    as_row = evaluation is None or evaluation.model == planned.run.model
     return JobSpec(
         study=planned.study.slug,
         dataset=planned.panel.key,
@@ -53,6 +55,7 @@ def specification(
         ham_seed=evaluation.ham_seed if evaluation else 0,
         weights=_absolute(planned.weights),
         weights_sha256=evaluation.weights.sha256 if evaluation and isinstance(evaluation.weights, Weights) else "",
+        weights_rank=0 if evaluation is None or as_row else evaluation.model.widths.nmf_rank,
         data_root=_absolute(data_root),
         pretrained=_absolute(pretrained),
         tensorboard=tensorboard,
@@ -87,7 +90,8 @@ def specified_evaluation(spec: JobSpec, run: Run) -> Evaluation | None:
     if not isinstance(run.data, Data):
         raise ValueError(f"a test of {run.data.dataset} has no seed of Ham's")
     weights = Weights(Path(spec.weights or "").name, spec.weights_sha256) if spec.evaluation == "file" else run
-    return Evaluation(weights, run.model, run.data, spec.ham_seed)
+    model = dataclasses.replace(run.model, nmf_rank=spec.weights_rank) if spec.weights_rank else run.model
+    return Evaluation(weights, model, run.data, spec.ham_seed)
 
 
 def specified_planned_run(spec: JobSpec, store: Store, workspace: Workspace | None = None) -> PlannedRun:

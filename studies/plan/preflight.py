@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -35,8 +36,27 @@ def check(
 
     Raises `PreflightError`, and `ValueError` for released weights that are missing.
     """
-    from segnext.data import open_split  # imports numpy, which would double the time of a list or a dry run
+    check_inputs(todo, coming, data_root, pretrained, packed)
+    if closed := [planned.folder.folder for planned in todo if closed_to_us(planned.folder.folder)]:
+        words = ", ".join(map(str, closed[:3])) + (f" and {len(closed) - 3} more" if closed[3:] else "")
+        raise PreflightError(f"you may not write in {words}: {OPENED.format(folder=closed[0])}")
+    for folder, needed in {store.folder: FREE_OF_RESULTS, runs_folder(): FREE_OF_RUNS}.items():
+        try:
+            free = room(folder)
+        except OSError as error:
+            raise PreflightError(f"{folder} cannot be written ({error.strerror})") from None
+        if todo and free < needed:
+            raise PreflightError(f"{folder} has {free / 1e6:.0f} MB free; at least {needed / 1e6:.0f} are needed")
 
+
+def check_inputs(
+    todo: Sequence[PlannedRun],
+    coming: set[str],
+    data_root: Path | None,
+    pretrained: Path | None,
+    packed: Sequence[str] = (),
+) -> None:
+    """Check data and initial weights, as `check` does, and write nothing."""
     for planned in todo:
         init = None if planned.evaluation else planned.run.init
         if isinstance(init, Run) and init.id not in coming and not Workspace(init.id).weights.exists():
@@ -50,6 +70,8 @@ def check(
                     f"{planned.label} starts from released ImageNet weights; name their folder: --pretrained"
                 )
             pretrained_file(pretrained, init)
+    from segnext.data import open_split  # imports numpy, which would double the time of a list
+
     try:
         for data, split in dict.fromkeys(
             (planned.run.data, split)
@@ -62,13 +84,21 @@ def check(
         protocols = {planned.run.protocol for planned in todo}
         hint = "; --protocol quick needs no data" if protocols & {"paper", "paper-pretrained"} else ""
         raise PreflightError(f"{error}{hint}") from None
-    for folder, needed in {store.folder: FREE_OF_RESULTS, runs_folder(): FREE_OF_RUNS}.items():
-        try:
-            free = room(folder)
-        except OSError as error:
-            raise PreflightError(f"{folder} cannot be written ({error.strerror})") from None
-        if todo and free < needed:
-            raise PreflightError(f"{folder} has {free / 1e6:.0f} MB free; at least {needed / 1e6:.0f} are needed")
+
+
+OPENED = "chmod -R g+rwX {folder}, by its owner, whose umask should be 002, so that colleagues may continue such runs"
+
+
+def closed_to_us(folder: Path) -> bool:
+    """Whether a run, a colleague's say, left a folder in which, or within which, we may not write."""
+    try:
+        with os.scandir(folder) as inside:
+            places = [folder, *(Path(entry.path) for entry in inside if entry.is_dir(follow_symlinks=False))]
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return not all(os.access(place, os.W_OK | os.X_OK) for place in places)
 
 
 def room(folder: Path) -> int:

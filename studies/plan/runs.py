@@ -119,6 +119,14 @@ class PlannedRun:
         return f"{self.study.slug}/{self.row.slug}{seed}{dataset}{ham}"
 
 
+def otherwise(planned: PlannedRun) -> str:
+    """What differs between the network that a test of a file builds and the row's, in words; empty if nothing does."""
+    if planned.evaluation is None or planned.evaluation.model == planned.run.model:
+        return ""
+    theirs, ours = (model.widths.nmf_rank for model in (planned.evaluation.model, planned.run.model))
+    return f"{planned.label} was trained with Ham's rank {theirs}, and the row has {ours}: {theirs} is tested"
+
+
 def upstream(planned: PlannedRun) -> Run | None:
     """The run whose weights a planned training starts from; None if there is none."""
     return planned.run.init if planned.evaluation is None and isinstance(planned.run.init, Run) else None
@@ -229,8 +237,12 @@ def imports(
 ) -> list[PlannedRun]:
     """Tests of weights trained elsewhere: of the files in `folder` that belong to the wanted rows.
 
-    Ham's seed 0 is always included, because tables show it.
+    Ham's seed 0 is always included, because tables show it. Its rank is the one that a file was trained with, if the
+    file says so. Raises `ValueError` for a file that is damaged, or says that it is another network's.
     """
+    from segnext.apply.recognise import as_trained  # these import torch, which a plan without --weights does not need
+    from segnext.released_weights import load_file
+
     runs: dict[str, PlannedRun] = {}
     for selection in selections:
         for panel in protocol.panels(selection.study):
@@ -240,8 +252,9 @@ def imports(
                 if path is None or not isinstance(run.data, Data):
                     continue
                 weights = Weights(path.name, sha256(path))
+                model = as_trained(run.model, load_file(path), str(path))
                 for seed in sorted({0, *ham_seeds}):
-                    evaluation = Evaluation(weights, run.model, run.data, seed)
+                    evaluation = Evaluation(weights, model, run.data, seed)
                     stands = standing(evaluation, store)
                     planned = PlannedRun(selection.study, panel, row, run, stands, evaluation=evaluation, weights=path)
                     runs.setdefault(planned.id, planned)

@@ -102,8 +102,8 @@ def superseded(workspace: Workspace, store: Store) -> bool:
 
 def _by_queue(workspace: Workspace, submission: Submission, queue: Queue) -> RunState | None:
     """The state of a run whose job is not over, from the queue; None if the job is over."""
-    if queue.silence:
-        return RunState("unknown", f"the scheduler does not answer: {queue.silence}", job=submission.job or "")
+    if silence := queue.silence_of(submission):
+        return RunState("unknown", f"the scheduler does not answer: {silence}", job=submission.job or "")
     job = queue.of(submission)
     if job is None:
         if submission.job is None and _submitting(submission):
@@ -152,9 +152,9 @@ def _left(
             if submission.cancelled:
                 cause, message = "cancelled", f"by {submission.cancelled}"
             elif cause in ("", "killed", "stopped"):
-                cause = _refined(cause, known, submission)
-                if cause == "lost" and queue is not None and queue.mute:
-                    return RunState("unknown", f"left the queue; accounting does not answer: {queue.mute}", job=job)
+                cause = _refined(cause, known, submission, workspace)
+                if cause == "lost" and queue is not None and (mute := queue.mute_of(submission)):
+                    return RunState("unknown", f"left the queue; accounting does not answer: {mute}", job=job)
     if cause not in CAUSES:  # `done`, `trained`: the files on disk tell
         return RunState("trained", "to be evaluated") if trained else _new(wanted)
     saved = workspace.last_state()
@@ -174,7 +174,7 @@ def _left(
     return RunState("failed", message or CAUSES[cause].words, cause, job, node)
 
 
-def _refined(cause: str, job: Job | None, submission: Submission) -> str:
+def _refined(cause: str, job: Job | None, submission: Submission, workspace: Workspace) -> str:
     """Why a job ended that could not record it: from the scheduler, and from what SLURM printed."""
     if job is not None and job.state not in ("FAILED", "COMPLETED"):
         return job.cause or cause or "lost"
@@ -184,6 +184,8 @@ def _refined(cause: str, job: Job | None, submission: Submission) -> str:
         return "out_of_memory"
     if cause:
         return cause
+    if workspace.began_since_submission():  # it began, whatever became of the attempt that said so
+        return "killed"
     return "not_started" if job is not None and job.state == "FAILED" else "lost"
 
 

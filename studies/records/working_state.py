@@ -163,6 +163,7 @@ class JobSpec:
     ham_seed: Natural = 0
     weights: str | None = None  # the file, for the test of a file
     weights_sha256: str = ""
+    weights_rank: Natural = 0  # of Ham, with which the file was trained; 0: the row's
     data_root: str | None = None
     pretrained: str | None = None
     tensorboard: bool = False

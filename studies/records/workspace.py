@@ -275,6 +275,11 @@ class Workspace:
         """When the owner was last seen alive."""
         return max(_modified(path) for path in (self._claim.path, self._progress))
 
+    def began_since_submission(self) -> bool:
+        """Whether a worker has written what a run writes that has begun; by the clock of the disk alone."""
+        wrote = max(map(_modified, (self._progress, self.curve, self.weights, *self.states.glob("*.pt"))))
+        return wrote > _modified(self.submission.path)
+
     def _bury(self, seen: float = 0.0) -> None:
         """Close the attempts of dead owners with the time at which they were last alive: `seen`, or when they wrote.
 

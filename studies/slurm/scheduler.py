@@ -119,9 +119,22 @@ class Queue:
     """SLURM's knowledge of some submissions, asked once."""
 
     jobs: dict[tuple[str, int], Job] = field(default_factory=dict)  # by token and index
-    silence: str = ""  # why it could not be asked
-    mute: str = ""  # why accounting, which there is, does not answer
+    silent: dict[str, str] = field(default_factory=dict)  # by cluster: why it could not be asked
+    mute: dict[str, str] = field(default_factory=dict)  # by cluster: why accounting, which there is, does not answer
     queries: int = 0
+
+    @property
+    def silence(self) -> str:
+        """Why clusters could not be asked; empty if all were."""
+        return "; ".join(f"cluster {name}: {why}" if name else why for name, why in self.silent.items())
+
+    def silence_of(self, submission: Submission) -> str:
+        """Why a submission's own cluster could not be asked; empty if it was."""
+        return self.silent.get(cluster_of(submission.token), "")
+
+    def mute_of(self, submission: Submission) -> str:
+        """Why a submission's own cluster does not say how jobs ended; empty if it does."""
+        return self.mute.get(cluster_of(submission.token), "")
 
     @classmethod
     def ask(cls, submissions: Iterable[Submission]) -> Queue:
@@ -135,7 +148,7 @@ class Queue:
             try:
                 queue._ask(cluster, wanted)
             except (Unreachable, Refused) as error:
-                queue.silence = str(error)
+                queue.silent[cluster] = str(error)
         return queue
 
     def _ask(self, cluster: str, wanted: Mapping[tuple[str, int], float]) -> None:
@@ -156,7 +169,7 @@ class Queue:
             told = call("sacct", *words, "--format=JobName,JobID,State,NodeList", cluster=cluster)
         except (Unreachable, Refused) as error:
             if not keeps_no_accounts(error):
-                self.mute = str(error)
+                self.mute[cluster] = str(error)
             return
         self._keep(_rows(told, names, 4), queued=False)
 

@@ -249,7 +249,7 @@ def test_terminal_says_what_was_written_relative_to_here(results, out, capsys, m
     assert "printed values agree" in text
     assert "✓ supported" in text
     render(Path("out"))
-    assert "1✓" in capsys.readouterr().out  # several studies: a line each
+    assert re.search(r"^Table 7\t.*1 supported", capsys.readouterr().out, re.MULTILINE)  # several studies: a line each
 
 
 def test_every_declared_claim_is_in_the_summary(rendered):

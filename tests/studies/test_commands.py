@@ -44,7 +44,7 @@ def test_a_run_is_shown_followed_compared_done_again_and_tidied_up(lab: Path):
     """One run through every command, since a run takes its time."""
     assert "nothing of it was started here" in does("status")
     said = does("run", "table7/c", *SMOKE, "--dry-run")
-    assert "hours: unknown (studies.probe measures step times); disk: unknown" in said
+    assert "hours: unknown (studies.probe measures step times)\ndisk: unknown; " in said
     does("probe", "table7/c", *SMOKE, "--steps", "2")
     assert len(step_times(Store())) == 1
     assert "process-hours, by step times measured on cpu" in does("run", "table7/c", *SMOKE, "--dry-run")

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import math
+import os
 import random
 import re
 import shlex
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 from records import add_run
+from terminal import seen
 
 from segnext.config import Run
 from studies import next as to_run_next
@@ -347,9 +349,10 @@ def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 def test_the_plan_fits_80_columns_and_its_commands_can_be_pasted(empty: Store, capsys: pytest.CaptureFixture[str]):
-    text = said(capsys, "--gpu-hours", "1000", "--protocol", "paper")
+    words = "--gpu-hours", "1000", "--protocol", "paper"
+    text = seen([sys.executable, "-m", "studies.next", *words], REPOSITORY, os.environ).shown
     assert [line for line in text.splitlines() if len(line) > 80] == []
-    found = json.loads(said(capsys, "--gpu-hours", "1000", "--protocol", "paper", "--json"))
+    found = json.loads(said(capsys, *words, "--json"))
     joined = text.replace("\\\n", " ")
     pasted = [shlex.split(line) for line in joined.splitlines() if line.startswith("    python -m")]
     assert pasted == [shlex.split(command) for line in found["lines"] for command in line["commands"]]

@@ -12,9 +12,10 @@ import pytest
 from conftest import REPOSITORY, needs
 from PIL import Image
 
-from segnext.config import ClassificationData, ClassificationTrain, Data, Execution, Model, Run
+from segnext.config import ClassificationData, ClassificationTrain, Data, Execution, Model, Run, canonical
 from segnext.model import MSCANClassifier, build_network
 from segnext.released_weights import save_released
+from studies import run
 from studies.declare import protocols
 from studies.declare.protocols import PROTOCOLS, Protocol, Recipe, protocol, released_encoder
 from studies.launch.local import Outcome, _next, _upstream_failure, run_debug
@@ -148,7 +149,7 @@ def test_two_files_for_one_row_are_refused(tmp_path: Path):
 
 
 def test_an_ablation_is_never_given_the_weights_of_the_whole_model(tmp_path: Path):
-    (tmp_path / "segnext_tiny_512x512_ade_160k.pth").write_bytes(b"weights")
+    save_released(MSCANClassifier(Model("micro")), tmp_path / "segnext_tiny_512x512_ade_160k.pth")
     planned_runs = imports(select(["table6", "table7"], PAPER, None, None), PAPER, Store(), tmp_path, [0])
     assert {planned.row.slug for planned in planned_runs} == {"full"}  # table7/c is the same model: one evaluation
     assert all(planned.evaluation and isinstance(planned.run.data, Data) for planned in planned_runs)
@@ -297,6 +298,35 @@ def test_weights_of_elsewhere_are_imported_and_never_among_the_runs(tmp_path: Pa
         "name": "c_diagnostic_scene.pth",
         "sha256": sha256(tmp_path / "c_diagnostic_scene.pth"),
     }
+
+
+def test_a_file_is_tested_with_the_rank_that_it_was_trained_with_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """mmsegmentation's B and L have Ham's rank 16 where the row has the release's 64, and no weight shows it."""
+    quick = protocol("quick")
+    model = build_network(quick.model(study("table7").row("c")), 7)
+    path = tmp_path / "c_diagnostic_scene.pth"
+    told: dict[str, str] = {}
+    for meta in ({"config": "ham_kwargs=dict(MD_S=1, MD_R=5)"}, {"config": "no rank"}):
+        save_released(model, path, meta)
+        assert run.main(["table7/c", "--protocol", "quick", "--weights", str(tmp_path), "--only", "evaluate"]) == 0
+        (record,) = [record for key, record in Store().records.items() if key not in told and key.startswith("eval")]
+        told[record["id"]] = capsys.readouterr().out
+        assert record["config"]["model"]["nmf_rank"] == (5 if "MD_R" in meta["config"] else 16)
+    words = "c_diagnostic_scene.pth was trained with Ham's rank 5, and the row has 16: 5 is tested"
+    assert [words in said for said in told.values()] == [True, False]
+
+
+def test_a_file_that_says_that_it_is_another_rows_is_refused_although_its_shapes_fit(tmp_path: Path):
+    """Attention is a product without weights."""
+    quick, table6 = protocol("quick"), study("table6")
+    panel = next(panel for panel in quick.panels(table6) if panel.dataset == "diagnostic/strips")
+    other = quick.run(panel, table6.row("no-attention"), 0)
+    model = build_network(other.model, other.data.classes)
+    save_released(model, tmp_path / "full_diagnostic_strips.pth", {"run": canonical(other)})
+    with pytest.raises(ValueError, match=r"_strips\.pth: trained with attention False and not True; name the file"):
+        imports(select(["table6/full"], quick, None, None), quick, Store(), tmp_path, [0])
 
 
 def test_a_run_whose_upstream_failed_does_not_start(chained: Protocol):

@@ -87,6 +87,51 @@ def test_a_job_that_left_no_attempt_ended_as_slurm_says(planned_run: PlannedRun)
     assert (stands.state, stands.cause, stands.job) == ("stopped", "time_limit", "25_0")
 
 
+@pytest.mark.parametrize("known", [{("segnext-1", 0): Job.of("25_0", "FAILED")}, {}])
+def test_a_job_whose_attempt_is_gone_ended_as_its_folder_proves(planned_run: PlannedRun, known: dict):
+    """A scratch disk was purged of small files, or accounting of old jobs: what was trained shows that it began."""
+    submitted(planned_run.id)
+    nothing = standing(planned_run.wanted, Store(), Queue(dict(known)))
+    assert nothing.cause == ("not_started" if known else "lost")
+    states = Workspace(planned_run.id).states
+    states.mkdir()
+    (states / "00000001.pt").touch()
+    os.utime(states / "00000001.pt", (NOW - 1000, NOW - 1000))
+    assert standing(planned_run.wanted, Store(), Queue(dict(known))).cause == nothing.cause, "of an earlier job"
+    os.utime(states / "00000001.pt", (NOW + 1000, NOW + 1000))
+    stands = standing(planned_run.wanted, Store(), Queue(dict(known)))
+    assert (stands.state, stands.cause) == ("stopped", "killed")
+    assert stands.detail == "killed from outside, continues after 1 of 2 iterations"
+    (line,) = status.remedies([dataclasses.replace(planned_run, stands=stands)])
+    assert line == "table7/c@0: python -m studies.run table7/c@0"
+
+
+def test_a_silent_cluster_hides_only_its_own_runs(
+    planned_run: PlannedRun, answers, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Two clusters, of which one is down: what is known of the other's runs is shown, and cancelled."""
+    smoke = protocol("smoke")
+    *_, other = plan(select(["table7/c@1"], smoke, None, None), smoke, 2, Store())
+    Workspace(other.id).write_spec(specification(other, 2, None, None, Execution(), "a test"))
+    submitted(planned_run.id, token="segnext-1@wice")
+    submitted(other.id, token="segnext-2@genius", job="26_0")
+    answers("scancel", "")
+    answers("sacct", "")
+    answers("squeue", "segnext-2@genius|26_0|PENDING||Priority\n")
+    program = tmp_path / "squeue"
+    down = '[ "$SLURM_CLUSTERS" != wice ] || { echo "Unable to contact slurm controller" >&2; exit 1; }\n'
+    program.write_text(program.read_text().replace("\n", f"\n{down}", 1))
+    assert status.main(["--json"]) == 4
+    told = json.loads(capsys.readouterr().out)
+    assert {line["seed"]: line["state"] for line in told} == {0: "unknown", 1: "queued"}
+    with pytest.raises(SystemExit) as ended:
+        cancel.main(["all"])
+    assert ended.value.code == 4
+    told = capsys.readouterr()
+    assert told.out.startswith("1 jobs cancelled")
+    assert "cluster wice: Unable to contact slurm controller: none of its runs was cancelled" in told.err
+
+
 def test_a_reservation_that_a_crash_left_empty_is_no_obstacle(planned_run: PlannedRun):
     (Workspace(planned_run.id).folder / "submission.json").write_text("")
     assert _reserve(planned(), Array("train", [planned_run]), 0, Path("snapshot"))
@@ -318,7 +363,7 @@ def test_hours_are_told_from_what_was_measured_here_before_what_came_with_the_re
     kept(4.0, "graphs")
     told = estimate([planned_run], Profile(), Store())
     assert told.hours == hours / 4
-    assert "(1 runs with another --compile than theirs)" in str(told)
+    assert "(1 runs with another --compile than theirs)" in told.time
     kept(8.0, "")
     assert estimate([planned_run], Profile(), Store()).hours == hours / 8
     kept(16.0, "graphs")

@@ -157,7 +157,7 @@ def test_accounting_that_refuses_in_whatever_words_is_not_taken_for_none(error, 
     answers("squeue", "")
     answers("sacct", "", code=1, error=error)
     queue = Queue.ask([submission(0)])
-    assert queue.mute == "; ".join(line.removeprefix("sacct: error: ") for line in error.splitlines())
+    assert queue.mute_of(submission(0)) == "; ".join(line.removeprefix("sacct: error: ") for line in error.splitlines())
 
 
 def test_a_cluster_without_arrays_is_told_as_one(answers):

@@ -139,3 +139,16 @@ def test_a_folder_that_a_colleague_lets_us_only_read_is_named_before_a_run_start
     told = lab.python("bob", "-m", "studies.run", *STARTED)
     assert "Traceback" not in told
     assert str(records) in told or str(lab.folder / "runs") in told
+
+
+@pytest.mark.long
+def test_a_run_that_colleagues_may_only_read_is_named_with_its_remedy(lab: Lab):
+    """The usual umask in a shared folder: everybody may read what a run left, and only its owner continue it."""
+    folder = did(lab, "--only", "train")
+    refused = lab.python("bob", "-m", "studies.run", *STARTED, codes=(3,))
+    assert f"nothing was started: you may not write in {folder}: chmod -R g+rwX {folder}, by its owner" in refused
+    assert f"{folder}: chmod -R g+rwX" in lab.python("bob", "-m", "studies.doctor", "--cluster", "local")
+    assert "umask is 022" in lab.python("ada", "-m", "studies.doctor", "--cluster", "local")
+    assert "umask is" not in lab.python("ada", "-m", "studies.doctor", "--cluster", "local", umask="002")
+    lab.does("ada", "chmod", "-R", "g+rwX", folder)
+    lab.python("bob", "-m", "studies.run", *STARTED, umask="002", codes=(0,))
