@@ -136,7 +136,8 @@ def _table(slug: str, name: str, study: str, told: Sequence[Told]) -> Table:
         "marked known. The paper's are its printed differences, trained from ImageNet's weights on other data; the "
         "generated data's are what this project measured there.",
         "Welch's test over seeds; the 5 % hold for all words about a table's mIoU, and apart from them for those about "
-        f"its thin classes: {RULE}.",
+        f"its thin classes: {RULE}. The claims page judges the same runs among all claims of a table, in one scale and "
+        "in six, and by Holm's method: what is shown here by little need not be shown there.",
         f"Thin classes: the mean over {', '.join(THIN_CLASSES)}.",
         " ".join(f"{word}: {rule}." for word, rule in WORDS.items()),
     )
