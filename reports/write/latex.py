@@ -28,6 +28,7 @@ _SPECIAL = {
     "|": r"\textbar{}",
     "[": "{[}",  # else an optional argument after \\ at the start of a line
     "]": "{]}",
+    "\N{NO-BREAK SPACE}": "~",
     "×": r"\(\times\)",
     "±": r"\(\pm\)",
     "−": r"\(-\)",
