@@ -56,7 +56,7 @@ def test_a_page_is_made_again_exactly_when_something_changed(store, tmp_path, mo
         return set(made)
 
     assert remade() > {first, second}
-    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    before = {path: path.read_bytes() for path in out.rglob("[!.]*.*")}
     assert remade() == set()
     (out / "runs" / f"{first}.html").write_text("tampered with")
     assert remade() == {first}
@@ -70,7 +70,7 @@ def test_a_page_is_made_again_exactly_when_something_changed(store, tmp_path, mo
     add_curve(store, first)
     store.path(second).write_text(to_json(store.records[second].plain))
     assert remade() == {first, second}
-    assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
+    assert {path: path.read_bytes() for path in out.rglob("[!.]*.*")} == before
 
 
 def test_a_difference_from_the_commit_is_shown_and_escaped(store, tmp_path):
