@@ -303,7 +303,7 @@ def _end_of_log(path: Path) -> list[str]:
 def _attempts(identifier: str) -> list[Attempt]:
     workspace = Workspace(identifier)
     attempts = workspace.attempts()
-    log = workspace.log.read_text(errors="replace").splitlines()[-LOG_LINES:] if workspace.log.exists() else []
+    log = (workspace.printed() or b"").decode(errors="replace").splitlines()[-LOG_LINES:]
     return [
         Attempt(place, _told(attempt), "\n".join(log) if place == len(attempts) else "")
         for place, attempt in enumerate(attempts, start=1)

@@ -92,21 +92,16 @@ def _written(path: Path) -> Iterator[LostAttempt]:
 
 def _left(store: Store) -> Iterator[LostAttempt]:
     """Yield finished attempts under runs/; a killed one counts from when another process takes its run over."""
-    for run in _attempted():
-        if run in store.records:  # its attempts are in its record
-            continue
+    try:
+        names = sorted(os.listdir(runs_folder()))
+    except OSError:
+        return
+    for run in names:
         workspace = Glance(run)
+        if run in store.records or not workspace.attempted():  # the attempts of a recorded run are in its record
+            continue
         store.damage += workspace.damage()
         for entry in workspace.attempts():
             if entry.finished is not None:
                 of = (entry.processes, entry.gpus)
                 yield LostAttempt(run, round(entry.started, 3), round(entry.seconds, 3), *of, entry.cause)
-
-
-def _attempted() -> list[str]:
-    """The runs with a folder of attempts."""
-    try:
-        names = sorted(os.listdir(base := runs_folder()))
-    except OSError:
-        return []
-    return [name for name in names if os.path.isdir(f"{base}/{name}/attempts")]
