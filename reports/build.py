@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segnext.door import Parser, command, console, say, typed_path
-from segnext.files import write_atomically
 from studies.records import attempts
 from studies.records.store import REPOSITORY, Store, of_checkout
 from studies.records.typed import tell
@@ -41,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         of_checkout("reports/out", "name --out DIR")
     from reports import compose
     from reports.write import summary  # take seconds to import: after the arguments are known to be right
+    from reports.write.files import put
     from studies.facts import files
 
     store = Store()
@@ -53,44 +53,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         short: dict[str, str | bytes] = dict(summary.pages(report, store, folder, whole))
         if options.check:
             return max(_check(report, store, folder, short, whole), tell(store.damage))
-        made = compose.pages(report, store, options.out, folder, options.formats, logs=options.logs)
+        made = compose.pages(report, store, options.out, folder, options.formats)
         pinned = summary.pinned(report) if whole else []
         short = {} if own and options.logs else short | summary.pictures(pinned, folder)
-        derived = [] if committed and not own else [*attempts.write(store), *files.write(store)]
+        gathered = {part.evidence.study.slug: part.evidence for part in report.parts}
+        derived = [] if committed and not own else [*attempts.write(store), *files.write(store, gathered)]
         written = {options.out / name: content for name, content in made.items()}
         written |= {folder / name: content for name, content in short.items()}
         for path, content in written.items():
-            if not _holds(path, content):
-                _write(path, content)
+            put(path, content)
+        of_runs = compose.write_run_pages(report, store, options.out, logs=options.logs)
     except (ValueError, OSError) as error:
         say(error, error=True)
         return 1
-    _tell(report, derived, written, options.out)
+    _tell(report, derived, [*written, *of_runs], options.out)
     return tell(store.damage)
-
-
-def _write(path: Path, content: str | bytes) -> None:
-    """Write a file, one that exists as a whole or not at all, and without waiting for the disk: it can be made again.
-
-    A new one is written in its place, a seventh of the time: half of it, after a crash, is replaced by the next report.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        write_atomically(path, content, durable=False)
-    else:
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def _check(report: Report, store: Store, folder: Path, pages: Mapping[str, str | bytes], whole: bool) -> int:
     """Say what of the summary and of results/ is not what the records give; the exit code."""
     from reports.write import summary
+    from reports.write.files import holds
     from studies.facts import files
 
     derived = files.derived(store)
     expected = {**attempts.derived(store), **{folder / name: content for name, content in pages.items()}}
     drawings = summary.pinned(report) if whole else []
     wrong = [file.path for file in derived if not file.current()]
-    wrong += [path for path, content in expected.items() if not _holds(path, content)]
+    wrong += [path for path, content in expected.items() if not holds(path, content)]
     wrong += [folder / name for name in summary.out_of_date(drawings, folder)]
     told = [f"{os.path.relpath(path)}: out of date; python -m reports.build writes it" for path in wrong]
     pictures = {folder / name for name in (*map(summary.picture, drawings), summary.LIST)}
@@ -150,10 +140,6 @@ def _formats(text: str) -> tuple[str, ...]:
     if wrong := sorted(asked - set(FORMATS)):
         raise argparse.ArgumentTypeError(f"{wrong[0]!r} is no format of a figure; there are: {', '.join(FORMATS)}")
     return tuple(ending for ending in FORMATS if ending in asked)
-
-
-def _holds(path: Path, content: str | bytes) -> bool:
-    return path.is_file() and path.read_bytes() == (content.encode() if isinstance(content, str) else content)
 
 
 def _tell(report: Report, derived: Sequence[Path], written: Iterable[Path], out_folder: Path) -> None:

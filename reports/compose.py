@@ -1,4 +1,4 @@
-"""Every file of the report, put together in memory: either all of them can be written, or none is."""
+"""Every file of the report but the pages of runs, put together in memory: either all can be written, or none is."""
 
 from __future__ import annotations
 
@@ -70,13 +70,11 @@ def read(chosen: Sequence[Study], store: Store, *, logs: bool = False) -> Report
     return Report(parts, summary, told, seen, recipes.tables(), others.tables(), probes)
 
 
-def pages(
-    report: Report, store: Store, out: Path, markdown: Path, formats: Sequence[str], *, logs: bool = False
-) -> dict[str, str | bytes]:
-    """Every file of the report by name, as it will lie in `out`, but for the summary, which lies in `markdown`.
+def pages(report: Report, store: Store, out: Path, markdown: Path, formats: Sequence[str]) -> dict[str, str | bytes]:
+    """Every file of the report by name, as it will lie in `out`, but for those of the summary and the pages of runs.
 
-    Writes nothing. Figures, in these `formats`, and pages in `out` that nothing changes, and that nobody touched, are
-    not made again. With `logs` the pages of runs show their attempts. `ValueError`: a damaged curve.
+    The summary lies in `markdown`. Writes nothing. Figures, in these `formats`, in `out` that nothing changes, and that
+    nobody touched, are not made again. `ValueError`: a damaged curve.
     """
     parts, summary = report.parts, report.summary
     keep(report.drawings, out, formats)
@@ -100,9 +98,14 @@ def pages(
     files[f"{others.SLUG}.csv"] = to_csv(others.values())
     files[MANIFEST] = manifest(report.drawings, formats)
     files.update({name: page.text(name) for name in ("page.css", "page.js")})
-    results = _way(out / run_pages.FOLDER, store.folder)
-    files.update(run_pages.pages(everything, report.probes, store, out, page.template("run.html.j2"), results, logs))
     return files
+
+
+def write_run_pages(report: Report, store: Store, out: Path, *, logs: bool = False) -> list[Path]:
+    """Write the page of every record behind the report, those alone that something changed, as they are made."""
+    everything = [part.evidence for part in report.parts]
+    results = _way(out / run_pages.FOLDER, store.folder)
+    return run_pages.write(everything, report.probes, store, out, page.template("run.html.j2"), results, logs)
 
 
 def _way(start: Path, end: Path) -> str:

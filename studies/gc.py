@@ -1,6 +1,7 @@
 """Delete what finished runs no longer need under runs/: `python -m studies.gc [STUDY[/ROW][@seed] ...] [--delete]`.
 
-Without --delete it only lists what it would delete. It never touches a run that has no record.
+Without --delete it only lists what it would delete. It never touches a run that has no record. What it keeps of a
+finished run, its specification, its job, its attempts and its log, it packs into one file, `finished`.
 Exit codes: 0 fine, 1 something could not be deleted or is damaged (it is named, the rest is deleted), 2 usage.
 """
 
@@ -21,11 +22,12 @@ from studies.plan.options import shown
 from studies.plan.runs import PlannedRun
 from studies.plan.started import add_selectors, started_runs
 from studies.plan.state import printed, submitted
+from studies.records.packed import loose, whole
 from studies.records.snapshot import snapshots_folder
 from studies.records.store import Store, runs_folder
 from studies.records.typed import Damaged, tell
 from studies.records.working_state import Submission
-from studies.records.workspace import Workspace
+from studies.records.workspace import Claimed, Workspace
 from studies.tables import studies
 
 COLUMNS = (Column("MB", right=True), Column("what", folds=True), Column("where"))
@@ -56,10 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             size, count = size - _size(path)[0], count - _size(path)[1]
         total, files = total + size, files + count
         rows.append([f"{size / 1e6:,.1f}", what, shown(path)])
+    packed, fewer = _packed(runs, store, kept, do=options.delete)
     if rows:
         show_table(COLUMNS, rows)
     done = "deleted" if options.delete else "would be deleted; --delete does it"
     out.print(f"{total / 1e6:,.1f} MB in {files:,} files {done}")
+    if packed:
+        did = "are packed" if options.delete else "would be packed"
+        out.print(f"{packed:,} finished runs {did}, in {fewer:,} files less")
     for error in kept:
         say(f"{parse.prog}: {error.filename} could not be deleted: {error.strerror}", error=True)
     return max(tell(store.damage), int(bool(kept)))
@@ -81,7 +87,7 @@ def _beginnings(names: Iterable[str]) -> set[str]:
 def _of_run(planned: PlannedRun, weights: bool, store: Store) -> Iterator[tuple[str, Path]]:
     """Yield what a recorded run no longer needs: checkpoints, what is known elsewhere and, with `weights`, its weights.
 
-    Its specification, its attempts and its log stay: `status`, `show` and `logs` tell of it as before.
+    Its specification, its attempts and its log are packed: `status`, `show` and `logs` tell of it as before.
     """
     workspace = Workspace(planned.id)
     if planned.state != "done" or workspace.owner() is not None:
@@ -97,6 +103,31 @@ def _of_run(planned: PlannedRun, weights: bool, store: Store) -> Iterator[tuple[
         yield f"left by {planned.label}", path
     if weights and workspace.weights.exists() and not planned.upstream and planned.run.task != "classification":
         yield f"weights of {planned.label}", workspace.weights
+
+
+def _packed(runs: Iterable[PlannedRun], store: Store, kept: list[OSError], *, do: bool) -> tuple[int, int]:
+    """Pack what stays of recorded runs; how many there are, and how many files less that makes."""
+    count = fewer = 0
+    for planned in runs:
+        workspace = Workspace(planned.id)
+        if planned.state != "done" or workspace.owner() is not None or whole(workspace.folder):
+            continue
+        names = loose(workspace.folder)
+        if do:
+            try:
+                workspace.pack()
+            except Claimed:  # somebody starts it again
+                continue
+            except Damaged as damaged:
+                store.damage.append(damaged)
+                continue
+            except OSError as error:
+                kept.append(error)
+                continue
+            names = sorted({*names} - {*loose(workspace.folder)})
+        attempts = any(name.startswith("attempts/") for name in names)  # with their folder
+        count, fewer = count + bool(names), fewer + len(names) + attempts - bool(names)
+    return count, fewer
 
 
 def _unreferenced(store: Store) -> Iterator[tuple[str, Path]]:

@@ -14,7 +14,7 @@ from studies.plan.options import positive, shown
 from studies.plan.started import add_selectors, one, started_runs
 from studies.plan.state import printed, submitted
 from studies.records.store import Store, runs_folder
-from studies.records.typed import Damaged, content_of, tell
+from studies.records.typed import Damaged, tell
 from studies.records.working_state import Submission
 from studies.records.workspace import Workspace
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             told = say(f"--- {path.name}\n{said}")
     log, position, heard = Workspace(planned.id).log, 0, True
     try:
-        content = content_of(log, "delete it")
+        content = Workspace(planned.id).printed()
     except Damaged as damaged:
         store.damage.append(damaged)
         return tell(store.damage)

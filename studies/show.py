@@ -26,6 +26,7 @@ from studies.plan.options import shown
 from studies.plan.runs import PlannedRun, settled, upstream
 from studies.plan.started import words
 from studies.published import show_listing
+from studies.records import packed
 from studies.records.causes import CAUSES
 from studies.records.schema import EvaluationRecord, RunRecord
 from studies.records.store import Store
@@ -105,7 +106,7 @@ def _facts(planned: PlannedRun, record: RunRecord | EvaluationRecord | None, sto
     before, plain = upstream(planned), record.plain if record else {}
     files = {
         "record": store.path(planned.id),
-        "log": workspace.log,
+        "log": workspace.log if workspace.log.exists() else workspace.folder / packed.NAME,
         "weights": workspace.weights,
         "states": workspace.states,
     }

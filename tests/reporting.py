@@ -28,7 +28,8 @@ def render(out: Path, *studies: str, drawn: bool = False) -> dict[str, bytes]:
     """The files of a report. Figures, most of its time, are `drawn` for those alone who look at them."""
     with nullcontext() if drawn else undrawn():
         assert build.main([*studies, "--out", str(out)]) == 0
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    files = (path for path in sorted(out.rglob("*")) if path.is_file() and path.name[0] != ".")
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
 
 
 def whole(files: dict[str, bytes]) -> str:

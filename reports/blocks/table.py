@@ -27,7 +27,7 @@ METRICS = {
 """The metrics in the words of the paper."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """Where a measured number comes from: a record by its id, or another place on the page as `#anchor`."""
 
@@ -41,7 +41,7 @@ LINKED = "; "
 """Between the texts of sources that are a cell's whole text: each of them is a link then, and none stands below it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One cell: its text, rounded; the values behind it at full precision, by CSV column; its verdict and sources."""
 
@@ -74,7 +74,7 @@ class Column:
         return f"{self.group} {self.title}".strip()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Line:
     """A row of the table. The first cell names it. `quoted`: a peer's printed values, never measured here."""
 

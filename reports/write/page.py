@@ -20,6 +20,7 @@ from reports.blocks.style import INK, SIGNS
 from reports.blocks.table import Fold, Table
 from reports.sections import landing, misprints, others, photographs, predictions, reproducibility
 from reports.sections.parts import Report, StudyPart, VariantPart
+from reports.write.cells import cells
 from studies.declare import appendix_table1 as training
 from studies.declare.subtasks import Subtask
 from studies.judge.others import METHOD
@@ -303,6 +304,12 @@ _FORMATS = {"tex": "LaTeX", "csv": "CSV"}
 
 def template(name: str) -> Template:
     """One of the report's templates."""
+    return _environment().get_template(name)
+
+
+@functools.cache
+def _environment() -> Environment:
+    """One for all pages: each template is compiled once."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -310,8 +317,8 @@ def template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["svg"] = inline
-    return environment.get_template(name)
+    environment.filters |= {"svg": inline, "cells": cells}
+    return environment
 
 
 def text(name: str) -> str:

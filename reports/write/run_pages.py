@@ -7,6 +7,7 @@ sent to others is made without them.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import time
 import zlib
@@ -22,9 +23,11 @@ from reports.blocks.figure import code, digest
 from reports.blocks.parallel import spread
 from reports.blocks.table import number
 from reports.sections.curves import read_curve
+from reports.write.files import put
 from studies.declare.subtasks import Subtask
 from studies.facts.gather import Evidence, Variant, marks
 from studies.records import working_state
+from studies.records.digests import Digests, Signature
 from studies.records.schema import (
     CostRecord,
     EvaluationRecord,
@@ -100,7 +103,7 @@ def name(identifier: str) -> str:
     return f"{FOLDER}/{identifier}.html"
 
 
-def pages(
+def write(
     everything: Sequence[Evidence],
     shared: Sequence[Record],
     store: Store,
@@ -108,30 +111,45 @@ def pages(
     template: Template,
     results: str,
     logs: bool,
-) -> dict[str, str | bytes]:
-    """The page of every record behind the report, by file name; `results` is the way to its folder from the pages'.
+) -> list[Path]:
+    """Write the page of every record behind the report into `out`; `results` is the way to its folder from the pages'.
 
-    `shared`: records of no study alone. A page in `out` that nothing changes, and that nobody touched, is not made
-    again, as the list beside them knows.
+    `shared`: records of no study alone. A page that nothing changes, and that nobody touched, is not made again, as the
+    list beside them knows. Returns the paths of all of them.
     """
     uses = _uses(everything)
     found: dict[str, Record] = {record.id: record for record in shared}
     for evidence in everything:
         found.update((record.id, record) for record in evidence.records(store))
-    known = _known_pages(out)
-    source = [code(), jinja2.__version__, Path(str(template.filename)).read_text(encoding="utf-8"), results]
-    shown = [_Shown(found[identifier], uses.get(identifier, ()), store) for identifier in sorted(found)]
+    parts = [code(), jinja2.__version__, Path(str(template.filename)).read_text(encoding="utf-8"), results]
+    source, drawn, printed = digest(repr(parts).encode()), store.digests.listed("curves"), store.digests.listed("logs")
+    shown = [_Shown(found[one], uses.get(one, ()), store, drawn, printed) for one in sorted(found)]
+    store.digests.keep()
     keys = ["" if logs else digest(repr((source, each.facts)).encode()) for each in shown]
-    made = {
-        each: _kept(out / name(each.identifier), known.get(each.identifier), key)
-        for each, key in zip(shown, keys, strict=True)
-    }
-    waiting = [each for each, content in made.items() if not content]
-    new = spread(lambda place: _page(waiting[place], store, template, results, logs).encode(), len(waiting), MANY)
-    made.update(zip(waiting, new, strict=True))
-    written = {each.identifier: [key, digest(made[each])] for each, key in zip(shown, keys, strict=True) if key}
-    files: dict[str, str | bytes] = {name(each.identifier): content for each, content in made.items()}
-    return {**files, LIST: json.dumps(written, indent=0, sort_keys=True) + "\n"}
+    known, digests = _known_pages(out), Digests(out)
+    lying = digests.listed(FOLDER)
+    waiting, made = list[_Shown](), dict[str, str]()
+    for each, key in zip(shown, keys, strict=True):
+        page, before = name(each.identifier), known.get(each.identifier)
+        lies = lying.get(f"{each.identifier}.html")
+        if key and before and lies and before[0] == key and digests.of(page, lies)[:16] == before[1]:
+            made[each.identifier] = before[1]
+        else:
+            waiting.append(each)
+
+    def written(place: int) -> str:
+        each = waiting[place]
+        content = _page(each, store, template, results, logs).encode()
+        put(out / name(each.identifier), content)
+        return hashlib.sha256(content).hexdigest()
+
+    for each, sha256 in zip(waiting, spread(written, len(waiting), MANY), strict=True):
+        digests.wrote(name(each.identifier), sha256)
+        made[each.identifier] = sha256[:16]
+    digests.keep()
+    listed = {each.identifier: [key, made[each.identifier]] for each, key in zip(shown, keys, strict=True) if key}
+    put(out / LIST, json.dumps(listed, indent=0, sort_keys=True) + "\n")
+    return [out / LIST, *(out / name(each.identifier) for each in shown)]
 
 
 def _known_pages(out: Path) -> Mapping[str, Sequence[str]]:
@@ -144,26 +162,29 @@ def _known_pages(out: Path) -> Mapping[str, Sequence[str]]:
     return known if isinstance(known, dict) else {}
 
 
-def _kept(path: Path, written: Sequence[str] | None, key: str) -> bytes:
-    """The page, if it still is what was written for this key; else nothing."""
-    if not key or not written or written[0] != key or not path.is_file():
-        return b""
-    content = path.read_bytes()
-    return content if digest(content) == written[1] else b""
-
-
 class _Shown:
-    """What the page of a record follows from, other than code."""
+    """What the page of a record follows from, other than code; `drawn` and `printed`: the curves and logs there are."""
 
-    def __init__(self, record: Record, uses: Sequence[Use], store: Store) -> None:
+    def __init__(
+        self,
+        record: Record,
+        uses: Sequence[Use],
+        store: Store,
+        drawn: Mapping[str, Signature],
+        printed: Mapping[str, Signature],
+    ) -> None:
         identifier, before = record.id, _before(record)
         self.identifier, self.record, self.uses, self.marks = identifier, record, uses, marks(record)
         self.before = before if before in store.records else ""
-        self.curve = store.folder / "curves" / f"{identifier}.csv"
-        drawn = digest(self.curve.read_bytes()) if self.curve.exists() else ""
-        self.log = store.folder / "logs" / f"{identifier}.txt.gz"
-        printed = digest(self.log.read_bytes()) if self.log.exists() else ""
-        self.facts = (store.read_digest(identifier), uses, self.marks, self.before, drawn, printed)
+        self.curve = self._kept(f"curves/{identifier}.csv", drawn, store)
+        self.log = self._kept(f"logs/{identifier}.txt.gz", printed, store)
+        self.facts = (store.read_digest(identifier), uses, self.marks, self.before, self.curve, self.log)
+
+    @staticmethod
+    def _kept(way: str, lying: Mapping[str, Signature], store: Store) -> str:
+        """The digest of a file that is kept beside the record; empty without."""
+        signature = lying.get(way.partition("/")[2])
+        return store.digests.of(way, signature) if signature else ""
 
 
 def _page(shown: _Shown, store: Store, template: Template, results: str, logs: bool) -> str:
@@ -179,10 +200,10 @@ def _page(shown: _Shown, store: Store, template: Template, results: str, logs: b
         metrics=[(words, value) for key, words in METRICS.items() if (value := metrics.value(key)) is not None],
         by_class=[BY_CLASS[key] for key in columns],
         classes=[(label, [metrics.by_class(key)[place] for key in columns]) for place, label in enumerate(classes)],
-        curve=_curve(shown.curve) if shown.curve.exists() else None,
+        curve=_curve(store.folder / "curves" / f"{identifier}.csv") if shown.curve else None,
         curve_file=f"{results}/curves/{identifier}.csv",
         record_file=f"{results}/records/{identifier}.json",
-        log=_end_of_log(shown.log) if shown.log.exists() else (),
+        log=_end_of_log(store.folder / "logs" / f"{identifier}.txt.gz") if shown.log else (),
         log_file=f"{results}/logs/{identifier}.txt.gz",
         before=shown.before,
         config=_flat(record.plain["config"]),
@@ -283,7 +304,7 @@ def _end_of_log(path: Path) -> list[str]:
 def _attempts(identifier: str) -> list[Attempt]:
     workspace = Workspace(identifier)
     attempts = workspace.attempts()
-    log = workspace.log.read_text(errors="replace").splitlines()[-LOG_LINES:] if workspace.log.exists() else []
+    log = (workspace.printed() or b"").decode(errors="replace").splitlines()[-LOG_LINES:]
     return [
         Attempt(place, _told(attempt), "\n".join(log) if place == len(attempts) else "")
         for place, attempt in enumerate(attempts, start=1)

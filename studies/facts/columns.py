@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import operator
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
 AT_ONCE = 500  # lines of a piece of text
+PLAIN = frozenset({type(None), int, float})  # a CSV has them as they are
 
 
 @cache
@@ -21,10 +23,11 @@ def columns(kind: type) -> tuple[str, ...]:
 def written(kind: type, lines: Iterable[Any]) -> Iterator[str]:
     """The text of a file, piece by piece: not measured, and not said, is empty."""
     names, buffer = columns(kind), io.StringIO()
+    values = operator.attrgetter(*names)
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(names)
     for number, line in enumerate(lines, start=1):
-        writer.writerow([_cell(getattr(line, name)) for name in names])
+        writer.writerow([value if value.__class__ in PLAIN else _cell(value) for value in values(line)])
         if number % AT_ONCE == 0:
             yield _taken(buffer)
     yield _taken(buffer)

@@ -15,8 +15,9 @@ from pathlib import Path
 from segnext.files import temporary_beside
 from studies.facts import claimed, finished, foretold, missing, rows
 from studies.facts.columns import written
-from studies.facts.gather import common, gather
+from studies.facts.gather import Evidence, common, gather
 from studies.records import attempts
+from studies.records.digests import Signature
 from studies.records.store import Store
 from studies.tables import studies
 
@@ -61,10 +62,16 @@ class File:
         return digest.hexdigest()
 
 
-def derived(store: Store) -> list[File]:
-    """Every file that follows from the records, the digests last; writes nothing. Of a damaged record none tells."""
-    shared = common(store, shown=False)
-    everything = [gather(study, store, shared=shared) for study in studies().values()]
+def derived(store: Store, gathered: Mapping[str, Evidence] | None = None) -> list[File]:
+    """Every file that follows from the records, the digests last; writes nothing. Of a damaged record none tells.
+
+    `gathered`: by study, what the caller has of this store already.
+    """
+    known = dict(gathered or {})
+    if others := [study for study in studies().values() if study.slug not in known]:
+        shared = common(store, shown=False)
+        known |= {study.slug: gather(study, store, shared=shared) for study in others}
+    everything = [known[slug] for slug in studies()]
     tables = {evidence.study.slug: list(rows.row_lines(evidence, store)) for evidence in everything}
     told = [(evidence, foretold.subtasks(evidence, store)) for evidence in everything]
     shown: dict[str, list[str]] = {}
@@ -83,21 +90,23 @@ def derived(store: Store) -> list[File]:
     return [*files, File(store.folder / SUMS, lambda: _sums(store, files))]
 
 
-def write(store: Store) -> list[Path]:
+def write(store: Store, gathered: Mapping[str, Evidence] | None = None) -> list[Path]:
     """Bring every file up to date; returns their paths. One that is what it should be is not touched.
 
     Others may finish and write meanwhile. Whoever has written looks again: whatever there was before the last look of
     the last writer is in what stays.
     """
     while True:
-        seen = _listed(store.folder)
-        files = derived(store)
+        if not store.current:  # it was read before the first look
+            store, gathered = Store(store.folder), None
+        seen = dict(_facts(store))
+        files = derived(store, gathered)
         for file in files:
             if not file.current():
                 _replace(file)
-        if _listed(store.folder) == seen:
+        if dict(_facts(store)) == seen:
             return [file.path for file in files]
-        store = Store(store.folder)
+        store, gathered = Store(store.folder), None
 
 
 def _again(lines: Sequence[object]) -> Callable[[], Iterator[object]]:
@@ -126,28 +135,23 @@ def _sums(store: Store, files: list[File]) -> Iterator[str]:
     """As `sha256sum` writes them, by path: what was written once, and the tables as they are to be."""
     own = {file.path.name: file.sha256 for file in files}
     own |= {path.name: _sha256(path) for path in store.folder.glob("*.csv") if path.name not in own}
-    digests = {**own, **{name: _of(store, path) for name, path in _facts(store.folder)}}
+    digests = own | {name: _of(store, name, signature) for name, signature in _facts(store)}
+    store.digests.keep()
     yield "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
 
 
-def _of(store: Store, path: Path) -> str:
+def _of(store: Store, name: str, signature: Signature) -> str:
     """The digest of a file; of a record that was read, as it was read."""
-    known = path.parent.name == "records" and path.stem in store.records
-    return store.read_digest(path.stem) if known else _sha256(path)
+    folder, _, file = name.partition("/")
+    known = folder == "records" and file.endswith(".json") and file[:-5] in store.records
+    return store.read_digest(file[:-5]) if known else store.digests.of(name, signature)
 
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _facts(folder: Path) -> Iterator[tuple[str, Path]]:
+def _facts(store: Store) -> Iterator[tuple[str, Signature]]:
     """Every file that was written once, by its path in the folder."""
     for name in FACTS:
-        entries = sorted((folder / name).iterdir()) if (folder / name).is_dir() else []
-        yield from ((f"{name}/{path.name}", path) for path in entries if path.is_file() and path.name[0] != ".")
-
-
-def _listed(folder: Path) -> set[tuple[str, int, int]]:
-    """The facts that there are, told from what they were a moment ago."""
-    files = ((name, path.stat()) for name, path in _facts(folder))
-    return {(name, facts.st_mtime_ns, facts.st_ino) for name, facts in files}
+        yield from ((f"{name}/{file}", signature) for file, signature in store.digests.listed(name).items())

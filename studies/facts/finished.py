@@ -88,19 +88,17 @@ def run_lines(store: Store, shown: Mapping[str, Sequence[str]]) -> Iterator[RunL
     for identifier in sorted(store.records):
         record = store.records[identifier]
         origin = record.provenance
-        line = RunLine(
-            identifier,
-            record.kind,
-            " ".join(dict.fromkeys(shown.get(identifier, ()))),
-            device=origin.device or "",
-            processor=origin.processor or "",
-            torch=origin.torch or "",
-            date=origin.finished or "",
-            commit=origin.commit or "",
-            dirty=origin.dirty,
-            code=origin.code or "",
-        )
-        yield dataclasses.replace(line, **_measured(record, store))
+        made: dict[str, Any] = {
+            "device": origin.device or "",
+            "processor": origin.processor or "",
+            "torch": origin.torch or "",
+            "date": origin.finished or "",
+            "commit": origin.commit or "",
+            "dirty": origin.dirty,
+            "code": origin.code or "",
+        }
+        rows = " ".join(dict.fromkeys(shown.get(identifier, ())))
+        yield RunLine(identifier, record.kind, rows, **made | _measured(record, store))
 
 
 def _measured(record: Record, store: Store) -> dict[str, Any]:

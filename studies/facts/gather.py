@@ -355,6 +355,12 @@ class Common:
     origins: Mapping[str, Origin]  # by record; that of a server's score is its run's
     ended: Mapping[str, str]  # by run without a record: how its last attempt ended
 
+    @cached_property
+    def retested(self) -> frozenset[str]:
+        """The runs whose weights were tested again."""
+        weights = (test.config.weights for tests in self.retests.values() for test in tests)
+        return frozenset(found for found in weights if isinstance(found, str))
+
 
 def common(store: Store, *, shown: bool = True) -> Common:
     """Read them once; `ValueError` for a damaged record.
@@ -372,7 +378,7 @@ def common(store: Store, *, shown: bool = True) -> Common:
     warnings = {key: marks(record) for key, record in store.records.items()} if shown else {}
     behind = {score: scored for (run, _), score in served.items() if (scored := store.scored(run)) is not None}
     known = {one.id: one for one in store.runs()} | {one.id: one for one in store.evaluated()} | behind
-    origins = {key: pooling.origin(record) for key, record in known.items()}
+    origins = pooling.origins(known)
     ended = {attempt.run_id: attempt.words for attempt in lost(store)} if shown else {}
     return Common(warnings, retests, served, origins, ended)
 
@@ -464,12 +470,13 @@ def _looked_at(study: Study, store: Store) -> dict[tuple[str, str], float]:
     """What claims need and no table has, by run and metric; nothing for a study without such claims."""
     wanted = {claim.metric for claim in study.claims} & set(LOOKED_AT)
     found: dict[tuple[str, str], float] = {}
+    pictured = store.digests.listed("cam") if "gradcam_inside" in wanted else {}
     for record in store.runs() if wanted else ():
         thin = [place for place, name in enumerate(record.classes) if name in THIN]
         edges = [record.metrics.boundary_iou[place : place + 1] for place in thin]
         if known := [edge[0] for edge in edges if edge and edge[0] is not None]:
             found[record.id, "thin_boundary_iou"] = statistics.fmean(known)
-        share = heat_inside(store, record) if "gradcam_inside" in wanted else None
+        share = heat_inside(store, record) if f"{record.id}.json" in pictured else None
         if share is not None:
             found[record.id, "gradcam_inside"] = share
     return found
@@ -508,7 +515,7 @@ def _imported(view: View, store: Store, shared: Common) -> Iterator[Tested]:
 def _retested(view: View, store: Store, shared: Common) -> Iterator[Tested]:
     """A run's own evaluation stands for Ham's seed 0, unless it was tested again with it."""
     for line in view.lines:
-        record = store.records.get(line.run_id) if line.state == "done" else None
+        record = store.records.get(line.run_id) if line.run_id in shared.retested else None
         if not isinstance(record, RunRecord) or not (tests := shared.retests.get(_weights(record), ())):
             continue
         repeated = any(test.config.ham_seed == 0 for test in tests)

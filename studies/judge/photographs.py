@@ -59,8 +59,8 @@ def runs(store: Store, name: str, slug: str, row: str) -> list[RunRecord]:
     """The records of a table's row under a protocol at full length, by seed."""
     declared, chosen = study(slug), protocol(name)
     (panel,) = chosen.panels(declared)
-    seeds = sorted({record.config.seed for record in store.runs() if record.config.protocol == name})
-    found = (store.run(chosen.run(panel, declared.row(row), seed)) for seed in seeds)
+    first = chosen.run(panel, declared.row(row), 0)
+    found = (store.run(first.seeded(seed)) for seed in store.seeds(name))
     return [record for record in found if record is not None]
 
 

@@ -27,6 +27,16 @@ def origin(record: ScoredRecord) -> Origin:
     return found
 
 
+def origins(records: Mapping[str, ScoredRecord]) -> dict[str, Origin]:
+    """The origin of each record. Of thousands few differ: equal ones are one object."""
+    alike: dict[tuple[tuple[str, str], ...], Origin] = {}
+    return {
+        key: alike.setdefault(tuple(found.items()), found)
+        for key, record in records.items()
+        for found in [origin(record)]
+    }
+
+
 def precisions(origins: Iterable[Origin]) -> str:
     """The precisions of these records, widest first: `float32, bfloat16`."""
     return ", ".join(sorted({found[PRECISION] for found in origins}, key=PRECISIONS.index))
@@ -35,7 +45,7 @@ def precisions(origins: Iterable[Origin]) -> str:
 def mixture(origins: Iterable[Origin]) -> str:
     """What these records do not share, as text: `float32 and bfloat16 together`; "" if they may be pooled."""
     values: dict[str, set[str]] = {}
-    for found in origins:
+    for found in {id(one): one for one in origins}.values():
         for what, value in found.items():
             values.setdefault(what, set()).add(value)
     return "; ".join(f"{_words(what, several)} together" for what, several in values.items() if len(several) > 1)

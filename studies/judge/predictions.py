@@ -8,6 +8,8 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 from studies.declare.subtasks import CHANCE, MARGIN, Prediction
 from studies.judge import verdicts
@@ -41,8 +43,18 @@ def by_distance(record: RunRecord) -> ByDistance | None:
     """The counts by distance in a run's record; None if it has none."""
     if (cue := record.cue) is None:
         return None
-    counts = (tuple(map(int, numbers.split())) for numbers in (cue.pixels, cue.right))
-    return ByDistance(record.config.seed, record.id, *counts)
+    known: dict[str, Any] = vars(record)  # several tables and files ask for those of the same run
+    if "by_distance" not in known:
+        right = tuple(map(int, cue.right.split()))
+        known["by_distance"] = ByDistance(record.config.seed, record.id, _pixels(cue.pixels), right)
+    found: ByDistance = known["by_distance"]
+    return found
+
+
+@lru_cache(256)
+def _pixels(counts: str) -> tuple[int, ...]:
+    """The labelled pixels by distance, which all runs on the same images share."""
+    return tuple(map(int, counts.split()))
 
 
 Runs = Mapping[str, Sequence[ByDistance]]

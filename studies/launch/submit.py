@@ -28,7 +28,7 @@ from studies.plan.state import submitted
 from studies.records.external import Absent
 from studies.records.store import Store, results_folder, runs_folder
 from studies.records.working_state import JobSpec, Process, Submission
-from studies.records.workspace import Workspace
+from studies.records.workspace import Claimed, Workspace
 from studies.slurm.profile import Profile
 from studies.slurm.scheduler import Queue, Refused, Unreachable, call, cluster_of, named
 
@@ -170,6 +170,10 @@ def _reserve(planned: PlannedRun, array: Array, index: int, snapshot: Path) -> b
     """Put our name on a run; False where somebody else's is on it since we looked."""
     workspace = Workspace(planned.id)
     workspace.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        workspace.unpack()
+    except Claimed:
+        return False
     there = submitted(planned.id)
     if (there.token if there else "") != planned.stands.token:
         return False

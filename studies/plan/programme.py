@@ -318,8 +318,9 @@ def _runs(one: Asked, seeds: int, chosen: Protocol, store: Store) -> Iterator[tu
     """Yield the missing runs for this many seeds of every row, each after its upstream runs."""
     alone = len(chosen.panels(one.study)) == 1
     for row in one.rows:
+        first = chosen.run(one.panel, one.study.row(row), 0)
         for seed in _seeds(seeds, one.values.get(row, {})):
-            run = chosen.run(one.panel, one.study.row(row), seed)
+            run = first.seeded(seed)
             place = (one.study.slug, one.panel.dataset, row, seed, alone)
             before = run.init
             while isinstance(before, Run) and store.run(before) is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -19,7 +20,7 @@ from segnext.files import write_atomically
 from studies.records.causes import CAUSES
 from studies.records.store import Store, runs_folder
 from studies.records.typed import Damaged, content_of
-from studies.records.workspace import Workspace
+from studies.records.workspace import Glance
 
 
 @dataclass(frozen=True, order=True)
@@ -91,12 +92,16 @@ def _written(path: Path) -> Iterator[LostAttempt]:
 
 def _left(store: Store) -> Iterator[LostAttempt]:
     """Yield finished attempts under runs/; a killed one counts from when another process takes its run over."""
-    for folder in sorted(runs_folder().glob("*/attempts")):
-        workspace = Workspace(folder.parent.name)
+    try:
+        names = sorted(os.listdir(runs_folder()))
+    except OSError:
+        return
+    for run in names:
+        workspace = Glance(run)
+        if run in store.records or not workspace.attempted():  # the attempts of a recorded run are in its record
+            continue
         store.damage += workspace.damage()
         for entry in workspace.attempts():
             if entry.finished is not None:
                 of = (entry.processes, entry.gpus)
-                yield LostAttempt(
-                    folder.parent.name, round(entry.started, 3), round(entry.seconds, 3), *of, entry.cause
-                )
+                yield LostAttempt(run, round(entry.started, 3), round(entry.seconds, 3), *of, entry.cause)

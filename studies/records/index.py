@@ -85,8 +85,8 @@ def _signature(entry: os.DirEntry[str]) -> Signature:
 def load(path: Path) -> Mapping[str, Entry]:
     """The entries of an index; none where it is missing, damaged, or of other code."""
     try:
-        content = content_of(path, "")
-        digest, _, body = (content or b"").partition(b"\n")
+        content = content_of(path, "") or b""
+        digest, body = content[:64], memoryview(content)[65:]
         if hashlib.sha256(body).hexdigest().encode() != digest:
             return {}
         contents = msgspec.msgpack.decode(body, type=_Contents)
@@ -103,10 +103,15 @@ def renew(path: Path, entries: Mapping[str, Entry], changed: int, begun: float) 
     if changed <= FEW + len(entries) // PART:
         return
     with suppress(OSError):
-        before = _now(path) - int((time.monotonic() - begun) * 1e9) - YOUNG
+        before = settled(path, begun)
         old = {key: entry for key, entry in entries.items() if max(entry.signature[1:]) < before}
         body = msgspec.msgpack.encode(_Contents(code(), old))
         write_atomically(path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body, durable=False)
+
+
+def settled(path: Path, begun: float) -> int:
+    """When a file must have changed last so that it is not one that may have changed unseen since the first look."""
+    return _now(path) - int((time.monotonic() - begun) * 1e9) - YOUNG
 
 
 def _now(path: Path) -> int:

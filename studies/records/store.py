@@ -16,11 +16,14 @@ from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from segnext.config import Cost, Evaluation, Platform, Run, Speed, canonical, whole_digest
 from segnext.door import folder_of
 from studies.declare.protocols import PROTOCOLS, Protocol
 from studies.declare.study import Panel, Reported, Row, Study
 from studies.records import index
+from studies.records.digests import Digests
 from studies.records.index import Entry
 from studies.records.lines import Cell, Line
 from studies.records.schema import (
@@ -92,13 +95,14 @@ R = TypeVar("R", bound=Record)
 class _Records(Mapping[str, Record]):
     """Records by id, in its order; of what the index knows, each when it is asked for."""
 
-    def __init__(self, entries: Mapping[str, Entry], read: Mapping[str, Record], plain: Callable[[str], Plain]) -> None:
+    def __init__(self, entries: dict[str, Entry], read: Mapping[str, Record], plain: Callable[[str], Plain]) -> None:
         self.entries, self._made, self._plain = entries, dict(read), plain
 
     def __getitem__(self, identifier: str) -> Record:
         if (made := self._made.get(identifier)) is None:
             made = self.entries[identifier].record(partial(self._plain, identifier))
             self._made[identifier] = made
+            self.entries[identifier] = msgspec.structs.replace(self.entries[identifier], head=b"")  # half of the memory
         return made
 
     def __contains__(self, identifier: object) -> bool:
@@ -114,9 +118,16 @@ class _Records(Mapping[str, Record]):
 class _Read:
     """What was read of the records, and what follows from it; a store that has written reads anew."""
 
-    def __init__(self, records: _Records) -> None:
-        self.records = records
+    def __init__(self, records: _Records, files: Mapping[str, index.Signature]) -> None:
+        self.records, self.files = records, files
         self.views: dict[str, tuple[Study, list[View]]] = {}
+        self._kinds: dict[str, Sequence[Record]] = {}
+
+    def kind(self, kind: str) -> Sequence[Record]:
+        """The records of a kind, by id: one list, however often it is asked for."""
+        if kind not in self._kinds:
+            self._kinds[kind] = tuple(self.records[key] for key in self.by_kind.get(kind, ()))
+        return self._kinds[kind]
 
     @cached_property
     def by_kind(self) -> dict[str, list[str]]:
@@ -130,7 +141,7 @@ class _Read:
     def stand_ins(self) -> dict[str | None, list[EvaluationRecord]]:
         """By run, the records of weights that were trained elsewhere and stand for it."""
         found: dict[str | None, list[EvaluationRecord]] = {}
-        for record in _of((self.records[key] for key in self.by_kind.get("evaluation", ())), EvaluationRecord):
+        for record in _of(self.kind("evaluation"), EvaluationRecord):
             if record.config.ham_seed == 0:
                 found.setdefault(record.stands_for, []).append(record)
         return found
@@ -139,7 +150,7 @@ class _Read:
     def tried(self) -> dict[str, dict[tuple[int, str], set[int]]]:
         """By protocol, then by length and dataset, the seeds that anything was run with."""
         found: dict[str, dict[tuple[int, str], set[int]]] = {}
-        for record in _of((self.records[key] for key in self.by_kind.get("run", ())), RunRecord):
+        for record in _of(self.kind("run"), RunRecord):
             config = record.config
             key = config.train.iterations, config.data.dataset
             found.setdefault(config.protocol, {}).setdefault(key, set()).add(config.seed)
@@ -190,10 +201,18 @@ class Store:
     @property
     def _read(self) -> _Read:
         if self._known is None:
-            self._known = _Read(self._whole())
+            self._known = self._whole()
         return self._known
 
-    def _whole(self) -> _Records:
+    @property
+    def current(self) -> bool:
+        """Whether the records are still those that it has read, if it has read any."""
+        try:
+            return self._known is None or self._known.files == index.listed(self.folder / "records")
+        except OSError:  # it could not be read before either, and `damage` says so
+            return True
+
+    def _whole(self) -> _Read:
         """Every record that is whole: what the index knows, and the others from their files."""
         begun, path = time.monotonic(), self.folder / index.NAME
         try:
@@ -211,7 +230,7 @@ class Store:
                 read[identifier], digest = found
                 entries[identifier] = Entry.of(signature, read[identifier], digest)
         index.renew(path, entries, len(read) + len(known.keys() - files.keys()), begun)
-        return _Records(entries, read, self._plain)
+        return _Read(_Records(entries, read, self._plain), files)
 
     def _from_file(self, identifier: str) -> tuple[Record, str] | None:
         """A record and the digest of its file; None where it is gone, and where it is damaged, which is noted."""
@@ -234,6 +253,11 @@ class Store:
             raise Damaged(path, "it is not what it was a moment ago", again)
         return value_of(content, Plain, path, RESTORE)
 
+    @cached_property
+    def digests(self) -> Digests:
+        """The SHA-256 of files of results/ that are no records."""
+        return Digests(self.folder)
+
     def pictures(self, identifier: str) -> Pictures | None:
         """The facts of a run's pictures; None without, and where they are damaged."""
         try:
@@ -246,11 +270,15 @@ class Store:
 
     def kind(self, kind: str) -> Sequence[Record]:
         """All records of a kind, by id."""
-        return [self.records[key] for key in self._read.by_kind.get(kind, ())]
+        return self._read.kind(kind)
 
     def runs(self) -> Sequence[RunRecord]:
         """The records of all finished runs, by id."""
         return _of(self.kind("run"), RunRecord)
+
+    def seeds(self, protocol: str) -> list[int]:
+        """The seeds that anything was run with under a protocol."""
+        return sorted({seed for seeds in self._read.tried.get(protocol, {}).values() for seed in seeds})
 
     def evaluated(self) -> Sequence[EvaluationRecord]:
         """The records of all tests of finished weights, by id."""
@@ -422,8 +450,9 @@ class Store:
                     state="imported",
                     trained_model=run.model.size,
                     precision=record.provenance.precision,
+                    **_scores(record),
                 )
-                lines.append(_scored(line, record))
+                lines.append(line)
         return lines
 
     def _untrained(self, study: Study, panel: Panel, row: Row) -> Line:
@@ -447,7 +476,8 @@ class Store:
         for seed in seeds:
             run = resolved.run(protocol, panel, row, seed or 0, iterations)
             record = self.run(run) if seed is not None else None
-            line = dataclasses.replace(
+            measured = {} if record is None else self._measured(run, record, panel)
+            yield dataclasses.replace(
                 costs,
                 protocol=protocol.name,
                 dataset=run.data.dataset,
@@ -457,23 +487,20 @@ class Store:
                 state="done" if record else "pending",
                 trained_model=run.model.size,
                 iterations=run.train.iterations,
+                **measured,
             )
-            yield line if record is None else self._finished(line, run, record, panel)
 
-    def _finished(self, line: Line, run: Run, record: RunRecord, panel: Panel) -> Line:
-        """With what its record measured; a score that only a test server can give is that of its record."""
-        line = dataclasses.replace(
-            _scored(line, record),
-            trained_params=record.trained.params,
-            trained_gmacs=record.trained.gmacs,
-            precision=record.provenance.precision,
-        )
-        told: dict[str, Any] = {
-            metric: said.value
-            for metric in panel.accuracies
-            if line.measured(metric) is None and (said := self.server(run, metric)) is not None
+    def _measured(self, run: Run, record: RunRecord, panel: Panel) -> dict[str, Any]:
+        """What its record measured, by column; a score that only a test server can give is that of its record."""
+        measured = _scores(record) | {
+            "trained_params": record.trained.params,
+            "trained_gmacs": record.trained.gmacs,
+            "precision": record.provenance.precision,
         }
-        return dataclasses.replace(line, **told)
+        for metric in panel.accuracies:
+            if measured.get(metric) is None and (said := self.server(run, metric)) is not None:
+                measured[metric] = said.value
+        return measured
 
     def _cost_line(self, study: Study, panel: Panel, row: Row) -> Line:
         height, width = panel.input_size
@@ -493,11 +520,9 @@ def precision(record: Record) -> str:
     return record.provenance.precision
 
 
-def _scored(line: Line, record: ScoredRecord) -> Line:
+def _scores(record: ScoredRecord) -> dict[str, Any]:
     metrics = record.metrics
-    return dataclasses.replace(
-        line, miou_ss=metrics.miou_ss, miou_ms=metrics.miou_ms, top1=metrics.top1, fps=metrics.fps
-    )
+    return {"miou_ss": metrics.miou_ss, "miou_ms": metrics.miou_ms, "top1": metrics.top1, "fps": metrics.fps}
 
 
 def _of(records: Iterable[Record], kind: type[R]) -> list[R]:

@@ -7,6 +7,7 @@ runs/<run id>/spec.json        what to do; written before a worker starts
               curve.jsonl      the training curve so far      log.txt   what the worker printed
               states/          the last two training states   attempts/001.json ...   how each attempt ended
               weights.pt       what the training ended with, under the released names; kept
+              finished         of a finished run the small files in one (`studies.gc`, `studies.records.packed`)
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from segnext.files import temporary_beside, write_atomically
+from studies.records import packed
 from studies.records.store import REPOSITORY, runs_folder
 from studies.records.typed import Damaged, content_of, read, to_json, value_of, write
 from studies.records.working_state import Attempt, Claim, JobSpec, Process, Progress, Submission, job, restarts
@@ -36,6 +38,7 @@ BEAT_SECONDS = 10.0  # between two heartbeats of an owner
 SILENT_AFTER = 120.0  # seconds without one after which an owner that cannot be looked at counts as dead
 TORN_AFTER = 10.0  # seconds after which a file that cannot be read is not one that is being written this moment
 REMEDY = "delete it: the command that started the run writes it anew"
+PATIENCE = 30.0  # seconds for one who packs the run to be ready
 IDLE = "delete it once nothing works on the run"
 ROOM = 4096  # bytes of an attempt's file: it can be closed in place on a full disk
 
@@ -121,6 +124,10 @@ class Workspace:
         """Whether the run was ever started here."""
         return os.path.exists(self._at)
 
+    def attempted(self) -> bool:
+        """Whether an attempt at it was ever begun."""
+        return os.path.exists(f"{self._at}/attempts") or os.path.exists(f"{self._at}/{packed.NAME}")
+
     # Its files, each named when it is asked for: a command looks at two or three in each of thousands of folders
 
     @cached_property
@@ -169,11 +176,14 @@ class Workspace:
 
     def write_spec(self, spec: JobSpec) -> None:
         """Write the specification for the run's worker."""
+        with suppress(Claimed):  # by whoever starts it before us
+            self.unpack()
         write(Path(self._spec), spec)
 
     def spec(self) -> JobSpec | None:
         """The specification; None if the run was never started. Raises `Damaged`."""
-        return read(self._spec, JobSpec, REMEDY)
+        content = self._content("spec.json")
+        return None if content is None else value_of(content, JobSpec, self._spec, REMEDY)
 
     def told(self) -> JobSpec:
         """The specification for a worker, which must have one. Raises `Damaged`, also if there is none."""
@@ -183,7 +193,36 @@ class Workspace:
 
     def submitted(self) -> Submission | None:
         """The job of a scheduler that is to do the run. Raises `Damaged`."""
-        return read(f"{self._at}/submission.json", Submission, IDLE)
+        content = self._content("submission.json")
+        return None if content is None else value_of(content, Submission, f"{self._at}/submission.json", IDLE)
+
+    def printed(self) -> bytes | None:
+        """What the worker printed; None where it printed nothing. Raises `Damaged`."""
+        content = content_of(self.log, "delete it")
+        return packed.log(self._at) if content is None else content
+
+    def _content(self, name: str) -> bytes | None:
+        """A small file, wherever it is; None where there is none. Raises `Damaged`."""
+        if (content := content_of(f"{self._at}/{name}", REMEDY)) is not None:
+            return content
+        text = self._packed().get(name)
+        return None if text is None else text.encode()
+
+    def _packed(self) -> Mapping[str, str]:
+        """The small files of a run that was packed. Raises `Damaged`."""
+        return packed.texts(self._at)
+
+    def pack(self) -> None:
+        """Put the small files of a run that is over into one. Raises `Claimed`, `Damaged` and `OSError`."""
+        with self.claim():
+            if all(attempt.finished is not None for attempt in self.attempts()):
+                packed.pack(self.folder)
+
+    def unpack(self) -> None:
+        """Put them back, before the run is started again. Raises `Claimed`, `Damaged` and `OSError`."""
+        if (self.folder / packed.NAME).exists():
+            with self.claim(PATIENCE):
+                packed.unpack(self.folder)
 
     def damage(self) -> list[Damaged]:
         """The run's files that cannot be read."""
@@ -348,6 +387,7 @@ class Workspace:
 
         Only the run's owner may call this, because it closes earlier attempts that are open.
         """
+        packed.unpack(self.folder)
         self._bury()
         folder = self.folder / "attempts"
         entry = Attempt(
@@ -407,15 +447,18 @@ class Workspace:
 
     def _attempts(self) -> tuple[list[tuple[Path, Attempt]], list[Damaged]]:
         found, damaged = [], []
-        folder = f"{self._at}/attempts"
         try:
-            names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
-        except OSError:
-            return [], []
-        for path in (Path(folder, name) for name in names):
+            names = {name for name in self._packed() if name.startswith("attempts/")}
+        except Damaged as error:
+            names, damaged = set(), [error]
+        with suppress(OSError):
+            names |= {f"attempts/{name}" for name in os.listdir(f"{self._at}/attempts") if name.endswith(".json")}
+        for name in sorted(names):
+            path = Path(self._at, name)
             try:
-                if (entry := read(path, Attempt, "delete it: one attempt is not accounted for then")) is not None:
-                    found.append((path, entry))
+                if (content := self._content(name)) is not None:
+                    remedy = "delete it: one attempt is not accounted for then"
+                    found.append((path, value_of(content, Attempt, path, remedy)))
             except Damaged as error:
                 damaged.append(error)
         return found, damaged
@@ -444,11 +487,16 @@ class Glance(Workspace):
 
     def spec(self) -> JobSpec | None:
         """What the run's worker is to do. Raises `Damaged`."""
-        return self._once("spec", lambda: alike(self._spec))
+        return self._once(
+            "spec", lambda: None if (text := self._content("spec.json")) is None else alike(text, self._spec)
+        )
 
     def submitted(self) -> Submission | None:
         """The job that is to do it. Raises `Damaged`."""
         return self._once("submission", super().submitted)
+
+    def _packed(self) -> Mapping[str, str]:
+        return self._once("packed", super()._packed)
 
     def _attempts(self) -> tuple[list[tuple[Path, Attempt]], list[Damaged]]:
         return self._once("attempts", super()._attempts)
@@ -462,10 +510,8 @@ _SEED = re.compile(rb'"seed": (0|[1-9][0-9]{0,8})(?=[,\n])')
 _ALIKE: dict[tuple[bytes, ...], JobSpec | None] = {}
 
 
-def alike(path: str) -> JobSpec | None:
-    """A specification; None where there is none. Of thousands that differ in their seed alone one is decoded."""
-    if (content := content_of(path, REMEDY)) is None:
-        return None
+def alike(content: bytes, path: str) -> JobSpec:
+    """A specification, of the file `path`. Of thousands that differ in their seed alone one is decoded."""
     before, *parts = _SEED.split(content)
     if len(parts) < 4 or parts[0] != parts[-2]:  # the run's own seed stands first in the text, the row's last
         return value_of(content, JobSpec, path, REMEDY)

@@ -1,16 +1,19 @@
 """How long the commands take on many runs, in a lab that is made up for it: so many records, so many run folders.
 
 `python tests/benchmarks/scale.py [RUNS ...] [--keep FILE]` prints, for each size (default: 100 1000 10000 20000), each
-command's seconds of computing (user and system, all processes), seconds by the clock, memory, and how often it asked
-the scheduler; `first` is without an index. Half of the run folders are recorded and half queued; as many records again
-are of runs whose folders are gone. SLURM's commands are stand-ins that answer at once for every job: what is timed is
-ours. `--keep FILE` writes the figures as a CSV and beside it a drawing of how they grow.
+command's seconds of computing (user and system, all processes), seconds by the clock, memory, how often it asked the
+scheduler, and how many files and folders runs/ and results/ have after it. `first` is without an index, or without
+anything written yet; an increment has one record more; `packed` is after `studies.gc --delete`. Half of the run folders
+are recorded and half queued; as many records again are of runs whose folders are gone. A record has its curve and its
+log beside it. SLURM's commands are stand-ins that answer at once for every job: what is timed is ours. `--keep FILE`
+writes the figures as a CSV and beside it a drawing of how they grow.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import gzip
 import json
 import os
 import shutil
@@ -33,6 +36,7 @@ from studies.launch.submit import execution  # noqa: E402
 from studies.plan.jobspec import specification  # noqa: E402
 from studies.plan.runs import PlannedRun, plan, select  # noqa: E402
 from studies.records.index import NAME  # noqa: E402
+from studies.records.schema import Plain  # noqa: E402
 from studies.records.store import Store  # noqa: E402
 from studies.records.typed import to_json  # noqa: E402
 from studies.records.working_state import Process, Submission  # noqa: E402
@@ -62,6 +66,7 @@ class Figure:
     clock: float
     megabytes: float
     queries: int
+    files: int  # and folders, of runs/ and results/, after it
 
 
 def lab(folder: Path, runs: int) -> tuple[dict[str, str], str]:
@@ -70,10 +75,10 @@ def lab(folder: Path, runs: int) -> tuple[dict[str, str], str]:
     os.environ.update(environment)
     records = folder / "results" / "records"
     records.mkdir(parents=True)
-    committed = Store(REPOSITORY / "results")
-    for path in (REPOSITORY / "results" / "records").glob("cost-*.json"):
-        shutil.copy(path, records)
-    example = next(record for record in committed.runs() if record.config.protocol == "quick").plain
+    costs_of(records)
+    pattern = example()
+    curve = (REPOSITORY / "results" / "curves" / f"{pattern['id']}.csv").read_bytes()
+    printed = gzip.compress(b"a line of what a worker prints, as long as such a line is\n" * 8, mtime=0)
     seeds, planned_runs, others = 0, list[PlannedRun](), list[PlannedRun]()
     while len(planned_runs) < runs:
         seeds = -(-runs // (len(planned_runs) // seeds if planned_runs else runs))
@@ -82,9 +87,13 @@ def lab(folder: Path, runs: int) -> tuple[dict[str, str], str]:
     for number, planned in enumerate(planned_runs[:runs]):
         queue += _started(number, planned)
         if number % 2 == 0:
-            _record(records, example, planned)
+            record(records, pattern, planned)
     for planned in others[: runs - (runs + 1) // 2]:
-        _record(records, example, planned)
+        record(records, pattern, planned)
+    for kept, ending, content in (("curves", "csv", curve), ("logs", "txt.gz", printed)):
+        (folder / "results" / kept).mkdir()
+        for path in records.glob(f"{'[0-9a-f]' * 12}.json"):
+            (folder / "results" / kept / f"{path.stem}.{ending}").write_bytes(content)
     (folder / "queue").write_text("".join(queue))
     programs = folder / "bin"
     programs.mkdir()
@@ -129,9 +138,21 @@ def _started(number: int, planned: PlannedRun) -> list[str]:
     return []
 
 
-def _record(records: Path, example: dict[str, object], planned: PlannedRun) -> None:
-    record = {**example, "id": planned.id, "config": canonical(planned.run)}
-    (records / f"{planned.id}.json").write_text(to_json(record))
+def costs_of(records: Path) -> None:
+    """The repository's records of costs, so that no command measures any."""
+    for path in (REPOSITORY / "results" / "records").glob("cost-*.json"):
+        shutil.copy(path, records)
+
+
+def example() -> Plain:
+    """The record of a quick run."""
+    return next(one for one in Store(REPOSITORY / "results").runs() if one.config.protocol == "quick").plain
+
+
+def record(records: Path, pattern: Plain, planned: PlannedRun) -> None:
+    """A record like the pattern, of this run."""
+    made = {**pattern, "id": planned.id, "config": canonical(planned.run)}
+    (records / f"{planned.id}.json").write_text(to_json(made))
 
 
 def measured(runs: int) -> Iterator[Figure]:
@@ -153,6 +174,9 @@ def measured(runs: int) -> Iterator[Figure]:
             "CSVs": ["-c", CSVS],
             "report, first": ["reports.build", "--out", str(folder / "report")],
             "report's increment": ["reports.build", "--out", str(folder / "report")],
+            "gc": ["studies.gc", "--delete"],
+            "status, packed": ["studies.status"],
+            "dry run, packed": ["studies.run", *TABLES, "--protocol", "quick", "--seeds", seeds, "--dry-run"],
         }
         lost = records[-1].read_bytes(), records[-1]
         for what, words in commands.items():
@@ -176,7 +200,8 @@ def _timed(runs: int, what: str, words: Sequence[str], environment: dict[str, st
     clock, process.returncode = time.perf_counter() - started, os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, (folder / "said").read_text()[-2000:]
     queries = len((folder / "asked").read_text().split())
-    return Figure(runs, what, used.ru_utime + used.ru_stime, clock, used.ru_maxrss / 1000, queries)
+    left = sum(len(names) + len(files) for of in ("runs", "results") for _, names, files in os.walk(folder / of))
+    return Figure(runs, what, used.ru_utime + used.ru_stime, clock, used.ru_maxrss / 1000, queries, left)
 
 
 def draw(figures: Sequence[Figure], path: Path) -> None:
@@ -206,7 +231,8 @@ def main() -> None:
         for found in measured(runs):
             figures.append(found)
             words = f"{found.seconds:7.2f} s, {found.clock:7.2f} by the clock, {found.megabytes:5.0f} MB"
-            print(f"{runs:6,} {found.command:20} {words}, {found.queries} queries", flush=True)
+            told = f"{words}, {found.queries} queries, {found.files:7,} files"
+            print(f"{runs:6,} {found.command:20} {told}", flush=True)
     if options.keep:
         with open(options.keep, "w", newline="") as file:
             writer = csv.DictWriter(file, list(asdict(figures[0])), lineterminator="\n")

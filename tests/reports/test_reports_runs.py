@@ -56,7 +56,7 @@ def test_a_page_is_made_again_exactly_when_something_changed(store, tmp_path, mo
         return set(made)
 
     assert remade() > {first, second}
-    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    before = {path: path.read_bytes() for path in out.rglob("[!.]*.*")}
     assert remade() == set()
     (out / "runs" / f"{first}.html").write_text("tampered with")
     assert remade() == {first}
@@ -70,7 +70,21 @@ def test_a_page_is_made_again_exactly_when_something_changed(store, tmp_path, mo
     add_curve(store, first)
     store.path(second).write_text(to_json(store.records[second].plain))
     assert remade() == {first, second}
-    assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
+    assert {path: path.read_bytes() for path in out.rglob("[!.]*.*")} == before
+
+
+def test_after_a_change_of_one_record_a_report_is_what_one_from_nothing_is(store, tmp_path):
+    changed, *others = [key for key in store.records if "-" not in key]
+    before = render(tmp_path / "out", "table7")
+    record = store.records[changed].plain
+    store.path(changed).write_text(to_json(record | {"metrics": {**record["metrics"], "miou_ss": 12.34}}))
+    after = render(tmp_path / "out", "table7")
+    assert after == render(tmp_path / "new", "table7")
+    differ = {name for name in after if after[name] != before[name]}
+    assert {name for name in differ if name.startswith("runs/")} == {f"runs/{changed}.html"}
+    shown = {name for name in after if name.endswith((".html", ".md")) and b"12.34" in after[name]}
+    assert {"table7.html", "every-run.html", "summary/table7.md", f"runs/{changed}.html"} <= shown <= differ
+    assert not differ & {"appendix_table1.html", "others.html", "how-to-read.html", *(f"runs/{o}.html" for o in others)}
 
 
 def test_a_difference_from_the_commit_is_shown_and_escaped(store, tmp_path):

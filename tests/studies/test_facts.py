@@ -201,6 +201,18 @@ def test_who_writes_them_makes_no_difference(tmp_path: Path, monkeypatch: pytest
     assert contents[0] == contents[1]
 
 
+def test_who_read_the_records_before_another_run_finished_writes_what_there_is_now(tmp_path: Path):
+    fabricate(tmp_path / "results", seeds=1)
+    early = Store(tmp_path / "results")
+    gathered = {slug: gather(declared, early) for slug, declared in studies().items()}
+    late = Store(tmp_path / "results")
+    table = study("table7")
+    add_run(late, table, table.row("c"), "quick", 5, 51.0)
+    files.write(late)
+    files.write(early, gathered)
+    assert all(file.current() for file in files.derived(Store(tmp_path / "results")))
+
+
 def test_files_that_are_what_they_should_be_are_not_touched(tmp_path: Path):
     store = fabricate(tmp_path / "results")
     files.write(store)

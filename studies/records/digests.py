@@ -1,0 +1,95 @@
+"""SHA-256 of many files, each read once: a memory of what they were, beside them, that is never the truth.
+
+What is remembered of a file counts while its size, times and inode are what they were. As the index of the records
+(`studies.records.index`) the memory may be deleted at any time, and a damaged one counts as none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from segnext.files import write_atomically
+from studies.records.index import FEW, PART, settled
+from studies.records.typed import Damaged, content_of
+
+NAME = ".digests"
+
+Signature = tuple[int, int, int, int]
+"""Of a file: its size, when its contents and it itself were last changed, its inode."""
+
+
+class _Known(Struct, frozen=True, array_like=True):
+    signature: Signature
+    sha256: str
+
+
+class Digests:
+    """The digests of the files under a folder, remembered in its `.digests`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._begun = folder, time.monotonic()
+        self._known, self._written = self._load(), set[str]()
+        self._changed = 0
+
+    def listed(self, name: str) -> dict[str, Signature]:
+        """The regular files of a folder in it, by name, in order; hidden ones left out."""
+        found = {}
+        with suppress(OSError), os.scandir(self.folder / name) as entries:
+            for entry in entries:
+                if entry.name[0] != "." and entry.is_file():
+                    found[entry.name] = _signature(entry.stat())
+        for path in [path for path in self._known if (way := path.rpartition("/"))[0] == name and way[2] not in found]:
+            del self._known[path]
+            self._changed += 1
+        return dict(sorted(found.items()))
+
+    def of(self, name: str, signature: Signature | None = None) -> str:
+        """The SHA-256 of a file, `logs/x.txt.gz`; its signature where the caller has it. Raises `OSError`."""
+        signature = signature or _signature(os.stat(f"{self.folder}/{name}"))
+        known = self._known.get(name)
+        if known is None or known.signature != signature:
+            with open(f"{self.folder}/{name}", "rb") as file:
+                known = self._known[name] = _Known(signature, hashlib.sha256(file.read()).hexdigest())
+            self._changed += 1
+        return known.sha256
+
+    def wrote(self, name: str, sha256: str) -> None:
+        """Remember a file that the caller has just written. Raises `OSError`."""
+        self._known[name] = _Known(_signature(os.stat(f"{self.folder}/{name}")), sha256)
+        self._written.add(name)
+        self._changed += 1
+
+    def keep(self) -> None:
+        """Remember all of it, where much is new. What changed a moment ago may change again unseen: it is left out.
+
+        Whoever may not write there does without.
+        """
+        if self._changed <= FEW + len(self._known) // PART:
+            return
+        with suppress(OSError):
+            path = self.folder / NAME
+            before = settled(path, self._begun)
+            sure = {k for k, one in self._known.items() if k in self._written or max(one.signature[1:3]) < before}
+            body = msgspec.msgpack.encode({key: self._known[key] for key in sorted(sure)})
+            write_atomically(path, hashlib.sha256(body).digest() + body, durable=False)
+            self._changed = 0
+
+    def _load(self) -> dict[str, _Known]:
+        try:
+            content = content_of(self.folder / NAME, "") or b""
+            if hashlib.sha256(content[32:]).digest() != content[:32]:
+                return {}
+            return msgspec.msgpack.decode(content[32:], type=dict[str, _Known])
+        except (Damaged, msgspec.DecodeError, UnicodeDecodeError):
+            return {}
+
+
+def _signature(facts: os.stat_result) -> Signature:
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
