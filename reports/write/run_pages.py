@@ -159,9 +159,9 @@ class _Shown:
         self.identifier, self.record, self.uses, self.marks = identifier, record, uses, marks(record)
         self.before = before if before in store.records else ""
         self.curve = store.folder / "curves" / f"{identifier}.csv"
-        drawn = digest(self.curve.read_bytes()) if self.curve.exists() else ""
+        drawn = digest(self.curve.read_bytes()) if self.curve.is_file() else ""
         self.log = store.folder / "logs" / f"{identifier}.txt.gz"
-        printed = digest(self.log.read_bytes()) if self.log.exists() else ""
+        printed = digest(self.log.read_bytes()) if self.log.is_file() else ""
         self.facts = (store.read_digest(identifier), uses, self.marks, self.before, drawn, printed)
 
 
@@ -178,10 +178,10 @@ def _page(shown: _Shown, store: Store, template: Template, results: str, logs: b
         metrics=[(words, value) for key, words in METRICS.items() if (value := metrics.value(key)) is not None],
         by_class=[BY_CLASS[key] for key in columns],
         classes=[(label, [metrics.by_class(key)[place] for key in columns]) for place, label in enumerate(classes)],
-        curve=_curve(shown.curve) if shown.curve.exists() else None,
+        curve=_curve(shown.curve) if shown.curve.is_file() else None,
         curve_file=f"{results}/curves/{identifier}.csv",
         record_file=f"{results}/records/{identifier}.json",
-        log=_end_of_log(shown.log) if shown.log.exists() else (),
+        log=_end_of_log(shown.log) if shown.log.is_file() else (),
         log_file=f"{results}/logs/{identifier}.txt.gz",
         before=shown.before,
         config=_flat(record.plain["config"]),
@@ -282,7 +282,7 @@ def _end_of_log(path: Path) -> list[str]:
 def _attempts(identifier: str) -> list[Attempt]:
     workspace = Workspace(identifier)
     attempts = workspace.attempts()
-    log = workspace.log.read_text(errors="replace").splitlines()[-LOG_LINES:] if workspace.log.exists() else []
+    log = workspace.log.read_text(errors="replace").splitlines()[-LOG_LINES:] if workspace.log.is_file() else []
     return [
         Attempt(place, _told(attempt), "\n".join(log) if place == len(attempts) else "")
         for place, attempt in enumerate(attempts, start=1)
