@@ -171,7 +171,7 @@ class Column:
     folds: bool = False
     """Its words may go on in a further line; all others are never cut."""
     keeps: int = 16
-    """How narrow it may be if it folds."""
+    """How narrow it may be if it folds, as long as there is a spare column to leave out."""
     spare: int = 0
     """Left out, the greatest number first, where a terminal is too narrow; 0: never."""
 
@@ -270,18 +270,19 @@ def _left_out(
 
     if _wide(widths.values()) <= width:
         return []
-    least = {}
+    kept, least = {}, {}
     for place, natural in widths.items():
         heading = max(map(cell_len, columns[place].heading.split()), default=0)
         words = max((len(word) for cell in found[place] for word in cell.split()), default=0)
         widths[place] = max(heading, *map(cell_len, found[place])) if found[place] else natural
-        folded = max(heading, min(widths[place], max(min(words, _LONG_WORD), columns[place].keeps)))
-        least[place] = folded if columns[place].folds else widths[place]
+        narrow, keeps = min(words, _LONG_WORD, widths[place]), min(columns[place].keeps, widths[place])
+        least[place] = max(heading, narrow) if columns[place].folds else widths[place]
+        kept[place] = max(least[place], keeps)
     left = []
     for place in sorted((place for place in widths if columns[place].spare), key=lambda place: -columns[place].spare):
-        if _wide(least.values()) > width:
+        if _wide(kept.values()) > width:
             left.append(columns[place].heading)
-            del widths[place], least[place]
+            del widths[place], kept[place], least[place]
     while _wide(widths.values()) > width:
         if not (folding := [place for place, narrowest in least.items() if widths[place] > narrowest]):
             break

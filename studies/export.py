@@ -41,7 +41,7 @@ from studies.plan.options import SELECTOR, shown
 from studies.plan.runs import Selector, read_selector
 from studies.records.schema import EvaluationRecord, Metrics, RunConfig, RunRecord, ScoredRecord
 from studies.records.store import Store, runs_folder
-from studies.records.typed import Damaged, read, tell, write
+from studies.records.typed import Damaged, content_of, read, tell, write
 from studies.tables import studies
 
 PROJECT = "segnext"  # the project of W&B; MLflow's experiments are segnext/PROTOCOL
@@ -275,16 +275,16 @@ def _curve(folder: Path, identifier: str) -> list[tuple[int, dict[str, float]]]:
     """The steps of the training, and the tests on the way."""
     steps: dict[int, dict[str, float]] = {}
     for path, prefix in ((folder / f"{identifier}.csv", "train"), (folder / f"{identifier}-tests.csv", "test")):
+        remedy = "restore it from git, or delete it: the run has no curve then"
+        if (content := content_of(path, remedy)) is None:
+            continue
         try:
-            lines = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+            lines = list(csv.DictReader(content.decode().splitlines()))
             for line in lines:
                 values = {f"{prefix}/{name}": float(value) for name, value in line.items() if value}
                 steps.setdefault(int(values.pop(f"{prefix}/iteration")), {}).update(values)
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            why = f"it is no curve: {type(error).__name__} {error}"
-            raise Damaged(path, why, "restore it from git, or delete it: the run has no curve then") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise Damaged(path, f"it is no curve: {type(error).__name__} {error}", remedy) from None
     return sorted(steps.items())
 
 

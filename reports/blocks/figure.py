@@ -70,7 +70,7 @@ def keep(drawings: Iterable[Drawing], folder: Path, formats: Sequence[str]) -> N
     """Take the pictures of unchanged figures from a folder where they were written, if they are as they were then."""
     path = folder / MANIFEST
     try:
-        known = json.loads(path.read_bytes()) if path.exists() else {}
+        known = json.loads(path.read_bytes()) if path.is_file() else {}
     except ValueError:
         return
     for drawing in drawings:

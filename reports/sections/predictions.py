@@ -409,7 +409,7 @@ def _parameters(variant: Variant, row: Row) -> Cell:
 
 def fallen(path: Path) -> int | None:
     """The iteration at which a training loss has fallen below half of what it began with; None where it has not."""
-    if not path.exists():
+    if not path.is_file():
         return None
     with path.open(newline="", encoding="utf-8") as file:
         points = [(int(point.iteration), point.loss) for point in points_of(csv.DictReader(file))]

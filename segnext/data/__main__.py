@@ -215,7 +215,11 @@ def _print_classes(classes: tuple[str, ...], reports: list[Report]) -> None:
             of = pixels.sum() if label == IGNORE else pixels[:IGNORE].sum()
             rows[-1] += [f"{100 * pixels[label] / max(of, 1):.4f}", str(pixels[label])]
     titles = (title for report in shown for title in (f"{report.split}, %", f"{report.split}, pixels"))
-    columns = (Column("", right=True), Column("class", folds=True), *(Column(title, right=True) for title in titles))
+    columns = (
+        Column("label", right=True),
+        Column("class", folds=True),
+        *(Column(title, right=True) for title in titles),
+    )
     say("")
     show_table(columns, rows, "pixels of each class, % of those not ignored")
 

@@ -134,7 +134,7 @@ def _replace(file: File) -> None:
 def _sums(store: Store, files: list[File]) -> Iterator[str]:
     """As `sha256sum` writes them, by path: what was written once, and the tables as they are to be."""
     own = {file.path.name: file.sha256 for file in files}
-    own |= {path.name: _sha256(path) for path in store.folder.glob("*.csv") if path.name not in own}
+    own |= {path.name: _sha256(path) for path in store.folder.glob("*.csv") if path.name not in own and path.is_file()}
     digests = own | {name: _of(store, name, signature) for name, signature in _facts(store)}
     store.digests.keep()
     yield "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))

@@ -199,7 +199,8 @@ def printed(submission: Submission) -> list[Path]:
     """The files with a job's output from SLURM: what came before the worker started, and the end of a killed one."""
     if not submission.job:
         return []
-    return sorted((runs_folder() / "slurm" / submission.token).glob(f"{submission.job}_*_log.*"))
+    found = (runs_folder() / "slurm" / submission.token).glob(f"{submission.job}_*_log.*")
+    return sorted(path for path in found if path.is_file())
 
 
 def _rerun(workspace: Workspace) -> str | None:

@@ -70,7 +70,7 @@ def write(store: Store) -> list[Path]:
     """Bring the file up to date; returns its path, if there is one."""
     files = derived(store)
     for path, content in files.items():
-        if not path.exists() or path.read_text(encoding="utf-8") != content:
+        if not path.is_file() or path.read_text(encoding="utf-8") != content:
             write_atomically(path, content)
     return list(files)
 

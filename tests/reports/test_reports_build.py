@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -204,6 +205,15 @@ def test_a_damaged_curve_is_named(results, out, capsys, content):
     assert build.main(["table7", "--out", str(out)]) == 1
     assert f"damaged: {path}" in capsys.readouterr().err
     assert (out / "table7.tex").exists()
+
+
+def test_a_curve_that_is_a_pipe_is_named_and_nobody_waits_for_its_writer(results, out):
+    path = next((fabricate(results, seeds=1, curves=True).folder / "curves").glob("*.csv"))
+    path.unlink()
+    os.mkfifo(path)
+    words = [sys.executable, "-m", "reports.build", "table7", "--out", str(out)]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr.split(": ")[:2]) == (1, ["damaged", str(path)])
 
 
 def test_long_curves_are_thinned_and_empty_ones_left_out(results, out):
