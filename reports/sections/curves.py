@@ -171,7 +171,7 @@ class Point:
 
 def points_of(lines: Iterable[Mapping[str, str]]) -> list[Point]:
     """The points of the lines of a training curve's CSV. `ValueError` where one has no numbers."""
-    return [msgspec.convert(line, Point, strict=False) for line in lines]
+    return msgspec.convert(list(lines), list[Point], strict=False)
 
 
 def read_curve(path: Path) -> list[tuple[float, float]]:
@@ -184,7 +184,9 @@ def read_curve(path: Path) -> list[tuple[float, float]]:
     except (ValueError, csv.Error) as error:
         raise Damaged(path, f"not a readable training curve ({error})", remedy) from None
     points = [(iteration, loss) for iteration, loss in points if math.isfinite(loss)]
-    window = max(1, -(-len(points) // MOST_POINTS))
+    if len(points) <= MOST_POINTS:
+        return points
+    window = -(-len(points) // MOST_POINTS)
     chunks = (points[start : start + window] for start in range(0, len(points), window))
     return [(statistics.fmean(x for x, _ in chunk), statistics.fmean(y for _, y in chunk)) for chunk in chunks]
 
