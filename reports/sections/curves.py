@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import statistics
 import textwrap
@@ -110,7 +111,10 @@ def _strip(
 
 def losses(variant: Variant, store: Store) -> Drawing | None:
     """The training loss of every row, its seeds as a band; None while there is no curve."""
-    curves: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    described, buffer = list[str](), io.StringIO()  # of thousands of runs the points are held as text alone
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(("row", "seed", "iteration", "loss"))
+    labels = {row.slug: row.label for row in variant.study.trained}
     for line in variant.finished:
         try:
             points = read_curve(store.folder / "curves" / f"{line.run_id}.csv")
@@ -118,29 +122,23 @@ def losses(variant: Variant, store: Store) -> Drawing | None:
             store.damage.append(damaged)
             continue
         if points:
-            curves[line.row, line.seed or 0] = points
-    if not curves:
+            seed = line.seed or 0
+            described.append(f"{labels[line.row]}, seed {seed}: from {points[0][1]:.2f} to {points[-1][1]:.2f}")
+            writer.writerows((line.row, seed, *point) for point in points)
+    if not described:
         return None
-    described = "; ".join(
-        f"{variant.study.row(slug).label}, seed {seed}: from {points[0][1]:.2f} to {points[-1][1]:.2f}"
-        for (slug, seed), points in curves.items()
-    )
-    data: list[dict[str, Value]] = [
-        {"row": slug, "seed": seed, "iteration": iteration, "loss": loss}
-        for (slug, seed), points in curves.items()
-        for iteration, loss in points
-    ]
+    text = buffer.getvalue()
     legend = "training loss, mean over seeds; band: from the lowest to the highest seed."
     return Drawing(
         f"{variant.slug}-loss",
         f"Protocol {variant.name}: {legend}{variant.mixtures}",
-        described,
-        to_csv(data),
-        lambda: _losses(variant.rows, data),
+        "; ".join(described),
+        text,
+        lambda: _losses(variant.rows, csv.DictReader(text.splitlines())),
     )
 
 
-def _losses(rows: Sequence[Row], data: Sequence[Mapping[str, Value]]) -> Figure:
+def _losses(rows: Sequence[Row], data: Iterable[Mapping[str, Value]]) -> Figure:
     styles = row_styles([row.slug for row in rows])
     curves: dict[str, dict[float, list[float]]] = {}
     for one in data:
@@ -171,7 +169,7 @@ class Point:
 
 def points_of(lines: Iterable[Mapping[str, str]]) -> list[Point]:
     """The points of the lines of a training curve's CSV. `ValueError` where one has no numbers."""
-    return [msgspec.convert(line, Point, strict=False) for line in lines]
+    return msgspec.convert(list(lines), list[Point], strict=False)
 
 
 def read_curve(path: Path) -> list[tuple[float, float]]:
@@ -184,7 +182,9 @@ def read_curve(path: Path) -> list[tuple[float, float]]:
     except (ValueError, csv.Error) as error:
         raise Damaged(path, f"not a readable training curve ({error})", remedy) from None
     points = [(iteration, loss) for iteration, loss in points if math.isfinite(loss)]
-    window = max(1, -(-len(points) // MOST_POINTS))
+    if len(points) <= MOST_POINTS:
+        return points
+    window = -(-len(points) // MOST_POINTS)
     chunks = (points[start : start + window] for start in range(0, len(points), window))
     return [(statistics.fmean(x for x, _ in chunk), statistics.fmean(y for _, y in chunk)) for chunk in chunks]
 
