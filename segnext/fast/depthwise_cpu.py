@@ -79,12 +79,13 @@ def _weights(x: Tensor, gradient: Tensor, weight: Tensor) -> Tensor:
     if rows or columns:
         x = F.pad(x, (columns, columns, rows, rows))
     padding = [height // 2 - rows, width // 2 - columns]
+    if not columns:
+        return _gradients(x, gradient, weight, padding, (False, True))[1]
     parts = []
     for left in range(0, width, COLUMNS):
         part = weight[..., left : left + COLUMNS]
         over = width - left - part.shape[3]  # columns to the right that this part does not see
-        seen = x[..., left : x.shape[3] - over] if columns else x
-        parts.append(_gradients(seen, gradient, part, padding, (False, True))[1])
+        parts.append(_gradients(x[..., left : x.shape[3] - over], gradient, part, padding, (False, True))[1])
     return torch.cat(parts, 3)
 
 

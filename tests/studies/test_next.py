@@ -420,7 +420,7 @@ def followed(draw: np.random.Generator, differences: list[float], kind: str = "g
 @pytest.mark.parametrize(
     ("kind", "truth"), [("greater", 0.0), ("equivalent", verdicts.MARGIN)], ids=["no difference", "at the margin"]
 )
-@pytest.mark.parametrize("claims", [1, 6])
+@pytest.mark.parametrize("claims", [1, pytest.param(6, marks=pytest.mark.long)])
 def test_a_wrong_word_in_a_table_over_all_looks_is_as_rare_as_5_percent(
     kind: str, truth: float, claims: int, monkeypatch: pytest.MonkeyPatch
 ):
