@@ -240,7 +240,7 @@ def _sheets(report: Report, markdown: str) -> list[Sheet]:
         ),
         Sheet(
             misprints.SLUG,
-            "Printed values that are wrong",
+            "Wrong or inconsistent prints",
             "Wrong prints",
             [summary.wrong],
             files(misprints.SLUG, "tex", "csv"),
