@@ -59,7 +59,7 @@ def pack(folder: Path) -> None:
     """Pack what lies loose. Raises `Damaged` and `OSError`; whatever happens, each file is there or in here."""
     contents = {name: content for name in loose(folder) if (content := content_of(folder / name, REMEDY)) is not None}
     printed = contents[LOG] if LOG in contents else log(folder)
-    small = {name: content.decode().rstrip(" ") for name, content in contents.items() if name != LOG}
+    small = {name: _text(folder / name, content) for name, content in contents.items() if name != LOG}
     head = json.dumps({**texts(folder), **small}, sort_keys=True, ensure_ascii=False)
     body = b"" if printed is None else gzip.compress(printed, mtime=0)
     write_atomically(folder / NAME, head.encode() + b"\n" + body)
@@ -67,6 +67,13 @@ def pack(folder: Path) -> None:
         _drop(folder / name, content)
     if not any(name.startswith("attempts/") for name in loose(folder)):
         shutil.rmtree(folder / "attempts", ignore_errors=True)  # it may hold what a killed one left
+
+
+def _text(path: Path, content: bytes) -> str:
+    try:
+        return content.decode().rstrip(" ")
+    except UnicodeDecodeError as error:
+        raise Damaged(path, f"it is no text ({error.reason} at byte {error.start})", REMEDY) from None
 
 
 def _drop(path: Path, content: bytes) -> None:

@@ -194,3 +194,16 @@ def test_a_damaged_pack_is_named_and_hides_no_other_run(capsys: pytest.CaptureFi
     out, err = capsys.readouterr()
     assert f"{runs[0].id}/finished" in err
     assert "1 done" in out
+
+
+def test_a_file_that_is_no_text_is_named_and_stays_and_all_others_are_packed(capsys: pytest.CaptureFixture[str]):
+    damaged, fine = started(2)
+    for planned in (damaged, fine):
+        recorded(planned)
+    path = Workspace(damaged.id).folder / "submission.json"
+    path.write_bytes(b'"\xff"')
+    assert gc.main(["--delete"]) == 1
+    assert f"{damaged.id}/submission.json: it is no text" in capsys.readouterr().err
+    assert path.read_bytes() == b'"\xff"'
+    assert not (Workspace(damaged.id).folder / packed.NAME).exists()
+    assert packed.loose(Workspace(fine.id).folder) == []
