@@ -93,7 +93,7 @@ fuzz: .venv/installed
 	OMP_NUM_THREADS=1 SEGNEXT_FUZZ=1000 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -m fuzz
 
 # Three at a time, each with a cluster of its own: most of their time they wait for SLURM. SEGNEXT_SLURM_SEEDS=50: an
-# array job of two hundred runs in place of fifty.
+# array job of two hundred runs in place of thirty.
 tests-slurm: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist worksteal -m slurm
 

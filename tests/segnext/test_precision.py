@@ -120,7 +120,7 @@ def test_two_hundred_iterations_in_half_precision_end_where_float32_does(tmp_pat
 
     def last_losses(seed: int, precision: str) -> float:
         run = quick.run(panel, row, seed)
-        run = dataclasses.replace(run, train=dataclasses.replace(run.train, iterations=200, batch=8))
+        run = dataclasses.replace(run, train=dataclasses.replace(run.train, iterations=200, batch=4))
         told: list[float] = []
         folder = tmp_path / f"{precision}-{seed}"
         train(run, source, folder, Execution(precision=precision), on_step=lambda step: told.append(step.loss))

@@ -339,7 +339,7 @@ def test_a_run_killed_again_and_again_ends_with_the_bits_of_the_undisturbed_one(
     identifier = run_id("c", 250)
     random = np.random.default_rng(0)
     kills = 0
-    for _ in range(12):
+    for _ in range(6):
         process = subprocess.Popen(command(*words), cwd=REPOSITORY, stdout=subprocess.DEVNULL)
         claim = runs / identifier / "claim.json"
         previous = claim.read_text() if claim.exists() else ""

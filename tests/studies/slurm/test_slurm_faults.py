@@ -410,7 +410,7 @@ def test_two_nodes_with_two_tasks_each_train_what_one_process_does(user: User, t
 
 
 def test_more_runs_than_an_array_may_have_go_through_arrays_of_ten(user: User, tmp_path: Path):
-    seeds = int(os.environ.get("SEGNEXT_SLURM_SEEDS", "12"))  # of four rows
+    seeds = int(os.environ.get("SEGNEXT_SLURM_SEEDS", "8"))  # of four rows
     words = ("table7", "--protocol", "smoke", "--limit-iterations", "1", "--seeds", f"0-{seeds - 1}")
     chosen = protocol("smoke")
     runs = plan(select(["table7"], chosen, None, range(seeds)), chosen, 1, Store())
