@@ -73,8 +73,8 @@ def read(chosen: Sequence[Study], store: Store, *, logs: bool = False) -> Report
 def pages(report: Report, store: Store, out: Path, markdown: Path, formats: Sequence[str]) -> dict[str, str | bytes]:
     """Every file of the report by name, as it will lie in `out`, but for those of the summary and the pages of runs.
 
-    The summary lies in `markdown`. Writes nothing. Figures, in these `formats`, in `out` that nothing changes, and that
-    nobody touched, are not made again. `ValueError`: a damaged curve.
+    The summary lies in `markdown`. Writes nothing. A figure that lies in `out` in these `formats` is not drawn again
+    while its data and its file are as they were. Raises `ValueError` if a curve is damaged.
     """
     parts, summary = report.parts, report.summary
     keep(report.drawings, out, formats)

@@ -97,7 +97,7 @@ class _Form:
         return told if self.terminal else "\t".join(("step", "decides", "printed", "seeds", "power", "half", "hours"))
 
     def question(self, step: str, question: Question, hours: str = "") -> str:
-        """A question; `hours`: of it alone."""
+        """A question as a line of the table; `hours` are those of this question alone."""
         size = "" if question.difference is None else f"{question.difference:+.1f}"
         if question.kind == "level":
             size = f"±{question.difference:.1f}"

@@ -23,6 +23,17 @@ class Seen:
     errors: str
 
 
+def everything(terminal: int) -> bytes:
+    """What is shown on a terminal until its last writer has gone; closes it."""
+    said = b""
+    try:
+        while block := os.read(terminal, 65536):
+            said += block
+    except OSError:  # its end
+        os.close(terminal)
+    return said
+
+
 def seen(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Seen:
     """Run a command on a terminal of its own."""
     ours, theirs = pty.openpty()
@@ -32,12 +43,7 @@ def seen(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> 
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(words, cwd=folder, env=own, stdin=theirs, stdout=theirs, stderr=errors)
         os.close(theirs)
-        said = b""
-        try:
-            while block := os.read(ours, 65536):
-                said += block
-        except OSError:  # its end
-            os.close(ours)
+        said = everything(ours)
         code = process.wait()
         errors.seek(0)
         return Seen(code, said.decode().replace("\r\n", "\n"), errors.read().decode())

@@ -23,7 +23,7 @@ import pytest
 from conftest import REPOSITORY, interruptible
 from processes import LONGER, eventually, run_id, trained
 from records import add_run
-from terminal import WIDTH, seen
+from terminal import WIDTH, everything, seen
 
 from reports.write.formats import to_csv
 from segnext import door
@@ -220,12 +220,7 @@ def test_a_terminal_shows_colours_of_ours_and_none_of_a_files(lab):
     own = {**os.environ, "TERM": "xterm", "COLUMNS": "300"}
     shown = subprocess.Popen(lab("studies.status"), cwd=REPOSITORY, stdout=theirs, env=own)
     os.close(theirs)
-    said = b""
-    try:
-        while block := os.read(ours, 65536):
-            said += block
-    except OSError:  # its end
-        os.close(ours)
+    said = everything(ours)
     assert shown.wait() == 1
     assert b"\x1b[1;31mfailed" in said
     assert SHOWN[:10].encode() in said

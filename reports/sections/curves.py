@@ -111,7 +111,7 @@ def _strip(
 
 def losses(variant: Variant, store: Store) -> Drawing | None:
     """The training loss of every row, its seeds as a band; None while there is no curve."""
-    described, buffer = list[str](), io.StringIO()  # of thousands of runs the points are held as text alone
+    described, buffer = list[str](), io.StringIO()  # points of thousands of runs take less room as text
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(("row", "seed", "iteration", "loss"))
     labels = {row.slug: row.label for row in variant.study.trained}

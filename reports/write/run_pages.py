@@ -114,8 +114,8 @@ def write(
 ) -> list[Path]:
     """Write the page of every record behind the report into `out`; `results` is the way to its folder from the pages'.
 
-    `shared`: records of no study alone. A page that nothing changes, and that nobody touched, is not made again, as the
-    list beside them knows. Returns the paths of all of them.
+    `shared`: records that belong to no one study. The list beside the pages knows which are still as written and up to
+    date; these are not made again. Returns the paths of all of them.
     """
     uses = _uses(everything)
     found: dict[str, Record] = {record.id: record for record in shared}

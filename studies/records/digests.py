@@ -22,7 +22,7 @@ from studies.records.typed import Damaged, content_of
 NAME = ".digests"
 
 Signature = tuple[int, int, int, int]
-"""Of a file: its size, when its contents and it itself were last changed, its inode."""
+"""A file's size, modification time, change time and inode."""
 
 
 class _Known(Struct, frozen=True, array_like=True):

@@ -31,7 +31,7 @@ PART = 64
 YOUNG = 2_000_000_000  # nanoseconds
 
 Signature = tuple[int, int, int]
-"""Of a file: its size, and when its contents and it itself were last changed."""
+"""A file's size, modification time and change time."""
 
 
 class Entry(Struct, frozen=True, array_like=True):

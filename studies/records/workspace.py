@@ -315,7 +315,7 @@ class Workspace:
         return max(_modified(path) for path in (self._claim.path, self._progress))
 
     def began_since_submission(self) -> bool:
-        """Whether a worker has written what a run writes that has begun; by the clock of the disk alone."""
+        """Whether a worker has begun the run since it was submitted, by the times that the disk gave its files."""
         wrote = max(map(_modified, (self._progress, self.curve, self.weights, *self.states.glob("*.pt"))))
         return wrote > _modified(self.submission.path)
 
