@@ -95,7 +95,7 @@ fuzz: .venv/installed
 # Three at a time, each with a cluster of its own: most of their time they wait for SLURM. SEGNEXT_SLURM_SEEDS=50: an
 # array job of two hundred runs in place of thirty.
 tests-slurm: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist worksteal -m slurm
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --verbose --numprocesses 3 --dist worksteal -m slurm
 
 # Not in CI: 320 MB from Debian's mirror. Where they cannot be had the tests are skipped, and say why.
 tests-slurm-next: export DEV_CLUSTER_RELEASE = $(RELEASE)
