@@ -180,7 +180,8 @@ def test_wandb_has_each_run_once_offline_and_reads_the_curve_as_it_was(tmp_path:
         (path,) = tmp_path.glob(f"wandb/offline-run-*/run-{name}.wandb")
         records = list(of_wandb(path))
         (made,) = (record.run for record in records if record.HasField("run"))
-        assert made.host == "" and not any(record.HasField("environment") for record in records)
+        assert made.host == ""
+        assert not any(record.HasField("environment") for record in records)
         assert (made.run_id, made.display_name, made.run_group) == (name, run.name, "quick")
         config = {item.key: json.loads(item.value_json) for item in made.config.update}
         assert config["train.batch"] == run.parameters["train.batch"]
