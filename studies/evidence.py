@@ -59,7 +59,7 @@ def _submitted(selector: str, name: str, store: Store) -> PlannedRun:
 def server_record(planned: PlannedRun, value: float, source: str, store: Store) -> Plain:
     """The record of a server's score for a finished run. Raises `ValueError` if the run already has another score."""
     (metric, *_) = planned.panel.accuracies
-    before = store.server(planned.run, metric)
+    before = store.server(planned.id, metric)
     if before is not None and (before.value, before.config.source) != (value, source):
         raise ValueError(f"{planned.label} has a score already, {before.value}, in {before.id}.json; delete that first")
     config = {"run": planned.run.id, "metric": metric, "source": source}

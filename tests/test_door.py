@@ -397,7 +397,7 @@ def test_no_cell_of_a_csv_is_a_formula(lab, tmp_path: Path):
     rows = [{"name": "=1+1", "value": -0.5, "text": "a=b"}, {"name": "@SUM(A1)", "value": None, "text": "-x"}]
     assert to_csv(rows) == "name,value,text\n'=1+1,-0.5,a=b\n'@SUM(A1),,'-x\n"
     for file in (file for file in files.derived(Store()) if file.path.suffix == ".csv"):
-        for line in csv.DictReader(io.StringIO(file.whole)):
+        for line in csv.DictReader(io.StringIO(file.content.decode())):
             assert all(re.match(r"[^=+\-@\t\r]|-\d", cell) for cell in line.values() if cell), file.path
     Workspace(a_planned_run("c", 0).id).amend_attempt("=HYPERLINK(A1)", "")
     done = ended(lab("reports.build"))

@@ -15,8 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from reports.blocks.parallel import spread
 from reports.blocks.style import FIGURE
+from studies.records.parallel import spread
 
 MANIFEST = "figures.json"
 FORMATS = ("svg", "pdf", "png")

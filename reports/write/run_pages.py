@@ -20,7 +20,6 @@ import jinja2
 from jinja2 import Template
 
 from reports.blocks.figure import code, digest
-from reports.blocks.parallel import spread
 from reports.blocks.table import number
 from reports.sections.curves import read_curve
 from reports.write.files import put
@@ -28,6 +27,7 @@ from studies.declare.subtasks import Subtask
 from studies.facts.gather import Evidence, Variant, marks
 from studies.records import working_state
 from studies.records.digests import Digests, Signature
+from studies.records.parallel import spread
 from studies.records.schema import (
     CostRecord,
     EvaluationRecord,

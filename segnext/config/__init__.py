@@ -17,6 +17,7 @@ from segnext.config.execution import Execution as Execution
 from segnext.config.execution import compiler as compiler
 from segnext.config.fields import PRECISIONS as PRECISIONS
 from segnext.config.identity import canonical as canonical
+from segnext.config.identity import difference as difference
 from segnext.config.identity import digest as digest
 from segnext.config.identity import whole_digest as whole_digest
 from segnext.config.measured import DEVICES as DEVICES

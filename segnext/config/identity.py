@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -66,3 +67,14 @@ def as_text(data: Any) -> str:
 def sha256(text: str) -> str:
     """Its digest, as hexadecimal digits."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def difference(old: Any, new: Any, path: str = "") -> str | None:
+    """The first field in which two configurations differ, as `field: old -> new`; None when they are equal."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted({*old, *new}):
+            found = difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+            if found:
+                return found
+        return None
+    return None if old == new else f"{path}: {old!r} -> {new!r}"

@@ -56,11 +56,13 @@ class Run:
         """The same run with another seed; what thousands of seeds share is resolved once."""
         run = copy(self)
         vars(run).pop("id", None)
-        before, after = self._around_seed
-        vars(run).update(
-            seed=seed, _canonical={**canonical(self), "seed": seed}, _digest=sha256(f"{before}{seed}{after}")
-        )
+        vars(run).update(seed=seed, _canonical={**canonical(self), "seed": seed}, _digest=self.digest_seeded(seed))
         return run
+
+    def digest_seeded(self, seed: int) -> str:
+        """The whole digest of the same run with another seed; its id is the beginning of it."""
+        before, after = self._around_seed
+        return sha256(f"{before}{seed}{after}")
 
     @cached_property
     def _around_seed(self) -> tuple[str, str]:

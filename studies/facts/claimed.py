@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct, structs
 
 from studies.declare.study import COSTS, MEASURED_AS, Claim
 from studies.facts.gather import Evidence, Variant
@@ -15,8 +15,7 @@ from studies.judge.verdicts import Judgement
 DECIDING = "paper"
 
 
-@dataclass(frozen=True)
-class ClaimLine:
+class ClaimLine(Struct, frozen=True):
     """What one tier says of a claim: the difference is better - worse, in the unit of its metric's column."""
 
     claim: str
@@ -80,7 +79,7 @@ def _of_costs(evidence: Evidence, claim: Claim, line: ClaimLine) -> ClaimLine:
     else:
         behind = [evidence.expenses[dataset, row].record for row in rows if (dataset, row) in evidence.expenses]
     difference = judgement.difference
-    return dataclasses.replace(
+    return structs.replace(
         _judged(line, judgement),
         difference=None if difference is None else difference * unit,
         run_ids=" ".join(dict.fromkeys(behind)),
@@ -94,7 +93,7 @@ def _of_runs(evidence: Evidence, claim: Claim, line: ClaimLine) -> Iterator[Clai
     yield (
         _of_variant(evidence, deciding[0], claim, line)
         if deciding
-        else dataclasses.replace(line, tier=DECIDING, protocol=DECIDING)
+        else structs.replace(line, tier=DECIDING, protocol=DECIDING)
     )
     theirs = _of_others(evidence, claim, line)
     yield from [theirs] if theirs.n_better else []
@@ -112,7 +111,7 @@ def _of_variant(evidence: Evidence, variant: Variant, claim: Claim, line: ClaimL
     counts = [
         len(side) if row in trained else None for side, row in zip(sides, (claim.better, claim.worse), strict=True)
     ]
-    return dataclasses.replace(
+    return structs.replace(
         _judged(line, judgement),
         tier=tier,
         protocol=variant.protocol.name,
@@ -129,7 +128,7 @@ def _of_others(evidence: Evidence, claim: Claim, line: ClaimLine) -> ClaimLine:
     behind = [own.id for found in said.differences for own in (found.better, found.worse)]
     alone = said.differences[0].value if len(said.differences) == 1 else None
     count = len(said.differences)
-    return dataclasses.replace(
+    return structs.replace(
         line,
         tier=tiers.PUBLISHED,
         difference=alone,
@@ -142,7 +141,7 @@ def _of_others(evidence: Evidence, claim: Claim, line: ClaimLine) -> ClaimLine:
 
 def _judged(line: ClaimLine, judgement: Judgement) -> ClaimLine:
     interval = judgement.interval
-    return dataclasses.replace(
+    return structs.replace(
         line,
         difference=judgement.difference,
         low=interval.low if interval else None,

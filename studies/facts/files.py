@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-from segnext.files import temporary_beside
+from msgspec import Struct, structs
+
+from segnext.files import write_atomically
 from studies.facts import claimed, finished, foretold, missing, rows
 from studies.facts.columns import written
 from studies.facts.gather import Evidence, common, gather
 from studies.records import attempts
-from studies.records.digests import Signature
+from studies.records.parallel import beside
 from studies.records.store import Store
 from studies.tables import studies
 
@@ -25,7 +28,9 @@ SUMS = "SHA256SUMS"
 FACTS = ("records", "curves", "cam", "logs", "looks")
 """The folders whose files are written once."""
 
-COLUMNS: Mapping[str, type] = {
+MANY = 2_000  # records, from which on two processes are faster than one
+
+COLUMNS: Mapping[str, type[Struct]] = {
     **{f"{slug}.csv": rows.RowLine for slug in studies()},
     "runs.csv": finished.RunLine,
     "claims.csv": claimed.ClaimLine,
@@ -39,27 +44,19 @@ COLUMNS: Mapping[str, type] = {
 
 @dataclass(frozen=True)
 class File:
-    """A file as it is to be: its text comes in pieces, so that nobody holds a long one."""
+    """A file as it is to be."""
 
     path: Path
-    text: Callable[[], Iterator[str]]
-
-    @property
-    def whole(self) -> str:
-        """The text in one."""
-        return "".join(self.text())
+    content: bytes
 
     def current(self) -> bool:
         """Whether it lies there so."""
-        return self.path.is_file() and _sha256(self.path) == self.sha256
+        return self.path.is_file() and self.path.read_bytes() == self.content
 
-    @cached_property
+    @property
     def sha256(self) -> str:
-        """The digest of its bytes."""
-        digest = hashlib.sha256()
-        for piece in self.text():
-            digest.update(piece.encode())
-        return digest.hexdigest()
+        """The digest of its content."""
+        return hashlib.sha256(self.content).hexdigest()
 
 
 def derived(store: Store, gathered: Mapping[str, Evidence] | None = None) -> list[File]:
@@ -67,27 +64,53 @@ def derived(store: Store, gathered: Mapping[str, Evidence] | None = None) -> lis
 
     `gathered`: by study, what the caller has of this store already.
     """
-    known = dict(gathered or {})
-    if others := [study for study in studies().values() if study.slug not in known]:
-        shared = common(store, shown=False)
-        known |= {study.slug: gather(study, store, shared=shared) for study in others}
-    everything = [known[slug] for slug in studies()]
-    tables = {evidence.study.slug: list(rows.row_lines(evidence, store)) for evidence in everything}
-    told = [(evidence, foretold.subtasks(evidence, store)) for evidence in everything]
-    shown: dict[str, list[str]] = {}
-    for lines in tables.values():
-        for line in lines:
+    with beside(lambda: _Apart.of(store), worth=len(store.records) >= MANY) as apart:
+        known = dict(gathered or {})
+        if others := [study for study in studies().values() if study.slug not in known]:
+            shared = common(store, shown=False)
+            known |= {study.slug: gather(study, store, shared=shared) for study in others}
+        everything = [known[slug] for slug in studies()]
+        told = [(evidence, foretold.subtasks(evidence, store)) for evidence in everything]
+        made: dict[str, Sequence[Struct]] = {
+            **{f"{evidence.study.slug}.csv": list(rows.row_lines(evidence, store)) for evidence in everything},
+            "claims.csv": list(claimed.claim_lines(everything)),
+            "predictions.csv": list(foretold.prediction_lines(told, store)),
+            "accuracy-by-distance.csv": list(foretold.distance_lines(told)),
+            "missing.csv": list(missing.missing_lines(everything, store)),
+        }
+        shown: dict[str, list[str]] = {}
+        for line in (line for lines in made.values() for line in lines if isinstance(line, rows.RowLine)):
             shown.setdefault(line.run_id, []).append(f"{line.table}/{line.row}")
-    made: dict[str, Callable[[], Iterator[object]]] = {
-        **{f"{slug}.csv": _again(lines) for slug, lines in tables.items()},
-        "runs.csv": lambda: finished.run_lines(store, shown),
-        "claims.csv": lambda: claimed.claim_lines(everything),
-        "predictions.csv": _again(list(foretold.prediction_lines(told, store))),
-        "accuracy-by-distance.csv": _again(list(foretold.distance_lines(told))),
-        "missing.csv": lambda: missing.missing_lines(everything, store),
-    }
-    files = [File(store.folder / name, _text(COLUMNS[name], lines)) for name, lines in made.items()]
-    return [*files, File(store.folder / SUMS, lambda: _sums(store, files))]
+        files = [File(store.folder / name, written(COLUMNS[name], lines).encode()) for name, lines in made.items()]
+        found = apart()
+    store.forget_digests()
+    files.append(File(store.folder / "runs.csv", found.with_rows(store, shown).encode()))
+    return [*files, File(store.folder / SUMS, _sums(store, files, found.digests).encode())]
+
+
+@dataclass(frozen=True)
+class _Apart:
+    """What needs nothing of the studies, so that another process can make it."""
+
+    runs: str  # runs.csv, with `mark` where the rows are to be
+    mark: str
+    digests: Mapping[str, str]  # of what was written once
+
+    @classmethod
+    def of(cls, store: Store) -> _Apart:
+        """All of it; the digests of files are remembered."""
+        mark = secrets.token_hex(16)
+        lines = (structs.replace(line, rows=mark) for line in finished.run_lines(store))
+        runs = written(finished.RunLine, lines)
+        digests = {f"{name}/{file}": sha256 for name in FACTS for file, sha256 in _digests(store, name)}
+        store.digests.keep()
+        return cls(runs, mark, digests)
+
+    def with_rows(self, store: Store, shown: Mapping[str, Sequence[str]]) -> str:
+        """The text of runs.csv; `shown`: by record, the rows of tables that it is shown at."""
+        first, *others = self.runs.split(self.mark)
+        rows = (" ".join(dict.fromkeys(shown.get(identifier, ()))) for identifier in sorted(store.records))
+        return first + "".join([row + other for row, other in zip(rows, others, strict=True)])
 
 
 def write(store: Store, gathered: Mapping[str, Evidence] | None = None) -> list[Path]:
@@ -99,59 +122,39 @@ def write(store: Store, gathered: Mapping[str, Evidence] | None = None) -> list[
     while True:
         if not store.current:  # it was read before the first look
             store, gathered = Store(store.folder), None
-        seen = dict(_facts(store))
+        seen = _lying(store)
         files = derived(store, gathered)
         for file in files:
             if not file.current():
-                _replace(file)
-        if dict(_facts(store)) == seen:
+                write_atomically(file.path, file.content)
+        if _lying(store) == seen:
             return [file.path for file in files]
         store, gathered = Store(store.folder), None
 
 
-def _again(lines: Sequence[object]) -> Callable[[], Iterator[object]]:
-    return lambda: iter(lines)
-
-
-def _text(kind: type, lines: Callable[[], Iterator[object]]) -> Callable[[], Iterator[str]]:
-    return lambda: written(kind, lines())
-
-
-def _replace(file: File) -> None:
-    """Write it piece by piece beside its place, and put it there as a whole."""
-    file.path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_beside(file.path)
-    try:
-        with open(temporary, "w", encoding="utf-8", newline="") as stream:
-            stream.writelines(file.text())
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file.path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sums(store: Store, files: list[File]) -> Iterator[str]:
+def _sums(store: Store, files: Sequence[File], digests: Mapping[str, str]) -> str:
     """As `sha256sum` writes them, by path: what was written once, and the tables as they are to be."""
     own = {file.path.name: file.sha256 for file in files}
     own |= {path.name: _sha256(path) for path in store.folder.glob("*.csv") if path.name not in own and path.is_file()}
-    digests = own | {name: _of(store, name, signature) for name, signature in _facts(store)}
-    store.digests.keep()
-    yield "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
+    own |= digests
+    return "".join([f"{own[name]}  {name}\n" for name in sorted(own)])
 
 
-def _of(store: Store, name: str, signature: Signature) -> str:
-    """The digest of a file; of a record that was read, as it was read."""
-    folder, _, file = name.partition("/")
-    known = folder == "records" and file.endswith(".json") and file[:-5] in store.records
-    return store.read_digest(file[:-5]) if known else store.digests.of(name, signature)
+def _digests(store: Store, folder: str) -> Iterator[tuple[str, str]]:
+    """The files of a folder and their digests; of a record that was read, as it was read."""
+    read = {f"{key}.json": store.read_digest(key) for key in store.records} if folder == "records" else {}
+    for file, signature in store.digests.listed(folder).items():
+        yield file, read.get(file) or store.digests.of(f"{folder}/{file}", signature)
 
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _facts(store: Store) -> Iterator[tuple[str, Signature]]:
-    """Every file that was written once, by its path in the folder."""
+def _lying(store: Store) -> dict[str, int]:
+    """Every file that was written once, and its inode: one that takes its place has another."""
+    found: dict[str, int] = {}
     for name in FACTS:
-        yield from ((f"{name}/{file}", signature) for file, signature in store.digests.listed(name).items())
+        with suppress(OSError), os.scandir(store.folder / name) as entries:
+            found |= {f"{name}/{entry.name}": entry.inode() for entry in entries if entry.name[0] != "."}
+    return found

@@ -5,11 +5,12 @@ Whether a record is of today's code changes with that code, and is no fact of th
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator, Mapping
+from functools import cache, lru_cache
 from typing import Any
+
+import msgspec
+from msgspec import Struct
 
 from segnext.config import ENCODERS, SIZES, Model, canonical
 from segnext.config.architecture import DECODER_STAGES
@@ -30,13 +31,12 @@ from studies.records.schema import (
 from studies.records.store import Store
 
 
-@dataclass(frozen=True)
-class RunLine:
+class RunLine(Struct, frozen=True):
     """A record. What a kind of record has not is empty."""
 
     run_id: str
     kind: str
-    rows: str  # of the tables that show it: `table7/c table9/t`
+    rows: str = ""  # of the tables that show it: `table7/c table9/t`
     model: str = ""
     size: str = ""
     switches: str = ""
@@ -83,8 +83,8 @@ class RunLine:
     test_fingerprint: str = ""
 
 
-def run_lines(store: Store, shown: Mapping[str, Sequence[str]]) -> Iterator[RunLine]:
-    """A line a record, by id; `shown`: by record, the rows of tables that it is shown at."""
+def run_lines(store: Store) -> Iterator[RunLine]:
+    """A line a record, by id, without `rows`."""
     for identifier in sorted(store.records):
         record = store.records[identifier]
         origin = record.provenance
@@ -97,8 +97,7 @@ def run_lines(store: Store, shown: Mapping[str, Sequence[str]]) -> Iterator[RunL
             "dirty": origin.dirty,
             "code": origin.code or "",
         }
-        rows = " ".join(dict.fromkeys(shown.get(identifier, ())))
-        yield RunLine(identifier, record.kind, rows, **made | _measured(record, store))
+        yield RunLine(identifier, record.kind, **made | _measured(record, store))
 
 
 def _measured(record: Record, store: Store) -> dict[str, Any]:
@@ -178,11 +177,18 @@ def _scored(record: ScoredRecord) -> dict[str, Any]:
     return found
 
 
-_METRICS = [name for name in Metrics.__struct_fields__ if name in {field.name for field in dataclasses.fields(RunLine)}]
+_METRICS = [name for name in Metrics.__struct_fields__ if name in RunLine.__struct_fields__]
 
 
-def _model(model: Plain) -> dict[str, str]:
+def _model(model: Plain) -> Mapping[str, str]:
     """The encoder, the size, and in words what differs from SegNeXt of this size."""
+    return _described(msgspec.json.encode(model))
+
+
+@lru_cache(1024)
+def _described(content: bytes) -> Mapping[str, str]:
+    """The same of a model as JSON: thousands of runs share one."""
+    model: Plain = msgspec.json.decode(content)
     return {"model": model.get("encoder", "mscan"), "size": model.get("size", ""), "switches": switches(model)}
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from studies.declare.expectations import EXPECTATIONS, PROTOCOLS
 from studies.declare.protocols import protocol
@@ -20,8 +21,7 @@ from studies.tables import study
 SIGNS = {"+": "above", "-": "below", "0": "equal"}
 
 
-@dataclass(frozen=True)
-class PredictionLine:
+class PredictionLine(Struct, frozen=True):
     """A prediction with what became of it; the difference is row - reference, in percentage points."""
 
     tier: str
@@ -56,8 +56,7 @@ class PredictionLine:
     run_ids: str
 
 
-@dataclass(frozen=True)
-class DistanceLine:
+class DistanceLine(Struct, frozen=True):
     """How accurate a row's runs are where the deciding cue lies at these distances (pixels), in percent, over seeds."""
 
     table: str

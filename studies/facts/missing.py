@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from studies.declare.subtasks import Subtask
 from studies.facts.gather import Evidence, Variant
@@ -12,8 +13,7 @@ from studies.plan.programme import ranges
 from studies.records.store import Store, row_cost
 
 
-@dataclass(frozen=True)
-class MissingLine:
+class MissingLine(Struct, frozen=True):
     """Something that was never measured: runs of a row, costs, speeds, a test server's score, pictures."""
 
     table: str

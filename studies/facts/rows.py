@@ -6,10 +6,10 @@ but one in missing.csv. `KEY` names the columns that tell a line from every othe
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct, structs
 
 from segnext.config import Platform
 from studies.declare.study import MEASURED_AS, Panel, Reported, Row
@@ -28,8 +28,7 @@ def in_files(value: float, metric: str) -> float:
     return round(value * MILLION[metric]) if metric in MILLION else value
 
 
-@dataclass(frozen=True)
-class RowLine:
+class RowLine(Struct, frozen=True):
     """A measurement of a row; `printed_*` is what the paper prints for the same, where it prints it."""
 
     table: str
@@ -149,14 +148,14 @@ def _speeds(evidence: Evidence) -> Iterator[RowLine]:
             )
             named = by_name.get(name)
             if named is not None:
-                line = dataclasses.replace(line, row=named.slug, name=named.label)
+                line = structs.replace(line, row=named.slug, name=named.label)
                 line = _printed(line, panel, named, ("fps",))
             fps = 1 / record.latency if record.latency else None
-            yield dataclasses.replace(_timed(line, platform, record), fps=fps)
+            yield structs.replace(_timed(line, platform, record), fps=fps)
 
 
 def _timed(line: RowLine, platform: Platform, record: SpeedRecord) -> RowLine:
-    return dataclasses.replace(
+    return structs.replace(
         line,
         platform=platform_words(platform),
         precision=platform.precision,
@@ -176,7 +175,8 @@ def platform_words(platform: Platform) -> str:
 def _trained(variant: Variant, store: Store) -> Iterator[RowLine]:
     """The finished runs, then tests of their weights once more, and of weights of elsewhere."""
     rows = {row.slug: row for row in variant.rows}
-    runs = {line.run_id: _run(variant, rows[line.row], line, store) for line in variant.finished}
+    shared = {row: _line(variant, rows[row], lines[0], "run") for row, lines in variant.finished_by_row.items()}
+    runs = {line.run_id: _run(shared[line.row], line, store) for line in variant.finished}
     yield from runs.values()
     for tested in variant.retested:
         for record in _records(tested, store):
@@ -218,9 +218,12 @@ def _line(variant: Variant, row: Row, line: Line, kind: str) -> RowLine:
     return _printed(made, variant.panel, row, variant.panel.accuracies) if variant.comparable else made
 
 
-def _run(variant: Variant, row: Row, line: Line, store: Store) -> RowLine:
-    return dataclasses.replace(
-        _line(variant, row, line, "run"),
+def _run(shared: RowLine, line: Line, store: Store) -> RowLine:
+    """The line of a run; `shared` is that of any run of its row."""
+    return structs.replace(
+        shared,
+        run_id=line.run_id,
+        precision=line.precision,
         seed=line.seed,
         upstream=store.finished(line.run_id).config.init or "",
         trained_params=line.trained_params,
@@ -236,7 +239,7 @@ def _tested(line: RowLine, record: EvaluationRecord) -> RowLine:
     """The line of a test of finished weights."""
     weights = record.config.weights
     metrics = record.metrics
-    return dataclasses.replace(
+    return structs.replace(
         line,
         kind="imported" if isinstance(weights, File) else "evaluation",
         ham_seed=record.config.ham_seed,
@@ -259,4 +262,4 @@ def _printed(line: RowLine, panel: Panel, row: Row | Reported, metrics: tuple[st
     for metric in metrics:
         if (value := row.prints(panel, metric)) is not None:
             values[f"printed_{MEASURED_AS[metric]}"] = in_files(value, metric)
-    return dataclasses.replace(line, **values)
+    return structs.replace(line, **values)

@@ -11,10 +11,10 @@ import csv
 import io
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct, structs
 
 from segnext.files import write_atomically
 from studies.records.causes import CAUSES
@@ -23,8 +23,7 @@ from studies.records.typed import Damaged, content_of
 from studies.records.workspace import Glance
 
 
-@dataclass(frozen=True, order=True)
-class LostAttempt:
+class LostAttempt(Struct, frozen=True, order=True):
     """One finished attempt: its seconds, and on how many processes and GPUs."""
 
     run_id: str
@@ -60,9 +59,9 @@ def derived(store: Store) -> dict[Path, str]:
     if damaged or (not attempts and not _path(store).exists()):
         return {}
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, [field.name for field in fields(LostAttempt)], lineterminator="\n")
+    writer = csv.DictWriter(buffer, LostAttempt.__struct_fields__, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(map(asdict, attempts))
+    writer.writerows(map(structs.asdict, attempts))
     return {_path(store): buffer.getvalue()}
 
 

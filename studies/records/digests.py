@@ -35,7 +35,7 @@ class Digests:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._begun = folder, time.monotonic()
-        self._known, self._written = self._load(), set[str]()
+        self._known, self._written = self._load(), set[tuple[str, str]]()
         self._changed = 0
 
     def listed(self, name: str) -> dict[str, Signature]:
@@ -45,25 +45,28 @@ class Digests:
             for entry in entries:
                 if entry.name[0] != "." and entry.is_file():
                     found[entry.name] = _signature(entry.stat())
-        for path in [path for path in self._known if (way := path.rpartition("/"))[0] == name and way[2] not in found]:
-            del self._known[path]
+        known = self._known.get(name, {})
+        for gone in known.keys() - found.keys():
+            del known[gone]
             self._changed += 1
         return dict(sorted(found.items()))
 
     def of(self, name: str, signature: Signature | None = None) -> str:
         """The SHA-256 of a file, `logs/x.txt.gz`; its signature where the caller has it. Raises `OSError`."""
         signature = signature or _signature(os.stat(f"{self.folder}/{name}"))
-        known = self._known.get(name)
+        folder, _, file = name.rpartition("/")
+        known = self._known.setdefault(folder, {}).get(file)
         if known is None or known.signature != signature:
-            with open(f"{self.folder}/{name}", "rb") as file:
-                known = self._known[name] = _Known(signature, hashlib.sha256(file.read()).hexdigest())
+            with open(f"{self.folder}/{name}", "rb") as stream:
+                known = self._known[folder][file] = _Known(signature, hashlib.sha256(stream.read()).hexdigest())
             self._changed += 1
         return known.sha256
 
     def wrote(self, name: str, sha256: str) -> None:
         """Remember a file that the caller has just written. Raises `OSError`."""
-        self._known[name] = _Known(_signature(os.stat(f"{self.folder}/{name}")), sha256)
-        self._written.add(name)
+        folder, _, file = name.rpartition("/")
+        self._known.setdefault(folder, {})[file] = _Known(_signature(os.stat(f"{self.folder}/{name}")), sha256)
+        self._written.add((folder, file))
         self._changed += 1
 
     def keep(self) -> None:
@@ -71,22 +74,30 @@ class Digests:
 
         Whoever may not write there does without.
         """
-        if self._changed <= FEW + len(self._known) // PART:
+        if self._changed <= FEW + sum(map(len, self._known.values())) // PART:
             return
         with suppress(OSError):
             path = self.folder / NAME
             before = settled(path, self._begun)
-            sure = {k for k, one in self._known.items() if k in self._written or max(one.signature[1:3]) < before}
-            body = msgspec.msgpack.encode({key: self._known[key] for key in sorted(sure)})
+            sure = {
+                folder: {
+                    file: one
+                    for file, one in files.items()
+                    if max(one.signature[1:3]) < before or (folder, file) in self._written
+                }
+                for folder, files in self._known.items()
+            }
+            body = msgspec.msgpack.encode(sure, order="sorted")
             write_atomically(path, hashlib.sha256(body).digest() + body, durable=False)
             self._changed = 0
 
-    def _load(self) -> dict[str, _Known]:
+    def _load(self) -> dict[str, dict[str, _Known]]:
+        """By folder, then by file."""
         try:
             content = content_of(self.folder / NAME, "") or b""
             if hashlib.sha256(content[32:]).digest() != content[:32]:
                 return {}
-            return msgspec.msgpack.decode(content[32:], type=dict[str, _Known])
+            return msgspec.msgpack.decode(content[32:], type=dict[str, dict[str, _Known]])
         except (Damaged, msgspec.DecodeError, UnicodeDecodeError):
             return {}
 

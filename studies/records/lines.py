@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from msgspec import Struct
 
 Cell = str | int | float | None
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(Struct, frozen=True):
     """None, or no words, means not measured; `state` is done, imported or pending."""
 
     study: str = ""
@@ -47,5 +45,5 @@ class Line:
         return {column: None if value == "" else value for column, value in values}
 
 
-COLUMNS = tuple(field.name for field in dataclasses.fields(Line))
+COLUMNS = Line.__struct_fields__
 """What a line has."""

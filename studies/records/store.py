@@ -6,7 +6,6 @@ writes the CSVs, from studies and records alone.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import time
@@ -17,8 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import structs
 
-from segnext.config import Cost, Evaluation, Platform, Run, Speed, canonical, whole_digest
+from segnext.config import Cost, Evaluation, Platform, Run, Speed, canonical, difference, whole_digest
 from segnext.door import folder_of
 from studies.declare.protocols import PROTOCOLS, Protocol
 from studies.declare.study import Panel, Reported, Row, Study
@@ -43,6 +43,7 @@ from studies.tables import studies
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
+ID = 12  # digits of a digest that are an id
 RESTORE = "restore it from git, or delete it: then the run counts as not done"
 
 
@@ -158,17 +159,16 @@ class _Read:
 
 
 class _Resolved:
-    """The runs that measure a study's rows, each row resolved once: its seeds share its values."""
+    """The first runs of a study's rows, each resolved once: those of other seeds differ in nothing else."""
 
     def __init__(self) -> None:
-        self._runs: dict[tuple[str, str, str, int, int], Run] = {}
+        self._runs: dict[tuple[str, str, str, int], Run] = {}
 
-    def run(self, protocol: Protocol, panel: Panel, row: Row, seed: int, iterations: int) -> Run:
-        """What measures a row."""
-        key = (protocol.name, panel.key, row.slug, iterations, seed)
+    def run(self, protocol: Protocol, panel: Panel, row: Row, iterations: int) -> Run:
+        """What measures a row with seed 0."""
+        key = (protocol.name, panel.key, row.slug, iterations)
         if key not in self._runs:
-            first = self.run(protocol, panel, row, 0, iterations) if seed else None
-            self._runs[key] = first.seeded(seed) if first else protocol.run(panel, row, 0, iterations)
+            self._runs[key] = protocol.run(panel, row, 0, iterations)
         return self._runs[key]
 
 
@@ -258,6 +258,10 @@ class Store:
         """The SHA-256 of files of results/ that are no records."""
         return Digests(self.folder)
 
+    def forget_digests(self) -> None:
+        """Read anew what is remembered of them: another process has added to it."""
+        vars(self).pop("digests", None)
+
     def pictures(self, identifier: str) -> Pictures | None:
         """The facts of a run's pictures; None without, and where they are damaged."""
         try:
@@ -329,9 +333,9 @@ class Store:
         """The records of all scores of test servers, by id."""
         return _of(self.kind("server"), ServerRecord)
 
-    def server(self, run: Run, metric: str) -> ServerRecord | None:
-        """The record of what a test server said about this run, or None."""
-        found = (record for record in self.servers() if (record.config.run, record.config.metric) == (run.id, metric))
+    def server(self, run: str, metric: str) -> ServerRecord | None:
+        """The record of what a test server said about the run of this id, or None."""
+        found = (record for record in self.servers() if (record.config.run, record.config.metric) == (run, metric))
         return next(found, None)
 
     def imported(self, run: Run) -> list[EvaluationRecord]:
@@ -349,9 +353,12 @@ class Store:
     def _find(self, identifier: str, value: Run | Cost | Speed | Evaluation) -> Record | None:
         record = self.records.get(identifier)
         if record is not None and record.configured != whole_digest(value):
-            change = difference(record.plain["config"], canonical(value))
-            raise ValueError(f"{self.path(identifier)} was made for another configuration: {change}")
+            raise self._of_another(record, value)
         return record
+
+    def _of_another(self, record: Record, value: Run | Cost | Speed | Evaluation) -> ValueError:
+        change = difference(record.plain["config"], canonical(value))
+        return ValueError(f"{self.path(record.id)} was made for another configuration: {change}")
 
     def digest(self, identifier: str) -> str | None:
         """The SHA-256 of the file of this record, or None while there is none."""
@@ -422,10 +429,9 @@ class Store:
             for row in filter(panel.trains, study.trained):
                 # A row that is shorter by its own recipe is not cut by a length between the two.
                 if iterations == full or iterations < protocol.recipe(panel, row).train.iterations:
-                    first = resolved.run(protocol, panel, row, 0, iterations)
+                    first = resolved.run(protocol, panel, row, iterations)
                     candidates = tried.get((first.train.iterations, first.data.dataset), set()) - seeds
-                    runs = (resolved.run(protocol, panel, row, seed, iterations) for seed in candidates)
-                    seeds |= {run.seed for run in runs if run.id in self.records}
+                    seeds |= {seed for seed in candidates if first.digest_seeded(seed)[:ID] in self.records}
             if seeds and iterations == full:
                 seeds |= set(protocol.seeds_for(study))
             if seeds:
@@ -442,7 +448,7 @@ class Store:
         for row in filter(panel.trains, study.trained):
             run = protocol.run(panel, row, seed=0)
             for record in self.imported(run):
-                line = dataclasses.replace(
+                line = structs.replace(
                     self._cost_line(study, panel, row),
                     protocol=protocol.name,
                     dataset=run.data.dataset,
@@ -460,7 +466,7 @@ class Store:
         line = self._cost_line(study, panel, row)
         measured = not panel.accuracies and line.params is not None
         state = "done" if measured else "pending"
-        return dataclasses.replace(line, protocol="paper", dataset=panel.dataset, state=state)
+        return structs.replace(line, protocol="paper", dataset=panel.dataset, state=state)
 
     def _lines(
         self,
@@ -472,25 +478,32 @@ class Store:
         iterations: int,
         resolved: _Resolved,
     ) -> Iterator[Line]:
-        costs = self._cost_line(study, panel, row)
+        first = resolved.run(protocol, panel, row, iterations)
+        shared = structs.replace(
+            self._cost_line(study, panel, row),
+            protocol=protocol.name,
+            dataset=first.data.dataset,
+            upstream_run_id=first.init.id if isinstance(first.init, Run) else "",
+            trained_model=first.model.size,
+            iterations=first.train.iterations,
+            state="pending",
+        )
         for seed in seeds:
-            run = resolved.run(protocol, panel, row, seed or 0, iterations)
-            record = self.run(run) if seed is not None else None
-            measured = {} if record is None else self._measured(run, record, panel)
-            yield dataclasses.replace(
-                costs,
-                protocol=protocol.name,
-                dataset=run.data.dataset,
-                seed=seed,
-                run_id=run.id if seed is not None else "",
-                upstream_run_id=run.init.id if isinstance(run.init, Run) else "",
-                state="done" if record else "pending",
-                trained_model=run.model.size,
-                iterations=run.train.iterations,
-                **measured,
-            )
+            if seed is None:
+                yield shared
+                continue
+            whole = first.digest_seeded(seed)
+            identifier = whole[:ID]
+            if (record := self.records.get(identifier)) is None:
+                yield structs.replace(shared, seed=seed, run_id=identifier)
+                continue
+            if record.configured != whole:
+                raise self._of_another(record, first.seeded(seed))
+            assert isinstance(record, RunRecord), identifier
+            found = self._measured(record, panel)
+            yield structs.replace(shared, seed=seed, run_id=identifier, state="done", **found)
 
-    def _measured(self, run: Run, record: RunRecord, panel: Panel) -> dict[str, Any]:
+    def _measured(self, record: RunRecord, panel: Panel) -> dict[str, Any]:
         """What its record measured, by column; a score that only a test server can give is that of its record."""
         measured = _scores(record) | {
             "trained_params": record.trained.params,
@@ -498,7 +511,7 @@ class Store:
             "precision": record.provenance.precision,
         }
         for metric in panel.accuracies:
-            if measured.get(metric) is None and (said := self.server(run, metric)) is not None:
+            if measured.get(metric) is None and (said := self.server(record.id, metric)) is not None:
                 measured[metric] = said.value
         return measured
 
@@ -506,7 +519,7 @@ class Store:
         height, width = panel.input_size
         line = Line(study=study.slug, row=row.slug, input_height=height, input_width=width)
         if cost := self.row_cost(panel, row):
-            line = dataclasses.replace(line, params=cost.params, gmacs=cost.gmacs, gmacs_fvcore=cost.gmacs_fvcore)
+            line = structs.replace(line, params=cost.params, gmacs=cost.gmacs, gmacs_fvcore=cost.gmacs_fvcore)
         return line
 
     def row_cost(self, panel: Panel, row: Row | Reported) -> CostRecord | None:
@@ -553,17 +566,6 @@ def frame_speed(study: Study, name: str, platform: Platform) -> Speed:
     """One frame at the first panel's input size, of a network that a study times."""
     panel = study.panel()
     return Speed(study.timed[name], panel.classes, *panel.input_size, platform)
-
-
-def difference(old: Any, new: Any, path: str = "") -> str | None:
-    """The first field in which two configurations differ, as `field: old -> new`; None when they are equal."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in sorted({*old, *new}):
-            found = difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
-            if found:
-                return found
-        return None
-    return None if old == new else f"{path}: {old!r} -> {new!r}"
 
 
 def _checked(path: Path, plain: Plain) -> Record:

@@ -9,10 +9,10 @@ from records import add_curve, add_run, fabricate
 from reporting import Page, render
 
 from reports import build
-from reports.blocks.parallel import spread
 from reports.write import run_pages
 from segnext.config import canonical
 from studies.declare.protocols import PROTOCOLS
+from studies.records.parallel import spread
 from studies.records.store import Store
 from studies.records.typed import to_json
 from studies.records.workspace import Workspace

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from records import run_record, table7_cost, table7_record
 
-from segnext.config import canonical
+from segnext.config import canonical, difference
 from segnext.files import write_atomically
 from studies.declare.protocols import PROTOCOLS
 from studies.evidence import main as evidence
@@ -25,7 +25,7 @@ from studies.facts import files
 from studies.plan.declared import declared
 from studies.records import provenance
 from studies.records.schema import File, Metrics
-from studies.records.store import Store, difference
+from studies.records.store import Store
 from studies.records.typed import to_json
 from studies.records.working_state import Claim, Process
 from studies.records.workspace import Claimed, Workspace
