@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-Cell = str | int | float | None
-
 
 class Line(Struct, frozen=True):
     """None, or no words, means not measured; `state` is done, imported or pending."""
@@ -38,12 +36,3 @@ class Line(Struct, frozen=True):
         found = getattr(self, column)
         assert not isinstance(found, str), column
         return found
-
-    def columns(self) -> dict[str, Cell]:
-        """The line as a dictionary, no words as None."""
-        values = ((column, getattr(self, column)) for column in COLUMNS)
-        return {column: None if value == "" else value for column, value in values}
-
-
-COLUMNS = Line.__struct_fields__
-"""What a line has."""

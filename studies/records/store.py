@@ -25,7 +25,7 @@ from studies.declare.study import Panel, Reported, Row, Study
 from studies.records import index
 from studies.records.digests import Digests
 from studies.records.index import Entry
-from studies.records.lines import Cell, Line
+from studies.records.lines import Line
 from studies.records.schema import (
     CostRecord,
     EvaluationRecord,
@@ -382,9 +382,9 @@ class Store:
         self._known, self.damage = None, []
         return path
 
-    def table(self, study: Study) -> list[dict[str, Cell]]:
-        """The lines of a study, run or not: one per row, protocol, dataset, seed and length. None: not measured."""
-        return [line.columns() for view in self.views(study) for line in view.lines]
+    def lines(self, study: Study) -> list[Line]:
+        """The lines of a study, run or not: one per row, protocol, dataset, seed and length."""
+        return [line for view in self.views(study) for line in view.lines]
 
     def views(self, study: Study) -> list[View]:
         """A study by protocol, dataset and length: as it was run, and always as the paper has it."""
@@ -448,17 +448,9 @@ class Store:
         for row in filter(panel.trains, study.trained):
             run = protocol.run(panel, row, seed=0)
             for record in self.imported(run):
-                line = structs.replace(
-                    self._cost_line(study, panel, row),
-                    protocol=protocol.name,
-                    dataset=run.data.dataset,
-                    run_id=record.id,
-                    state="imported",
-                    trained_model=run.model.size,
-                    precision=record.provenance.precision,
-                    **_scores(record),
-                )
-                lines.append(line)
+                found = _scores(record) | {"run_id": record.id, "precision": record.provenance.precision}
+                place = {"protocol": protocol.name, "dataset": run.data.dataset, "trained_model": run.model.size}
+                lines.append(structs.replace(self._cost_line(study, panel, row), state="imported", **place, **found))
         return lines
 
     def _untrained(self, study: Study, panel: Panel, row: Row) -> Line:

@@ -49,7 +49,7 @@ def answers(folder: Path) -> object:
         ],
         [str(damaged) for damaged in store.damage],
         [record.id for record in store.runs()],
-        store.table(TABLE7),
+        store.lines(TABLE7),
     )
 
 

@@ -204,8 +204,8 @@ def test_a_run_trains_on_from_the_weights_of_the_one_before_it(chained: Protocol
     before, run = (Store().records[planned.id] for planned in planned_runs)
     assert run["provenance"]["initial"] == {"name": planned_runs[0].id, "sha256": before["weights"]["sha256"]}
     assert before["provenance"]["initial"] is None
-    (line,) = (li for li in Store().table(study("table7")) if li["protocol"] == "chained" and li["state"] == "done")
-    assert (line["run_id"], line["upstream_run_id"]) == (planned_runs[1].id, planned_runs[0].id)
+    (line,) = (li for li in Store().lines(study("table7")) if li.protocol == "chained" and li.state == "done")
+    assert (line.run_id, line.upstream_run_id) == (planned_runs[1].id, planned_runs[0].id)
     again = plan(select(["table7/c@3"], chained, None, None), chained, 2, Store())
     assert [(planned.id, planned.state) for planned in again] == [(planned_runs[1].id, "done")]
 
@@ -261,9 +261,9 @@ def test_pretraining_and_finetuning_are_two_runs_of_one_command(pretrained: Prot
     assert 0 <= before["metrics"]["top1"] <= 100
     assert before["provenance"]["data"]["train_images"] == 9
     assert run["provenance"]["initial"] == {"name": planned_runs[0].id, "sha256": before["weights"]["sha256"]}
-    done = {line["dataset"]: line for line in Store().table(study("table6")) if line["state"] == "done"}
-    assert done["imagenet1k"]["top1"] == before["metrics"]["top1"]
-    assert done["diagnostic/scene"]["upstream_run_id"] == planned_runs[0].id
+    done = {line.dataset: line for line in Store().lines(study("table6")) if line.state == "done"}
+    assert done["imagenet1k"].top1 == before["metrics"]["top1"]
+    assert done["diagnostic/scene"].upstream_run_id == planned_runs[0].id
 
 
 def test_released_imagenet_weights_start_a_run_and_are_named_in_its_record(
@@ -287,11 +287,11 @@ def test_weights_of_elsewhere_are_imported_and_never_among_the_runs(tmp_path: Pa
     save_released(model, tmp_path / "c_diagnostic_scene.pth")
     planned_runs = imports(chosen, quick, Store(), tmp_path, [0])
     assert [outcome.state for outcome in carried_out(planned_runs).values()] == ["done"]
-    lines = [line for line in Store().table(study("table7")) if line["protocol"] == "quick"]
-    imported = [line for line in lines if line["state"] == "imported"]
-    assert [(line["row"], line["seed"], line["run_id"]) for line in imported] == [("c", None, planned_runs[0].id)]
-    assert imported[0]["miou_ss"] is not None
-    assert {line["state"] for line in lines} == {"imported", "pending"}
+    lines = [line for line in Store().lines(study("table7")) if line.protocol == "quick"]
+    imported = [line for line in lines if line.state == "imported"]
+    assert [(line.row, line.seed, line.run_id) for line in imported] == [("c", None, planned_runs[0].id)]
+    assert imported[0].miou_ss is not None
+    assert {line.state for line in lines} == {"imported", "pending"}
     assert [planned.state for planned in imports(chosen, quick, Store(), tmp_path, [0])] == ["done"]
     record = Store().records[planned_runs[0].id]
     assert record["config"]["weights"] == {

@@ -45,11 +45,10 @@ def test_an_empty_store_has_the_rows_of_every_table_as_pending_and_no_line_in_it
     names = {path.name for path in files.write(store)}
     assert {f"{slug}.csv" for slug in studies()} < names
     assert lines(store) == []
-    table = store.table(TABLE7)
-    assert [line["row"] for line in table] == [row.slug for row in TABLE7.trained]
-    assert {line["state"] for line in table} == {"pending"}
-    assert {(line["protocol"], line["miou_ss"], line["params"], line["seed"]) for line in table} == {
-        ("paper", None, None, None)
+    table = store.lines(TABLE7)
+    assert [line.row for line in table] == [row.slug for row in TABLE7.trained]
+    assert {(line.protocol, line.state, line.miou_ss, line.params, line.seed) for line in table} == {
+        ("paper", "pending", None, None, None)
     }
 
 
@@ -68,7 +67,7 @@ def test_a_record_shows_in_its_line_at_full_precision_and_nowhere_else():
     ]
     assert [run[name] for name in ("row", "protocol", "seed", "miou_ss")] == ["c", "quick", "1", "41.12345678901234"]
     assert (run["miou_ms"], run["params"]) == ("", "")  # not measured is empty, never 0
-    quick = [line for line in store.table(TABLE7) if line["protocol"] == "quick"]
+    quick = [line for line in store.lines(TABLE7) if line.protocol == "quick"]
     assert len(quick) == len(TABLE7.trained) * len(PROTOCOLS["quick"].seeds)
 
 
@@ -76,7 +75,7 @@ def test_limited_runs_never_mix_with_full_ones():
     store = Store()
     store.add(table7_record("c", 0, 50.0))
     store.add(table7_record("c", 0, 20.0, iterations=10))
-    done = {line["iterations"]: line["miou_ss"] for line in store.table(TABLE7) if line["state"] == "done"}
+    done = {line.iterations: line.miou_ss for line in store.lines(TABLE7) if line.state == "done"}
     assert done == {PROTOCOLS["quick"].recipe(ADE).train.iterations: 50.0, 10: 20.0}
 
 
@@ -272,8 +271,8 @@ def test_a_servers_score_shows_in_the_line_of_the_run_that_was_submitted():
     words = ["table10/t@0", "--source", "http://example.org/1, 2026-11-23"]
     assert evidence([*words, "--miou", "82.125"]) == 0
     assert evidence([*words, "--miou", "82.125"]) == 0  # entering it again changes nothing
-    (line,) = (line for line in Store().table(table10) if line["state"] == "done")
-    assert (line["run_id"], line["miou_ms"]) == (run.id, 82.125)
+    (line,) = (line for line in Store().lines(table10) if line.state == "done")
+    assert (line.run_id, line.miou_ms) == (run.id, 82.125)
     (said,) = (r for r in Store().records.values() if r["kind"] == "server")
     assert said["provenance"]["predictions"]["sha256"] == "0" * 64
     for wrong in (["--miou", "90"], ["--miou", "182"]):
