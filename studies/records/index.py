@@ -26,6 +26,7 @@ from studies.records.typed import Damaged, content_of
 NAME = ".index"
 FEW = 16  # entries that are missing or left over are no reason to write a new index, nor is one in
 PART = 64
+DIGEST = 65  # bytes that the index begins with: the digest of all others, and a line's end
 
 # A file that is written twice within the clock's grain may have the same size and times: what is so young has no entry.
 YOUNG = 2_000_000_000  # nanoseconds
@@ -86,8 +87,8 @@ def load(path: Path) -> Mapping[str, Entry]:
     """The entries of an index; none where it is missing, damaged, or of other code."""
     try:
         content = content_of(path, "") or b""
-        digest, body = content[:64], memoryview(content)[65:]
-        if hashlib.sha256(body).hexdigest().encode() != digest:
+        digest, body = content[:DIGEST], memoryview(content)[DIGEST:]
+        if hashlib.sha256(body).hexdigest().encode() + b"\n" != digest:
             return {}
         contents = msgspec.msgpack.decode(body, type=_Contents)
     except (Damaged, msgspec.DecodeError, UnicodeDecodeError):
@@ -105,8 +106,10 @@ def renew(path: Path, entries: Mapping[str, Entry], changed: int, begun: float) 
     with suppress(OSError):
         before = settled(path, begun)
         old = {key: entry for key, entry in entries.items() if max(entry.signature[1:]) < before}
-        body = msgspec.msgpack.encode(_Contents(code(), old))
-        write_atomically(path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body, durable=False)
+        content = bytearray()
+        msgspec.msgpack.Encoder().encode_into(_Contents(code(), old), content, DIGEST)
+        content[:DIGEST] = hashlib.sha256(memoryview(content)[DIGEST:]).hexdigest().encode() + b"\n"
+        write_atomically(path, memoryview(content), durable=False)
 
 
 def settled(path: Path, begun: float) -> int:

@@ -94,10 +94,10 @@ R = TypeVar("R", bound=Record)
 
 
 class _Records(Mapping[str, Record]):
-    """Records by id, in its order; of what the index knows, each when it is asked for."""
+    """Records by id, in its order, each made when it is asked for."""
 
-    def __init__(self, entries: dict[str, Entry], read: Mapping[str, Record], plain: Callable[[str], Plain]) -> None:
-        self.entries, self._made, self._plain = entries, dict(read), plain
+    def __init__(self, entries: dict[str, Entry], plain: Callable[[str], Plain]) -> None:
+        self.entries, self._made, self._plain = entries, dict[str, Record](), plain
 
     def __getitem__(self, identifier: str) -> Record:
         if (made := self._made.get(identifier)) is None:
@@ -221,24 +221,25 @@ class Store:
             remedy = "ask its owner for the right to"
             self.damage.append(Damaged(self.folder / "records", f"it cannot be read: {error.strerror}", remedy))
             files = {}
-        known, entries, read = index.load(path), dict[str, Entry](), dict[str, Record]()
+        known, entries, opened = index.load(path), dict[str, Entry](), 0
         for identifier, signature in files.items():
             entry = known.get(identifier)
             if entry is not None and entry.signature == signature:
                 entries[identifier] = entry
-            elif (found := self._from_file(identifier)) is not None:
-                read[identifier], digest = found
-                entries[identifier] = Entry.of(signature, read[identifier], digest)
-        index.renew(path, entries, len(read) + len(known.keys() - files.keys()), begun)
-        return _Read(_Records(entries, read, self._plain), files)
+            elif (found := self._from_file(identifier, signature)) is not None:
+                entries[identifier] = found
+                opened += 1
+        index.renew(path, entries, opened + len(known.keys() - files.keys()), begun)
+        return _Read(_Records(entries, self._plain), files)
 
-    def _from_file(self, identifier: str) -> tuple[Record, str] | None:
-        """A record and the digest of its file; None where it is gone, and where it is damaged, which is noted."""
+    def _from_file(self, identifier: str, signature: index.Signature) -> Entry | None:
+        """What is known of a record; None where it is gone, and where it is damaged, which is noted."""
         path = self.path(identifier)
         try:
             if (content := content_of(path, RESTORE)) is None:
                 return None
-            return _checked(path, value_of(content, Plain, path, RESTORE)), hashlib.sha256(content).hexdigest()
+            record = _checked(path, value_of(content, Plain, path, RESTORE))
+            return Entry.of(signature, record, hashlib.sha256(content).hexdigest())
         except Damaged as damaged:
             self.damage.append(damaged)
         except ValueError as error:

@@ -70,7 +70,7 @@ def opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     read: list[str] = []
     plain = Store._from_file
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "_from_file", lambda self, key: read.append(key) or plain(self, key))
+        patch.setattr(Store, "_from_file", lambda self, key, *of: read.append(key) or plain(self, key, *of))
         len(Store(folder.parent).records)
     return len(read)
 
