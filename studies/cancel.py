@@ -5,9 +5,10 @@ Exit codes: 0 fine, 1 some could not be cancelled or a file is damaged, 2 usage,
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from segnext.door import Parser, command, say
 from studies.launch.submit import user
@@ -88,7 +89,7 @@ def _mark(planned: PlannedRun) -> None:
     """Note the cancellation with the run: accounting does not record an array element cancelled in the queue."""
     submission = Workspace(planned.id).submission
     if (content := submitted(planned.id)) is not None and content.token == planned.stands.token:
-        submission.replace(dataclasses.replace(content, cancelled=user()))
+        submission.replace(msgspec.structs.replace(content, cancelled=user()))
 
 
 def _ask(planned: PlannedRun) -> bool:

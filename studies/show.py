@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from rich.console import Console
 
 from segnext.config import canonical
@@ -121,7 +122,7 @@ def _facts(planned: PlannedRun, record: RunRecord | EvaluationRecord | None, sto
         "precision": record.provenance.precision if record else None,
         "command": f"python -m studies.run {words(planned)}",
         "configuration": canonical(planned.wanted),
-        "attempts": list(map(dataclasses.asdict, workspace.attempts())),
+        "attempts": list(map(msgspec.structs.asdict, workspace.attempts())),
         **{key: value for key, value in plain.items() if key not in ("config", "id", "kind")},
         "files": {name: shown(path) for name, path in files.items() if os.path.exists(path)},
     }

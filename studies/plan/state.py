@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from segnext.config import Evaluation, Run
 from studies.records.causes import CAUSES
@@ -24,8 +25,7 @@ STATES = ("done", "running", "queued", "unknown", "trained", "stopped", "failed"
 SUBMITTING_SECONDS = 600.0  # how long a submission from another machine may take before it has a job
 
 
-@dataclass(frozen=True)
-class RunState:
+class RunState(Struct, frozen=True):
     """A state, the reason, and where to look."""
 
     state: str
@@ -49,7 +49,7 @@ def standing(
     workspace = workspace or Glance(wanted.id)
     submission = _submission(workspace)  # first: what changes afterwards is somebody else's doing
     stands = _standing(wanted, store, workspace, submission, queue)
-    return dataclasses.replace(stands, token=submission.token) if submission else stands
+    return replace(stands, token=submission.token) if submission else stands
 
 
 def _standing(
@@ -78,8 +78,12 @@ def _standing(
 def settle(waiting: Iterable[tuple[Run | Evaluation, Workspace]], store: Store) -> tuple[dict[str, RunState], Queue]:
     """Where these that are `queued` stand by id, and the queue, which was asked once for all of them."""
     folders = list(waiting)
-    found = (_submission(workspace) for _, workspace in folders)
+    found = [_submission(workspace) for _, workspace in folders]
     queue = Queue.ask([submission for submission in found if submission is not None])
+    for submission, (_, workspace) in zip(found, folders, strict=True):
+        job = queue.of(submission) if submission else None
+        if job is None or job.place != "waiting":
+            workspace.look_again()
     return {value.id: standing(value, store, queue, workspace) for value, workspace in folders}, queue
 
 
@@ -139,7 +143,7 @@ def _left(
     wanted: Run | Evaluation, workspace: Workspace, submission: Submission | None, queue: Queue | None
 ) -> RunState:
     """The state of a run that no process works on."""
-    trained = isinstance(wanted, Run) and workspace.weights.exists() and not _rerun(workspace)
+    trained = isinstance(wanted, Run) and _weights(workspace) and not _rerun(workspace)
     last = workspace.last_attempt()
     cause, message = (last.cause, last.message) if last else ("", "")
     job, node = (last.job, last.node or last.host) if last else ("", "")
@@ -172,6 +176,10 @@ def _left(
         words = after if cause == "stopped" else ", ".join(filter(None, (said, after)))
         return RunState("stopped", words or CAUSES[cause].words, cause, job, node)
     return RunState("failed", message or CAUSES[cause].words, cause, job, node)
+
+
+def _weights(workspace: Workspace) -> bool:
+    return workspace.has("weights.pt") and workspace.weights.exists()
 
 
 def _refined(cause: str, job: Job | None, submission: Submission, workspace: Workspace) -> str:

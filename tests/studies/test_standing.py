@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from subprocess import PIPE
 
+import msgspec
 import pytest
 from records import run_record, table7_record
 
@@ -57,7 +58,7 @@ def submitted(run_id: str, at: float = NOW, job: str | None = "25_0", **more: ob
     folder = Workspace(run_id).folder
     folder.mkdir(parents=True, exist_ok=True)
     content = Submission("segnext-1", 0, at, "ann", Process("login", 100, "0"), "0123456789ab", job)
-    (folder / "submission.json").write_text(to_json(dataclasses.replace(content, **more)))
+    (folder / "submission.json").write_text(to_json(msgspec.structs.replace(content, **more)))
 
 
 def tried(planned_run: PlannedRun, cause: str, job: str, started: float) -> None:
