@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse.parse_args(arguments)
     if not options.selectors:
         parse.exit(2, f"{parse.prog}: name the runs to cancel, or say: all\n")
-    runs, queue = settled(started_runs(options, store := Store()), store)
+    runs, queue = settled(started_runs(options, store := Store()))
     going = [planned for planned in runs if planned.state in ("running", "queued")]
     if queue.silence and not going:
         parse.exit(4, f"{parse.prog}: the scheduler does not answer: {queue.silence}\n")

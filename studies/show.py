@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     slug, _, row = options.run.partition("/")
     if slug in studies() and any(isinstance(found, Reported) and found.slug == row for found in studies()[slug].rows):
         return _quoted(slug, row, store, options.json)
-    (planned,), _ = settled([declared(options.run, options, store)], store)
+    (planned,), _ = settled([declared(options.run, options, store)])
     record = record_of(planned, store)
     store.damage += Workspace(planned.id).damage()
     facts = _facts(planned, record, store)

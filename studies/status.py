@@ -21,7 +21,7 @@ from rich.live import Live
 from segnext.door import Column, Parser, command, console, laid_out, print_json, say, show_table
 from studies.declare.protocols import PROTOCOLS
 from studies.plan.options import positive, shown
-from studies.plan.runs import PlannedRun, settled
+from studies.plan.runs import PlannedRun, settled, uncollected
 from studies.plan.started import add_selectors, options_of, started_runs, words
 from studies.records.causes import CAUSES
 from studies.records.store import Store
@@ -90,9 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return max(damaged, int(any(planned.state == "failed" for planned in runs)))
 
 
+@uncollected()
 def _look(options: argparse.Namespace) -> tuple[list[PlannedRun], Queue, Store]:
     store = Store()
-    return *settled(started_runs(options, store), store), store
+    return *settled(started_runs(options, store)), store
 
 
 def remedies(runs: Sequence[PlannedRun]) -> Iterator[str]:
@@ -136,6 +137,7 @@ def _tell_records(store: Store) -> None:
         say(f"{', '.join(f'{n} {kind}' for kind, n in words.items())} records are done: {shown(store.folder)}")
 
 
+@uncollected()
 def _table(runs: Sequence[PlannedRun], store: Store) -> tuple[list[list[str]], Callable[[int, int], str]]:
     """The lines of the table and their colours: what needs somebody first, what is done last."""
     places = {state: place for place, state in enumerate(ORDER)}

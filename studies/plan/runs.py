@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -191,9 +193,21 @@ def plan(
     return list(runs.values())
 
 
-def settled(runs: Sequence[PlannedRun], store: Store) -> tuple[list[PlannedRun], Queue]:
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without a search for cycles: what a command makes of thousands of runs is needed until its end."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
+
+
+def settled(runs: Sequence[PlannedRun]) -> tuple[list[PlannedRun], Queue]:
     """The planned runs with the scheduler's states, and its answer; it is asked once, if any of them was submitted."""
-    stands, queue = settle(((planned.wanted, planned.folder) for planned in runs if planned.state == "queued"), store)
+    stands, queue = settle((planned.wanted, planned.folder) for planned in runs if planned.state == "queued")
     return [planned.at(stands[planned.id]) if planned.state == "queued" else planned for planned in runs], queue
 
 

@@ -62,6 +62,13 @@ def _standing(
         return RunState("done", "" if made_by_todays_code(record) else "made by other code than today's")
     if not workspace.exists():
         return _new(wanted)
+    return _unfinished(wanted, workspace, submission, queue)
+
+
+def _unfinished(
+    wanted: Run | Evaluation, workspace: Workspace, submission: Submission | None, queue: Queue | None
+) -> RunState:
+    """Where one stands that has a folder and no record."""
     if (owner := workspace.owner()) is not None:
         progress = workspace.progress()
         detail = f"{progress.phase} {progress.done}/{progress.total}" if progress else ""
@@ -75,16 +82,17 @@ def _standing(
     return _left(wanted, workspace, submission, queue)
 
 
-def settle(waiting: Iterable[tuple[Run | Evaluation, Workspace]], store: Store) -> tuple[dict[str, RunState], Queue]:
+def settle(waiting: Iterable[tuple[Run | Evaluation, Workspace]]) -> tuple[dict[str, RunState], Queue]:
     """Where these that are `queued` stand by id, and the queue, which was asked once for all of them."""
-    folders = list(waiting)
-    found = [_submission(workspace) for _, workspace in folders]
-    queue = Queue.ask([submission for submission in found if submission is not None])
-    for submission, (_, workspace) in zip(found, folders, strict=True):
+    folders = [(value, workspace, _submission(workspace)) for value, workspace in waiting]
+    queue, stands = Queue.ask([submission for _, _, submission in folders if submission is not None]), {}
+    for value, workspace, submission in folders:
         job = queue.of(submission) if submission else None
         if job is None or job.place != "waiting":
             workspace.look_again()
-    return {value.id: standing(value, store, queue, workspace) for value, workspace in folders}, queue
+        found = _unfinished(value, workspace, submission, queue)
+        stands[value.id] = replace(found, token=submission.token) if submission else found
+    return stands, queue
 
 
 def submitted(identifier: str) -> Submission | None:

@@ -155,7 +155,7 @@ def test_a_job_that_slurm_does_not_let_one_cancel_is_not_called_cancelled(planne
     with pytest.raises(SystemExit) as refused:
         cancel.main(["all"])
     assert refused.value.code == 1
-    ((still,), _) = settled([planned()], Store())
+    ((still,), _) = settled([planned()])
     assert still.state == "queued"
     answers("scancel", "")
     assert cancel.main(["all"]) == 0
