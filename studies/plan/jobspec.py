@@ -11,9 +11,10 @@ from segnext.config import Data, Evaluation, Execution, Run, Weights, canonical,
 from studies.declare.study import Panel, Row, Study
 from studies.plan.runs import PlannedRun
 from studies.plan.state import standing
+from studies.records.specifications import Pattern
 from studies.records.store import Store
 from studies.records.working_state import JobSpec
-from studies.records.workspace import Glance, Pattern, Workspace
+from studies.records.workspace import Glance, Workspace
 from studies.tables import study
 
 

@@ -13,7 +13,6 @@ runs/<run id>/spec.json        what to do; written before a worker starts
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import socket
 import threading
@@ -25,10 +24,9 @@ from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from msgspec.structs import replace
-
 from segnext.files import temporary_beside, write_atomically
 from studies.records import packed
+from studies.records.specifications import REMEDY, Pattern, alike
 from studies.records.store import REPOSITORY, runs_folder
 from studies.records.typed import Damaged, content_of, read, to_json, value_of, write
 from studies.records.working_state import Attempt, Claim, JobSpec, Process, Progress, Submission, job, restarts
@@ -38,7 +36,6 @@ T = TypeVar("T")
 BEAT_SECONDS = 10.0  # between two heartbeats of an owner
 SILENT_AFTER = 120.0  # seconds without one after which an owner that cannot be looked at counts as dead
 TORN_AFTER = 10.0  # seconds after which a file that cannot be read is not one that is being written this moment
-REMEDY = "delete it: the command that started the run writes it anew"
 PATIENCE = 30.0  # seconds for one who packs the run to be ready
 IDLE = "delete it once nothing works on the run"
 ROOM = 4096  # bytes of an attempt's file: it can be closed in place on a full disk
@@ -533,9 +530,8 @@ class Glance(Workspace):
     @_once
     def spec(self) -> JobSpec | None:
         """What the run's worker is to do. Raises `Damaged`."""
-        if (content := self._content("spec.json")) is None:
-            return None
-        spec, self.pattern = alike(content, self._spec)
+        content = self._content("spec.json")
+        spec, self.pattern = (None, None) if content is None else alike(content, self._spec)
         return spec
 
     @_once
@@ -562,43 +558,6 @@ class Glance(Workspace):
     def last_state(self) -> int:
         """After how many iterations the newest saved state was taken; 0 without one."""
         return super().last_state() if self.has("states") else 0
-
-
-class Pattern:
-    """What thousands of specifications have in common that differ in their seed alone."""
-
-    def __init__(self, spec: JobSpec) -> None:
-        self.spec = spec
-
-    def seeded(self, seed: int) -> JobSpec:
-        """The one with this seed."""
-        first, *before = self.spec.runs or ({},)
-        return replace(self.spec, seed=seed, runs=({**first, "seed": seed}, *before))
-
-
-_SEED = re.compile(rb'"seed": (0|[1-9][0-9]{0,8})(?=[,\n])')
-_PATTERNS: dict[tuple[bytes, ...], Pattern | None] = {}
-
-
-def alike(content: bytes, path: str) -> tuple[JobSpec, Pattern | None]:
-    """A specification, of the file `path`. Of thousands that differ in their seed alone one is decoded."""
-    before, *parts = _SEED.split(content)
-    if len(parts) < 4 or parts[0] != parts[-2]:  # the run's own seed stands first in the text, the row's last
-        return value_of(content, JobSpec, path, REMEDY), None
-    key = (before, *parts[1:-2], parts[-1])
-    if key not in _PATTERNS:
-        pattern = Pattern(value_of(content, JobSpec, path, REMEDY))
-        other = b'"seed": 123456789'
-        changed = value_of(b"".join((before, other, *_words(parts[1:-2]), other, parts[-1])), JobSpec, path, REMEDY)
-        _PATTERNS[key] = pattern if pattern.seeded(123456789) == changed else None
-    if (known := _PATTERNS[key]) is None:
-        return value_of(content, JobSpec, path, REMEDY), None
-    return known.seeded(int(parts[0])), known
-
-
-def _words(parts: list[bytes]) -> list[bytes]:
-    """Text, seed, text, ... with the words around the seeds that splitting took away."""
-    return [b'"seed": ' + part if place % 2 else part for place, part in enumerate(parts)]
 
 
 def _started_again(owner: Claim, mine: Claim) -> bool:

@@ -17,10 +17,10 @@ from studies.declare.protocols import protocol
 from studies.plan.jobspec import specification
 from studies.plan.runs import plan, select
 from studies.records import index
+from studies.records.specifications import REMEDY, alike
 from studies.records.store import Store
 from studies.records.typed import Damaged, read, to_json
 from studies.records.working_state import JobSpec
-from studies.records.workspace import REMEDY, alike
 from studies.tables import study
 
 RECORDS = 40
