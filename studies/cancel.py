@@ -5,9 +5,10 @@ Exit codes: 0 fine, 1 some could not be cancelled or a file is damaged, 2 usage,
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from segnext.door import Parser, command, say
 from studies.launch.submit import user
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse.parse_args(arguments)
     if not options.selectors:
         parse.exit(2, f"{parse.prog}: name the runs to cancel, or say: all\n")
-    runs, queue = settled(started_runs(options, store := Store()), store)
+    runs, queue = settled(started_runs(options, store := Store()))
     going = [planned for planned in runs if planned.state in ("running", "queued")]
     if queue.silence and not going:
         parse.exit(4, f"{parse.prog}: the scheduler does not answer: {queue.silence}\n")
@@ -88,7 +89,7 @@ def _mark(planned: PlannedRun) -> None:
     """Note the cancellation with the run: accounting does not record an array element cancelled in the queue."""
     submission = Workspace(planned.id).submission
     if (content := submitted(planned.id)) is not None and content.token == planned.stands.token:
-        submission.replace(dataclasses.replace(content, cancelled=user()))
+        submission.replace(msgspec.structs.replace(content, cancelled=user()))
 
 
 def _ask(planned: PlannedRun) -> bool:

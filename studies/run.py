@@ -46,7 +46,7 @@ from studies.plan.options import (
     words_of,
 )
 from studies.plan.preflight import PreflightError, check, check_device
-from studies.plan.runs import PlannedRun, Selection, costs, on_other_data, select, settled
+from studies.plan.runs import PlannedRun, Selection, costs, on_other_data, select, settled, uncollected
 from studies.plan.wanted import nothing_to_evaluate, resources_of, speeds_wanted, to_start, wanted
 from studies.records.causes import AGAIN, CAUSES
 from studies.records.store import Store
@@ -247,13 +247,14 @@ class _Planned:
     untimed: list[tuple[str, Speed]]
 
 
+@uncollected()
 def _planned(options: argparse.Namespace) -> _Planned:
     chosen = protocol(_protocol_name(options))
     resources = resources_of(options)
     selections = select(options.selectors, chosen, options.rows, options.seeds)
     selections = [dataclasses.replace(selection, datasets=options.datasets) for selection in selections]
     store = Store()
-    runs, queue = settled(wanted(options, selections, chosen, store), store)
+    runs, queue = settled(wanted(options, selections, chosen, store))
     if options.rerun == "stale":
         runs = on_other_data(runs, options.data_root, store)
     measured = costs(selections, store), speeds_wanted(options, selections, store)

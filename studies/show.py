@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from rich.console import Console
 
 from segnext.config import canonical
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     slug, _, row = options.run.partition("/")
     if slug in studies() and any(isinstance(found, Reported) and found.slug == row for found in studies()[slug].rows):
         return _quoted(slug, row, store, options.json)
-    (planned,), _ = settled([declared(options.run, options, store)], store)
+    (planned,), _ = settled([declared(options.run, options, store)])
     record = record_of(planned, store)
     store.damage += Workspace(planned.id).damage()
     facts = _facts(planned, record, store)
@@ -121,7 +122,7 @@ def _facts(planned: PlannedRun, record: RunRecord | EvaluationRecord | None, sto
         "precision": record.provenance.precision if record else None,
         "command": f"python -m studies.run {words(planned)}",
         "configuration": canonical(planned.wanted),
-        "attempts": list(map(dataclasses.asdict, workspace.attempts())),
+        "attempts": list(map(msgspec.structs.asdict, workspace.attempts())),
         **{key: value for key, value in plain.items() if key not in ("config", "id", "kind")},
         "files": {name: shown(path) for name, path in files.items() if os.path.exists(path)},
     }

@@ -6,23 +6,22 @@ Exit codes: 0 fine, 1 some runs failed or a file is damaged, 2 usage, 4 schedule
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import shlex
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 from rich.console import Console, Group
 from rich.live import Live
 
 from segnext.door import Column, Parser, command, console, laid_out, print_json, say, show_table
 from studies.declare.protocols import PROTOCOLS
 from studies.plan.options import positive, shown
-from studies.plan.runs import PlannedRun, settled
+from studies.plan.runs import PlannedRun, settled, uncollected
 from studies.plan.started import add_selectors, options_of, started_runs, words
 from studies.records.causes import CAUSES
 from studies.records.store import Store
@@ -61,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = console()
     runs, queue, store = _look(options)
     if options.json:
-        print_json([vars(_facts(planned, store)) for planned in runs])
+        print_json([msgspec.structs.asdict(_facts(planned, store)) for planned in runs])
     elif not runs:
         if not store.damage:
             _tell_records(store)
@@ -91,9 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return max(damaged, int(any(planned.state == "failed" for planned in runs)))
 
 
+@uncollected()
 def _look(options: argparse.Namespace) -> tuple[list[PlannedRun], Queue, Store]:
     store = Store()
-    return *settled(started_runs(options, store), store), store
+    return *settled(started_runs(options, store)), store
 
 
 def remedies(runs: Sequence[PlannedRun]) -> Iterator[str]:
@@ -137,9 +137,11 @@ def _tell_records(store: Store) -> None:
         say(f"{', '.join(f'{n} {kind}' for kind, n in words.items())} records are done: {shown(store.folder)}")
 
 
+@uncollected()
 def _table(runs: Sequence[PlannedRun], store: Store) -> tuple[list[list[str]], Callable[[int, int], str]]:
     """The lines of the table and their colours: what needs somebody first, what is done last."""
-    ordered = sorted(runs, key=lambda planned: ORDER.index(planned.state))
+    places = {state: place for place, state in enumerate(ORDER)}
+    ordered = sorted(runs, key=lambda planned: places[planned.state])
     rows = [_row(planned, _facts(planned, store)) for planned in ordered]
     place = next(place for place, column in enumerate(COLUMNS) if column.heading == "state")
     return rows, lambda line, column: STYLES.get(ordered[line].state, "") if column == place else ""
@@ -167,8 +169,7 @@ def _row(planned: PlannedRun, facts: Facts) -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """The facts about a run, for a line of the table or of --json. `miou` of an unfinished run is its last test's."""
 
     run: str
@@ -205,14 +206,19 @@ def _facts(planned: PlannedRun, store: Store) -> Facts:
         step = f"{saved}/{planned.total}" if saved else ""
     # The state of a finished run comes from its record, which does not name the node; the attempt does.
     last = workspace.last_attempt() if planned.state == "done" else None
-    stands = dataclasses.replace(planned.stands, job=last.job, node=last.node) if last else planned.stands
+    stands, where = planned.stands, last or planned.stands
     return Facts(
         run=planned.id,
         study=planned.study.slug,
         row=planned.row.slug,
         seed=planned.run.seed,
         protocol=planned.run.protocol,
-        **vars(stands),
+        state=stands.state,
+        detail=stands.detail,
+        cause=stands.cause,
+        job=where.job,
+        node=where.node,
+        token=stands.token,
         step=step,
         rate=rate,
         eta=eta,
@@ -226,7 +232,7 @@ def _score(planned: PlannedRun, workspace: Workspace, store: Store) -> float | N
     if planned.state == "done":
         record = store.scored(planned.id)
         return None if record is None else record.metrics.main
-    if not workspace.curve.exists():
+    if not workspace.has("curve.jsonl"):
         return None
     try:
         content = content_of(workspace.curve, "delete it")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import shutil
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 from rich.console import Console
 
 from segnext.config import Cost, Speed
@@ -246,4 +246,10 @@ def as_json(planned: PlannedRun, starts: bool) -> dict[str, Any]:
         "dataset": planned.run.data.dataset,
         "seed": planned.run.seed,
     }
-    return {"run": planned.id, **names, "stage": planned.stage, "starts": starts, **dataclasses.asdict(planned.stands)}
+    return {
+        "run": planned.id,
+        **names,
+        "stage": planned.stage,
+        "starts": starts,
+        **msgspec.structs.asdict(planned.stands),
+    }

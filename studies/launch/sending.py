@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 
 from segnext.config import Execution
@@ -101,4 +102,4 @@ def _as_it_stands(planned: PlannedRun) -> PlannedRun:
     """The run, without its earlier submission where that made room for the one that was refused."""
     if submitted(planned.id) is not None:  # ours of before, or somebody's since then
         return planned
-    return dataclasses.replace(planned, stands=dataclasses.replace(planned.stands, token=""))
+    return dataclasses.replace(planned, stands=msgspec.structs.replace(planned.stands, token=""))

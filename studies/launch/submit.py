@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from segnext.config import Execution
 from studies.launch.ending import OUTSIDE
 from studies.plan.runs import PlannedRun, upstream
@@ -197,7 +199,7 @@ def _note(planned: PlannedRun, array: Array) -> None:
     """Add the job's id to the reservation: for people, and for dependencies."""
     submission, content = Workspace(planned.id).submission, submitted(planned.id)
     if content is not None and content.token == array.token:
-        submission.replace(dataclasses.replace(content, job=f"{array.job}_{content.index}"))
+        submission.replace(msgspec.structs.replace(content, job=f"{array.job}_{content.index}"))
 
 
 def _withdraw(array: Array) -> None:

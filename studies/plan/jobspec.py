@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import msgspec
-
 from segnext.config import Data, Evaluation, Execution, Run, Weights, canonical, resolved_run
+from studies.declare.study import Panel, Row, Study
 from studies.plan.runs import PlannedRun
 from studies.plan.state import standing
+from studies.records.specifications import Pattern
 from studies.records.store import Store
 from studies.records.working_state import JobSpec
 from studies.records.workspace import Glance, Workspace
@@ -67,17 +67,7 @@ def specification(
 
 def specified_run(spec: JobSpec) -> Run:
     """The run in a specification. Raises `ValueError` if today's code knows no such run."""
-    first, *before = spec.runs or ({},)
-    seed = first.get("seed")
-    if type(seed) is not int:
-        return resolved_run(spec.runs)
-    return _resolved(msgspec.json.encode([{**first, "seed": 0}, *before])).seeded(seed)
-
-
-@lru_cache(1024)
-def _resolved(runs: bytes) -> Run:
-    """Thousands of specifications differ in their seed alone: what they share is resolved once."""
-    return resolved_run(msgspec.json.decode(runs))
+    return resolved_run(spec.runs)
 
 
 def specified_evaluation(spec: JobSpec, run: Run) -> Evaluation | None:
@@ -99,14 +89,16 @@ def specified_planned_run(spec: JobSpec, store: Store, workspace: Workspace | No
 
     `workspace`: its folder, where somebody has looked at it already.
     """
-    run = specified_run(spec)
-    declared = study(spec.study)
+    pattern = workspace.pattern if workspace else None
+    declared, panel, row, run = _declared_alike(pattern) if pattern else _declared(spec)
+    if pattern:
+        run = run.seeded(spec.seed)
     evaluation = specified_evaluation(spec, run)
     workspace = workspace or Glance((evaluation or run).id)
     return PlannedRun(
         declared,
-        declared.panel(spec.dataset),
-        declared.row(spec.row),
+        panel,
+        row,
         run,
         standing(evaluation or run, store, workspace=workspace),
         spec.upstream,
@@ -114,6 +106,18 @@ def specified_planned_run(spec: JobSpec, store: Store, workspace: Workspace | No
         Path(spec.weights) if spec.weights else None,
         workspace,
     )
+
+
+def _declared(spec: JobSpec) -> tuple[Study, Panel, Row, Run]:
+    run = specified_run(spec)
+    declared = study(spec.study)
+    return declared, declared.panel(spec.dataset), declared.row(spec.row), run
+
+
+@lru_cache(1024)
+def _declared_alike(pattern: Pattern) -> tuple[Study, Panel, Row, Run]:
+    """What thousands of specifications share that differ in their seed alone is found out once."""
+    return _declared(pattern.spec)
 
 
 def _absolute(path: Path | None) -> str | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +16,7 @@ from studies.declare.protocols import Protocol, protocol
 from studies.declare.study import Panel, Reported, Row, Study, unknown
 from studies.plan.state import NEW, RunState, settle, standing
 from studies.plan.weights import sha256, weights_file
-from studies.records.store import Store, frame_speed, row_cost, square_cost, square_speed
+from studies.records.store import Store, frame_speed, row_cost, runs_folder, square_cost, square_speed
 from studies.records.workspace import Glance, Workspace
 from studies.slurm.scheduler import Queue
 from studies.tables import studies, study
@@ -82,6 +84,12 @@ class PlannedRun:
     def wanted(self) -> Run | Evaluation:
         """What will be recorded: the evaluation, or else the run."""
         return self.evaluation or self.run
+
+    def at(self, stands: RunState) -> PlannedRun:
+        """The same run, which stands there now."""
+        moved = object.__new__(PlannedRun)
+        vars(moved).update(vars(self), stands=stands)
+        return moved
 
     @property
     def state(self) -> str:
@@ -168,35 +176,39 @@ def plan(
 ) -> list[PlannedRun]:
     """Every wanted run once, in the order of the tables, after the runs that it starts from; equal runs are one run."""
     runs: dict[str, PlannedRun] = {}
+    folder = runs_folder()
     for selection in selections:
         for panel, row, run in _wanted(selection, protocol, limit_iterations):
-            chain = [_looked_at(PlannedRun(selection.study, panel, row, run), store)]
-            while chain[-1].state != "done" and isinstance(chain[-1].run.init, Run):
-                before = PlannedRun(selection.study, panel, row, chain[-1].run.init, upstream=len(chain))
-                known = runs.get(before.id)
-                chain.append(
-                    dataclasses.replace(before, stands=known.stands, seen=known.seen)
-                    if known
-                    else _looked_at(before, store)
-                )
+            chain: list[PlannedRun] = []
+            needed: Run | str | None = run
+            while isinstance(needed, Run) and (not chain or chain[-1].state != "done"):
+                known = runs.get(needed.id)
+                seen = (known and known.seen) or Glance(needed.id, folder)
+                stands = known.stands if known else standing(needed, store, workspace=seen)
+                chain.append(PlannedRun(selection.study, panel, row, needed, stands, len(chain), seen=seen))
+                needed = needed.init
             for planned in reversed(chain):
                 if planned.upstream == 0 or planned.state != "done":
                     runs.setdefault(planned.id, planned)
     return list(runs.values())
 
 
-def _looked_at(planned: PlannedRun, store: Store) -> PlannedRun:
-    """The run with where it stands."""
-    seen = Glance(planned.id)
-    return dataclasses.replace(planned, stands=standing(planned.wanted, store, workspace=seen), seen=seen)
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without a search for cycles: what a command makes of thousands of runs is needed until its end."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
-def settled(runs: Sequence[PlannedRun], store: Store) -> tuple[list[PlannedRun], Queue]:
+def settled(runs: Sequence[PlannedRun]) -> tuple[list[PlannedRun], Queue]:
     """The planned runs with the scheduler's states, and its answer; it is asked once, if any of them was submitted."""
-    stands, queue = settle(((planned.wanted, planned.folder) for planned in runs if planned.state == "queued"), store)
-    return [
-        dataclasses.replace(planned, stands=stands[planned.id]) if planned.id in stands else planned for planned in runs
-    ], queue
+    stands, queue = settle((planned.wanted, planned.folder) for planned in runs if planned.state == "queued")
+    return [planned.at(stands[planned.id]) if planned.state == "queued" else planned for planned in runs], queue
 
 
 def _wanted(selection: Selection, protocol: Protocol, limit: int | None) -> Iterator[tuple[Panel, Row, Run]]:

@@ -35,10 +35,9 @@ def started_runs(options: argparse.Namespace, store: Store) -> list[PlannedRun]:
     `store.damage` names runs that are damaged, or of no row that today's code declares. Raises `ValueError` for a
     selector of no study.
     """
-    wanted = matches(options.selectors)
-    found = []
+    wanted, folder, found = matches(options.selectors), runs_folder(), list[PlannedRun]()
     for identifier in _started(store):
-        workspace = Glance(identifier)
+        workspace = Glance(identifier, folder)
         try:
             spec = workspace.spec()
             if spec is None or not _fits(spec, options) or not wanted(spec.study, spec.row, spec.seed):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from segnext.config import Evaluation, Run
 from studies.records.causes import CAUSES
@@ -24,8 +25,7 @@ STATES = ("done", "running", "queued", "unknown", "trained", "stopped", "failed"
 SUBMITTING_SECONDS = 600.0  # how long a submission from another machine may take before it has a job
 
 
-@dataclass(frozen=True)
-class RunState:
+class RunState(Struct, frozen=True):
     """A state, the reason, and where to look."""
 
     state: str
@@ -49,7 +49,7 @@ def standing(
     workspace = workspace or Glance(wanted.id)
     submission = _submission(workspace)  # first: what changes afterwards is somebody else's doing
     stands = _standing(wanted, store, workspace, submission, queue)
-    return dataclasses.replace(stands, token=submission.token) if submission else stands
+    return replace(stands, token=submission.token) if submission else stands
 
 
 def _standing(
@@ -62,6 +62,13 @@ def _standing(
         return RunState("done", "" if made_by_todays_code(record) else "made by other code than today's")
     if not workspace.exists():
         return _new(wanted)
+    return _unfinished(wanted, workspace, submission, queue)
+
+
+def _unfinished(
+    wanted: Run | Evaluation, workspace: Workspace, submission: Submission | None, queue: Queue | None
+) -> RunState:
+    """Where one stands that has a folder and no record."""
     if (owner := workspace.owner()) is not None:
         progress = workspace.progress()
         detail = f"{progress.phase} {progress.done}/{progress.total}" if progress else ""
@@ -75,12 +82,17 @@ def _standing(
     return _left(wanted, workspace, submission, queue)
 
 
-def settle(waiting: Iterable[tuple[Run | Evaluation, Workspace]], store: Store) -> tuple[dict[str, RunState], Queue]:
+def settle(waiting: Iterable[tuple[Run | Evaluation, Workspace]]) -> tuple[dict[str, RunState], Queue]:
     """Where these that are `queued` stand by id, and the queue, which was asked once for all of them."""
-    folders = list(waiting)
-    found = (_submission(workspace) for _, workspace in folders)
-    queue = Queue.ask([submission for submission in found if submission is not None])
-    return {value.id: standing(value, store, queue, workspace) for value, workspace in folders}, queue
+    folders = [(value, workspace, _submission(workspace)) for value, workspace in waiting]
+    queue, stands = Queue.ask([submission for _, _, submission in folders if submission is not None]), {}
+    for value, workspace, submission in folders:
+        job = queue.of(submission) if submission else None
+        if job is None or job.place != "waiting":
+            workspace.look_again()
+        found = _unfinished(value, workspace, submission, queue)
+        stands[value.id] = replace(found, token=submission.token) if submission else found
+    return stands, queue
 
 
 def submitted(identifier: str) -> Submission | None:
@@ -139,7 +151,7 @@ def _left(
     wanted: Run | Evaluation, workspace: Workspace, submission: Submission | None, queue: Queue | None
 ) -> RunState:
     """The state of a run that no process works on."""
-    trained = isinstance(wanted, Run) and workspace.weights.exists() and not _rerun(workspace)
+    trained = isinstance(wanted, Run) and _weights(workspace) and not _rerun(workspace)
     last = workspace.last_attempt()
     cause, message = (last.cause, last.message) if last else ("", "")
     job, node = (last.job, last.node or last.host) if last else ("", "")
@@ -172,6 +184,10 @@ def _left(
         words = after if cause == "stopped" else ", ".join(filter(None, (said, after)))
         return RunState("stopped", words or CAUSES[cause].words, cause, job, node)
     return RunState("failed", message or CAUSES[cause].words, cause, job, node)
+
+
+def _weights(workspace: Workspace) -> bool:
+    return workspace.has("weights.pt") and workspace.weights.exists()
 
 
 def _refined(cause: str, job: Job | None, submission: Submission, workspace: Workspace) -> str:

@@ -48,15 +48,16 @@ def content_of(path: Path | str, remedy: str) -> bytes | None:
             raise Damaged(path, "it is no regular file", remedy)
         if facts.st_size > LARGEST:
             raise Damaged(path, f"it has {facts.st_size:,} bytes", remedy)
-        return _all_of(file)
+        content = os.read(file, facts.st_size + 1)
+        return content if len(content) == facts.st_size else content + _rest_of(file)
     except OSError as error:
         raise Damaged(path, f"it cannot be read: {error.strerror}", _rights(error, remedy)) from None
     finally:
         os.close(file)
 
 
-def _all_of(file: int) -> bytes:
-    """What is left of an open file; a stream around it would take as long as the small files themselves."""
+def _rest_of(file: int) -> bytes:
+    """What is left of an open file that is being written."""
     parts = []
     while part := os.read(file, 1 << 16):
         parts.append(part)
@@ -93,6 +94,8 @@ def to_json(value: Any) -> str:
 
 
 def _plain(value: Any) -> dict[str, Any]:
+    if isinstance(value, msgspec.Struct):
+        return msgspec.structs.asdict(value)
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 

@@ -10,12 +10,11 @@ import os
 import signal
 import socket
 import time
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from segnext.config import Execution
 from studies.records.typed import Natural
@@ -27,8 +26,7 @@ Cause = Annotated[str, Meta(pattern=r"^[a-z_]+\Z")]  # one of `studies.records.c
 Token = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]*\Z")]  # the name of a folder and of a job
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(Struct, frozen=True):
     """A process, distinguished from every other one that ever had its id.
 
     `place` is where the id is valid: this boot of the machine and, in a container, its namespace of process ids.
@@ -75,8 +73,7 @@ class Process:
             os.close(handle)
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """claim.json: the owner of the run; touched as a heartbeat."""
 
     process: Process
@@ -87,8 +84,7 @@ class Claim:
     code: str = ""  # the snapshot from which it runs
 
 
-@dataclass(frozen=True)
-class Submission:
+class Submission(Struct, frozen=True):
     """submission.json: the job that will do the run; written before sbatch is called, its job id afterwards."""
 
     token: Token  # the job's name in the queue
@@ -103,8 +99,7 @@ class Submission:
     sharing: Natural = 1  # the most runs that its array element has
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """progress.json: the run's progress; replaced about twice a second."""
 
     phase: str
@@ -114,8 +109,7 @@ class Progress:
     rate: Annotated[float, Meta(gt=0)] | None = None  # images per second
 
 
-@dataclass
-class Attempt:
+class Attempt(Struct):
     """attempts/001.json: one attempt. Its cause is `killed` from the start, so that it is right after a kill."""
 
     host: str
@@ -141,8 +135,7 @@ class Attempt:
         return max(0.0, (self.finished if self.finished is not None else time.time()) - self.started)
 
 
-@dataclass(frozen=True)
-class JobSpec:
+class JobSpec(Struct, frozen=True):
     """spec.json: everything that a worker needs; written before it starts, read by it and by every command.
 
     `runs` are canonical configurations: the run's own, then those of its upstream runs. Study, panel and row only say
@@ -169,7 +162,7 @@ class JobSpec:
     tensorboard: bool = False
     train_only: bool = False
     supersedes: str | None = None  # digest of the record that its own will replace
-    options: tuple[str, ...] = field(default=())  # after its selector, the words that start the run again
+    options: tuple[str, ...] = ()  # after its selector, the words that start the run again
 
 
 def timestamp(moment: float) -> str:

@@ -13,21 +13,20 @@ runs/<run id>/spec.json        what to do; written before a worker starts
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from segnext.files import temporary_beside, write_atomically
 from studies.records import packed
+from studies.records.specifications import REMEDY, Pattern, alike
 from studies.records.store import REPOSITORY, runs_folder
 from studies.records.typed import Damaged, content_of, read, to_json, value_of, write
 from studies.records.working_state import Attempt, Claim, JobSpec, Process, Progress, Submission, job, restarts
@@ -37,7 +36,6 @@ T = TypeVar("T")
 BEAT_SECONDS = 10.0  # between two heartbeats of an owner
 SILENT_AFTER = 120.0  # seconds without one after which an owner that cannot be looked at counts as dead
 TORN_AFTER = 10.0  # seconds after which a file that cannot be read is not one that is being written this moment
-REMEDY = "delete it: the command that started the run writes it anew"
 PATIENCE = 30.0  # seconds for one who packs the run to be ready
 IDLE = "delete it once nothing works on the run"
 ROOM = 4096  # bytes of an attempt's file: it can be closed in place on a full disk
@@ -114,9 +112,11 @@ class ExclusiveJsonFile(Generic[T]):
 class Workspace:
     """One run's folder."""
 
-    def __init__(self, run_id: str) -> None:
+    pattern: Pattern | None = None  # what its specification shares with those of other seeds, once it was read
+
+    def __init__(self, run_id: str, runs: Path | str = "") -> None:
         self.run_id = run_id
-        self._at = f"{runs_folder()}/{run_id}"
+        self._at = f"{runs or runs_folder()}/{run_id}"
         self._reported = 0.0
         self.lost = False  # whether another process took the claim over, because this one was silent for too long
 
@@ -124,9 +124,16 @@ class Workspace:
         """Whether the run was ever started here."""
         return os.path.exists(self._at)
 
+    def has(self, name: str) -> bool:
+        """Whether there is a file or a folder of this name in it."""
+        return os.path.lexists(f"{self._at}/{name}")
+
+    def look_again(self) -> None:
+        """Forget which files were in it: somebody may have worked on the run since."""
+
     def attempted(self) -> bool:
         """Whether an attempt at it was ever begun."""
-        return os.path.exists(f"{self._at}/attempts") or os.path.exists(f"{self._at}/{packed.NAME}")
+        return self.has("attempts") or self.has(packed.NAME)
 
     # Its files, each named when it is asked for: a command looks at two or three in each of thousands of folders
 
@@ -203,10 +210,14 @@ class Workspace:
 
     def _content(self, name: str) -> bytes | None:
         """A small file, wherever it is; None where there is none. Raises `Damaged`."""
-        if (content := content_of(f"{self._at}/{name}", REMEDY)) is not None:
+        if (content := self._loose(name)) is not None:
             return content
         text = self._packed().get(name)
         return None if text is None else text.encode()
+
+    def _loose(self, name: str) -> bytes | None:
+        """A small file that lies in the folder. Raises `Damaged`."""
+        return content_of(f"{self._at}/{name}", REMEDY)
 
     def _packed(self) -> Mapping[str, str]:
         """The small files of a run that was packed. Raises `Damaged`."""
@@ -282,7 +293,7 @@ class Workspace:
 
     def owner(self) -> Claim | None:
         """The live owner's claim, or None."""
-        if not os.path.lexists(f"{self._at}/claim.json"):
+        if not self.has("claim.json"):
             return None
         owner, state = self._look()
         return owner if state == "alive" else None
@@ -326,10 +337,10 @@ class Workspace:
         """
         for path, entry in self._attempts()[0]:
             if entry.finished is None:
-                wrote = map(_modified, (path, self.curve, *self.states.glob("*.pt")))
+                wrote = map(_modified, (Path(path), self.curve, *self.states.glob("*.pt")))
                 entry.finished = max(entry.started, seen, *wrote)
                 entry.ends_after = self.last_state()
-                self._close(path, entry)
+                self._close(Path(path), entry)
 
     def _beat(self, mine: Claim, left: threading.Event) -> None:
         """Touch the claim as a heartbeat, even while the owner computes for minutes without a report."""
@@ -434,7 +445,7 @@ class Workspace:
             entry.cause, entry.message = cause, message
             entry.finished = entry.finished or time.time()
             entry.ends_after = self.last_state()
-            self._close(path, entry)
+            self._close(Path(path), entry)
 
     def last_attempt(self) -> Attempt | None:
         """The newest attempt, or None."""
@@ -445,16 +456,18 @@ class Workspace:
         """All readable attempts, oldest first; `damage` names the others."""
         return [entry for _, entry in self._attempts()[0]]
 
-    def _attempts(self) -> tuple[list[tuple[Path, Attempt]], list[Damaged]]:
+    def _attempts(self) -> tuple[list[tuple[str, Attempt]], list[Damaged]]:
+        """The readable ones, each with its file, and what is wrong with the others."""
         found, damaged = [], []
         try:
             names = {name for name in self._packed() if name.startswith("attempts/")}
         except Damaged as error:
             names, damaged = set(), [error]
-        with suppress(OSError):
-            names |= {f"attempts/{name}" for name in os.listdir(f"{self._at}/attempts") if name.endswith(".json")}
+        if self.has("attempts"):
+            with suppress(OSError):
+                names |= {f"attempts/{name}" for name in os.listdir(f"{self._at}/attempts") if name.endswith(".json")}
         for name in sorted(names):
-            path = Path(self._at, name)
+            path = f"{self._at}/{name}"
             try:
                 if (content := self._content(name)) is not None:
                     remedy = "delete it: one attempt is not accounted for then"
@@ -464,75 +477,87 @@ class Workspace:
         return found, damaged
 
 
-class Glance(Workspace):
-    """A run's folder as a command sees it that looks at thousands: each of its small files is read once, at most.
+def _once(look: Callable[[Glance], T]) -> Callable[[Glance], T]:
+    """A look that a `Glance` takes once: what it found, or that the file is damaged, is kept."""
+    name = look.__name__
 
-    For whoever only looks. What decides whether a run is started reads the files themselves.
-    """
-
-    def __init__(self, run_id: str) -> None:
-        super().__init__(run_id)
-        self._looked_at: dict[str, Any] = {}
-
-    def _once(self, name: str, look: Callable[[], T]) -> T:
-        if name not in self._looked_at:
+    @wraps(look)
+    def seen(self: Glance) -> T:
+        if name not in self.kept:
             try:
-                self._looked_at[name] = look()
+                self.kept[name] = look(self)
             except Damaged as damaged:
-                self._looked_at[name] = damaged
-        found = self._looked_at[name]
-        if isinstance(found, Damaged):
+                self.kept[name] = damaged
+        found = self.kept[name]
+        if found.__class__ is Damaged:
             raise found
         return cast(T, found)
 
+    return seen
+
+
+class Glance(Workspace):
+    """A run's folder as a command sees it that looks at thousands: each of its small files is read once, at most.
+
+    It is listed once, instead of asking for each file that it may have. For whoever only looks: what decides whether a
+    run is started reads the files themselves.
+    """
+
+    def __init__(self, run_id: str, runs: Path | str = "") -> None:
+        super().__init__(run_id, runs)
+        self.kept: dict[str, Any] = {}
+        self._listed: Sequence[str] | None = None
+
+    def has(self, name: str) -> bool:
+        """Whether there was a file or a folder of this name when it was listed."""
+        if self._listed is None:
+            try:
+                self._listed = os.listdir(self._at)
+            except (FileNotFoundError, NotADirectoryError):
+                self._listed = ()
+            except OSError:  # what cannot be listed may be readable
+                return super().has(name)
+        return name in self._listed
+
+    def look_again(self) -> None:
+        """List it anew when it is asked for: somebody may have worked on the run since."""
+        self._listed = None
+
+    def exists(self) -> bool:
+        """Whether the run was ever started here."""
+        return bool(self._listed) or super().exists()
+
+    @_once
     def spec(self) -> JobSpec | None:
         """What the run's worker is to do. Raises `Damaged`."""
-        return self._once(
-            "spec", lambda: None if (text := self._content("spec.json")) is None else alike(text, self._spec)
-        )
+        content = self._content("spec.json")
+        spec, self.pattern = (None, None) if content is None else alike(content, self._spec)
+        return spec
 
+    @_once
     def submitted(self) -> Submission | None:
         """The job that is to do it. Raises `Damaged`."""
-        return self._once("submission", super().submitted)
+        return super().submitted()
 
+    def _loose(self, name: str) -> bytes | None:
+        if not self.has(name.partition("/")[0]):
+            return None
+        if (content := super()._loose(name)) is None:  # packed since it was listed, or deleted
+            self.look_again()
+        return content
+
+    @_once
     def _packed(self) -> Mapping[str, str]:
-        return self._once("packed", super()._packed)
+        return super()._packed() if self.has(packed.NAME) else {}
 
-    def _attempts(self) -> tuple[list[tuple[Path, Attempt]], list[Damaged]]:
-        return self._once("attempts", super()._attempts)
+    @_once
+    def _attempts(self) -> tuple[list[tuple[str, Attempt]], list[Damaged]]:
+        return super()._attempts()
 
+    @_once
     def last_state(self) -> int:
         """After how many iterations the newest saved state was taken; 0 without one."""
-        return self._once("state", super().last_state)
-
-
-_SEED = re.compile(rb'"seed": (0|[1-9][0-9]{0,8})(?=[,\n])')
-_ALIKE: dict[tuple[bytes, ...], JobSpec | None] = {}
-
-
-def alike(content: bytes, path: str) -> JobSpec:
-    """A specification, of the file `path`. Of thousands that differ in their seed alone one is decoded."""
-    before, *parts = _SEED.split(content)
-    if len(parts) < 4 or parts[0] != parts[-2]:  # the run's own seed stands first in the text, the row's last
-        return value_of(content, JobSpec, path, REMEDY)
-    key = (before, *parts[1:-2], parts[-1])
-    if key not in _ALIKE:
-        spec = value_of(content, JobSpec, path, REMEDY)
-        other = b'"seed": 123456789'
-        changed = value_of(b"".join((before, other, *_words(parts[1:-2]), other, parts[-1])), JobSpec, path, REMEDY)
-        _ALIKE[key] = spec if _seeded(spec, 123456789) == changed else None
-    known = _ALIKE[key]
-    return value_of(content, JobSpec, path, REMEDY) if known is None else _seeded(known, int(parts[0]))
-
-
-def _words(parts: list[bytes]) -> list[bytes]:
-    """Text, seed, text, ... with the words around the seeds that splitting took away."""
-    return [b'"seed": ' + part if place % 2 else part for place, part in enumerate(parts)]
-
-
-def _seeded(spec: JobSpec, seed: int) -> JobSpec:
-    first, *before = spec.runs or ({},)
-    return replace(spec, seed=seed, runs=({**first, "seed": seed}, *before))
+        return super().last_state() if self.has("states") else 0
 
 
 def _started_again(owner: Claim, mine: Claim) -> bool:

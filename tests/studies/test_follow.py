@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import dataclasses
 import io
 import json
 import os
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from records import run_record
 
@@ -200,7 +200,7 @@ def test_a_run_that_failed_beside_others_in_one_job_is_seen_while_they_go_on(
     runs = submitted(1)[:2]
     for planned in runs:
         submission = Workspace(planned.id).submission
-        submission.replace(dataclasses.replace(submission.read(), index=0, job="25_0", sharing=2))
+        submission.replace(msgspec.structs.replace(submission.read(), index=0, job="25_0", sharing=2))
     answers("squeue", "segnext-1|25_0|RUNNING|n1|None\n")
     seen, (failed, other) = Seen(), runs
 

@@ -8,6 +8,7 @@ import json
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 from conftest import REPOSITORY, needs
 from PIL import Image
@@ -379,7 +380,7 @@ def test_a_repetition_that_fails_is_no_success_because_of_the_record_before_it(c
     planned_runs = plan(select(["table7/c@3"], chained, None, None), chained, 2, Store())
     carried_out(planned_runs, limit=2)
     planned, workspace = planned_runs[-1], Workspace(planned_runs[-1].id)
-    workspace.write_spec(dataclasses.replace(workspace.told(), supersedes=Store().digest(planned.id)))
+    workspace.write_spec(msgspec.structs.replace(workspace.told(), supersedes=Store().digest(planned.id)))
     workspace.weights.unlink()
     workspace.weights.mkdir()  # in the way
     assert run_debug([planned], Silent(), lambda: False)[planned.id].state == "failed"

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from subprocess import PIPE
 
+import msgspec
 import pytest
 from records import run_record, table7_record
 
@@ -57,7 +58,7 @@ def submitted(run_id: str, at: float = NOW, job: str | None = "25_0", **more: ob
     folder = Workspace(run_id).folder
     folder.mkdir(parents=True, exist_ok=True)
     content = Submission("segnext-1", 0, at, "ann", Process("login", 100, "0"), "0123456789ab", job)
-    (folder / "submission.json").write_text(to_json(dataclasses.replace(content, **more)))
+    (folder / "submission.json").write_text(to_json(msgspec.structs.replace(content, **more)))
 
 
 def tried(planned_run: PlannedRun, cause: str, job: str, started: float) -> None:
@@ -154,7 +155,7 @@ def test_a_job_that_slurm_does_not_let_one_cancel_is_not_called_cancelled(planne
     with pytest.raises(SystemExit) as refused:
         cancel.main(["all"])
     assert refused.value.code == 1
-    ((still,), _) = settled([planned()], Store())
+    ((still,), _) = settled([planned()])
     assert still.state == "queued"
     answers("scancel", "")
     assert cancel.main(["all"]) == 0

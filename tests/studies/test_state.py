@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import os
@@ -13,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from conftest import REPOSITORY, TESTS
 from records import table7_record
@@ -58,7 +58,7 @@ def test_a_specification_holds_the_run_itself():
     spec = Workspace(found.id).told()
     assert specified_planned_run(spec, Store()).wanted == found.wanted
     assert read(Workspace(found.id).folder / "spec.json", JobSpec, "") == spec
-    other = dataclasses.replace(spec, runs=({**spec.runs[0], "seed": 1},))
+    other = msgspec.structs.replace(spec, runs=({**spec.runs[0], "seed": 1},))
     assert specified_planned_run(other, Store()).id != found.id, "it is the value that counts, not the names"
 
 
@@ -111,7 +111,7 @@ def test_a_torn_claim_signals_nobody(pid: int, monkeypatch: pytest.MonkeyPatch):
 def test_a_process_that_has_anothers_number_now_is_left_alone():
     with subprocess.Popen(["sleep", "60"]) as other:
         try:
-            reused = dataclasses.replace(Process.this(), pid=other.pid, born="1")
+            reused = msgspec.structs.replace(Process.this(), pid=other.pid, born="1")
             assert not reused.alive
             with pytest.raises(ProcessLookupError):
                 reused.ask_to_leave()
@@ -124,7 +124,7 @@ def test_in_another_container_with_this_hosts_name_a_fresh_heartbeat_counts():
     """Its numbers of processes are not ours: whether it lives cannot be looked up, and its claim is not taken over."""
     workspace = Workspace("abc")
     workspace.folder.mkdir(parents=True)
-    owner = dataclasses.replace(Process.this(), pid=2**22 - 1, place="another start, pid:[7]")
+    owner = msgspec.structs.replace(Process.this(), pid=2**22 - 1, place="another start, pid:[7]")
     path = workspace.folder / "claim.json"
     path.write_text(to_json(Claim(owner, "x")))
     assert workspace.owner() is not None

@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from records import run_record, table7_cost, table7_record
 
@@ -223,7 +224,7 @@ def test_the_claim_of_a_dead_process_is_taken_over():
 def test_of_many_processes_that_want_a_dead_ones_run_exactly_one_gets_it(tmp_path: Path):
     workspace = Workspace("abc")
     workspace.folder.mkdir(parents=True)
-    dead = dataclasses.replace(Process.this(), pid=2**22 - 1, born="0")
+    dead = msgspec.structs.replace(Process.this(), pid=2**22 - 1, born="0")
     (workspace.folder / "claim.json").write_text(to_json(Claim(dead, "x")))
     code = (
         "import sys, time\nfrom studies.records.workspace import Claimed, Workspace\n"

@@ -78,7 +78,7 @@ def sends(resources: Profile = Profile(), runs: list[PlannedRun] | None = None) 
 
 
 def states() -> list[tuple[str, str]]:
-    runs, _ = settled(planned(), Store())
+    runs, _ = settled(planned())
     return [(planned_run.stands.state, planned_run.stands.cause) for planned_run in runs]
 
 
@@ -268,7 +268,7 @@ def test_what_ran_out_of_memory_is_given_more_each_time_where_the_profile_says_s
 
     asked = []
     for message in ("killed", "killed", "CUDA out of memory. Tried to allocate 2 GiB", ""):
-        sends(resources, settled(planned(), Store())[0])
+        sends(resources, settled(planned())[0])
         (script, *_) = sorted((fake / "jobs").glob("*.sh"), reverse=True)
         asked += [line for line in script.read_text().splitlines() if line.startswith("#SBATCH --mem=")]
         ends(message)
