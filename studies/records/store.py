@@ -106,6 +106,9 @@ class _Records(Mapping[str, Record]):
             self.entries[identifier] = msgspec.structs.replace(self.entries[identifier], head=b"")  # half of the memory
         return made
 
+    def get(self, identifier: str, default: Any = None) -> Any:
+        return self[identifier] if identifier in self.entries else default
+
     def __contains__(self, identifier: object) -> bool:
         return identifier in self.entries
 
