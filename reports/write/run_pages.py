@@ -345,18 +345,19 @@ def _uses(everything: Sequence[Evidence]) -> dict[str, list[Use]]:
             for (row, side), record in timings.records.items():
                 used(record.id, f"{study.number}, {side}×{side}: {labels[row]}", study.slug)
         for variant in evidence.variants:
-            shown = f"{study.number}, protocol {variant.name}"
+            shown, rows = f"{study.number}, protocol {variant.name}", _rows_of(variant)
+            alone = not variant.telling or len(study.trained) == 1
+            scored: dict[str, list[str]] = {}
+            for (run, _), score in variant.served.items():
+                scored.setdefault(run, []).append(score)
             for line in variant.finished:
                 text = f"{shown}: {labels[line.row]}, seed {line.seed}"
-                alone = not variant.telling or len(study.trained) == 1
-                used(line.run_id, text, f"{_rows_of(variant)}-{line.row}", alone)
-            for (run, _), score in variant.served.items():
-                rows = (line.row for line in variant.finished if line.run_id == run)
-                for row in rows:
-                    used(score, f"{shown}: {labels[row]}", f"{variant.slug}-{row}")
+                used(line.run_id, text, f"{rows}-{line.row}", alone)
+                for score in scored.get(line.run_id, ()):
+                    used(score, f"{shown}: {labels[line.row]}", f"{variant.slug}-{line.row}")
             for tested in (*variant.imported, *variant.retested):
                 for seeds in tested.values.values():
                     for seed in seeds:
-                        anchor = f"{_rows_of(variant)}-{tested.row}"
+                        anchor = f"{rows}-{tested.row}"
                         used(seed.record, f"{shown}: {labels[tested.row]}, {tested.name}, Ham seed {seed.seed}", anchor)
     return {record: sorted(uses.values(), key=lambda use: use.alone) for record, uses in found.items()}
