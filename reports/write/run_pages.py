@@ -21,8 +21,8 @@ from jinja2 import Template
 
 from reports.blocks.figure import code, digest
 from reports.blocks.parallel import spread
+from reports.blocks.points import all_points, thinned
 from reports.blocks.table import number
-from reports.sections.curves import read_curve
 from reports.write.files import put
 from studies.declare.subtasks import Subtask
 from studies.facts.gather import Evidence, Variant, marks
@@ -283,7 +283,7 @@ def _flat(value: Any, path: str = "") -> list[tuple[str, str]]:
 
 def _curve(path: Path) -> Curve | None:
     try:
-        points = read_curve(path)
+        points = thinned(all_points(path))
     except Damaged:  # it is named where the tables' curves are drawn
         return None
     if not points:
