@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import msgspec
 from jinja2 import Template
+from msgspec import Struct
 
 from reports.blocks.figure import code, digest
 from reports.blocks.parallel import spread
@@ -70,8 +72,7 @@ METRICS = {
 BY_CLASS = {"iou": "IoU (SS)", "iou_ms": "IoU (MS)", "boundary_iou": "Boundary IoU", "accuracy": "Accuracy"}
 
 
-@dataclass(frozen=True)
-class Use:
+class Use(Struct, frozen=True):
     """Where the report shows a record: words, and the page with the place on it."""
 
     text: str
@@ -125,7 +126,7 @@ def write(
     source, drawn, printed = digest(repr(parts).encode()), store.digests.listed("curves"), store.digests.listed("logs")
     shown = [_Shown(found[one], uses.get(one, ()), store, drawn, printed) for one in sorted(found)]
     store.digests.keep()
-    keys = ["" if logs else digest(repr((source, each.facts)).encode()) for each in shown]
+    keys = ["" if logs else digest(msgspec.json.encode((source, each.facts))) for each in shown]
     known, digests = _known_pages(out), Digests(out)
     lying = digests.listed(FOLDER)
     waiting, made = list[_Shown](), dict[str, str]()
@@ -148,7 +149,7 @@ def write(
         made[each.identifier] = sha256[:16]
     digests.keep()
     listed = {each.identifier: [key, made[each.identifier]] for each, key in zip(shown, keys, strict=True) if key}
-    put(out / LIST, json.dumps(listed, indent=0, sort_keys=True) + "\n")
+    put(out / LIST, msgspec.json.encode(listed, order="sorted"))
     return [out / LIST, *(out / name(each.identifier) for each in shown)]
 
 
