@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = summary.COMMITTED if own else options.out / summary.FOLDER
     whole = not (options.study and own)  # of a part of the studies the repository's claims would be a part, too
     try:
-        report = compose.read(chosen, store, logs=options.logs and not options.check)
+        remembered = None if options.check else options.out
+        report = compose.read(chosen, store, remembered, logs=options.logs and not options.check)
         short: dict[str, str | bytes] = dict(summary.pages(report, store, folder, whole))
         if options.check:
             return max(_check(report, store, folder, short, whole), tell(store.damage))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from reports.blocks.csv import to_csv
 from reports.blocks.figure import MANIFEST, Drawing, draw, keep, manifest
+from reports.blocks.points import Curves
 from reports.blocks.table import Table
 from reports.sections import (
     claims,
@@ -46,13 +47,15 @@ from studies.records.schema import ShortcutRecord
 from studies.records.store import Store
 
 
-def read(chosen: Sequence[Study], store: Store, *, logs: bool = False) -> Report:
+def read(chosen: Sequence[Study], store: Store, out: Path | None = None, *, logs: bool = False) -> Report:
     """The report on these studies; `ValueError`: a damaged record.
 
     The recipes, appendix Table 1, are always among it. With `logs` pending rows say which runs are running or queued.
+    What was read of curves is remembered in `out`.
     """
-    shared, probes = common(store), probed.records(store)
-    parts = [_study_part(gather(study, store, logs, shared), store, probes) for study in chosen]
+    shared, probes, read_curves = common(store), probed.records(store), Curves(store, out)
+    parts = [_study_part(gather(study, store, logs, shared), store, read_curves, probes) for study in chosen]
+    read_curves.keep()
     probes = probes if any(shown.predicted for part in parts for shown in part.variants) else []
     everything = [part.evidence for part in parts]
     summary = Summary(
@@ -113,14 +116,14 @@ def _way(start: Path, end: Path) -> str:
     return Path(os.path.relpath(end, start.resolve())).as_posix()
 
 
-def _study_part(evidence: Evidence, store: Store, probes: Sequence[ShortcutRecord]) -> StudyPart:
+def _study_part(evidence: Evidence, store: Store, read_curves: Curves, probes: Sequence[ShortcutRecord]) -> StudyPart:
     variants = []
-    predicted = _predicted(evidence, store, probes)
+    predicted = _predicted(evidence, store, read_curves, probes)
     for variant in evidence.variants:
         # A run that several tables share would else be drawn in each of them, alone.
         drawings: list[Drawing | None] = []
         if variant.telling:
-            drawings = [curves.strip(variant), curves.losses(variant, store), curves.classes(variant, store)]
+            drawings = [curves.strip(variant), curves.losses(variant, read_curves), curves.classes(variant, store)]
         accuracy = tables.accuracy_table(variant)
         if isinstance(variant.panel, Subtask) and variant.panel.classes == 2:  # its own tables say more than mean IoU
             drawings, accuracy = drawings[1:2], dataclasses.replace(accuracy, lines=())
@@ -155,7 +158,7 @@ def _study_part(evidence: Evidence, store: Store, probes: Sequence[ShortcutRecor
 
 
 def _predicted(
-    evidence: Evidence, store: Store, probes: Sequence[ShortcutRecord]
+    evidence: Evidence, store: Store, read_curves: Curves, probes: Sequence[ShortcutRecord]
 ) -> dict[str, tuple[tuple[Table, ...], Drawing | None]]:
     """By variant: predictions about a sub-task of the generated data with their outcomes, and accuracy by distance."""
     shown = [
@@ -168,7 +171,7 @@ def _predicted(
     for variant, panel, own in shown:
         tables_ = (
             predictions.prediction_table(variant, panel, own, judged[variant.slug], probes),
-            predictions.learning_table(variant, panel, own, store.folder),
+            predictions.learning_table(variant, panel, own, read_curves),
             *([rates[variant.slug]] if variant.slug in rates else []),
         )
         found[variant.slug] = tables_, predictions.distance_figure(variant, panel, own)

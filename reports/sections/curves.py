@@ -8,11 +8,9 @@ import math
 import statistics
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from itertools import repeat
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
@@ -20,17 +18,18 @@ from matplotlib.figure import Figure
 
 from reports.blocks.csv import to_csv
 from reports.blocks.figure import Drawing
+from reports.blocks.points import Curves, Drawn
 from reports.blocks.style import INK, row_styles
 from reports.blocks.table import METRICS, Value
 from studies.declare.study import Row
 from studies.facts.gather import Variant
 from studies.judge import verdicts
+from studies.records.lines import Line
 from studies.records.store import Store
-from studies.records.typed import Damaged, content_of
 
 Array = npt.NDArray[np.float64]
 
-MOST_POINTS = 300  # of a drawn curve; longer ones are averaged over windows
+MANY_SEEDS = 50  # of a row: the data of its losses are their mean and range, not every seed
 BRIGHT = 55  # percent from which a cell is too bright for white words
 MOST_ANNOTATED = 40  # classes whose numbers are written into the heat map
 BY_CLASS = {"iou": "IoU", "boundary_iou": "Boundary IoU"}
@@ -109,84 +108,100 @@ def _strip(
     return figure
 
 
-def losses(variant: Variant, store: Store) -> Drawing | None:
+def losses(variant: Variant, curves: Curves) -> Drawing | None:
     """The training loss of every row, its seeds as a band; None while there is no curve."""
-    described, buffer = list[str](), io.StringIO()  # points of thousands of runs take less room as text
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("row", "seed", "iteration", "loss"))
-    labels = {row.slug: row.label for row in variant.study.trained}
-    for line in variant.finished:
-        try:
-            points = read_curve(store.folder / "curves" / f"{line.run_id}.csv")
-        except Damaged as damaged:
-            store.damage.append(damaged)
-            continue
-        if points:
-            seed = line.seed or 0
-            described.append(f"{labels[line.row]}, seed {seed}: from {points[0][1]:.2f} to {points[-1][1]:.2f}")
-            writer.writerows((line.row, seed, *point) for point in points)
-    if not described:
+    found = [(line, drawn) for line in variant.finished if (drawn := curves.of(line.run_id)) and drawn.losses]
+    if not found:
         return None
-    text = buffer.getvalue()
+    labels = {row.slug: row.label for row in variant.study.trained}
+    many = max(Counter(line.row for line, _ in found).values()) > MANY_SEEDS
+    described, text = (_loss_of_rows if many else _loss_of_seeds)(found, labels)
     legend = "training loss, mean over seeds; band: from the lowest to the highest seed."
     return Drawing(
         f"{variant.slug}-loss",
         f"Protocol {variant.name}: {legend}{variant.mixtures}",
         "; ".join(described),
         text,
-        lambda: _losses(variant.rows, csv.DictReader(text.splitlines())),
+        lambda: _losses(variant.rows, (_bands if many else _bands_of_seeds)(text)),
     )
 
 
-def _losses(rows: Sequence[Row], data: Iterable[Mapping[str, Value]]) -> Figure:
-    styles = row_styles([row.slug for row in rows])
+Found = Sequence[tuple[Line, Drawn]]
+
+
+def _loss_of_seeds(found: Found, labels: Mapping[str, str]) -> tuple[list[str], str]:
+    """In words from where to where each seed's loss went, and all points as CSV."""
+    described, buffer = list[str](), io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(("row", "seed", "iteration", "loss"))
+    for line, drawn in found:
+        points, seed = drawn.points, line.seed or 0
+        described.append(f"{labels[line.row]}, seed {seed}: from {points[0][1]:.2f} to {points[-1][1]:.2f}")
+        writer.writerows((line.row, seed, *point) for point in points)
+    return described, buffer.getvalue()
+
+
+def _loss_of_rows(found: Found, labels: Mapping[str, str]) -> tuple[list[str], str]:
+    """The same of rows with many seeds: by row and iteration how many there are, their mean, lowest and highest."""
+    described, buffer = list[str](), io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(("row", "iteration", "seeds", "mean", "lowest", "highest"))
+    rows: dict[str, list[Drawn]] = {}
+    for line, drawn in found:
+        rows.setdefault(line.row, []).append(drawn)
+    for row, own in rows.items():
+        x = np.frombuffer(b"".join(drawn.iterations for drawn in own))
+        order = np.argsort(x, kind="stable")
+        y = np.frombuffer(b"".join(drawn.losses for drawn in own))[order]
+        iterations, starts, seeds = np.unique(x[order], return_index=True, return_counts=True)
+        means, lows, highs = (add.reduceat(y, starts) for add in (np.add, np.minimum, np.maximum))
+        means = means / seeds
+        described.append(f"{labels[row]}, {len(own)} seeds: from {means[0]:.2f} to {means[-1]:.2f}")
+        told = ([f"{value:.6g}" for value in values] for values in (means, lows, highs))
+        writer.writerows(zip(repeat(row), iterations.tolist(), seeds.tolist(), *told))
+    return described, buffer.getvalue()
+
+
+Band = tuple[float, float, float, float]
+"""An iteration, and there the mean loss, the lowest and the highest."""
+
+
+def _bands_of_seeds(text: str) -> dict[str, list[Band]]:
+    """What is drawn of each row, from the CSV of every seed."""
     curves: dict[str, dict[float, list[float]]] = {}
-    for one in data:
-        slug, _, iteration, loss = one.values()
-        curves.setdefault(str(slug), {}).setdefault(float(iteration or 0), []).append(float(loss or 0))
+    _, *lines = csv.reader(text.splitlines())
+    for row, _, iteration, loss in lines:
+        curves.setdefault(row, {}).setdefault(float(iteration), []).append(float(loss))
+    return {
+        row: [(x, statistics.fmean(values), min(values), max(values)) for x, values in sorted(own.items())]
+        for row, own in curves.items()
+    }
+
+
+def _bands(text: str) -> dict[str, list[Band]]:
+    """The same from the CSV of many seeds."""
+    found: dict[str, list[Band]] = {}
+    _, *lines = csv.reader(text.splitlines())
+    for row, iteration, _, *values in lines:
+        mean, low, high = map(float, values)
+        found.setdefault(row, []).append((float(iteration), mean, low, high))
+    return found
+
+
+def _losses(rows: Sequence[Row], bands: Mapping[str, Sequence[Band]]) -> Figure:
+    styles = row_styles([row.slug for row in rows])
     figure = Figure(figsize=(7.2, 3.2), layout="constrained")
     axes = figure.subplots()
-    for row in (row for row in rows if row.slug in curves):
-        points = sorted(curves[row.slug].items())
-        x, seeds = [iteration for iteration, _ in points], [values for _, values in points]
+    for row in (row for row in rows if row.slug in bands):
+        x, means, lows, highs = zip(*bands[row.slug], strict=True)
         name = textwrap.fill(row.label, 40, max_lines=3, placeholder=" …")
         colour = styles[row.slug][0]
-        axes.fill_between(x, list(map(min, seeds)), list(map(max, seeds)), color=colour, alpha=0.2, linewidth=0)
-        axes.plot(x, list(map(statistics.fmean, seeds)), color=colour, linewidth=1.1, label=name)
+        axes.fill_between(x, lows, highs, color=colour, alpha=0.2, linewidth=0)
+        axes.plot(x, means, color=colour, linewidth=1.1, label=name)
     axes.set(xlabel="iteration", ylabel="training loss")
     axes.set_ylim(bottom=0)
     figure.legend(loc="outside upper left", ncols=2)
     return figure
-
-
-@dataclass(frozen=True)
-class Point:
-    """A line of a training curve's CSV: what of it is drawn."""
-
-    iteration: float
-    loss: float
-
-
-def points_of(lines: Iterable[Mapping[str, str]]) -> list[Point]:
-    """The points of the lines of a training curve's CSV. `ValueError` where one has no numbers."""
-    return msgspec.convert(list(lines), list[Point], strict=False)
-
-
-def read_curve(path: Path) -> list[tuple[float, float]]:
-    """(iteration, finite loss), averaged over windows to at most MOST_POINTS; none without a file. Raises `Damaged`."""
-    remedy = "restore it from git or delete it"
-    content = content_of(path, remedy)
-    try:
-        lines = csv.DictReader((content or b"").decode().splitlines(), strict=True)
-        points = [(point.iteration, point.loss) for point in points_of(lines)]
-    except (ValueError, csv.Error) as error:
-        raise Damaged(path, f"not a readable training curve ({error})", remedy) from None
-    points = [(iteration, loss) for iteration, loss in points if math.isfinite(loss)]
-    if len(points) <= MOST_POINTS:
-        return points
-    window = -(-len(points) // MOST_POINTS)
-    chunks = (points[start : start + window] for start in range(0, len(points), window))
-    return [(statistics.fmean(x for x, _ in chunk), statistics.fmean(y for _, y in chunk)) for chunk in chunks]
 
 
 def classes(variant: Variant, store: Store) -> Drawing | None:

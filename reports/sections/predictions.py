@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from reports.blocks.csv import to_csv
 from reports.blocks.figure import Drawing
+from reports.blocks.points import WINDOW, Curves
 from reports.blocks.style import INK, row_styles
 from reports.blocks.table import Cell, Column, Fold, Line, Notes, Source, Table, Value, number, part
-from reports.sections.curves import points_of
 from reports.sections.shortcuts import in_words
 from reports.sections.tables import precision_cell, recipe_words, verdict_cell
 from studies.declare.study import Row, Study
@@ -32,9 +30,6 @@ from studies.records.schema import ShortcutRecord
 
 ALL = (1, 255)
 """The distances of every labelled pixel outside the cue."""
-
-WINDOW = 5
-"""Points of a training curve, 10 iterations apart, that its loss is averaged over before it is said to have fallen."""
 
 _SIGNS = {"+": "above", "-": "below", "0": f"equal (±{MARGIN:.0f})"}
 
@@ -336,7 +331,7 @@ def _mean(values: Sequence[float]) -> str:
     return f"{number(statistics.fmean(values), 1)} ± {half} ({len(values)})"
 
 
-def learning_table(variant: Variant, panel: Subtask, runs: Runs, results: Path) -> Table:
+def learning_table(variant: Variant, panel: Subtask, runs: Runs, curves: Curves) -> Table:
     """How many seeds learnt the task, and when: such tasks are a plateau, then a jump, and one seed may lie."""
     columns = (
         Column("Row", align="text"),
@@ -352,8 +347,8 @@ def learning_table(variant: Variant, panel: Subtask, runs: Runs, results: Path) 
     for row in variant.rows:
         found = runs.get(row.slug, ())
         values = within(ALL, found)
-        steps = [fallen(results / "curves" / f"{run.record}.csv") for run in found]
-        reached = [step for step in steps if step is not None]
+        drawn = filter(None, (curves.of(run.record) for run in found))
+        reached = [one.fallen for one in drawn if one.fallen is not None]
         learnt = None if threshold is None else sum(value >= threshold for value in values)
         sources = tuple(Source(f"@{run.seed}", run.record, "run record") for run in found)
         median = statistics.median(reached) if reached else None
@@ -405,19 +400,6 @@ def _parameters(variant: Variant, row: Row) -> Cell:
     found = {line.trained_params for line in variant.finished_by_row.get(row.slug, ())}
     value = found.pop() if len(found) == 1 else None
     return Cell("–" if value is None else f"{value:,}", {"trained_params": value})
-
-
-def fallen(path: Path) -> int | None:
-    """The iteration at which a training loss has fallen below half of what it began with; None where it has not."""
-    if not path.is_file():
-        return None
-    with path.open(newline="", encoding="utf-8") as file:
-        points = [(int(point.iteration), point.loss) for point in points_of(csv.DictReader(file))]
-    means = [
-        (points[end - 1][0], statistics.fmean(loss for _, loss in points[end - WINDOW : end]))
-        for end in range(WINDOW, len(points) + 1)
-    ]
-    return next((iteration for iteration, loss in means if loss < means[0][1] / 2), None)
 
 
 def distance_figure(variant: Variant, panel: Subtask, runs: Runs) -> Drawing | None:

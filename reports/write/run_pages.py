@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import msgspec
 from jinja2 import Template
+from msgspec import Struct
 
 from reports.blocks.figure import code, digest
+from reports.blocks.points import all_points, thinned
 from reports.blocks.table import number
-from reports.sections.curves import read_curve
 from reports.write.files import put
 from studies.declare.subtasks import Subtask
 from studies.facts.gather import Evidence, Variant, marks
@@ -70,8 +72,7 @@ METRICS = {
 BY_CLASS = {"iou": "IoU (SS)", "iou_ms": "IoU (MS)", "boundary_iou": "Boundary IoU", "accuracy": "Accuracy"}
 
 
-@dataclass(frozen=True)
-class Use:
+class Use(Struct, frozen=True):
     """Where the report shows a record: words, and the page with the place on it."""
 
     text: str
@@ -125,7 +126,7 @@ def write(
     source, drawn, printed = digest(repr(parts).encode()), store.digests.listed("curves"), store.digests.listed("logs")
     shown = [_Shown(found[one], uses.get(one, ()), store, drawn, printed) for one in sorted(found)]
     store.digests.keep()
-    keys = ["" if logs else digest(repr((source, each.facts)).encode()) for each in shown]
+    keys = ["" if logs else digest(msgspec.json.encode((source, each.facts))) for each in shown]
     known, digests = _known_pages(out), Digests(out)
     lying = digests.listed(FOLDER)
     waiting, made = list[_Shown](), dict[str, str]()
@@ -148,7 +149,7 @@ def write(
         made[each.identifier] = sha256[:16]
     digests.keep()
     listed = {each.identifier: [key, made[each.identifier]] for each, key in zip(shown, keys, strict=True) if key}
-    put(out / LIST, json.dumps(listed, indent=0, sort_keys=True) + "\n")
+    put(out / LIST, msgspec.json.encode(listed, order="sorted"))
     return [out / LIST, *(out / name(each.identifier) for each in shown)]
 
 
@@ -283,7 +284,7 @@ def _flat(value: Any, path: str = "") -> list[tuple[str, str]]:
 
 def _curve(path: Path) -> Curve | None:
     try:
-        points = read_curve(path)
+        points = thinned(all_points(path))
     except Damaged:  # it is named where the tables' curves are drawn
         return None
     if not points:
@@ -345,18 +346,19 @@ def _uses(everything: Sequence[Evidence]) -> dict[str, list[Use]]:
             for (row, side), record in timings.records.items():
                 used(record.id, f"{study.number}, {side}×{side}: {labels[row]}", study.slug)
         for variant in evidence.variants:
-            shown = f"{study.number}, protocol {variant.name}"
+            shown, rows = f"{study.number}, protocol {variant.name}", _rows_of(variant)
+            alone = not variant.telling or len(study.trained) == 1
+            scored: dict[str, list[str]] = {}
+            for (run, _), score in variant.served.items():
+                scored.setdefault(run, []).append(score)
             for line in variant.finished:
                 text = f"{shown}: {labels[line.row]}, seed {line.seed}"
-                alone = not variant.telling or len(study.trained) == 1
-                used(line.run_id, text, f"{_rows_of(variant)}-{line.row}", alone)
-            for (run, _), score in variant.served.items():
-                rows = (line.row for line in variant.finished if line.run_id == run)
-                for row in rows:
-                    used(score, f"{shown}: {labels[row]}", f"{variant.slug}-{row}")
+                used(line.run_id, text, f"{rows}-{line.row}", alone)
+                for score in scored.get(line.run_id, ()):
+                    used(score, f"{shown}: {labels[line.row]}", f"{variant.slug}-{line.row}")
             for tested in (*variant.imported, *variant.retested):
                 for seeds in tested.values.values():
                     for seed in seeds:
-                        anchor = f"{_rows_of(variant)}-{tested.row}"
+                        anchor = f"{rows}-{tested.row}"
                         used(seed.record, f"{shown}: {labels[tested.row]}, {tested.name}, Ham seed {seed.seed}", anchor)
     return {record: sorted(uses.values(), key=lambda use: use.alone) for record, uses in found.items()}

@@ -97,28 +97,28 @@ class Variant:
     looked_at: Mapping[tuple[str, str], float] = field(default_factory=dict)  # by run and metric of `LOOKED_AT`
     unfinished: Mapping[str, Counter[str]] = field(default_factory=dict)  # by row, where runs stand
 
-    @property
+    @cached_property
     def recipe(self) -> Recipe | None:
         """The recipe, at the protocol's own length."""
         return None if self.iterations is None else self.protocol.recipe(self.panel)
 
-    @property
+    @cached_property
     def full(self) -> bool:
         """Whether it has the protocol's own length."""
         return self.recipe is None or self.iterations == self.recipe.train.iterations
 
-    @property
+    @cached_property
     def comparable(self) -> bool:
         """Whether its accuracies may be held against printed ones: only the paper's protocol at full length."""
         return self.protocol.comparable and self.full
 
-    @property
+    @cached_property
     def name(self) -> str:
         """`quick`, or `quick, 40 iterations` where it was cut short; with the dataset where there are several."""
         dataset = f" on {self.panel.title}" if self._among_several else ""
         return f"{self.protocol.name}{dataset}" + ("" if self.full else f", {self.iterations} iterations")
 
-    @property
+    @cached_property
     def slug(self) -> str:
         """The name in file names and anchors."""
         dataset = f"-{self.panel.key}" if self._among_several else ""
@@ -130,12 +130,12 @@ class Variant:
         several = self.protocol.comparable and sum(bool(panel.accuracies) for panel in self.study.panels) > 1
         return several or bool(self.panel.protocol)
 
-    @property
+    @cached_property
     def rows(self) -> list[Row]:
         """The rows that are trained here."""
         return [row for row in self.study.trained if self.panel.trains(row)]
 
-    @property
+    @cached_property
     def seeds(self) -> list[int]:
         """The seeds that are finished or planned."""
         known = {line.seed for line in self.lines if line.seed is not None}
@@ -170,7 +170,7 @@ class Variant:
         """Whether the report's summaries count it: at full length, and more than weights of elsewhere."""
         return self.full and (self.protocol.comparable or bool(self.finished))
 
-    @property
+    @cached_property
     def telling(self) -> bool:
         """Whether there is something to compare: with a print, or two rows of a seed that are not one run.
 

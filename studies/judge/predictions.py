@@ -6,9 +6,10 @@ import dataclasses
 import itertools
 import math
 import statistics
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from studies.declare.subtasks import CHANCE, MARGIN, Prediction
@@ -31,12 +32,25 @@ class ByDistance:
     seed: int
     record: str
     pixels: tuple[int, ...]
-    right: tuple[int, ...]
+    right: Sequence[int]
 
     def accuracy(self, distances: tuple[int, int]) -> float | None:
         """Accuracy in percent over pixels in this range of distances, end excluded; None if there are none."""
-        pixels = sum(self.pixels[slice(*distances)])
-        return 100 * sum(self.right[slice(*distances)]) / pixels if pixels else None
+        low, high = distances
+        pixels = _between(self._pixels, low, high)
+        return 100 * _between(self._right, low, high) / pixels if pixels else None
+
+    def labelled(self, distances: tuple[int, int]) -> int:
+        """How many labelled pixels lie in this range."""
+        return _between(self._pixels, *distances)
+
+    @cached_property
+    def _pixels(self) -> Sequence[int]:
+        return _sums(self.pixels)
+
+    @cached_property
+    def _right(self) -> Sequence[int]:
+        return array("q", itertools.accumulate(self.right, initial=0))
 
 
 def by_distance(record: RunRecord) -> ByDistance | None:
@@ -45,7 +59,7 @@ def by_distance(record: RunRecord) -> ByDistance | None:
         return None
     known: dict[str, Any] = vars(record)  # several tables and files ask for those of the same run
     if "by_distance" not in known:
-        right = tuple(map(int, cue.right.split()))
+        right = array("q", map(int, cue.right.split()))  # of thousands of runs: a fourth of a tuple
         known["by_distance"] = ByDistance(record.config.seed, record.id, _pixels(cue.pixels), right)
     found: ByDistance = known["by_distance"]
     return found
@@ -55,6 +69,18 @@ def by_distance(record: RunRecord) -> ByDistance | None:
 def _pixels(counts: str) -> tuple[int, ...]:
     """The labelled pixels by distance, which all runs on the same images share."""
     return tuple(map(int, counts.split()))
+
+
+@lru_cache(256)
+def _sums(pixels: tuple[int, ...]) -> tuple[int, ...]:
+    """The labelled pixels nearer than each distance."""
+    return tuple(itertools.accumulate(pixels, initial=0))
+
+
+def _between(sums: Sequence[int], low: int, high: int) -> int:
+    """The pixels at these distances, end excluded, from those nearer than each."""
+    last = len(sums) - 1
+    return sums[min(high, last)] - sums[min(low, last)]
 
 
 Runs = Mapping[str, Sequence[ByDistance]]
@@ -122,7 +148,7 @@ def points_by_distance(runs: Sequence[ByDistance]) -> list[Point]:
     """How accurate the runs of a row are, by distance; nothing where a run has too few pixels."""
     points = []
     for edges in itertools.pairwise(BINS):
-        if any(sum(run.pixels[slice(*edges)]) < LEAST_PIXELS for run in runs) or not runs:
+        if any(run.labelled(edges) < LEAST_PIXELS for run in runs) or not runs:
             continue
         values = [value for run in runs if (value := run.accuracy(edges)) is not None]
         pixels = runs[0].pixels[slice(*edges)]

@@ -14,6 +14,8 @@ from reporting import lines_of, render
 
 from reports import build
 from reports.blocks import figure
+from reports.blocks.csv import to_csv
+from reports.blocks.points import all_points, thinned
 from reports.blocks.style import FIGURE
 from reports.sections import curves, figure1
 from segnext.config import Model
@@ -118,14 +120,14 @@ def test_names_of_any_length_stay_apart_and_a_row_may_lack_a_metric():
 
 def test_a_loss_that_is_no_number_is_left_out(tmp_path):
     (tmp_path / "c.csv").write_text("iteration,loss\n10,2.0\n20,nan\n30,1.0\n")
-    assert curves.read_curve(tmp_path / "c.csv") == [(10.0, 2.0), (30.0, 1.0)]
+    assert thinned(all_points(tmp_path / "c.csv")) == [(10.0, 2.0), (30.0, 1.0)]
 
 
 def test_a_band_spans_the_seeds(results):
     rows = STUDY.trained[:1]
     data = [{"row": rows[0].slug, "seed": s, "iteration": i, "loss": 1.0 + s} for s in range(3) for i in (10, 20)]
     with matplotlib.rc_context(FIGURE):
-        axes = curves._losses(rows, data).axes[0]
+        axes = curves._losses(rows, curves._bands_of_seeds(to_csv(data))).axes[0]
     band = axes.collections[0].get_paths()[0].get_extents()
     assert (band.y0, band.y1) == (1.0, 3.0)
     assert list(axes.lines[0].get_ydata()) == [2.0, 2.0]

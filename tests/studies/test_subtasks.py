@@ -17,8 +17,8 @@ from records import add_curve, run_record
 from reporting import lines_of, render, whole
 from scipy import stats
 
+from reports.blocks.points import all_points, fallen
 from reports.sections import predictions
-from reports.sections.predictions import fallen
 from segnext.config import SIZES, Model, canonical
 from segnext.data.generated.diagnostic import GeneratedSource
 from segnext.model import build_network
@@ -280,10 +280,10 @@ def test_a_run_has_learnt_when_its_loss_stays_below_half(tmp_path: Path):
     path = tmp_path / "curve.csv"
     losses = [1.0] * 10 + [0.1] + [1.0] * 5 + [0.2] * 10
     path.write_text("iteration,loss\n" + "".join(f"{10 * n},{loss}\n" for n, loss in enumerate(losses, start=1)))
-    assert fallen(path) == 200  # of five points four are low: the one low point at 110 was not enough
+    assert fallen(all_points(path)) == 200  # of five points four are low: the one low point at 110 was not enough
     path.write_text("iteration,loss\n" + "".join(f"{10 * n},1.0\n" for n in range(1, 20)))
-    assert fallen(path) is None
-    assert fallen(tmp_path / "none.csv") is None
+    assert fallen(all_points(path)) is None
+    assert fallen(all_points(tmp_path / "none.csv")) is None
 
 
 def test_the_report_prints_refuted_predictions_too():
