@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from segnext.door import Parser, command, console, say, typed_path
 from studies.records import attempts
+from studies.records.parallel import beside
 from studies.records.store import REPOSITORY, Store, of_checkout
 from studies.records.typed import tell
 from studies.tables import studies, study
@@ -54,11 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         short: dict[str, str | bytes] = dict(summary.pages(report, store, folder, whole))
         if options.check:
             return max(_check(report, store, folder, short, whole), tell(store.damage))
-        made = compose.pages(report, store, options.out, folder, options.formats)
-        pinned = summary.pinned(report) if whole else []
-        short = {} if own and options.logs else short | summary.pictures(pinned, folder)
         gathered = {part.evidence.study.slug: part.evidence for part in report.parts}
-        derived = [] if committed and not own else [*attempts.write(store), *files.write(store, gathered)]
+        apart = len(store.records) >= files.MANY and gathered.keys() == studies().keys()  # `Ready` tells of no damage
+        with beside(lambda: files.Ready.of(store, gathered), worth=apart) as ready:
+            made = compose.pages(report, store, options.out, folder, options.formats)
+            pinned = summary.pinned(report) if whole else []
+            short = {} if own and options.logs else short | summary.pictures(pinned, folder)
+            derived = [] if committed and not own else [*attempts.write(store), *files.write(store, gathered, ready)]
+        store.forget_digests()
         written = {options.out / name: content for name, content in made.items()}
         written |= {folder / name: content for name, content in short.items()}
         for path, content in written.items():

@@ -117,6 +117,7 @@ def losses(variant: Variant, curves: Curves) -> Drawing | None:
     many = max(Counter(line.row for line, _ in found).values()) > MANY_SEEDS
     described, text = (_loss_of_rows if many else _loss_of_seeds)(found, labels)
     legend = "training loss, mean over seeds; band: from the lowest to the highest seed."
+    legend += f" Its CSV has these, not each seed: a row has over {MANY_SEEDS}." if many else ""
     return Drawing(
         f"{variant.slug}-loss",
         f"Protocol {variant.name}: {legend}{variant.mixtures}",

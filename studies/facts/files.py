@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,8 +59,13 @@ class File:
         return hashlib.sha256(self.content).hexdigest()
 
 
-def derived(store: Store, gathered: Mapping[str, Evidence] | None = None) -> list[File]:
-    """Every file that follows from the records, the digests last; writes nothing. Of a damaged record none tells.
+def derived(store: Store) -> list[File]:
+    """Every file that follows from the records, the digests last; writes nothing. Of a damaged record none tells."""
+    return Ready.of(store).files(store)
+
+
+def _tables(store: Store, gathered: Mapping[str, Evidence] | None) -> tuple[list[File], Mapping[str, str]]:
+    """Every file but the digests, and the digests of what was written once.
 
     `gathered`: by study, what the caller has of this store already.
     """
@@ -85,7 +90,7 @@ def derived(store: Store, gathered: Mapping[str, Evidence] | None = None) -> lis
         found = apart()
     store.forget_digests()
     files.append(File(store.folder / "runs.csv", found.with_rows(store, shown).encode()))
-    return [*files, File(store.folder / SUMS, _sums(store, files, found.digests).encode())]
+    return files, found.digests
 
 
 @dataclass(frozen=True)
@@ -113,23 +118,43 @@ class _Apart:
         return first + "".join([row + other for row, other in zip(rows, others, strict=True)])
 
 
-def write(store: Store, gathered: Mapping[str, Evidence] | None = None) -> list[Path]:
+@dataclass(frozen=True)
+class Ready:
+    """The tables as they are to be, and what lay there before they were made."""
+
+    seen: Mapping[str, int]
+    tables: Sequence[File]
+    digests: Mapping[str, str]
+
+    @classmethod
+    def of(cls, store: Store, gathered: Mapping[str, Evidence] | None = None) -> Ready:
+        """Make them; write nothing."""
+        return cls(_lying(store), *_tables(store, gathered))
+
+    def files(self, store: Store) -> list[File]:
+        """The tables, and the digests of all that will lie there."""
+        return [*self.tables, File(store.folder / SUMS, _sums(store, self.tables, self.digests).encode())]
+
+
+def write(
+    store: Store, gathered: Mapping[str, Evidence] | None = None, ready: Callable[[], Ready] | None = None
+) -> list[Path]:
     """Bring every file up to date; returns their paths. One that is what it should be is not touched.
 
-    Others may finish and write meanwhile. Whoever has written looks again: whatever there was before the last look of
-    the last writer is in what stays.
+    `ready` gives the tables where they were made before. Others may finish and write meanwhile. Whoever has written
+    looks again: whatever there was before the last look of the last writer is in what stays.
     """
     while True:
         if not store.current:  # it was read before the first look
-            store, gathered = Store(store.folder), None
-        seen = _lying(store)
-        files = derived(store, gathered)
+            store, gathered, ready = Store(store.folder), None, None
+        made = ready() if ready else Ready.of(store, gathered)
+        files = made.files(store)
         for file in files:
             if not file.current():
                 write_atomically(file.path, file.content)
-        if _lying(store) == seen:
+        if _lying(store) == made.seen:
             return [file.path for file in files]
-        store, gathered = Store(store.folder), None
+        store, gathered, ready = Store(store.folder), None, None
 
 
 def _sums(store: Store, files: Sequence[File], digests: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib
 import pytest
@@ -13,15 +14,15 @@ from records import add_run, fabricate
 from reporting import lines_of, render
 
 from reports import build
-from reports.blocks import figure
+from reports.blocks import figure, points
 from reports.blocks.csv import to_csv
-from reports.blocks.points import all_points, thinned
+from reports.blocks.points import Curves, all_points, thinned
 from reports.blocks.style import FIGURE
 from reports.sections import curves, figure1
 from segnext.config import Model
 from studies import tables
 from studies.declare.study import Row
-from studies.facts.gather import UNITS
+from studies.facts.gather import UNITS, gather
 from studies.records.store import Store
 from studies.tables.table7 import STUDY
 
@@ -131,6 +132,53 @@ def test_a_band_spans_the_seeds(results):
     band = axes.collections[0].get_paths()[0].get_extents()
     assert (band.y0, band.y1) == (1.0, 3.0)
     assert list(axes.lines[0].get_ydata()) == [2.0, 2.0]
+
+
+def losses_drawn(store: Store, out: Path | None = None) -> tuple[figure.Drawing, Curves]:
+    read = Curves(store, out)
+    (variant,) = (v for v in gather(STUDY, store).variants if v.protocol.name == "quick")
+    drawing = curves.losses(variant, read)
+    assert drawing
+    return drawing, read
+
+
+def test_the_losses_of_many_seeds_are_kept_as_what_is_drawn_of_them(results, monkeypatch):
+    store = fabricate(results, seeds=3, curves=True)
+    for number, run in enumerate(store.runs()):
+        (results / "curves" / f"{run.id}.csv").write_text(f"iteration,loss\n10,{3 + number / 7}\n20,{number / 3}\n")
+    few, _ = losses_drawn(store)
+    monkeypatch.setattr(curves, "MANY_SEEDS", 2)
+    many, _ = losses_drawn(store)
+    of_seeds, of_rows = curves._bands_of_seeds(few.csv), curves._bands(many.csv)
+    assert of_rows.keys() == of_seeds.keys() == {row.slug for row in STUDY.trained}
+    assert all(
+        own == pytest.approx(band, rel=1e-5)
+        for row in of_rows
+        for own, band in zip(of_rows[row], of_seeds[row], strict=False)
+    )
+    assert many.csv.count("\n") == 1 + 2 * len(STUDY.trained)
+    assert "not each seed" in many.caption
+    assert "not each seed" not in few.caption
+
+
+@pytest.mark.parametrize("spoil", [lambda kept: b"", lambda kept: kept[:-1] + b"!", lambda kept: kept[:40]])
+def test_what_is_remembered_of_curves_is_never_the_truth(results, tmp_path, monkeypatch, spoil):
+    store = fabricate(results, seeds=6, curves=True)
+    names = [f"{run.id}.csv" for run in store.runs()]
+    for number, name in enumerate(names):
+        (results / "curves" / name).write_text(f"iteration,loss\n10,{3 + number}\n20,1\n")
+    first, read = losses_drawn(store, tmp_path)
+    read.keep()
+    opened = []
+    monkeypatch.setattr(points, "all_points", lambda path: opened.append(path.name) or all_points(path))
+    assert losses_drawn(Store(results), tmp_path)[0].csv == first.csv
+    assert opened == []
+    (results / "curves" / names[0]).write_text("iteration,loss\n10,7.5\n20,1\n")
+    assert "7.5" in losses_drawn(Store(results), tmp_path)[0].csv
+    assert opened == names[:1]
+    (tmp_path / points.NAME).write_bytes(spoil((tmp_path / points.NAME).read_bytes()))
+    assert "7.5" in losses_drawn(Store(results), tmp_path)[0].csv
+    assert sorted(opened[1:]) == sorted(names)
 
 
 def test_other_formats_are_drawn_where_they_are_asked_for_and_fonts_are_embedded(results, tmp_path):
