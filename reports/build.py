@@ -56,13 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.check:
             return max(_check(report, store, folder, short, whole), tell(store.damage))
         gathered = {part.evidence.study.slug: part.evidence for part in report.parts}
-        apart = len(store.records) >= files.MANY and gathered.keys() == studies().keys()  # `Ready` tells of no damage
+        tables = own or not committed
+        # `Ready` tells of no damage: what all studies gather has told of it.
+        apart = tables and len(store.records) >= files.MANY and gathered.keys() == studies().keys()
         with beside(lambda: files.Ready.of(store, gathered), worth=apart) as ready:
             made = compose.pages(report, store, options.out, folder, options.formats)
             pinned = summary.pinned(report) if whole else []
             short = {} if own and options.logs else short | summary.pictures(pinned, folder)
-            derived = [] if committed and not own else [*attempts.write(store), *files.write(store, gathered, ready)]
-        store.forget_digests()
+            derived = [*attempts.write(store), *files.write(store, gathered, ready)] if tables else []
+        if apart:
+            store.forget_digests()
         written = {options.out / name: content for name, content in made.items()}
         written |= {folder / name: content for name, content in short.items()}
         for path, content in written.items():

@@ -69,7 +69,7 @@ def _tables(store: Store, gathered: Mapping[str, Evidence] | None) -> tuple[list
 
     `gathered`: by study, what the caller has of this store already.
     """
-    with beside(lambda: _Apart.of(store), worth=len(store.records) >= MANY) as apart:
+    with beside(lambda: _Apart.of(store), worth=(many := len(store.records) >= MANY)) as apart:
         known = dict(gathered or {})
         if others := [study for study in studies().values() if study.slug not in known]:
             shared = common(store, shown=False)
@@ -88,7 +88,8 @@ def _tables(store: Store, gathered: Mapping[str, Evidence] | None) -> tuple[list
             shown.setdefault(line.run_id, []).append(f"{line.table}/{line.row}")
         files = [File(store.folder / name, written(COLUMNS[name], lines).encode()) for name, lines in made.items()]
         found = apart()
-    store.forget_digests()
+    if many:
+        store.forget_digests()
     files.append(File(store.folder / "runs.csv", found.with_rows(store, shown).encode()))
     return files, found.digests
 

@@ -106,7 +106,7 @@ class _Records(Mapping[str, Record]):
             self.entries[identifier] = msgspec.structs.replace(self.entries[identifier], head=b"")  # half of the memory
         return made
 
-    def get(self, identifier: str, default: Any = None) -> Any:
+    def get(self, identifier: str, default: Any = None) -> Any:  # Mapping's raises and catches an error for each miss
         return self[identifier] if identifier in self.entries else default
 
     def __contains__(self, identifier: object) -> bool:
