@@ -19,9 +19,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from segnext.files import write_atomically
+from studies.records import memory
 from studies.records.digests import Signature
-from studies.records.index import FEW, PART
 from studies.records.store import Store
 from studies.records.typed import Damaged, content_of
 
@@ -69,16 +68,14 @@ class Curves:
 
     def keep(self) -> None:
         """Remember what was read, where much of it is new. Whoever may not write there does without."""
-        if self._path is None or self._new <= FEW + len(self._known) // PART:
+        if self._path is None or not memory.pays(self._new, len(self._known)):
             return
         lying = {self._digest(name, signature) for name, signature in self._lying.items()}
         kept = {digest: drawn for digest, drawn in self._known.items() if digest in lying}
         places = {x: place for place, x in enumerate(dict.fromkeys(drawn.iterations for drawn in kept.values()))}
         curves = {key: (places[drawn.iterations], drawn.losses, drawn.fallen) for key, drawn in kept.items()}
-        body = msgspec.msgpack.encode(_Contents(_code(), list(places), curves))
         with suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._path, hashlib.sha256(body).digest() + body, durable=False)
+            memory.remember(self._path, _Contents(_code(), list(places), curves))
             self._new = 0
 
     def _found(self, identifier: str) -> Drawn | None:
@@ -108,14 +105,8 @@ class Curves:
 
     @cached_property
     def _known(self) -> dict[str, Drawn]:
-        try:
-            content = (content_of(self._path, "") if self._path else None) or b""
-            if hashlib.sha256(content[32:]).digest() != content[:32]:
-                return {}
-            found = msgspec.msgpack.decode(content[32:], type=_Contents)
-        except (Damaged, msgspec.DecodeError, UnicodeDecodeError):
-            return {}
-        if found.code != _code():
+        found = memory.recall(self._path, _Contents) if self._path else None
+        if found is None or found.code != _code():
             return {}
         return {key: Drawn(found.iterations[place], y, at) for key, (place, y, at) in found.curves.items()}
 

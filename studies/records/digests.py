@@ -12,12 +12,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
 from msgspec import Struct
 
-from segnext.files import write_atomically
-from studies.records.index import FEW, PART, settled
-from studies.records.typed import Damaged, content_of
+from studies.records import memory
+from studies.records.index import settled
 
 NAME = ".digests"
 
@@ -74,7 +72,7 @@ class Digests:
 
         Whoever may not write there does without.
         """
-        if self._changed <= FEW + sum(map(len, self._known.values())) // PART:
+        if not memory.pays(self._changed, sum(map(len, self._known.values()))):
             return
         with suppress(OSError):
             path = self.folder / NAME
@@ -87,19 +85,12 @@ class Digests:
                 }
                 for folder, files in self._known.items()
             }
-            body = msgspec.msgpack.encode(sure, order="sorted")
-            write_atomically(path, hashlib.sha256(body).digest() + body, durable=False)
+            memory.remember(path, sure)
             self._changed = 0
 
     def _load(self) -> dict[str, dict[str, _Known]]:
         """By folder, then by file."""
-        try:
-            content = content_of(self.folder / NAME, "") or b""
-            if hashlib.sha256(content[32:]).digest() != content[:32]:
-                return {}
-            return msgspec.msgpack.decode(content[32:], type=dict[str, dict[str, _Known]])
-        except (Damaged, msgspec.DecodeError, UnicodeDecodeError):
-            return {}
+        return memory.recall(self.folder / NAME, dict[str, dict[str, _Known]]) or {}
 
 
 def _signature(facts: os.stat_result) -> Signature:

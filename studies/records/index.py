@@ -19,14 +19,11 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from segnext.files import temporary_beside, write_atomically
+from segnext.files import temporary_beside
+from studies.records import memory
 from studies.records.schema import KINDS, Matrices, Plain, Record
-from studies.records.typed import Damaged, content_of
 
 NAME = ".index"
-FEW = 16  # entries that are missing or left over are no reason to write a new index, nor is one in
-PART = 64
-DIGEST = 65  # bytes that the index begins with: the digest of all others, and a line's end
 
 # A file that is written twice within the clock's grain may have the same size and times: what is so young has no entry.
 YOUNG = 2_000_000_000  # nanoseconds
@@ -85,15 +82,8 @@ def _signature(entry: os.DirEntry[str]) -> Signature:
 
 def load(path: Path) -> Mapping[str, Entry]:
     """The entries of an index; none where it is missing, damaged, or of other code."""
-    try:
-        content = content_of(path, "") or b""
-        digest, body = content[:DIGEST], memoryview(content)[DIGEST:]
-        if hashlib.sha256(body).hexdigest().encode() + b"\n" != digest:
-            return {}
-        contents = msgspec.msgpack.decode(body, type=_Contents)
-    except (Damaged, msgspec.DecodeError, UnicodeDecodeError):
-        return {}
-    return contents.entries if contents.code == code() else {}
+    contents = memory.recall(path, _Contents)
+    return contents.entries if contents and contents.code == code() else {}
 
 
 def renew(path: Path, entries: Mapping[str, Entry], changed: int, begun: float) -> None:
@@ -101,15 +91,12 @@ def renew(path: Path, entries: Mapping[str, Entry], changed: int, begun: float) 
 
     Whoever may not write there does without.
     """
-    if changed <= FEW + len(entries) // PART:
+    if not memory.pays(changed, len(entries)):
         return
     with suppress(OSError):
         before = settled(path, begun)
         old = {key: entry for key, entry in entries.items() if max(entry.signature[1:]) < before}
-        content = bytearray()
-        msgspec.msgpack.Encoder().encode_into(_Contents(code(), old), content, DIGEST)
-        content[:DIGEST] = hashlib.sha256(memoryview(content)[DIGEST:]).hexdigest().encode() + b"\n"
-        write_atomically(path, memoryview(content), durable=False)
+        memory.remember(path, _Contents(code(), old))
 
 
 def settled(path: Path, begun: float) -> int:

@@ -16,7 +16,7 @@ from segnext.config import Execution
 from studies.declare.protocols import protocol
 from studies.plan.jobspec import specification
 from studies.plan.runs import plan, select
-from studies.records import index
+from studies.records import index, memory
 from studies.records.specifications import REMEDY, alike
 from studies.records.store import Store
 from studies.records.typed import Damaged, read, to_json
@@ -186,7 +186,7 @@ def test_whoever_may_not_write_there_does_without(records: Path, monkeypatch: py
     def refused(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(index, "write_atomically", refused)
+    monkeypatch.setattr(memory, "write_atomically", refused)
     assert opened(records, monkeypatch) == RECORDS
     assert not (records.parent / index.NAME).exists()
     assert len(list(records.parent.glob(".*.tmp"))) == 0
