@@ -16,6 +16,7 @@ from pathlib import Path
 
 SCRIPT = Path(__file__).resolve().parent.parent / "slurm" / "dev-cluster"
 NO_SLURM = 77
+PATIENCE = 1200.0  # seconds: a test that waits fails on what it sees, not on a slow machine
 Process = subprocess.Popen[str]
 RELEASE = os.environ.get("DEV_CLUSTER_RELEASE", "")  # of Debian, whose SLURM this is; empty: the machine's own
 
@@ -90,9 +91,9 @@ class Cluster:
         """The state that sacct tells of a job, or nothing."""
         return self.call("sacct", "-X", "--noheader", "--parsable2", "--format=State", f"--jobs={job}").strip()
 
-    def drained(self, timeout: float = 60) -> None:
+    def drained(self) -> None:
         """Waits until the queue is empty."""
-        wait_until(lambda: not self.queue(), timeout, self.queue)
+        wait_until(lambda: not self.queue(), self.queue)
 
     def node(self, name: str) -> str:
         """A node's state, e.g. `idle`, `mixed`, `down*`."""
@@ -163,7 +164,7 @@ class People:
     def does(self, name: str, *words: object, umask: str = "022", codes: tuple[int, ...] = (), **more: object) -> str:
         """A command of this user, done; what it printed. `codes`: what its exit code may be; empty: whatever it is."""
         process = self.starts(name, *words, umask=umask, **more)
-        told, _ = process.communicate(timeout=500)
+        told, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode in (codes or (process.returncode,)), told
         return told
 
@@ -183,12 +184,12 @@ def _run(words: list[str], variables: dict[str, str]) -> str:
     return done.stdout
 
 
-def wait_until(true: Callable[[], object], timeout: float = 240, seen: Callable[[], object] = lambda: "") -> None:
-    """Asks again and again; after the timeout the error says what was seen last."""
-    last = time.monotonic() + timeout
+def wait_until(true: Callable[[], object], seen: Callable[[], object] = lambda: "") -> None:
+    """Asks again and again; when patience ends, the error says what was seen last."""
+    last = time.monotonic() + PATIENCE
     while not true():
         if time.monotonic() > last:
-            raise TimeoutError(f"not so after {timeout:g} s: {seen()}")
+            raise TimeoutError(f"not so after {PATIENCE:g} s: {seen()}")
         time.sleep(0.2)
 
 

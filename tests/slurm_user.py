@@ -12,7 +12,7 @@ from pathlib import Path
 
 from conftest import REPOSITORY
 
-from slurm import Cluster, wait_until
+from slurm import PATIENCE, Cluster, wait_until
 from studies.declare.protocols import protocol
 from studies.facts import files
 from studies.plan.runs import PlannedRun, plan, select
@@ -62,7 +62,7 @@ class User:
     def does(self, *words: str, verb: str = "run", code: int = 0) -> str:
         """A command, done, that ended with this exit code; what it printed."""
         process = self.start(*words, verb=verb)
-        told, _ = process.communicate(timeout=500)
+        told, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == code, told
         return told
 
@@ -92,7 +92,7 @@ class User:
     def states(self, *words: str) -> dict[str, dict]:
         """What `studies.status` says, by row and seed."""
         process = self.start(*words, "--json", verb="status")
-        told, _ = process.communicate(timeout=480)
+        told, _ = process.communicate(timeout=PATIENCE)
         return {f"{line['row']}@{line['seed']}": line for line in json.loads(told[told.index("[") :])}
 
     def recorded(self, *runs: PlannedRun) -> bool:
@@ -103,23 +103,23 @@ class User:
         """What was recorded of a run."""
         return Store(self.folder / "results").records[planned.id]
 
-    def waits_for(self, *runs: PlannedRun, seconds: float = 600) -> None:
+    def waits_for(self, *runs: PlannedRun) -> None:
         """Until each has its record."""
-        wait_until(lambda: self.recorded(*runs), seconds, lambda: (self.cluster.queue(), self.log(*runs)))
+        wait_until(lambda: self.recorded(*runs), lambda: (self.cluster.queue(), self.log(*runs)))
 
-    def trains(self, planned: PlannedRun, least: int = 1, seconds: float = 480) -> None:
+    def trains(self, planned: PlannedRun, least: int = 1) -> None:
         """Until it is known to have trained so many iterations."""
 
         def far() -> bool:
             progress = self.workspace(planned).progress()
             return progress is not None and (progress.phase.startswith("evaluate") or progress.done >= least)
 
-        wait_until(far, seconds, lambda: (self.cluster.queue(), self.log(planned)))
+        wait_until(far, lambda: (self.cluster.queue(), self.log(planned)))
         assert self.workspace(planned).progress().phase == "train", "too late: the training is over"
 
-    def saved(self, planned: PlannedRun, least: int = 100, seconds: float = 480) -> None:
+    def saved(self, planned: PlannedRun, least: int = 100) -> None:
         """Until a state after so many iterations is on disk."""
-        wait_until(lambda: self.workspace(planned).last_state() >= least, seconds, lambda: self.log(planned))
+        wait_until(lambda: self.workspace(planned).last_state() >= least, lambda: self.log(planned))
 
     def log(self, *runs: PlannedRun) -> str:
         """What the workers printed."""

@@ -125,8 +125,14 @@ class Workspace:
         return os.path.exists(self._at)
 
     def has(self, name: str) -> bool:
-        """Whether there is a file or a folder of this name in it."""
-        return os.path.lexists(f"{self._at}/{name}")
+        """Whether there is a file or a folder of this name in it, or none can tell: then its reader says why."""
+        try:
+            os.lstat(f"{self._at}/{name}")
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:  # somebody else's, closed
+            return True
+        return True
 
     def look_again(self) -> None:
         """Forget which files were in it: somebody may have worked on the run since."""

@@ -97,9 +97,10 @@ def test_a_job_whose_attempt_is_gone_ended_as_its_folder_proves(planned_run: Pla
     states = Workspace(planned_run.id).states
     states.mkdir()
     (states / "00000001.pt").touch()
-    os.utime(states / "00000001.pt", (NOW - 1000, NOW - 1000))
+    at = (Workspace(planned_run.id).folder / "submission.json").stat().st_mtime
+    os.utime(states / "00000001.pt", (at - 1, at - 1))
     assert standing(planned_run.wanted, Store(), Queue(dict(known))).cause == nothing.cause, "of an earlier job"
-    os.utime(states / "00000001.pt", (NOW + 1000, NOW + 1000))
+    os.utime(states / "00000001.pt", (at + 1, at + 1))
     stands = standing(planned_run.wanted, Store(), Queue(dict(known)))
     assert (stands.state, stands.cause) == ("stopped", "killed")
     assert stands.detail == "killed from outside, continues after 1 of 2 iterations"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import started
 
-from slurm import SCRIPT, Cluster, People, wait_until, with_users
+from slurm import PATIENCE, SCRIPT, Cluster, People, wait_until, with_users
 
 pytestmark = pytest.mark.slurm
 
@@ -30,7 +30,7 @@ def output(cluster: Cluster, folder: Path, command: str, *options: str) -> str:
     """What a job printed."""
     told = folder / "told"
     job = cluster.sbatch(f"{command} > {told}", *options)
-    wait_until(lambda: job not in cluster.queue() and told.exists(), 60, cluster.queue)
+    wait_until(lambda: job not in cluster.queue() and told.exists(), cluster.queue)
     return told.read_text().strip()
 
 
@@ -80,14 +80,14 @@ def test_accounting_that_is_down_or_hangs_stops_no_job_and_comes_back():
             jobs.append(cluster.sbatch("exit 0"))
             cluster.drained()
             if trouble == cluster.stop_accounting:
-                assert "Connection refused" in asked.communicate(timeout=60)[1]
+                assert "Connection refused" in asked.communicate(timeout=PATIENCE)[1]
             else:
                 assert asked.poll() is None, "it got an answer"
                 asked.kill()
                 asked.communicate()
             cluster.start_accounting()
         for job in jobs:
-            wait_until(lambda job=job: cluster.accounted(job) == "COMPLETED", 60)
+            wait_until(lambda job=job: cluster.accounted(job) == "COMPLETED")
 
 
 def test_a_release_that_cannot_be_had_is_skipped_with_the_reason(tmp_path: Path):

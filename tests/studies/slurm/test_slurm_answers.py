@@ -70,7 +70,7 @@ def test_a_run_is_done_that_is_submitted_inside_an_allocation_by_a_shell_that_ex
     told = ann.does("--profile", str(ann.folder / "profile.toml"), verb="doctor")
     assert "this shell is inside job 7; jobs and sbatch do not inherit SBATCH_EXPORT, SLURM_CPU_BIND" in told
     ann.submits(*SMOKE)
-    ann.waits_for(planned, seconds=240)
+    ann.waits_for(planned)
     ann.cluster.drained()
     assert ann.causes(planned) == ["done"]
 
@@ -79,7 +79,7 @@ def test_a_run_is_done_whose_profile_exports_nothing(ann: User):
     (planned,) = runs_of("table7/c@0", limit=2)
     (ann.folder / "profile.toml").write_text(PROFILE + '[options]\nexport = "NONE"\n')
     ann.submits(*SMOKE)
-    ann.waits_for(planned, seconds=240)
+    ann.waits_for(planned)
     ann.cluster.drained()
     assert ann.causes(planned) == ["done"]
 

@@ -71,7 +71,7 @@ def test_runs_that_share_a_card_fail_alone_and_what_ran_out_of_memory_is_given_m
     job = user.workspace(first).submission.read().job
     assert job == user.workspace(greedy).submission.read().job
     user.trains(first)
-    wait_until(lambda: user.workspace(broken).submission.read() is None, 120, lambda: user.log(broken))
+    wait_until(lambda: user.workspace(broken).submission.read() is None, lambda: user.log(broken))
     states = user.states()
     assert (states["a@0"]["state"], states["a@0"]["cause"]) == ("failed", "code"), "its job goes on without it"
     assert states["c@0"]["state"] == "running"
@@ -91,11 +91,11 @@ def test_a_preempted_card_warns_all_its_runs_and_goes_back_to_the_queue_once(use
     selectors = ("table7/a@0", "table7/c@0", "table7/c@1")
     broken, first, second = runs_of(*selectors)
     user.submits(*selectors, *QUICK, "--partition", "low")
-    wait_until(lambda: user.causes(broken) == ["code"], 120, lambda: user.log(broken))
+    wait_until(lambda: user.causes(broken) == ["code"], lambda: user.log(broken))
     for planned in (first, second):
         user.trains(planned, 20)
     urgent = user.cluster.sbatch("sleep 3", "--partition=high", "--exclusive")
-    wait_until(lambda: urgent not in user.cluster.queue(), 120, user.cluster.queue)
+    wait_until(lambda: urgent not in user.cluster.queue(), user.cluster.queue)
     user.waits_for(first, second)
     user.cluster.drained()
     assert user.causes(broken) == ["code"], "what had failed was started again with the others"
@@ -113,11 +113,11 @@ def test_runs_of_a_card_whose_time_is_over_save_and_go_on_together(user: User):
     )
     user.submits("table7/c@0", "table7/c@1", "--protocol", "quick", "--only", "train", "--evaluate-every", "5")
     wait_until(
-        lambda: all(len(user.causes(planned)) > 1 for planned in (first, second)), 400, lambda: user.log(first, second)
+        lambda: all(len(user.causes(planned)) > 1 for planned in (first, second)), lambda: user.log(first, second)
     )
     job, *_ = user.cluster.queue()
     user.does("table7/c@1", verb="cancel")  # one of the two: the other goes on
-    wait_until(lambda: user.causes(second)[-1] == "stopped", 60, lambda: user.log(second))
+    wait_until(lambda: user.causes(second)[-1] == "stopped", lambda: user.log(second))
     assert user.states()["c@1"]["cause"] == "cancelled"
     assert user.cluster.queue() == {job: "RUNNING"}
     user.does("table7", verb="cancel")

@@ -20,7 +20,7 @@ import pytest
 from conftest import REPOSITORY, started
 from slurm_user import PROFILE, QUICK, User, runs_of
 
-from slurm import Cluster, wait_until
+from slurm import PATIENCE, Cluster, wait_until
 from studies.declare.protocols import protocol
 from studies.plan.runs import plan, select
 from studies.records.store import Store
@@ -56,7 +56,7 @@ def test_a_preempted_run_saves_goes_back_to_the_queue_and_ends_as_if_nothing_had
     user.submits("table7/c@0", *QUICK, "--partition", "low")
     user.trains(planned, 20)
     urgent = user.cluster.sbatch("sleep 3", "--partition=high", "--nodes=2", "--exclusive")
-    wait_until(lambda: urgent not in user.cluster.queue(), 90, user.cluster.queue)
+    wait_until(lambda: urgent not in user.cluster.queue(), user.cluster.queue)
     user.waits_for(planned)
     first, last = user.workspace(planned).attempts()
     assert (first.cause, last.cause) == ("preempted", "done")
@@ -77,7 +77,7 @@ def test_a_run_longer_than_its_time_limit_goes_on_in_job_after_job(start: int, l
     limited = PROFILE.replace("warning = 20", "warning = 45").replace("00:30:00", f"00:0{limit}:00")
     (user.folder / "profile.toml").write_text(limited + f'setup = ["sleep {start}"]\n')
     user.submits(*whole, "--only", "train", "--evaluate-every", "5")  # longer than a job, however fast the machine
-    wait_until(lambda: not user.cluster.queue(), 1800, lambda: (user.cluster.queue(), user.log(planned)))
+    wait_until(lambda: not user.cluster.queue(), lambda: (user.cluster.queue(), user.log(planned)))
     attempts = user.workspace(planned).attempts()
     assert attempts[-1].cause == "trained", user.log(planned)
     assert len(attempts) >= 2, "one job was enough"
@@ -85,7 +85,7 @@ def test_a_run_longer_than_its_time_limit_goes_on_in_job_after_job(start: int, l
     for before, after in itertools.pairwise(attempts):
         assert after.begins_after == before.ends_after >= before.begins_after
     (user.folder / "profile.toml").write_text(PROFILE)
-    user.cluster.drained(480)
+    user.cluster.drained()
     user.submits(*whole)
     user.waits_for(planned)
     assert user.table() == undisturbed(*whole)
@@ -148,7 +148,7 @@ def test_a_lost_node_costs_the_time_since_the_last_checkpoint_and_nothing_else(u
         user.waits_for(planned)
     finally:
         user.cluster.start_node(node)
-    wait_until(lambda: user.cluster.node(node) in ("idle", "mixed"), 90)
+    wait_until(lambda: user.cluster.node(node) in ("idle", "mixed"))
     first, last = user.workspace(planned).attempts()
     assert (first.cause, last.cause) == ("killed", "done")
     assert last.begins_after >= 100
@@ -192,7 +192,7 @@ def test_two_who_submit_the_same_study_at_once_submit_every_run_once(user: User,
     runs = runs_of(*selectors)
     other = User(user.cluster, user.folder)
     both = [someone.submission(*selectors, *QUICK) for someone in (user, other)]
-    told = [process.communicate(timeout=480)[0] for process in both]
+    told = [process.communicate(timeout=PATIENCE)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert sum(int(re.search(r"(\d) of \d runs submitted", text)[1]) for text in told if "submitted" in text) == 2, told
     user.waits_for(*runs)
@@ -279,9 +279,9 @@ def test_rows_that_raise_run_out_of_memory_or_diverge_fail_alone_and_are_never_t
     source.write_text(good + BROKEN)
     user.submits(*selectors, *QUICK)
     user.waits_for(runs[-1])
-    cluster.drained(480)
+    cluster.drained()
     process = user.start(verb="status")
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     states = user.states()
     causes = {key: line["cause"] for key, line in states.items() if line["state"] == "failed"}
@@ -312,7 +312,7 @@ def test_what_starts_from_a_failed_run_says_so_and_goes_on_once_that_is_mended(
     source.write_text(good + BROKEN.replace("if self.run.seed:", "if self.run.init:"))
     said = user.submits("table7/c", *smoke)
     assert re.search(rf"1 train runs, after {before.id}", said), said
-    wait_until(lambda: not cluster.queue(), 60)
+    wait_until(lambda: not cluster.queue())
     assert user.causes(before) == ["diverged"]
     assert user.causes(after) == ["upstream_failed"]
     source.write_text(good)
@@ -353,7 +353,7 @@ def test_a_full_or_read_only_results_folder_costs_no_training(undisturbed, troub
                 fill(results / "filling")
             else:
                 mounted("-o", "remount,ro", str(results))
-            cluster.drained(480)
+            cluster.drained()
             assert user.causes(planned) == [trouble]
             assert not list((results / "records").glob(f"*{planned.id}*"))
             if trouble == "disk_full":

@@ -38,7 +38,7 @@ def test_looks_submit_their_seeds_one_look_after_the_other_and_nothing_twice(use
     written = plan.read_bytes()
     assert json.loads(written)["seeds"] == [3, 4]
     user.waits_for(*of_seeds(3))
-    user.cluster.drained(120)
+    user.cluster.drained()
 
     told = user.submits(*LOOKS, "--follow")  # judges the first look, submits the second, and stays
     assert "look 2: seeds 0 to 3" in told

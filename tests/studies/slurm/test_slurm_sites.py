@@ -13,7 +13,7 @@ import pytest
 from conftest import started
 from slurm_user import PROFILE, QUICK, User, runs_of
 
-from slurm import Cluster, People, wait_until, with_users
+from slurm import PATIENCE, Cluster, People, wait_until, with_users
 from studies.records.snapshot import PACKAGES
 
 pytestmark = pytest.mark.slurm
@@ -69,7 +69,7 @@ def test_a_colleague_sees_a_run_does_not_double_it_may_not_cancel_it_and_continu
     assert bob.states()["c@0"]["state"] == "running"
     bob.submits("table7/c@0", *QUICK)
     process = bob.start("table7", verb="cancel")
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode != 0, said
     assert "denied" in said
     assert len(site.queue()) == 1
@@ -95,7 +95,7 @@ def test_where_accounting_does_not_answer_runs_go_on_and_what_left_the_queue_is_
     try:
         site.call("scancel", user.workspace(second).submission.read().job)
         process = user.start(verb="status")
-        said, _ = process.communicate(timeout=240)
+        said, _ = process.communicate(timeout=PATIENCE)
         assert "accounting does not answer" in said, said
         user.waits_for(first)
         site.drained()
@@ -120,6 +120,6 @@ def test_a_job_whose_code_was_purged_from_the_scratch_is_done_when_it_is_tried_a
     site.drained()
     assert not user.recorded(planned)
     (folder / "profile.toml").write_text(PROFILE)
-    wait_until(lambda: user.states()["c@0"]["cause"] == "not_started", 60, user.states)
+    wait_until(lambda: user.states()["c@0"]["cause"] == "not_started", user.states)
     assert "1 of 1 runs submitted" in user.submits("table7/c@0", *QUICK, "--retry", "not_started")
     user.waits_for(planned)

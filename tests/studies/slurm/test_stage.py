@@ -127,7 +127,7 @@ def test_of_the_runs_of_a_node_one_copies_and_the_others_wait(root: Path, run: W
     )
     words = [sys.executable, "-c", program, run.run_id]
     several = [subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    told = [process.communicate(timeout=120)[0] for process in several]
+    told = [process.communicate(timeout=300)[0] for process in several]
     assert sum(f"{FILES} files" in text for text in told) == 1, told
     assert sum("already" in text for text in told) == 2
     assert len({text.splitlines()[-1] for text in told}) == 1
