@@ -38,7 +38,7 @@ def test_two_nodes_three_partitions_and_accounting(cluster: Cluster):
     partitions = cluster.call("sinfo", "--noheader", "--format=%R %D").split("\n")
     assert {"debug 2", "low 2", "high 2"} <= {line.strip() for line in partitions}
     job = cluster.sbatch("exit 3")
-    wait_until(lambda: "FAILED" in cluster.accounted(job), 30, lambda: cluster.accounted(job))
+    wait_until(lambda: "FAILED" in cluster.accounted(job), lambda: cluster.accounted(job))
 
 
 def test_a_job_sees_as_many_gpus_as_it_asked_for_and_nodes_know_each_others_names(cluster: Cluster, tmp_path: Path):
@@ -60,7 +60,7 @@ def test_users_that_only_the_cluster_knows_submit_see_each_other_and_cancel_thei
     with started(nodes=1, **with_users("ada", "bob")) as cluster:
         people = People(cluster.folder, cluster.settings | cluster.environment)
         job = people.does("ada", "sbatch", "--parsable", "--output=/dev/null", "--wrap=sleep 600").strip()
-        wait_until(lambda: cluster.queue().get(job) == "RUNNING", 30, cluster.queue)
+        wait_until(lambda: cluster.queue().get(job) == "RUNNING", cluster.queue)
         assert people.does("bob", "squeue", "--noheader", "--format=%i %u").split() == [job, "ada"]
         assert "denied" in people.does("bob", "scancel", job)
         assert cluster.queue() == {job: "RUNNING"}
@@ -106,7 +106,7 @@ def test_down_ends_every_process_with_running_jobs_and_a_node_that_was_killed():
     cluster = Cluster.up(accounting=0)
     try:
         job = cluster.sbatch("sleep 600", "--nodelist=n2")
-        wait_until(lambda: cluster.queue().get(job) == "RUNNING", 30, cluster.queue)
+        wait_until(lambda: cluster.queue().get(job) == "RUNNING", cluster.queue)
         cluster.kill_node("n1")
     finally:
         cluster.down()
