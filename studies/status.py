@@ -193,7 +193,7 @@ class Facts(Struct, frozen=True):
 
 def _facts(planned: PlannedRun, store: Store) -> Facts:
     workspace = planned.folder
-    record = store.scored(planned.id) if planned.state == "done" else None
+    made = store.entry(planned.id) if planned.state == "done" else None
     progress = workspace.progress() if planned.state == "running" else None
     rate = progress.rate if progress else None
     eta = None
@@ -222,16 +222,13 @@ def _facts(planned: PlannedRun, store: Store) -> Facts:
         step=step,
         rate=rate,
         eta=eta,
-        miou=_score(planned, workspace, store),
-        precision=record.provenance.precision if record else None,
+        miou=made.main if made else _last_test(workspace, store),
+        precision=made.precision if made else None,
         remedy=remedy(planned),
     )
 
 
-def _score(planned: PlannedRun, workspace: Workspace, store: Store) -> float | None:
-    if planned.state == "done":
-        record = store.scored(planned.id)
-        return None if record is None else record.metrics.main
+def _last_test(workspace: Workspace, store: Store) -> float | None:
     if not workspace.has("curve.jsonl"):
         return None
     try:

@@ -11,10 +11,11 @@ from segnext.config import Data, Evaluation, Execution, Run, Weights, canonical,
 from studies.declare.study import Panel, Row, Study
 from studies.plan.runs import PlannedRun
 from studies.plan.state import standing
+from studies.records.glance import Glance
 from studies.records.specifications import Pattern
 from studies.records.store import Store
 from studies.records.working_state import JobSpec
-from studies.records.workspace import Glance, Workspace
+from studies.records.workspace import Workspace
 from studies.tables import study
 
 

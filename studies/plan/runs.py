@@ -16,8 +16,9 @@ from studies.declare.protocols import Protocol, protocol
 from studies.declare.study import Panel, Reported, Row, Study, unknown
 from studies.plan.state import NEW, RunState, settle, standing
 from studies.plan.weights import sha256, weights_file
+from studies.records.glance import Glance, glances
 from studies.records.store import Store, frame_speed, row_cost, runs_folder, square_cost, square_speed
-from studies.records.workspace import Glance, Workspace
+from studies.records.workspace import Workspace
 from studies.slurm.scheduler import Queue
 from studies.tables import studies, study
 
@@ -177,19 +178,26 @@ def plan(
     """Every wanted run once, in the order of the tables, after the runs that it starts from; equal runs are one run."""
     runs: dict[str, PlannedRun] = {}
     folder = runs_folder()
-    for selection in selections:
-        for panel, row, run in _wanted(selection, protocol, limit_iterations):
-            chain: list[PlannedRun] = []
-            needed: Run | str | None = run
-            while isinstance(needed, Run) and (not chain or chain[-1].state != "done"):
-                known = runs.get(needed.id)
-                seen = (known and known.seen) or Glance(needed.id, folder)
-                stands = known.stands if known else standing(needed, store, workspace=seen)
-                chain.append(PlannedRun(selection.study, panel, row, needed, stands, len(chain), seen=seen))
-                needed = needed.init
-            for planned in reversed(chain):
-                if planned.upstream == 0 or planned.state != "done":
-                    runs.setdefault(planned.id, planned)
+    wanted = [
+        (selection.study, *found)
+        for selection in selections
+        for found in _wanted(selection, protocol, limit_iterations)
+    ]
+    coming, looked = glances(list(dict.fromkeys(run.id for *_, run in wanted)), folder), dict[str, Glance]()
+    for declared, panel, row, run in wanted:
+        if run.id not in looked:
+            looked[run.id] = next(coming)
+        chain: list[PlannedRun] = []
+        needed: Run | str | None = run
+        while isinstance(needed, Run) and (not chain or chain[-1].state != "done"):
+            known = runs.get(needed.id)
+            seen = (known and known.seen) or looked.get(needed.id) or Glance(needed.id, folder)
+            stands = known.stands if known else standing(needed, store, workspace=seen)
+            chain.append(PlannedRun(declared, panel, row, needed, stands, len(chain), seen=seen))
+            needed = needed.init
+        for planned in reversed(chain):
+            if planned.upstream == 0 or planned.state != "done":
+                runs.setdefault(planned.id, planned)
     return list(runs.values())
 
 

@@ -12,10 +12,10 @@ from studies.declare.protocols import PROTOCOLS
 from studies.plan.jobspec import specified_planned_run
 from studies.plan.options import SELECTOR, numbers, positive, words_of
 from studies.plan.runs import PlannedRun, matches
+from studies.records.glance import glances
 from studies.records.store import Store, runs_folder
 from studies.records.typed import Damaged
 from studies.records.working_state import JobSpec
-from studies.records.workspace import Glance
 
 _IDENTIFIER = re.compile(r"(evaluation-)?[0-9a-f]{12}")
 
@@ -36,14 +36,17 @@ def started_runs(options: argparse.Namespace, store: Store) -> list[PlannedRun]:
     selector of no study.
     """
     wanted, folder, found = matches(options.selectors), runs_folder(), list[PlannedRun]()
-    for identifier in _started(store):
-        workspace = Glance(identifier, folder)
+
+    def fits(spec: JobSpec) -> bool:
+        return _fits(spec, options) and wanted(spec.study, spec.row, spec.seed)
+
+    for workspace in glances(_started(store), folder, fits):
         try:
             spec = workspace.spec()
-            if spec is None or not _fits(spec, options) or not wanted(spec.study, spec.row, spec.seed):
+            if spec is None or not fits(spec):
                 continue
             planned = specified_planned_run(spec, store, workspace)
-            if planned.id != identifier:
+            if planned.id != workspace.run_id:
                 raise ValueError(f"it is about run {planned.id}")
             store.damage += workspace.damage()
             found.append(planned)

@@ -12,11 +12,12 @@ from msgspec.structs import replace
 
 from segnext.config import Evaluation, Run
 from studies.records.causes import CAUSES
-from studies.records.provenance import made_by_todays_code
+from studies.records.glance import Glance
+from studies.records.provenance import todays
 from studies.records.store import Store, runs_folder
 from studies.records.typed import Damaged
 from studies.records.working_state import Submission
-from studies.records.workspace import Glance, Workspace
+from studies.records.workspace import Workspace
 from studies.slurm.scheduler import VANISHED_SECONDS, Job, Queue
 
 STATES = ("done", "running", "queued", "unknown", "trained", "stopped", "failed", "new")
@@ -57,9 +58,9 @@ def _standing(
 ) -> RunState:
     if (damaged := store.damaged(wanted.id)) is not None:  # only damage to its own record blocks a run
         return RunState("failed", str(damaged), "damaged")
-    record = store.run(wanted) if isinstance(wanted, Run) else store.evaluation(wanted)
-    if record is not None and not superseded(workspace, store):
-        return RunState("done", "" if made_by_todays_code(record) else "made by other code than today's")
+    made = store.made(wanted)
+    if made is not None and not superseded(workspace, store):
+        return RunState("done", "" if todays(made.kind, made.code) else "made by other code than today's")
     if not workspace.exists():
         return _new(wanted)
     return _unfinished(wanted, workspace, submission, queue)

@@ -18,9 +18,9 @@ from msgspec import Struct, structs
 
 from segnext.files import write_atomically
 from studies.records.causes import CAUSES
+from studies.records.glance import Glance
 from studies.records.store import Store, runs_folder
 from studies.records.typed import Damaged, content_of
-from studies.records.workspace import Glance
 
 
 class LostAttempt(Struct, frozen=True, order=True):

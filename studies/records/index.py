@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from segnext.files import temporary_beside
 from studies.records import memory
-from studies.records.schema import KINDS, Matrices, Plain, Record
+from studies.records.schema import KINDS, Matrices, Plain, Record, ScoredRecord
 
 NAME = ".index"
 
@@ -40,12 +40,17 @@ class Entry(Struct, frozen=True, array_like=True):
     digest: str  # of the file
     configured: str  # of its configuration, whole
     head: bytes
+    code: str | None  # that made it
+    main: float | None  # its main metric, of a test
+    precision: str | None
 
     @classmethod
     def of(cls, signature: Signature, record: Record, digest: str) -> Entry:
         """Of a record that was read and is whole."""
         head = {key: value for key, value in record.plain.items() if key not in Matrices.__struct_fields__}
-        return cls(signature, record.kind, digest, record.configured, msgspec.json.encode(head))
+        main, made = record.metrics.main if isinstance(record, ScoredRecord) else None, record.provenance
+        known = record.kind, digest, record.configured, msgspec.json.encode(head)
+        return cls(signature, *known, made.code, main, made.precision)
 
     def record(self, plain: Callable[[], Plain]) -> Record:
         """The record again; `plain` reads the whole of it."""

@@ -6,12 +6,15 @@ import multiprocessing
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 Made = TypeVar("Made")
+Key = TypeVar("Key")
+
+CHUNK = 250  # of what is made ahead, sent at a time
 
 _make: Callable[..., Any]
 
@@ -23,6 +26,16 @@ def spread(make: Callable[[int], Made], count: int, at_least: int) -> list[Made]
     cores = _cores()
     with _forks(make, cores) as pool:
         return list(pool.map(_made, range(count), chunksize=max(1, count // (50 * cores))))
+
+
+def ahead(make: Callable[[Key], Made], keys: Sequence[Key]) -> Iterator[Made]:
+    """`make` of each key, in order, in a process a core, while the caller works with what it has of those before."""
+    if not _safe() or "torch" in sys.modules or _cores() < 2:
+        yield from map(make, keys)
+        return
+    with _forks(lambda start: list(map(make, keys[start : start + CHUNK])), _cores()) as pool:
+        for made in pool.map(_made, range(0, len(keys), CHUNK)):
+            yield from made
 
 
 @contextmanager

@@ -314,15 +314,15 @@ class Store:
 
     def run(self, run: Run) -> RunRecord | None:
         """The record of this run, or None while it has not finished."""
-        return _as(self._find(run.id, run), RunRecord)
+        return _as(self._find(run), RunRecord)
 
     def cost(self, cost: Cost) -> CostRecord | None:
         """The record of this cost measurement, or None."""
-        return _as(self._find(cost.id, cost), CostRecord)
+        return _as(self._find(cost), CostRecord)
 
     def evaluation(self, evaluation: Evaluation) -> EvaluationRecord | None:
         """The record of this test of finished weights, or None."""
-        return _as(self._find(evaluation.id, evaluation), EvaluationRecord)
+        return _as(self._find(evaluation), EvaluationRecord)
 
     def costs(self) -> Sequence[CostRecord]:
         """The records of all costs, by id."""
@@ -348,17 +348,25 @@ class Store:
 
     def speed(self, speed: Speed) -> SpeedRecord | None:
         """The record of this speed measurement, or None."""
-        return _as(self._find(speed.id, speed), SpeedRecord)
+        return _as(self._find(speed), SpeedRecord)
 
     def platforms(self) -> list[Platform]:
         """Everything that a speed was measured on."""
         return sorted({record.config.platform for record in _of(self.kind("speed"), SpeedRecord)}, key=repr)
 
-    def _find(self, identifier: str, value: Run | Cost | Speed | Evaluation) -> Record | None:
-        record = self.records.get(identifier)
-        if record is not None and record.configured != whole_digest(value):
-            raise self._of_another(record, value)
-        return record
+    def entry(self, identifier: str) -> Entry | None:
+        """What is known of the record of this id without opening it; None where there is none."""
+        return self._read.records.entries.get(identifier)
+
+    def made(self, value: Run | Cost | Speed | Evaluation) -> Entry | None:
+        """The same of the record of this. `ValueError` where it was made for another configuration."""
+        known = self.entry(value.id)
+        if known is not None and known.configured != whole_digest(value):
+            raise self._of_another(self.records[value.id], value)
+        return known
+
+    def _find(self, value: Run | Cost | Speed | Evaluation) -> Record | None:
+        return None if self.made(value) is None else self.records[value.id]
 
     def _of_another(self, record: Record, value: Run | Cost | Speed | Evaluation) -> ValueError:
         change = difference(record.plain["config"], canonical(value))

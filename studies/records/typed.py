@@ -32,6 +32,10 @@ class Damaged(ValueError):
         super().__init__(f"damaged: {path}: {why}; {remedy}")
         self.path, self.why, self.remedy = Path(path), why, remedy
 
+    def __reduce__(self) -> tuple[type[Damaged], tuple[Path, str, str]]:
+        """For another process: an error is sent by its words alone, which are not what it is made of."""
+        return Damaged, (self.path, self.why, self.remedy)
+
 
 def content_of(path: Path | str, remedy: str) -> bytes | None:
     """The bytes of a regular file; None if there is no file. Raises `Damaged` for anything else, and never blocks."""

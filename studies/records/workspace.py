@@ -18,15 +18,15 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cached_property, wraps
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 from segnext.files import temporary_beside, write_atomically
 from studies.records import packed
-from studies.records.specifications import REMEDY, Pattern, alike
+from studies.records.specifications import REMEDY, Pattern
 from studies.records.store import REPOSITORY, runs_folder
 from studies.records.typed import Damaged, content_of, read, to_json, value_of, write
 from studies.records.working_state import Attempt, Claim, JobSpec, Process, Progress, Submission, job, restarts
@@ -481,89 +481,6 @@ class Workspace:
             except Damaged as error:
                 damaged.append(error)
         return found, damaged
-
-
-def _once(look: Callable[[Glance], T]) -> Callable[[Glance], T]:
-    """A look that a `Glance` takes once: what it found, or that the file is damaged, is kept."""
-    name = look.__name__
-
-    @wraps(look)
-    def seen(self: Glance) -> T:
-        if name not in self.kept:
-            try:
-                self.kept[name] = look(self)
-            except Damaged as damaged:
-                self.kept[name] = damaged
-        found = self.kept[name]
-        if found.__class__ is Damaged:
-            raise found
-        return cast(T, found)
-
-    return seen
-
-
-class Glance(Workspace):
-    """A run's folder as a command sees it that looks at thousands: each of its small files is read once, at most.
-
-    It is listed once, instead of asking for each file that it may have. For whoever only looks: what decides whether a
-    run is started reads the files themselves.
-    """
-
-    def __init__(self, run_id: str, runs: Path | str = "") -> None:
-        super().__init__(run_id, runs)
-        self.kept: dict[str, Any] = {}
-        self._listed: Sequence[str] | None = None
-
-    def has(self, name: str) -> bool:
-        """Whether there was a file or a folder of this name when it was listed."""
-        if self._listed is None:
-            try:
-                self._listed = os.listdir(self._at)
-            except (FileNotFoundError, NotADirectoryError):
-                self._listed = ()
-            except OSError:  # what cannot be listed may be readable
-                return super().has(name)
-        return name in self._listed
-
-    def look_again(self) -> None:
-        """List it anew when it is asked for: somebody may have worked on the run since."""
-        self._listed = None
-
-    def exists(self) -> bool:
-        """Whether the run was ever started here."""
-        return bool(self._listed) or super().exists()
-
-    @_once
-    def spec(self) -> JobSpec | None:
-        """What the run's worker is to do. Raises `Damaged`."""
-        content = self._content("spec.json")
-        spec, self.pattern = (None, None) if content is None else alike(content, self._spec)
-        return spec
-
-    @_once
-    def submitted(self) -> Submission | None:
-        """The job that is to do it. Raises `Damaged`."""
-        return super().submitted()
-
-    def _loose(self, name: str) -> bytes | None:
-        if not self.has(name.partition("/")[0]):
-            return None
-        if (content := super()._loose(name)) is None:  # packed since it was listed, or deleted
-            self.look_again()
-        return content
-
-    @_once
-    def _packed(self) -> Mapping[str, str]:
-        return super()._packed() if self.has(packed.NAME) else {}
-
-    @_once
-    def _attempts(self) -> tuple[list[tuple[str, Attempt]], list[Damaged]]:
-        return super()._attempts()
-
-    @_once
-    def last_state(self) -> int:
-        """After how many iterations the newest saved state was taken; 0 without one."""
-        return super().last_state() if self.has("states") else 0
 
 
 def _started_again(owner: Claim, mine: Claim) -> bool:

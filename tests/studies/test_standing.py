@@ -108,6 +108,36 @@ def test_a_job_whose_attempt_is_gone_ended_as_its_folder_proves(planned_run: Pla
     assert line == "table7/c@0: python -m studies.run table7/c@0"
 
 
+def test_folders_that_other_processes_read_are_told_as_if_one_had_read_them(runs: Path):
+    """From two thousand on other processes read them: what is whole, what is damaged, and how each run stands."""
+    smoke = protocol("smoke")
+    for seed, planned_run in enumerate(plan(select(["table7"], smoke, None, range(2)), smoke, 2, Store())):
+        Workspace(planned_run.id).write_spec(specification(planned_run, 2, None, None, Execution(), "a test"))
+        if seed % 2:
+            submitted(planned_run.id, cancelled="ann")
+        tried(planned_run, ("diverged", "killed", "code")[seed % 3], "25_0", started=NOW - 30)
+    first, second, *_ = sorted(runs.iterdir())
+    (first / "spec.json").write_text("{")
+    (second / "attempts" / "001.json").write_text("{")
+    told = []
+    for many in (2_000, 1):
+        words = f"""
+import sys
+from studies import status
+from studies.records import glance
+glance.MANY = {many}
+code = status.main(["--json"])
+assert ("multiprocessing" in sys.modules) is ({many} == 1)
+sys.exit(code)"""
+        done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=False)
+        assert done.returncode == 1, done.stderr
+        told.append((json.loads(done.stdout), done.stderr))
+    assert told[0] == told[1]
+    assert len(told[0][0]) == len(list(runs.iterdir())) - 1
+    assert str(first) in told[0][1]
+    assert str(second) in told[0][1]
+
+
 def test_a_silent_cluster_hides_only_its_own_runs(
     planned_run: PlannedRun, answers, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
