@@ -39,7 +39,7 @@ def user(cluster: Cluster, tmp_path: Path) -> Iterator[User]:
 
 @pytest.fixture(scope="session")
 def undisturbed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """The table that local runs of these selectors give; each run is done once, whichever process of ours asks first."""
+    """The table that local runs of these selectors give; each run is done once, whichever of our processes asks."""
     folder = tmp_path_factory.getbasetemp()
     ours = User(cluster, (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "undisturbed")
 
