@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
+import numpy as np
+
 from studies.declare.subtasks import CHANCE, MARGIN, Prediction
 from studies.judge import verdicts
 from studies.judge.significance import Side, decide
@@ -37,20 +39,13 @@ class ByDistance:
     def accuracy(self, distances: tuple[int, int]) -> float | None:
         """Accuracy in percent over pixels in this range of distances, end excluded; None if there are none."""
         low, high = distances
-        pixels = _between(self._pixels, low, high)
-        return 100 * _between(self._right, low, high) / pixels if pixels else None
-
-    def labelled(self, distances: tuple[int, int]) -> int:
-        """How many labelled pixels lie in this range."""
-        return _between(self._pixels, *distances)
+        pixels, right = (_between(sums, low, high) for sums in self.sums)
+        return 100 * right / pixels if pixels else None
 
     @cached_property
-    def _pixels(self) -> Sequence[int]:
-        return _sums(self.pixels)
-
-    @cached_property
-    def _right(self) -> Sequence[int]:
-        return array("q", itertools.accumulate(self.right, initial=0))
+    def sums(self) -> tuple[Sequence[int], Sequence[int]]:
+        """The labelled pixels nearer than each distance, and the right ones among them."""
+        return _sums(self.pixels), array("q", itertools.accumulate(self.right, initial=0))
 
 
 def by_distance(record: RunRecord) -> ByDistance | None:
@@ -72,15 +67,20 @@ def _pixels(counts: str) -> tuple[int, ...]:
 
 
 @lru_cache(256)
-def _sums(pixels: tuple[int, ...]) -> tuple[int, ...]:
-    """The labelled pixels nearer than each distance."""
-    return tuple(itertools.accumulate(pixels, initial=0))
+def _sums(pixels: tuple[int, ...]) -> Sequence[int]:
+    return array("q", itertools.accumulate(pixels, initial=0))
 
 
 def _between(sums: Sequence[int], low: int, high: int) -> int:
     """The pixels at these distances, end excluded, from those nearer than each."""
     last = len(sums) - 1
     return sums[min(high, last)] - sums[min(low, last)]
+
+
+def _between_edges(sums: Sequence[int]) -> np.ndarray:
+    """The pixels of each of `BINS`."""
+    found: np.ndarray = np.diff(np.asarray(sums)[np.minimum(BINS, len(sums) - 1)])
+    return found
 
 
 Runs = Mapping[str, Sequence[ByDistance]]
@@ -146,11 +146,15 @@ class Point:
 
 def points_by_distance(runs: Sequence[ByDistance]) -> list[Point]:
     """How accurate the runs of a row are, by distance; nothing where a run has too few pixels."""
+    if not runs:
+        return []
     points = []
-    for edges in itertools.pairwise(BINS):
-        if any(run.labelled(edges) < LEAST_PIXELS for run in runs) or not runs:
+    labelled = np.array([_between_edges(run.sums[0]) for run in runs])
+    right = np.array([_between_edges(run.sums[1]) for run in runs])
+    for edges, of, hits in zip(itertools.pairwise(BINS), labelled.T, right.T, strict=True):
+        if of.min() < LEAST_PIXELS:
             continue
-        values = [value for run in runs if (value := run.accuracy(edges)) is not None]
+        values = (100 * hits / of).tolist()
         pixels = runs[0].pixels[slice(*edges)]
         middle = sum(count * (edges[0] + place) for place, count in enumerate(pixels)) / sum(pixels)
         points.append(Point(edges, round(middle, 2), len(values), statistics.fmean(values), min(values), max(values)))
