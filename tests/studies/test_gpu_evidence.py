@@ -90,6 +90,7 @@ def checkout(tmp_path: Path) -> Path:
     for package in ("segnext", "studies"):
         shutil.copytree(REPOSITORY / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "Makefile").write_text("all:\n")
+    (root / ".gitignore").write_text("__pycache__/\n")
     _git(root, "init", "-q")
     _git(root, "add", ".")
     _git(root, "-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-qm", "all")
