@@ -87,6 +87,7 @@ def test_runs_that_share_a_card_fail_alone_and_what_ran_out_of_memory_is_given_m
     assert {line.split(" ", 1)[1] for line in (tmp_path / "told").read_text().splitlines()} == ends
 
 
+@pytest.mark.long
 def test_a_preempted_card_warns_all_its_runs_and_goes_back_to_the_queue_once(user: User):
     selectors = ("table7/a@0", "table7/c@0", "table7/c@1")
     broken, first, second = runs_of(*selectors)
@@ -106,6 +107,7 @@ def test_a_preempted_card_warns_all_its_runs_and_goes_back_to_the_queue_once(use
         assert (after.job, after.restart) == (before.job, 1)
 
 
+@pytest.mark.long
 def test_runs_of_a_card_whose_time_is_over_save_and_go_on_together(user: User):
     first, second = runs_of("table7/c@0", "table7/c@1", limit=None)
     (user.folder / "profile.toml").write_text(

@@ -75,6 +75,7 @@ def test_a_preempted_run_saves_goes_back_to_the_queue_and_ends_as_if_nothing_had
     assert user.table() == undisturbed("table7/c@0", *QUICK)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("start", "limit"), [(8, 2), (33, 1)], ids=["warned", "too late to be warned"])
 def test_a_run_longer_than_its_time_limit_goes_on_in_job_after_job(start: int, limit: int, user: User, undisturbed):
     whole = ("table7/c@0", "--protocol", "quick")
@@ -237,6 +238,7 @@ def copy(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_a_job_runs_the_code_that_was_submitted_whatever_was_edited_since(
     cluster: Cluster, user: User, undisturbed, copy: Path
 ):
@@ -275,6 +277,7 @@ Segmentation.loss = _broken
 '''
 
 
+@pytest.mark.long
 def test_rows_that_raise_run_out_of_memory_or_diverge_fail_alone_and_are_never_tried_again_unasked(
     cluster: Cluster, user: User, undisturbed, copy: Path
 ):
@@ -345,6 +348,7 @@ def fill(path: Path) -> None:
             file.write(bytes(512))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("trouble", ["disk_full", "not_writable"])
 def test_a_full_or_read_only_results_folder_costs_no_training(undisturbed, trouble: str, tmp_path: Path):
     (planned,) = runs_of("table7/c@0")
@@ -416,6 +420,7 @@ def test_two_nodes_with_two_tasks_each_train_what_one_process_does(user: User, t
     assert shared["metrics"]["pixel_accuracy"] == pytest.approx(own["metrics"]["pixel_accuracy"], abs=0.1)
 
 
+@pytest.mark.long
 def test_more_runs_than_an_array_may_have_go_through_arrays_of_ten(user: User, tmp_path: Path):
     seeds = int(os.environ.get("SEGNEXT_SLURM_SEEDS", "8"))  # of four rows
     words = ("table7", "--protocol", "smoke", "--limit-iterations", "1", "--seeds", f"0-{seeds - 1}")

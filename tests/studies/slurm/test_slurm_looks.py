@@ -26,6 +26,7 @@ def user(cluster: Cluster, tmp_path: Path) -> Iterator[User]:
     cluster.drained()
 
 
+@pytest.mark.long
 def test_looks_submit_their_seeds_one_look_after_the_other_and_nothing_twice(user: User):
     def of_seeds(seeds: int) -> list[PlannedRun]:
         chosen = [f"table7/{row}@{seed}" for row in "bc" for seed in range(seeds)]
