@@ -68,6 +68,7 @@ def _pixels(counts: str) -> tuple[int, ...]:
 
 @lru_cache(256)
 def _sums(pixels: tuple[int, ...]) -> Sequence[int]:
+    """The labelled pixels nearer than each distance, which all runs on the same images share."""
     return array("q", itertools.accumulate(pixels, initial=0))
 
 

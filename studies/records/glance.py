@@ -64,7 +64,7 @@ class Glance(Workspace):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """Of its specification, which is the largest, only what its pattern lacks."""
+        """What is sent to another process: in place of the specification, its pattern and its seed."""
         state = {**vars(self), "kept": {**self.kept}}
         if self.pattern is not None and (spec := state["kept"].pop("spec", None)) is not None:
             state["_seed"] = spec.seed
@@ -82,7 +82,7 @@ class Glance(Workspace):
         return name in self._listed
 
     def look_again(self) -> None:
-        """List it anew when it is asked for: somebody may have worked on the run since."""
+        """Forget the listing, because somebody may have worked on the run since. The next question lists it anew."""
         self._listed = None
 
     def exists(self) -> bool:

@@ -125,12 +125,12 @@ class Workspace:
         return os.path.exists(self._at)
 
     def has(self, name: str) -> bool:
-        """Whether there is a file or a folder of this name in it, or none can tell: then its reader says why."""
+        """Whether it holds a file or folder of this name. True also where that cannot be seen: its reader says why."""
         try:
             os.lstat(f"{self._at}/{name}")
         except (FileNotFoundError, NotADirectoryError):
             return False
-        except OSError:  # somebody else's, closed
+        except OSError:  # the folder is a colleague's, who closed it
             return True
         return True
 
