@@ -104,8 +104,12 @@ class User:
         return Store(self.folder / "results").records[planned.id]
 
     def waits_for(self, *runs: PlannedRun) -> None:
-        """Until each has its record."""
-        wait_until(lambda: self.recorded(*runs), lambda: (self.cluster.queue(), self.log(*runs)))
+        """Until each has its record and its process has left it: only then does its attempt say `done`."""
+
+        def over() -> bool:
+            return self.recorded(*runs) and all(self.workspace(planned).owner() is None for planned in runs)
+
+        wait_until(over, lambda: (self.cluster.queue(), self.log(*runs)))
 
     def trains(self, planned: PlannedRun, least: int = 1) -> None:
         """Until it is known to have trained so many iterations."""
