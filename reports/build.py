@@ -48,24 +48,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     committed = store.folder == REPOSITORY / "results"
     own = committed and options.out.resolve() == OUT
     folder = summary.COMMITTED if own else options.out / summary.FOLDER
+    tables = (own or not committed) and not options.check
     whole = not (options.study and own)  # of a part of the studies the repository's claims would be a part, too
     try:
         remembered = None if options.check else options.out
-        report = compose.read(chosen, store, remembered, logs=options.logs and not options.check)
+        # Of many records other processes make what they can. What they find damaged, all studies gather here as well.
+        many = tables and len(chosen) == len(studies()) and len(store.records) >= files.MANY
+        with beside(lambda: files.Apart.of(store), worth=many) as begun:
+            report = compose.read(chosen, store, remembered, logs=options.logs and not options.check)
+            apart = begun() if many else None
+        store.forget_digests()
         short: dict[str, str | bytes] = dict(summary.pages(report, store, folder, whole))
         if options.check:
             return max(_check(report, store, folder, short, whole), tell(store.damage))
         gathered = {part.evidence.study.slug: part.evidence for part in report.parts}
-        tables = own or not committed
-        # `Ready` tells of no damage: what all studies gather has told of it.
-        apart = tables and len(store.records) >= files.MANY and gathered.keys() == studies().keys()
-        with beside(lambda: files.Ready.of(store, gathered), worth=apart) as ready:
+        with beside(lambda: files.Ready.of(store, gathered, apart), worth=many) as ready:
             made = compose.pages(report, store, options.out, folder, options.formats)
             pinned = summary.pinned(report) if whole else []
             short = {} if own and options.logs else short | summary.pictures(pinned, folder)
-            derived = [*attempts.write(store), *files.write(store, gathered, ready)] if tables else []
-        if apart:
-            store.forget_digests()
+            derived = [*attempts.write(store, report.lost), *files.write(store, gathered, ready)] if tables else []
         written = {options.out / name: content for name, content in made.items()}
         written |= {folder / name: content for name, content in short.items()}
         for path, content in written.items():
@@ -85,7 +86,7 @@ def _check(report: Report, store: Store, folder: Path, pages: Mapping[str, str |
     from studies.facts import files
 
     derived = files.derived(store)
-    expected = {**attempts.derived(store), **{folder / name: content for name, content in pages.items()}}
+    expected = {**attempts.derived(store, report.lost), **{folder / name: content for name, content in pages.items()}}
     drawings = summary.pinned(report) if whole else []
     wrong = [file.path for file in derived if not file.current()]
     wrong += [path for path, content in expected.items() if not holds(path, content)]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reports.blocks.csv import to_csv
-from reports.blocks.figure import MANIFEST, Drawing, draw, keep, manifest
+from reports.blocks.figure import MANIFEST, Drawing, being_drawn, keep, manifest
 from reports.blocks.points import Curves
 from reports.blocks.table import Table
 from reports.sections import (
@@ -42,7 +42,6 @@ from studies.declare.subtasks import Subtask
 from studies.facts import foretold
 from studies.facts.gather import Evidence, common, gather
 from studies.plan.programme import first_lines
-from studies.records.attempts import lost
 from studies.records.schema import ShortcutRecord
 from studies.records.store import Store
 
@@ -70,7 +69,7 @@ def read(chosen: Sequence[Study], store: Store, out: Path | None = None, *, logs
     shown = [(v.variant, v.predicted[0]) for part in parts for v in part.variants if v.predicted]
     told = [predictions.matrix(shown), summary.shortcuts] if shown else []
     seen = photographs.photographs(chosen, store)
-    return Report(parts, summary, told, seen, recipes.tables(), others.tables(), probes)
+    return Report(parts, summary, told, seen, recipes.tables(), others.tables(), probes, shared.lost)
 
 
 def pages(report: Report, store: Store, out: Path, markdown: Path, formats: Sequence[str]) -> dict[str, str | bytes]:
@@ -80,23 +79,24 @@ def pages(report: Report, store: Store, out: Path, markdown: Path, formats: Sequ
     while its data and its file are as they were. Raises `ValueError` if a curve is damaged.
     """
     parts, summary = report.parts, report.summary
-    keep(report.drawings, out, formats)
-    draw(report.drawings, formats)
     files: dict[str, str | bytes] = {}
-    for part in parts:
-        files.update(_study_files(part))
-    for drawing in report.drawings:
-        files.update(drawing.files(formats))
-    everything = [part.evidence for part in parts]
-    records = {record.id: record for evidence in everything for record in evidence.records(store)}
-    files.update(_prediction_files(report.predictions))
-    for table in (summary.claims, summary.wrong, summary.discrepancies) if parts else ():
-        files.update(_table_files(table))
-    found = landing.landing(parts).headline if parts else ()
-    answers = reproducibility.tables(everything, [records[key] for key in sorted(records)], lost(store), found)
-    files.update(_answer_files(answers))
-    files.update(_recipe_files(report.recipes))
-    plan = first_lines([part.evidence.study for part in parts], store)
+    keep(report.drawings, out, formats)
+    with being_drawn(report.drawings, formats) as wait:
+        for part in parts:
+            files.update(_study_files(part))
+        everything = [part.evidence for part in parts]
+        records = {record.id: record for evidence in everything for record in evidence.records(store)}
+        files.update(_prediction_files(report.predictions))
+        for table in (summary.claims, summary.wrong, summary.discrepancies) if parts else ():
+            files.update(_table_files(table))
+        found = landing.landing(parts).headline if parts else ()
+        answers = reproducibility.tables(everything, [records[key] for key in sorted(records)], report.lost, found)
+        files.update(_answer_files(answers))
+        files.update(_recipe_files(report.recipes))
+        plan = first_lines([part.evidence.study for part in parts], store)
+        wait()
+    for figure in report.drawings:
+        files.update(figure.files(formats))
     files.update(page.pages(report, answers, plan, _way(out, markdown), formats))
     files[f"{others.SLUG}.csv"] = to_csv(others.values())
     files[MANIFEST] = manifest(report.drawings, formats)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from studies.records.parallel import spread
 
 MANIFEST = "figures.json"
 FORMATS = ("svg", "pdf", "png")
-MANY = 12  # figures: worth processes
+MANY = 4  # figures: worth processes
 
 
 @dataclass
@@ -83,12 +84,20 @@ def keep(drawings: Iterable[Drawing], folder: Path, formats: Sequence[str]) -> N
                 drawing.drawn[ending] = content
 
 
-def draw(drawings: Iterable[Drawing], formats: Sequence[str]) -> None:
-    """Draw what is not drawn yet: many figures in processes, for matplotlib takes a fifth of a second for each."""
-    waiting = [drawing for drawing in drawings if not set(drawing.needs(formats)) <= set(drawing.drawn)]
-    made = spread(lambda place: waiting[place].pictures(waiting[place].needs(formats)), len(waiting), MANY)
-    for drawing, pictures in zip(waiting, made, strict=True):
-        drawing.drawn |= pictures
+@contextmanager
+def being_drawn(drawings: Iterable[Drawing], formats: Sequence[str]) -> Iterator[Callable[[], None]]:
+    """Begin to draw what is not drawn yet, in other processes; yields what waits until every figure is there.
+
+    matplotlib takes a fifth of a second for each. Meanwhile the caller makes what holds no figure.
+    """
+    waiting = [figure for figure in drawings if not set(figure.needs(formats)) <= set(figure.drawn)]
+    with spread(lambda place: waiting[place].pictures(waiting[place].needs(formats)), len(waiting), MANY) as made:
+
+        def wait() -> None:
+            for figure, pictures in zip(waiting, made(), strict=True):
+                figure.drawn |= pictures
+
+        yield wait
 
 
 def manifest(drawings: Iterable[Drawing], formats: Sequence[str]) -> str:

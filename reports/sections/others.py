@@ -240,9 +240,10 @@ def _says(lines: Sequence[Published], source: str) -> str:
     """How a source's trainings lie to what is printed: `Table 9, ADE20K: 4 of 5 within ε, −1.09 to +1.15`."""
     found: dict[str, list[tuple[float, bool]]] = {}
     own = [line for line in lines if line.source == source]
+    cells = {(line.study, line.row, line.dataset) for line in own}
     for study in studies().values():
         for panel in study.panels:
-            for row in study.rows:
+            for row in (row for row in study.rows if (study.slug, row.slug, panel.dataset) in cells):
                 for metric in panel.accuracies:
                     level = others.level(own, study, row, panel, metric)
                     if level.sources and level.printed is not None and level.within is not None:

@@ -10,6 +10,7 @@ from reports.blocks.table import Table
 from reports.sections.main_table import Missing
 from reports.sections.photographs import Photographs
 from studies.facts.gather import Evidence, Variant
+from studies.records.attempts import LostAttempt
 from studies.records.schema import ShortcutRecord
 
 
@@ -101,6 +102,7 @@ class Report:
     recipes: Sequence[Table]
     others: Sequence[Table]  # what other projects published
     probes: Sequence[ShortcutRecord]
+    lost: Sequence[LostAttempt]  # of runs without a record
 
     @property
     def drawings(self) -> list[Drawing]:

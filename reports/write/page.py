@@ -296,7 +296,7 @@ def _linked(found: dict[str, str]) -> dict[str, str]:
     return {name: _PLACE.sub(link(name), text) for name, text in found.items()}
 
 
-_ID = re.compile(r'\bid="([^"]+)"')
+_ID = re.compile(r' id="([^"]+)"')
 _PLACE = re.compile(r'href="#([^"]+)"')
 _OTHERS, _CHECKLIST, _RULES = f"{others.SLUG}.html", f"{reproducibility.SLUG}.html", "how-to-read.html"
 _FORMATS = {"tex": "LaTeX", "csv": "CSV"}

@@ -144,9 +144,10 @@ def write(
         put(out / name(each.identifier), content)
         return hashlib.sha256(content).hexdigest()
 
-    for each, sha256 in zip(waiting, spread(written, len(waiting), MANY), strict=True):
-        digests.wrote(name(each.identifier), sha256)
-        made[each.identifier] = sha256[:16]
+    with spread(written, len(waiting), MANY) as of_all:
+        for each, sha256 in zip(waiting, of_all(), strict=True):
+            digests.wrote(name(each.identifier), sha256)
+            made[each.identifier] = sha256[:16]
     digests.keep()
     listed = {each.identifier: [key, made[each.identifier]] for each, key in zip(shown, keys, strict=True) if key}
     put(out / LIST, msgspec.json.encode(listed, order="sorted"))

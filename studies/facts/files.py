@@ -64,12 +64,13 @@ def derived(store: Store) -> list[File]:
     return Ready.of(store).files(store)
 
 
-def _tables(store: Store, gathered: Mapping[str, Evidence] | None) -> tuple[list[File], Mapping[str, str]]:
-    """Every file but the digests, and the digests of what was written once.
+def _tables(store: Store, gathered: Mapping[str, Evidence] | None, apart: Apart | None) -> tuple[list[File], Apart]:
+    """Every file but the digests, and what was made apart.
 
-    `gathered`: by study, what the caller has of this store already.
+    `gathered`: by study, what the caller has of this store already; `apart`: the same.
     """
-    with beside(lambda: _Apart.of(store), worth=(many := len(store.records) >= MANY)) as apart:
+    many = apart is None and len(store.records) >= MANY
+    with beside(lambda: apart or Apart.of(store), worth=many) as begun:
         known = dict(gathered or {})
         if others := [study for study in studies().values() if study.slug not in known]:
             shared = common(store, shown=False)
@@ -87,30 +88,32 @@ def _tables(store: Store, gathered: Mapping[str, Evidence] | None) -> tuple[list
         for line in (line for lines in made.values() for line in lines if isinstance(line, rows.RowLine)):
             shown.setdefault(line.run_id, []).append(f"{line.table}/{line.row}")
         files = [File(store.folder / name, written(COLUMNS[name], lines).encode()) for name, lines in made.items()]
-        found = apart()
+        found = begun()
     if many:
         store.forget_digests()
     files.append(File(store.folder / "runs.csv", found.with_rows(store, shown).encode()))
-    return files, found.digests
+    return files, found
 
 
 @dataclass(frozen=True)
-class _Apart:
+class Apart:
     """What needs nothing of the studies, so that another process can make it."""
 
+    seen: Mapping[str, int]  # what lay there before
     runs: str  # runs.csv, with `mark` where the rows are to be
     mark: str
     digests: Mapping[str, str]  # of what was written once
 
     @classmethod
-    def of(cls, store: Store) -> _Apart:
+    def of(cls, store: Store) -> Apart:
         """All of it; the digests of files are remembered."""
+        seen = _lying(store)
         mark = secrets.token_hex(16)
         lines = (structs.replace(line, rows=mark) for line in finished.run_lines(store))
         runs = written(finished.RunLine, lines)
         digests = {f"{name}/{file}": sha256 for name in FACTS for file, sha256 in _digests(store, name)}
         store.digests.keep()
-        return cls(runs, mark, digests)
+        return cls(seen, runs, mark, digests)
 
     def with_rows(self, store: Store, shown: Mapping[str, Sequence[str]]) -> str:
         """The text of runs.csv; `shown`: by record, the rows of tables that it is shown at."""
@@ -123,14 +126,15 @@ class _Apart:
 class Ready:
     """The tables as they are to be, and what lay there before they were made."""
 
-    seen: Mapping[str, int]
     tables: Sequence[File]
+    seen: Mapping[str, int]
     digests: Mapping[str, str]
 
     @classmethod
-    def of(cls, store: Store, gathered: Mapping[str, Evidence] | None = None) -> Ready:
-        """Make them; write nothing."""
-        return cls(_lying(store), *_tables(store, gathered))
+    def of(cls, store: Store, gathered: Mapping[str, Evidence] | None = None, apart: Apart | None = None) -> Ready:
+        """Make them, but for what the caller has of this store already; write nothing."""
+        tables, apart = _tables(store, gathered, apart)
+        return cls(tables, apart.seen, apart.digests)
 
     def files(self, store: Store) -> list[File]:
         """The tables, and the digests of all that will lie there."""

@@ -24,7 +24,7 @@ from studies.judge.pooling import Origin
 from studies.judge.verdicts import Judgement
 from studies.plan import looking
 from studies.plan.state import standing
-from studies.records.attempts import lost
+from studies.records.attempts import LostAttempt, lost
 from studies.records.lines import Line
 from studies.records.provenance import made_by_todays_code
 from studies.records.schema import (
@@ -353,13 +353,18 @@ class Common:
     retests: Mapping[str, Sequence[EvaluationRecord]]  # by `_weights`
     served: Mapping[tuple[str, str], str]  # by run and metric: a test server's record
     origins: Mapping[str, Origin]  # by record; that of a server's score is its run's
-    ended: Mapping[str, str]  # by run without a record: how its last attempt ended
+    lost: Sequence[LostAttempt]  # of runs without a record
 
     @cached_property
     def retested(self) -> frozenset[str]:
         """The runs whose weights were tested again."""
         weights = (test.config.weights for tests in self.retests.values() for test in tests)
         return frozenset(found for found in weights if isinstance(found, str))
+
+    @cached_property
+    def ended(self) -> Mapping[str, str]:
+        """By run without a record, how its last attempt ended."""
+        return {attempt.run_id: attempt.words for attempt in self.lost}
 
 
 def common(store: Store, *, shown: bool = True) -> Common:
@@ -378,9 +383,7 @@ def common(store: Store, *, shown: bool = True) -> Common:
     warnings = {key: marks(record) for key, record in store.records.items()} if shown else {}
     behind = {score: scored for (run, _), score in served.items() if (scored := store.scored(run)) is not None}
     known = {one.id: one for one in store.runs()} | {one.id: one for one in store.evaluated()} | behind
-    origins = pooling.origins(known)
-    ended = {attempt.run_id: attempt.words for attempt in lost(store)} if shown else {}
-    return Common(warnings, retests, served, origins, ended)
+    return Common(warnings, retests, served, pooling.origins(known), lost(store) if shown else ())
 
 
 def gather(study: Study, store: Store, standings: bool = False, shared: Common | None = None) -> Evidence:

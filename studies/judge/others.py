@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -149,7 +149,7 @@ def claim(lines: Iterable[Published], study: Study, asserted: Claim) -> Said:
     if asserted.metric in COSTS or asserted.kind == "slope":
         return Said("")
     dataset = study.panel(asserted.dataset).dataset
-    known = list(lines)
+    known = lines if isinstance(lines, Sequence) else list(lines)
     sides = [
         [line for line in _evidence(known, study, slug, dataset, asserted.metric) if counts(line)]
         for slug in (asserted.better, asserted.worse)
@@ -218,9 +218,23 @@ def planning_sd(metric: str) -> tuple[float, str] | None:
     return SEED_SD, f"as others report ({sources}; pooled {pooled_sd(known):.2f})"
 
 
-def _evidence(lines: Iterable[Published], study: Study, row: str, dataset: str, metric: str) -> Iterator[Published]:
-    wanted = ("evidence", study.slug, row, dataset, metric)
-    return (line for line in lines if (line.role, line.study, line.row, line.dataset, line.metric) == wanted)
+def _evidence(lines: Iterable[Published], study: Study, row: str, dataset: str, metric: str) -> Sequence[Published]:
+    """The lines that are evidence for one cell; where they are all that were published, looked up."""
+    cells = _every_cell() if lines is published() else _by_cell(lines)
+    return cells.get((study.slug, row, dataset, metric), ())
+
+
+@cache
+def _every_cell() -> Mapping[tuple[str, str, str, str], Sequence[Published]]:
+    return _by_cell(published())
+
+
+def _by_cell(lines: Iterable[Published]) -> Mapping[tuple[str, str, str, str], Sequence[Published]]:
+    found: dict[tuple[str, str, str, str], list[Published]] = {}
+    for line in lines:
+        if line.role == "evidence":
+            found.setdefault((line.study, line.row, line.dataset, line.metric), []).append(line)
+    return found
 
 
 def _unlike(better: Published, worse: Published) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -41,20 +41,29 @@ class LostAttempt(Struct, frozen=True, order=True):
         return f"{'stopped' if cause.again else 'failed'}: {self.cause.replace('_', ' ')}"
 
 
-def lost(store: Store) -> list[LostAttempt]:
-    """The attempts of runs without a record, by run and start. `store.damage` names damaged files."""
+def lost(store: Store, found: Iterable[LostAttempt] | None = None) -> list[LostAttempt]:
+    """The attempts of runs without a record, by run and start. `store.damage` names damaged files.
+
+    From the file and from runs/, which is read once in a command: then `found` is what it gave.
+    """
     try:
         written = list(_written(_path(store)))
     except Damaged as damaged:
         store.damage.append(damaged)
         written = []
-    known = {(attempt.run_id, attempt.started): attempt for attempt in (*written, *_left(store))}
+    known = {
+        (attempt.run_id, attempt.started): attempt
+        for attempt in (*written, *(_left(store) if found is None else found))
+    }
     return sorted(attempt for attempt in known.values() if attempt.run_id not in store.records)
 
 
-def derived(store: Store) -> dict[Path, str]:
-    """The new content of the file, by its path; empty if no attempt was ever lost, or if the file is damaged."""
-    attempts = lost(store)
+def derived(store: Store, found: Iterable[LostAttempt] | None = None) -> dict[Path, str]:
+    """The new content of the file, by its path; empty if no attempt was ever lost, or if the file is damaged.
+
+    `found`: what the caller has from `lost` already; what others have written since then is kept.
+    """
+    attempts = lost(store, found)
     damaged = any(found.path == _path(store) for found in store.damage)
     if damaged or (not attempts and not _path(store).exists()):
         return {}
@@ -65,9 +74,9 @@ def derived(store: Store) -> dict[Path, str]:
     return {_path(store): buffer.getvalue()}
 
 
-def write(store: Store) -> list[Path]:
-    """Bring the file up to date; returns its path, if there is one."""
-    files = derived(store)
+def write(store: Store, found: Iterable[LostAttempt] | None = None) -> list[Path]:
+    """Bring the file up to date; returns its path, if there is one. `found`: as of `derived`."""
+    files = derived(store, found)
     for path, content in files.items():
         if not path.is_file() or path.read_text(encoding="utf-8") != content:
             write_atomically(path, content)

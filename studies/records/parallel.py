@@ -19,13 +19,15 @@ CHUNK = 250  # of what is made ahead, sent at a time
 _make: Callable[..., Any]
 
 
-def spread(make: Callable[[int], Made], count: int, at_least: int) -> list[Made]:
-    """`make(0)`, `make(1)`, ..., in a process a core; fewer than `at_least` here, as soon as these would have begun."""
+@contextmanager
+def spread(make: Callable[[int], Made], count: int, at_least: int) -> Iterator[Callable[[], list[Made]]]:
+    """Begin `make(0)`, `make(1)`, ... in a process a core; yields what waits for them. Fewer: made when asked."""
     if count < at_least or not _safe():
-        return list(map(make, range(count)))
-    cores = _cores()
-    with _forks(make, cores) as pool:
-        return list(pool.map(_made, range(count), chunksize=max(1, count // (50 * cores))))
+        yield lambda: list(map(make, range(count)))
+        return
+    with _forks(make, min(count, _cores())) as pool:
+        coming = pool.map(_made, range(count), chunksize=max(1, count // (50 * _cores())))
+        yield lambda: list(coming)
 
 
 def ahead(make: Callable[[Key], Made], keys: Sequence[Key]) -> Iterator[Made]:

@@ -35,7 +35,7 @@ def results(tmp_path, monkeypatch):
 
 @pytest.fixture
 def drawn(monkeypatch) -> list[Figure]:
-    """Every figure that is really drawn."""
+    """Every figure that is really drawn, all of them in this process."""
     figures = []
 
     def save(figure: Figure, formats: Sequence[str]) -> dict[str, bytes]:
@@ -45,6 +45,7 @@ def drawn(monkeypatch) -> list[Figure]:
         return dict.fromkeys(formats, b"<svg></svg>")
 
     monkeypatch.setattr(figure, "save", save)
+    monkeypatch.setattr(figure, "MANY", 1000)
     return figures
 
 
@@ -59,6 +60,14 @@ def test_only_what_changed_is_drawn_again(results, tmp_path, drawn):
     add_run(store, STUDY, STUDY.row("c"), "quick", 2, 40.0)
     render(tmp_path / "out", "table7", drawn=True)
     assert len(drawn) == len(names) + 2  # the strips and the classes; it has no curve
+
+
+def test_figures_drawn_in_other_processes_have_the_same_bytes(results, tmp_path, monkeypatch):
+    fabricate(results, seeds=2, curves=True)
+    monkeypatch.setattr(figure, "MANY", 1)
+    apart = render(tmp_path / "apart", "table7", drawn=True)
+    monkeypatch.setattr(figure, "MANY", 1000)
+    assert render(tmp_path / "here", "table7", drawn=True) == apart
 
 
 @pytest.mark.parametrize("damage", ["table7-costs-bars.svg", figure.MANIFEST])

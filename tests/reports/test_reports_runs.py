@@ -157,7 +157,9 @@ def test_pending_rows_say_how_their_runs_ended_and_when_asked_which_run_now(stor
 
 def test_what_processes_make_is_what_one_makes_in_the_same_order():
     held = list(range(100, 150))  # not sent: the processes are forks
-    apart = spread(lambda place: (held[place] ** 2, os.getpid()), len(held), at_least=1)
+    with spread(lambda place: (held[place] ** 2, os.getpid()), len(held), at_least=1) as made:
+        apart = made()
     assert [value for value, _ in apart] == [value**2 for value in held]
     assert os.getpid() not in {process for _, process in apart}
-    assert spread(lambda place: os.getpid(), 3, at_least=4) == [os.getpid()] * 3
+    with spread(lambda place: os.getpid(), 3, at_least=4) as made:
+        assert made() == [os.getpid()] * 3
