@@ -25,7 +25,7 @@ help:
 	@echo "make demo        set up, a small study end to end on generated images, the report (into $(DEMO)/)"
 	@echo "make demo-slurm  the same study as jobs of a real SLURM on this machine (slurm/dev-cluster), taken down at the end"
 	@echo "make test        set up, then lint, types and tests (each a target of its own)"
-	@echo "make tests-long  the tests that take minutes: kill loops over real processes"
+	@echo "make tests-long  the tests that take longest: whole runs, kill loops over real processes"
 	@echo "make fuzz        a thousand damaged files, command lines, weights, images and lists"
 	@echo "make tests-slurm the tests on a real one-machine SLURM (slurm/dev-cluster), with every fault that we know of"
 	@echo "make tests-slurm-next  the same on the SLURM of a newer Debian (RELEASE=trixie, sid), which it installs by debootstrap"

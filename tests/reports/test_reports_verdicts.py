@@ -183,6 +183,7 @@ def test_intervals_equal_scipys(first, second):
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.long
 def test_intervals_cover_what_they_promise(seeds):
     draw = random.Random(seeds)
     truth, trials, covered, equal = 41.1, 4000, 0, 0

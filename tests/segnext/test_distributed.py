@@ -118,6 +118,7 @@ def test_two_processes_compute_what_one_computes_batch_norm_included(two, tmp_pa
     assert_close(state(tmp_path)["model"], two[1])
 
 
+@pytest.mark.long
 def test_so_do_batches_in_parts_and_every_norm_and_ema_bases(tmp_path: Path):
     options = {"train": {"accumulate": 2}, "model": {"context": "ema", "head_norm": "bn"}}
     ends = [together(how, tmp_path / how.__name__, **options) for how in (alone, by_hand)]
@@ -143,6 +144,7 @@ def test_processes_that_died_or_were_stopped_continue_to_the_same_bits(two, tmp_
     assert weights(said) == two[0]
 
 
+@pytest.mark.long
 def test_with_losses_read_late_they_still_stop_together_and_continue_to_the_same_bits(two, tmp_path: Path):
     codes, said, errors = together(by_hand, tmp_path, stop={"1": 3}, late=1, execution={"checkpoint_interval": 3})
     assert codes == [5, 5], errors  # rank 0 reads early to save at step 3, and stops with the others all the same

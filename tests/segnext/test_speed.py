@@ -148,6 +148,7 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.long
 def test_the_command_records_what_does_not_fit_and_does_not_try_it_again():
     first = command("table1/nl", "--only", "speed")
     assert first.returncode == 0, first.stdout + first.stderr

@@ -56,6 +56,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
     return said[-1]["weights"]
 
 
+@pytest.mark.long
 def test_killed_in_a_write_in_the_loader_in_a_step_and_asked_to_leave(undisturbed: str, tmp_path: Path):
     # In the middle of writing the second state.
     code, _, _ = finish(start(tmp_path, die_in_write=1))
@@ -106,6 +107,7 @@ def test_killed_at_random_moments(workers: int, undisturbed: str, tmp_path: Path
     assert kills >= 2
 
 
+@pytest.mark.long
 def test_a_file_that_may_not_grow_is_a_clear_failure_that_keeps_every_state(undisturbed: str, tmp_path: Path):
     code, _, errors = finish(start(tmp_path, stop={"0": 3}))
     assert code == 5, errors
@@ -120,6 +122,7 @@ def test_a_file_that_may_not_grow_is_a_clear_failure_that_keeps_every_state(undi
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is not here: no small disk can be made")
+@pytest.mark.long
 def test_a_full_disk_is_a_clear_failure_that_keeps_every_state(undisturbed: str, tmp_path: Path):
     """A file system of 7 MB of its own, which the third state of 2.8 MB overfills; it vanishes with its process."""
     disk, rescued = tmp_path / "disk", tmp_path / "rescued"

@@ -344,6 +344,7 @@ def test_a_run_starts_from_the_encoder_of_a_classification_run():
 
 
 @pytest.mark.parametrize("classes", [7, 3])
+@pytest.mark.long
 def test_a_run_starts_from_a_segmentation_run_but_for_scores_of_other_classes(classes: int):
     torch.manual_seed(1)
     upstream = SegNeXt(RUN.model, classes)

@@ -478,6 +478,7 @@ def test_a_claim_that_would_hardly_be_decided_is_given_up_and_one_that_might_be_
     assert found["printed"].verdict == "not resolved", "were the printed difference true, the last look would decide"
 
 
+@pytest.mark.long
 def test_looks_add_seeds_by_a_plan_that_is_written_first_until_all_is_over(
     empty: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

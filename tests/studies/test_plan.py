@@ -197,6 +197,7 @@ def carried_out(
     return run_debug(planned_runs, Silent(), lambda: False)
 
 
+@pytest.mark.long
 def test_a_run_trains_on_from_the_weights_of_the_one_before_it(chained: Protocol):
     planned_runs = plan(select(["table7/c@3"], chained, None, None), chained, 2, Store())
     assert [(planned.upstream, planned.run.seed) for planned in planned_runs] == [(1, protocols.UPSTREAM_SEED), (0, 3)]
@@ -267,6 +268,7 @@ def test_pretraining_and_finetuning_are_two_runs_of_one_command(pretrained: Prot
     assert done["diagnostic/scene"].upstream_run_id == planned_runs[0].id
 
 
+@pytest.mark.long
 def test_released_imagenet_weights_start_a_run_and_are_named_in_its_record(
     pretrained: Protocol, imagenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -301,6 +303,7 @@ def test_weights_of_elsewhere_are_imported_and_never_among_the_runs(tmp_path: Pa
     }
 
 
+@pytest.mark.long
 def test_a_file_is_tested_with_the_rank_that_it_was_trained_with_and_that_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -347,6 +350,7 @@ def test_every_study_plans_under_every_protocol():
         plan(select(list(studies()), chosen, None, None), chosen, None, Store())
 
 
+@pytest.mark.long
 def test_tests_on_the_way_change_nothing_and_leave_a_curve(chained: Protocol, monkeypatch: pytest.MonkeyPatch):
     (planned, *_) = plan(select(["table7/c@0"], chained, None, None), chained, 4, Store())
     records = []
@@ -376,6 +380,7 @@ def test_the_curve_is_also_tensorboards(chained: Protocol):
     assert b"loss" in events.read_bytes()
 
 
+@pytest.mark.long
 def test_a_repetition_that_fails_is_no_success_because_of_the_record_before_it(chained: Protocol):
     planned_runs = plan(select(["table7/c@3"], chained, None, None), chained, 2, Store())
     carried_out(planned_runs, limit=2)

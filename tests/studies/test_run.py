@@ -249,6 +249,7 @@ def test_when_the_command_is_killed_its_workers_save_and_leave(results: Path, ru
 
 
 @pytest.mark.usefixtures("measured")
+@pytest.mark.long
 def test_a_killed_worker_is_a_failure_that_the_same_command_continues(results: Path, runs: Path):
     identifier = run_id("b", 30)
     process = subprocess.Popen(
@@ -279,6 +280,7 @@ def test_two_people_who_start_the_same_run_get_one_run(results: Path, runs: Path
 
 
 @pytest.mark.usefixtures("measured")
+@pytest.mark.long
 def test_debug_works_in_the_commands_own_process(results: Path):
     done = run("table7/b@0", *SMALL, "--cluster", "debug")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -286,6 +288,7 @@ def test_debug_works_in_the_commands_own_process(results: Path):
 
 
 @pytest.mark.usefixtures("measured")
+@pytest.mark.long
 def test_a_damaged_image_fails_its_run_names_the_file_and_harms_no_result(tmp_path: Path, results: Path, runs: Path):
     root = camvid(tmp_path / "CamVid")
     words = ("table7/b@0", "--protocol", "camvid-half", "--data-root", str(root), "--limit-iterations", "1")
@@ -308,6 +311,7 @@ def test_a_damaged_image_fails_its_run_names_the_file_and_harms_no_result(tmp_pa
 
 
 @pytest.mark.usefixtures("measured")
+@pytest.mark.long
 def test_real_camvid_trains_and_scores(shared: Path, tmp_path: Path, results: Path):
     """On the first frames of each split: a list that names them makes a part of CamVid a dataset of its own."""
     root = shared / "data" / "camvid"

@@ -233,6 +233,7 @@ def test_a_damaged_record_is_named_and_hides_no_run(planned_run: PlannedRun, cap
 
 
 @pytest.mark.usefixtures("measured")
+@pytest.mark.long
 def test_what_cannot_be_read_is_named_without_a_traceback(planned_run: PlannedRun, capsys: pytest.CaptureFixture[str]):
     (Workspace(planned_run.id).folder / "submission.json").mkdir()
     for main, words in ((status.main, []), (run.main, ["table7/c@0", *SMOKE]), (show.main, ["table7/c", *SMOKE])):

@@ -859,6 +859,7 @@ def alive(marker):
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
+@pytest.mark.long
 def test_killed_at_any_moments_it_continues_to_the_same_files(tmp_path):
     labels = np.random.default_rng(0).integers(0, 10, (400, 200, 200))
     folder = write_coco(tmp_path / "killed", labels)

@@ -69,6 +69,7 @@ def test_the_memory_of_a_run_is_its_own_and_its_loaders():
     assert memory_of([processes[0].pid]) == {processes[0].pid: 0}
 
 
+@pytest.mark.long
 def test_runs_of_a_machine_are_started_on_its_cards_in_turn():
     smoke = protocol("smoke")
     runs = [planned for planned in plan(select(["table7"], smoke, None, None), smoke, 1, Store()) if planned.upstream][

@@ -86,6 +86,7 @@ def test_a_colleagues_snapshot_that_is_closed_or_damaged_stops_nobody(lab: Lab, 
     assert lab.snapshot("bob") == own
 
 
+@pytest.mark.long
 def test_a_run_that_a_colleague_did_is_seen_and_not_done_again(lab: Lab):
     did(lab)
     told = lab.python("bob", "-m", "studies.status", "--json", codes=(0,))

@@ -146,6 +146,7 @@ def test_a_data_set_that_is_only_packed_is_no_obstacle_where_jobs_unpack_it(root
     check(runs, coming, root, None, Store(), packed_under(root, resources))
 
 
+@pytest.mark.long
 def test_a_worker_trains_and_tests_on_the_copy(root: Path, scratch: Path):
     for split in ("train", "val", "test"):
         layouts.write(root, "camvid", split)
