@@ -11,6 +11,7 @@ code.
 from __future__ import annotations
 
 import argparse
+import atexit
 import functools
 import gc
 import json
@@ -36,6 +37,9 @@ PLAIN_SECONDS = 15.0  # between two progress lines in a log, which shows no bar
 
 # Characters that control a terminal (C0 except tab and newline, C1), and those that change the direction of text.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+# Else the interpreter looks for garbage among all that a command has read before it leaves: a second for many runs.
+atexit.register(gc.freeze)
 
 Words = ParamSpec("Words")
 

@@ -43,7 +43,13 @@ from studies.records.working_state import Process, Submission  # noqa: E402
 from studies.records.workspace import Workspace  # noqa: E402
 from studies.slurm.profile import Profile  # noqa: E402
 
-CSVS = "from studies.facts import files; from studies.records.store import Store; files.write(Store())"
+CSVS = """
+from segnext.door import command
+from studies.facts import files
+from studies.records.store import Store
+
+command("CSVs")(lambda: files.write(Store()) and 0)()
+"""
 SIZES = (100, 1_000, 10_000, 20_000)
 TABLES = ("table6", "table7", "table8")
 GOAL, MEMORY = 3.0, 500.0  # seconds, MB
