@@ -15,17 +15,21 @@ Made = TypeVar("Made")
 Key = TypeVar("Key")
 
 CHUNK = 250  # of what is made ahead, sent at a time
+EACH = 8  # things at least for each process after the first: what is made first takes longest
 
 _make: Callable[..., Any]
 
 
 @contextmanager
 def spread(make: Callable[[int], Made], count: int, at_least: int) -> Iterator[Callable[[], list[Made]]]:
-    """Begin `make(0)`, `make(1)`, ... in a process a core; yields what waits for them. Fewer: made when asked."""
+    """Begin `make(0)`, `make(1)`, ... in processes, one a core at most; yields what waits for them.
+
+    Fewer than `at_least` are made here, when they are asked for.
+    """
     if count < at_least or not _safe():
         yield lambda: list(map(make, range(count)))
         return
-    with _forks(make, min(count, _cores())) as pool:
+    with _forks(make, min(_cores(), max(1, count // EACH))) as pool:
         coming = pool.map(_made, range(count), chunksize=max(1, count // (50 * _cores())))
         yield lambda: list(coming)
 
