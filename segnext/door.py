@@ -38,8 +38,13 @@ PLAIN_SECONDS = 15.0  # between two progress lines in a log, which shows no bar
 # Characters that control a terminal (C0 except tab and newline, C1), and those that change the direction of text.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
-# Else the interpreter looks for garbage among all that a command has read before it leaves: a second for many runs.
-atexit.register(gc.freeze)
+
+@atexit.register
+def _leave_as_it_is() -> None:
+    """Do not look for garbage among all that a command has read: a second for many runs."""
+    if "torch" not in sys.modules:  # Triton, which it brings, takes what is left for a leak and says so
+        gc.freeze()
+
 
 Words = ParamSpec("Words")
 

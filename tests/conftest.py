@@ -32,6 +32,11 @@ TESTS = REPOSITORY / "tests"
 FIXTURES = TESTS / "fixtures"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that at the end no process works alone on one of them."""
+    items.sort(key=lambda item: not any(mark.kwargs.get("first") for mark in item.iter_markers("long")))
+
+
 def needs(extra: str, *modules: str, target: str = "oracle") -> pytest.MarkDecorator:
     """Skips where an extra is not installed; with SEGNEXT_EXTRAS set, as its make target does, that is a failure."""
     missing = [module for module in modules if find_spec(module) is None]

@@ -27,7 +27,7 @@ def run(*command: str, **environment: str) -> str:
     return done.stdout
 
 
-@pytest.mark.long
+@pytest.mark.long(first=True)
 def test_the_kernels_give_what_pytorch_gives_under_the_interpreter():
     """Triton decides between compiler and interpreter when it is imported: a process of its own."""
     out = run("-m", "pytest", "-q", "-x", "tests/interpreted_kernels.py", TRITON_INTERPRET="1")

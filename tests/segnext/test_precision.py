@@ -111,7 +111,7 @@ def test_determinism_reaches_torch_and_inductor_which_is_not_imported_in_vain(de
         assert inductors == str(deterministic)
 
 
-@pytest.mark.long
+@pytest.mark.long(first=True)
 def test_two_hundred_iterations_in_half_precision_end_where_float32_does(tmp_path: Path):
     """Within two standard deviations of float32's mean over five seeds, in the mean of the last 20 losses."""
     table, quick = study("table7"), protocol("quick")

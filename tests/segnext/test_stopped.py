@@ -151,7 +151,7 @@ def test_a_machine_that_cannot_compile_trains_to_the_same_bits_and_says_so(undis
     assert said[-1]["weights"] == undisturbed
 
 
-@pytest.mark.long
+@pytest.mark.long(first=True)
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler is here")
 def test_compiled_training_computes_the_same_beyond_rounding(tmp_path: Path):
     runs = [finish(start(tmp_path / str(compiled), execution={"compile": compiled})) for compiled in (False, True)]

@@ -333,7 +333,7 @@ def test_real_camvid_trains_and_scores(shared: Path, tmp_path: Path, results: Pa
     assert record["metrics"]["miou_ss"] > 0
 
 
-@pytest.mark.long
+@pytest.mark.long(first=True)
 @pytest.mark.usefixtures("measured")
 def test_a_run_killed_again_and_again_ends_with_the_bits_of_the_undisturbed_one(tmp_path: Path, runs: Path):
     """SIGKILL at random moments: in the loader, in a step, in the middle of writing a state, in the evaluation."""
