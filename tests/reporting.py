@@ -20,7 +20,7 @@ ALWAYS |= {f"reproducibility{name}" for name in (".html", ".md", "-choices.csv",
 
 def undrawn() -> AbstractContextManager[object]:
     """In it figures are blank."""
-    blank = {"svg": b"<svg xmlns='http://www.w3.org/2000/svg'></svg>", "png": b"", "pdf": b""}
+    blank = {"svg": b"<svg xmlns='http://www.w3.org/2000/svg'></svg>", "png": b"", "pdf": b"", "webp": b""}
     return mock.patch.object(figure.Drawing, "pictures", lambda drawing, endings: {e: blank[e] for e in endings})
 
 

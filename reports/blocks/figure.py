@@ -1,4 +1,4 @@
-"""A figure as files: SVG, PNG and PDF with the CSV that it was drawn from; one whose data are as before is kept."""
+"""A figure as files: SVG, PNG, PDF, WebP, and the CSV that it was drawn from; one whose data are as before is kept."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from PIL import Image
 
 from reports.blocks.style import FIGURE
 from studies.records.parallel import spread
@@ -54,7 +55,7 @@ class Drawing:
 
     def needs(self, formats: Sequence[str]) -> tuple[str, ...]:
         """The endings that it is drawn as: those asked for, and the pixels of pictures, which stand in the page."""
-        return tuple(dict.fromkeys((*formats, *(["png"] if self.photographic else []))))
+        return tuple(dict.fromkeys((*formats, *(["webp"] if self.photographic else []))))
 
     def files(self, formats: Sequence[str]) -> dict[str, str | bytes]:
         """By name."""
@@ -113,7 +114,7 @@ def manifest(drawings: Iterable[Drawing], formats: Sequence[str]) -> str:
 
 
 def save(figure: Figure, formats: Sequence[str]) -> dict[str, bytes]:
-    """The figure as SVG, PNG, PDF: the same bytes at any time."""
+    """The figure by ending: the same bytes at any time."""
     FigureCanvasAgg(figure)
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
@@ -141,7 +142,17 @@ def _pdf(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-_SAVED: Mapping[str, Callable[[Figure], bytes]] = {"svg": _svg, "png": _png, "pdf": _pdf}
+def _webp(figure: Figure) -> bytes:
+    """The shorter of what keeps every pixel and of what looks the same."""
+    picture, found = Image.open(io.BytesIO(_png(figure))).convert("RGB"), list[bytes]()
+    for options in ({"lossless": True}, {"quality": 85}):
+        buffer = io.BytesIO()
+        picture.save(buffer, "WEBP", method=4, **options)
+        found.append(buffer.getvalue())
+    return min(found, key=len)
+
+
+_SAVED: Mapping[str, Callable[[Figure], bytes]] = {"svg": _svg, "png": _png, "pdf": _pdf, "webp": _webp}
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -98,7 +99,7 @@ class Photographs:
         count = sum(len(table.lines) for table in waiting)
         return [*made, *([Fold(f"{count} expectations that wait for their runs", tuple(waiting))] if waiting else [])]
 
-    @property
+    @cached_property
     def drawings(self) -> list[Drawing]:
         """By protocol with runs: each measured difference of mIoU with its interval, over what was expected of it."""
         return [found for name in PROTOCOLS if (found := _drawing(name, self._of(name)))]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from reports.blocks.table import Cell, Column, Line, Table
 from studies.records.schema import Record, ScoredRecord, SpeedRecord
@@ -11,10 +12,10 @@ from studies.records.schema import Record, ScoredRecord, SpeedRecord
 
 def provenance_table(records: Sequence[Record]) -> Table:
     """What the records behind a page were made with, each fact with the number of records it holds for."""
-    counted: dict[str, Counter[str]] = {}
+    counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for record in records:
         for fact, value in _facts(record):
-            counted.setdefault(fact, Counter())[value] += 1
+            counted[fact][value] += 1
     lines = [
         Line(fact.lower().replace(" ", "-"), (Cell(fact), Cell(_joined(values)), Cell(str(values.total()))))
         for fact, values in counted.items()
@@ -42,11 +43,17 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
     }
     yield from ((fact, str(value)) for fact, value in facts.items() if value is not None)
     if origin.packages:
-        yield "Packages", ", ".join(f"{package} {version}" for package, version in sorted(origin.packages.items()))
+        yield "Packages", _named(tuple(origin.packages.items()))
     if origin.commit:
         yield "Commit", origin.commit[:12] + (" with uncommitted changes" if origin.dirty else "")
     if origin.code:
         yield "Code", origin.code
+
+
+@lru_cache(256)
+def _named(packages: tuple[tuple[str, str], ...]) -> str:
+    """Packages with their versions, which thousands of records have in common."""
+    return ", ".join(f"{package} {version}" for package, version in sorted(packages))
 
 
 def _joined(values: Counter[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import io
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
-from PIL import Image
 
 from reports.blocks.figure import Drawing
 from reports.blocks.style import INK, SIGNS
@@ -329,7 +327,7 @@ def text(name: str) -> str:
 def inline(drawing: Drawing) -> Markup:
     """A figure for use inside the page, with its words as its name: as SVG, or, of pictures, as WebP."""
     if drawing.photographic:
-        data = base64.b64encode(_webp(drawing.pictures(["png"])["png"])).decode()
+        data = base64.b64encode(drawing.pictures(["webp"])["webp"]).decode()
         return Markup('<img src="data:image/webp;base64,{}" alt="{}">').format(data, drawing.description)
     # On the page's paper and in the text's colour. What it refers to is among `definitions`, nothing refers to its own
     # ids, and a tenth of a point is as fine as is seen.
@@ -359,15 +357,3 @@ def _compact(svg: str) -> str:
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor").replace("DejaVuSans-", _LETTER)
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     return re.sub(r">\s+<", "><", re.sub(r"\s*\n\s*", " ", svg))
-
-
-def _webp(png: bytes) -> bytes:
-    """The shorter of what keeps every pixel and of what looks the same."""
-    if not png:
-        return png
-    picture, found = Image.open(io.BytesIO(png)).convert("RGB"), list[bytes]()
-    for options in ({"lossless": True}, {"quality": 85}):
-        buffer = io.BytesIO()
-        picture.save(buffer, "WEBP", method=4, **options)
-        found.append(buffer.getvalue())
-    return min(found, key=len)

@@ -211,17 +211,19 @@ def _timed(runs: int, what: str, words: Sequence[str], environment: dict[str, st
 
 
 def draw(figures: Sequence[Figure], path: Path) -> None:
-    """How the seconds of computing grow with the runs."""
+    """How the seconds that somebody waits grow with the runs."""
     from matplotlib.figure import Figure as Sheet
 
-    sheet = Sheet(figsize=(6.4, 4), layout="constrained")
+    sheet = Sheet(figsize=(7.6, 4), layout="constrained")
     axes = sheet.add_subplot()
     for command in dict.fromkeys(figure.command for figure in figures if "first" not in figure.command):
         own = [figure for figure in figures if figure.command == command]
-        axes.plot([one.runs for one in own], [one.seconds for one in own], marker="o", label=command)
+        axes.plot([one.runs for one in own], [one.clock for one in own], marker="o", label=command)
     axes.axhline(GOAL, color="0.6", linestyle=":", label=f"{GOAL:g} s")
-    axes.set(xscale="log", yscale="log", xlabel="records and run folders, each", ylabel="seconds of computing")
-    axes.legend(fontsize="small")
+    axes.set(
+        xscale="log", yscale="log", xlabel="records and run folders, each", ylabel="seconds by the clock, on two cores"
+    )
+    sheet.legend(loc="outside right upper", fontsize="small")
     sheet.savefig(path, metadata={"Date": None})
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+from conftest import REPOSITORY
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from records import add_run, fabricate
 from reporting import lines_of, render
 
-from reports import build
+from reports import build, compose
 from reports.blocks import figure, points
 from reports.blocks.csv import to_csv
 from reports.blocks.points import Curves, all_points, thinned
@@ -60,6 +61,13 @@ def test_only_what_changed_is_drawn_again(results, tmp_path, drawn):
     add_run(store, STUDY, STUDY.row("c"), "quick", 2, 40.0)
     render(tmp_path / "out", "table7", drawn=True)
     assert len(drawn) == len(names) + 2  # the strips and the classes; it has no curve
+
+
+def test_a_report_has_each_figure_once_however_often_it_is_asked():
+    store = Store(REPOSITORY / "results")
+    report = compose.read([STUDY], store)
+    assert any(drawing.slug.startswith("photographs") for drawing in report.drawings)
+    assert all(first is again for first, again in zip(report.drawings, report.drawings, strict=True))
 
 
 def test_figures_drawn_in_other_processes_have_the_same_bytes(results, tmp_path, monkeypatch):
