@@ -19,6 +19,7 @@ from segnext.files import write_atomically
 from studies.facts import claimed, finished, foretold, missing, rows
 from studies.facts.columns import written
 from studies.facts.gather import Evidence, common, gather
+from studies.plan.runs import uncollected
 from studies.records import attempts
 from studies.records.parallel import beside
 from studies.records.store import Store
@@ -141,6 +142,7 @@ class Ready:
         return [*self.tables, File(store.folder / SUMS, _sums(store, self.tables, self.digests).encode())]
 
 
+@uncollected()
 def write(
     store: Store, gathered: Mapping[str, Evidence] | None = None, ready: Callable[[], Ready] | None = None
 ) -> list[Path]:
