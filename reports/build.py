@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with beside(lambda: files.Apart.of(store), worth=many) as begun:
             report = compose.read(chosen, store, remembered, logs=options.logs and not options.check)
             apart = begun() if many else None
-        store.forget_digests()
+        if many:
+            store.forget_digests()
         short: dict[str, str | bytes] = dict(summary.pages(report, store, folder, whole))
         if options.check:
             return max(_check(report, store, folder, short, whole), tell(store.damage))

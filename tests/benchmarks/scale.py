@@ -211,7 +211,7 @@ def _timed(runs: int, what: str, words: Sequence[str], environment: dict[str, st
 
 
 def draw(figures: Sequence[Figure], path: Path) -> None:
-    """How the seconds that somebody waits grow with the runs."""
+    """The seconds that each command takes, over the number of runs."""
     from matplotlib.figure import Figure as Sheet
 
     sheet = Sheet(figsize=(7.6, 4), layout="constrained")
