@@ -42,6 +42,7 @@ from studies.declare.subtasks import Subtask
 from studies.facts import foretold
 from studies.facts.gather import Evidence, common, gather
 from studies.plan.programme import first_lines
+from studies.records.parallel import beside
 from studies.records.schema import ShortcutRecord
 from studies.records.store import Store
 
@@ -81,7 +82,8 @@ def pages(report: Report, store: Store, out: Path, markdown: Path, formats: Sequ
     parts, summary = report.parts, report.summary
     files: dict[str, str | bytes] = {}
     keep(report.drawings, out, formats)
-    with being_drawn(report.drawings, formats) as wait:
+    planned = beside(lambda: first_lines([part.evidence.study for part in parts], store), worth=bool(parts))
+    with planned as plan, being_drawn(report.drawings, formats) as wait:
         for part in parts:
             files.update(_study_files(part))
         everything = [part.evidence for part in parts]
@@ -93,11 +95,11 @@ def pages(report: Report, store: Store, out: Path, markdown: Path, formats: Sequ
         answers = reproducibility.tables(everything, [records[key] for key in sorted(records)], report.lost, found)
         files.update(_answer_files(answers))
         files.update(_recipe_files(report.recipes))
-        plan = first_lines([part.evidence.study for part in parts], store)
+        to_run = plan()
         wait()
     for figure in report.drawings:
         files.update(figure.files(formats))
-    files.update(page.pages(report, answers, plan, _way(out, markdown), formats))
+    files.update(page.pages(report, answers, to_run, _way(out, markdown), formats))
     files[f"{others.SLUG}.csv"] = to_csv(others.values())
     files[MANIFEST] = manifest(report.drawings, formats)
     files.update({name: page.text(name) for name in ("page.css", "page.js")})

@@ -9,20 +9,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
-
-import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from reports.blocks.style import FIGURE
 from studies.records.parallel import spread
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 MANIFEST = "figures.json"
 FORMATS = ("svg", "pdf", "png")
-MANY = 4  # figures: worth processes
+MANY = 1  # figures: worth a process, in which matplotlib is imported while this one goes on
 
 
 @dataclass
@@ -44,7 +43,9 @@ class Drawing:
         """The figure by ending; drawn now where it is not yet."""
         wanted = [ending for ending in endings if ending not in self.drawn]
         if wanted:
-            with matplotlib.rc_context(FIGURE):
+            from matplotlib import rc_context  # takes a second to import, which most reports need not: nothing changed
+
+            with rc_context(FIGURE):
                 self.drawn |= save(self.draw(), wanted)
         return {ending: self.drawn[ending] for ending in endings}
 
@@ -89,7 +90,7 @@ def keep(drawings: Iterable[Drawing], folder: Path, formats: Sequence[str]) -> N
 def being_drawn(drawings: Iterable[Drawing], formats: Sequence[str]) -> Iterator[Callable[[], None]]:
     """Begin to draw what is not drawn yet, in other processes; yields what waits until every figure is there.
 
-    matplotlib takes a fifth of a second for each. Meanwhile the caller makes what holds no figure.
+    matplotlib takes a second to be there, and a fifth for each. Meanwhile the caller makes what holds no figure.
     """
     waiting = [figure for figure in drawings if not set(figure.needs(formats)) <= set(figure.drawn)]
     with spread(lambda place: waiting[place].pictures(waiting[place].needs(formats)), len(waiting), MANY) as made:
@@ -113,9 +114,18 @@ def manifest(drawings: Iterable[Drawing], formats: Sequence[str]) -> str:
     return json.dumps(found, indent=1, sort_keys=True) + "\n"
 
 
+def sheet(width: float, height: float) -> Figure:
+    """A figure to draw on, so many inches large, that lays itself out."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)  # which measures text
+    return figure
+
+
 def save(figure: Figure, formats: Sequence[str]) -> dict[str, bytes]:
     """The figure by ending: the same bytes at any time."""
-    FigureCanvasAgg(figure)
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
     figure.set_layout_engine("none")  # laid out once, not for every format
@@ -124,6 +134,8 @@ def save(figure: Figure, formats: Sequence[str]) -> dict[str, bytes]:
 
 def _svg(figure: Figure) -> bytes:
     """Drawn once: `savefig` draws every figure twice, which is half of a report's time."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     buffer = io.BytesIO()
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     FigureCanvasSVG(figure).print_svg(buffer, metadata=metadata)  # type: ignore[no-untyped-call]
@@ -144,6 +156,8 @@ def _pdf(figure: Figure) -> bytes:
 
 def _webp(figure: Figure) -> bytes:
     """The shorter of what keeps every pixel and of what looks the same."""
+    from PIL import Image
+
     picture, found = Image.open(io.BytesIO(_png(figure))).convert("RGB"), list[bytes]()
     for options in ({"lossless": True}, {"quality": 85}):
         buffer = io.BytesIO()
@@ -159,7 +173,7 @@ _SAVED: Mapping[str, Callable[[Figure], bytes]] = {"svg": _svg, "png": _png, "pd
 def code() -> str:
     """Digest of all that draws, and of the version of matplotlib."""
     parts = [path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py"))]
-    return digest(b"".join([matplotlib.__version__.encode(), *parts]))
+    return digest(b"".join([version("matplotlib").encode(), *parts]))
 
 
 def digest(content: bytes) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from reports.blocks.csv import to_csv
-from reports.blocks.figure import Drawing
+from reports.blocks.figure import Drawing, sheet
 from reports.blocks.table import METRICS, Cell, Column, Line, Notes, Source, Table, Value, number
 from studies.judge.significance import mean
 from studies.judge.two_results import TOLERANCE, WORDS, Comparison, Likeness, Pair, Row, Values
 from studies.judge.verdicts import EPSILON
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 JUDGED = ("differs", "not resolved", "no difference", "few seeds")
 _BAND = EPSILON["miou_ss"]
@@ -303,7 +305,7 @@ def drawing(found: Comparison) -> Drawing | None:
 
 
 def _figure(rows: Sequence[Row]) -> Figure:
-    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    figure = sheet(7.2, 3.6)
     axes = figure.subplots()
     axes.axhspan(-_BAND, _BAND, color="#777777", alpha=0.15, linewidth=0)
     axes.axhline(0, color="#777777", linewidth=0.8)

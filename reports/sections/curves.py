@@ -10,14 +10,13 @@ import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import repeat
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from reports.blocks.csv import to_csv
-from reports.blocks.figure import Drawing
+from reports.blocks.figure import Drawing, sheet
 from reports.blocks.points import Curves, Drawn
 from reports.blocks.style import INK, row_styles
 from reports.blocks.table import METRICS, Value
@@ -26,6 +25,10 @@ from studies.facts.gather import Variant
 from studies.judge import verdicts
 from studies.records.lines import Line
 from studies.records.store import Store
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.float64]
 
@@ -87,9 +90,7 @@ def _strip(
 ) -> Figure:
     styles = row_styles([row.slug for row in rows])
     names = [textwrap.fill(row.label, 28, max_lines=3, placeholder=" …") for row in rows]
-    figure = Figure(
-        figsize=(7.2, 0.7 + sum(0.2 + 0.16 * (1 + name.count("\n")) for name in names)), layout="constrained"
-    )
+    figure = sheet(7.2, 0.7 + sum(0.2 + 0.16 * (1 + name.count("\n")) for name in names))
     for axes, metric in zip(figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0], metrics, strict=True):
         for place, row in enumerate(rows):
             colour = styles[row.slug][0]
@@ -191,7 +192,7 @@ def _bands(text: str) -> dict[str, list[Band]]:
 
 def _losses(rows: Sequence[Row], bands: Mapping[str, Sequence[Band]]) -> Figure:
     styles = row_styles([row.slug for row in rows])
-    figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+    figure = sheet(7.2, 3.2)
     axes = figure.subplots()
     for row in (row for row in rows if row.slug in bands):
         x, means, lows, highs = zip(*bands[row.slug], strict=True)
@@ -248,7 +249,7 @@ def _classes(rows: Sequence[Row], data: Sequence[Mapping[str, Value]]) -> Figure
     labels = [textwrap.fill(row.label, width, max_lines=lines, placeholder=" …") for row in drawn]
     below = 0.6 + 0.065 * max(len(line) for label in labels for line in label.split("\n")) if upright else 1.1
     height = below + max(1.0, len(names) * (0.2 if annotated else 0.11))
-    figure = Figure(figsize=(7.2, height), layout="constrained")
+    figure = sheet(7.2, height)
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axes, metric in zip(panels, metrics, strict=True):
         # A row may lack one of the two metrics, a class be nowhere in the split.

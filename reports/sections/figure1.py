@@ -9,13 +9,10 @@ import statistics
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from reports.blocks.csv import to_csv
-from reports.blocks.figure import Drawing
+from reports.blocks.figure import Drawing, sheet
 from reports.blocks.style import COLOURS, INK, row_styles
 from reports.blocks.table import METRICS, Value, number
 from reports.sections.tables import cost_slug
@@ -23,6 +20,10 @@ from studies.declare.study import Panel, Reported, Row
 from studies.facts.gather import UNITS, Evidence
 from studies.judge import others, verdicts
 from studies.judge.pooling import mixture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SLUG = "figure1"
 PANELS = ("cityscapes", "ade20k")  # the left and the right of Fig. 1
@@ -117,8 +118,7 @@ def _spots(evidence: Evidence, panel: Panel) -> Iterator[Spot]:
 
 
 def _figure1(spots: Sequence[Spot], titles: Sequence[str]) -> Figure:
-    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = sheet(7.2, 3.6)
     families = list(dict.fromkeys(spot.family for spot in spots))
     peers = [family for family in families if family != OURS]
     colours = {OURS: COLOURS[5]} | {family: COLOURS[place % 5] for place, family in enumerate(peers)}
@@ -273,7 +273,7 @@ def _told(evidence: Evidence, panel: Panel, row: Row | Reported) -> str:
 def _bars(rows: Sequence[Row | Reported], costs: Sequence[Bar]) -> Figure:
     names = [textwrap.fill(row.label, 30, max_lines=3, placeholder=" …") for row in rows]
     height = 0.7 + sum(0.15 + 0.15 * (1 + name.count("\n")) for name in names)
-    figure = Figure(figsize=(7.2, height), layout="constrained")
+    figure = sheet(7.2, height)
     colours = [colour for colour, _ in row_styles([row.slug for row in rows]).values()]
     for axes, metric in zip(figure.subplots(1, len(UNITS), sharey=True), UNITS, strict=True):
         chosen = [cost for cost in costs if cost.metric == metric]

@@ -6,12 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from typing import TYPE_CHECKING
 
 from reports.blocks.csv import to_csv
-from reports.blocks.figure import Drawing
+from reports.blocks.figure import Drawing, sheet
 from reports.blocks.style import COLOURS, INK
 from reports.blocks.table import Cell, Column, Fold, Line, Source, Table, Value, number
 from reports.sections.predictions import in_counts
@@ -21,6 +19,9 @@ from studies.judge.photographs import WORDS, judge, outcomes, runs, value
 from studies.judge.significance import RULE, Difference
 from studies.records.schema import RunRecord
 from studies.records.store import Store
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SLUG = "photographs"
 TITLE = "On photographs"
@@ -173,7 +174,9 @@ def _drawing(name: str, told: Sequence[Told]) -> Drawing | None:
     )
 
     def draw() -> Figure:
-        figure = Figure(figsize=(7.2, 0.9 + 0.3 * len(places)), layout="constrained")
+        from matplotlib.patches import Patch
+
+        figure = sheet(7.2, 0.9 + 0.3 * len(places))
         axes = figure.subplots()
         for one in shown:
             level, paper = -places.index(one.place), one.expectation.source == "paper"

@@ -12,18 +12,13 @@ import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.patches import Patch, Rectangle
 
 from reports.blocks.csv import to_csv
-from reports.blocks.figure import Drawing
+from reports.blocks.figure import Drawing, sheet
 from reports.blocks.style import CLASSES
 from reports.blocks.table import Cell, Column, Line, Notes, Source, Table, Value, number
 from segnext.config import Model
@@ -33,6 +28,10 @@ from studies.judge import verdicts
 from studies.records.schema import Pictures
 from studies.records.store import Store
 from studies.records.typed import Damaged, content_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Array = npt.NDArray[Any]
 MOST_ROWS = 6  # networks side by side
@@ -241,8 +240,8 @@ def _reach(picture: Picture) -> str:
 
 
 def _grid(rows: int, columns: int, height: float, width: float = 7.2) -> tuple[Figure, Array]:
-    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
-    figure = Figure(figsize=(width, height), layout=layout)
+    figure = sheet(width, height)
+    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     axes: Array = figure.subplots(rows, columns, squeeze=False)
     for place in axes.flat:
         place.set_xticks([])
@@ -254,6 +253,9 @@ def _grid(rows: int, columns: int, height: float, width: float = 7.2) -> tuple[F
 
 
 def _segmentations(found: Sequence[Picture]) -> Figure:
+    from matplotlib.colors import ListedColormap
+    from matplotlib.patches import Patch
+
     """Fig. 4's order: image, ours (the first), the others, truth."""
     ours = found[0]
     images = len(ours.facts.images)
@@ -313,6 +315,8 @@ def _gradcam(found: Sequence[Picture]) -> Figure:
 
 
 def _fields(found: Sequence[Picture]) -> Figure:
+    from matplotlib.patches import Rectangle
+
     figure, axes = _grid(1, len(found), 7.0 / max(3, len(found)) + 0.8)
     for axis, picture in zip(axes[0], found, strict=True):
         field = picture.arrays["field"].astype(float)

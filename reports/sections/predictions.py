@@ -6,12 +6,10 @@ import dataclasses
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from typing import TYPE_CHECKING
 
 from reports.blocks.csv import to_csv
-from reports.blocks.figure import Drawing
+from reports.blocks.figure import Drawing, sheet
 from reports.blocks.points import WINDOW, Curves
 from reports.blocks.style import INK, row_styles
 from reports.blocks.table import Cell, Column, Fold, Line, Notes, Source, Table, Value, number, part
@@ -27,6 +25,9 @@ from studies.judge.significance import RULE
 from studies.judge.tiers import ELSEWHERE
 from studies.judge.verdicts import Judgement
 from studies.records.schema import ShortcutRecord
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ALL = (1, 255)
 """The distances of every labelled pixel outside the cue."""
@@ -425,8 +426,10 @@ def distance_figure(variant: Variant, panel: Subtask, runs: Runs) -> Drawing | N
     )
 
     def draw() -> Figure:
+        from matplotlib.ticker import MaxNLocator
+
         styles = row_styles([row.slug for row in variant.study.trained])
-        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+        figure = sheet(7.2, 3.4)
         axes = figure.subplots()
         for row, points in lines:
             colour, marker = styles[row.slug]

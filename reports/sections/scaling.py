@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from reports.blocks.csv import to_csv
-from reports.blocks.figure import Drawing
+from reports.blocks.figure import Drawing, sheet
 from reports.blocks.style import row_styles
 from reports.blocks.table import Cell, Column, Line, Source, Table, Value, number
 from segnext.config import Platform
 from studies.declare.study import Row
 from studies.facts.gather import Evidence, Timings, marks
 from studies.judge import verdicts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 QUANTITIES = {"gmacs": "Cost (G)", "latency": "Latency (s)", "memory": "Peak memory (MB)"}
 
@@ -171,7 +173,7 @@ def _fitted(row: Row, points: Sequence[Point], quantity: str) -> str:
 
 def _figure(rows: Sequence[Row], squares: Sequence[int], points: Sequence[Point], shown: Sequence[str]) -> Figure:
     styles = row_styles([row.slug for row in rows])
-    figure = Figure(figsize=(7.2 if len(shown) > 1 else 3.6, 3.4), layout="constrained")
+    figure = sheet(7.2 if len(shown) > 1 else 3.6, 3.4)
     for axes, quantity in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for row in rows:
             own = [point for point in points if point.row == row.slug]

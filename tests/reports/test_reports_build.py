@@ -44,8 +44,8 @@ def rendered(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
         return folder / "out", render(folder / "out", drawn=True)
 
 
-def test_imports_no_torch():
-    program = "import reports.build, reports.compose, sys; assert 'torch' not in sys.modules"
+def test_imports_neither_torch_nor_matplotlib():
+    program = "import reports.build, reports.compose, sys; assert not {'torch', 'matplotlib'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=REPOSITORY)
 
 

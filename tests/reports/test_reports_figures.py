@@ -72,7 +72,6 @@ def test_a_report_has_each_figure_once_however_often_it_is_asked():
 
 def test_figures_drawn_in_other_processes_have_the_same_bytes(results, tmp_path, monkeypatch):
     fabricate(results, seeds=2, curves=True)
-    monkeypatch.setattr(figure, "MANY", 1)
     apart = render(tmp_path / "apart", "table7", drawn=True)
     monkeypatch.setattr(figure, "MANY", 1000)
     assert render(tmp_path / "here", "table7", drawn=True) == apart
