@@ -7,7 +7,6 @@ Exit codes: 0 fine, 1 a file is damaged (all others are in the report), or --che
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import sys
 from collections import Counter
@@ -15,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segnext.door import Parser, command, console, say, typed_path
+from segnext.door import Parser, command, console, say, typed_path, uncollected
 from studies.records import attempts
 from studies.records.parallel import beside
 from studies.records.store import REPOSITORY, Store, of_checkout
@@ -32,6 +31,7 @@ OUT = REPOSITORY / "reports" / "out"
 
 
 @command("python -m reports.build")
+@uncollected()
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     options = _parser().parse_args(arguments)
@@ -188,5 +188,4 @@ def _tell_study(out: Console, part: StudyPart) -> None:
 
 
 if __name__ == "__main__":
-    gc.disable()  # of thousands of records nothing is garbage before the end
     sys.exit(main())

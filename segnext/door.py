@@ -21,6 +21,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, TextIO
@@ -44,6 +45,18 @@ def _leave_as_it_is() -> None:
     """Do not look for garbage among all that a command has read: a second for many runs."""
     if "torch" not in sys.modules:  # Triton, which it brings, takes what is left for a leak and says so
         gc.freeze()
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without a search for cycles: what a command makes of thousands of runs is needed until its end."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 Words = ParamSpec("Words")

@@ -18,7 +18,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from segnext.config import Cost, Execution, Speed
-from segnext.door import Parser, command, console, print_json, say, typed_path
+from segnext.door import Parser, command, console, print_json, say, typed_path, uncollected
 from studies.declare.protocols import Protocol, protocol
 from studies.launch.carry_out import OF_A_CLUSTER, carry_out, typed_again
 from studies.launch.measure import measure_costs, measure_speeds
@@ -46,7 +46,7 @@ from studies.plan.options import (
     words_of,
 )
 from studies.plan.preflight import PreflightError, check, check_device
-from studies.plan.runs import PlannedRun, Selection, costs, on_other_data, select, settled, uncollected
+from studies.plan.runs import PlannedRun, Selection, costs, on_other_data, select, settled
 from studies.plan.wanted import nothing_to_evaluate, resources_of, speeds_wanted, to_start, wanted
 from studies.records.causes import AGAIN, CAUSES
 from studies.records.store import Store

@@ -18,10 +18,10 @@ from msgspec import Struct
 from rich.console import Console, Group
 from rich.live import Live
 
-from segnext.door import Column, Parser, command, console, laid_out, print_json, say, show_table
+from segnext.door import Column, Parser, command, console, laid_out, print_json, say, show_table, uncollected
 from studies.declare.protocols import PROTOCOLS
 from studies.plan.options import positive, shown
-from studies.plan.runs import PlannedRun, settled, uncollected
+from studies.plan.runs import PlannedRun, settled
 from studies.plan.started import add_selectors, options_of, started_runs, words
 from studies.records.causes import CAUSES
 from studies.records.store import Store

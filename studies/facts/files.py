@@ -15,11 +15,11 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
+from segnext.door import uncollected
 from segnext.files import write_atomically
 from studies.facts import claimed, finished, foretold, missing, rows
 from studies.facts.columns import written
 from studies.facts.gather import Evidence, common, gather
-from studies.plan.runs import uncollected
 from studies.records import attempts
 from studies.records.parallel import beside
 from studies.records.store import Store

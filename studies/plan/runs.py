@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -199,18 +197,6 @@ def plan(
             if planned.upstream == 0 or planned.state != "done":
                 runs.setdefault(planned.id, planned)
     return list(runs.values())
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Without a search for cycles: what a command makes of thousands of runs is needed until its end."""
-    before = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if before:
-            gc.enable()
 
 
 def settled(runs: Sequence[PlannedRun]) -> tuple[list[PlannedRun], Queue]:
