@@ -15,7 +15,7 @@ from tour import answer
 from reports.blocks.figure import digest
 
 REPORTS = Path(__file__).resolve().parents[1] / "reports"
-WIDTH, HEIGHT = 1280, 860
+WIDTH, HEIGHT = 1280, 780
 
 
 def shown() -> str:
@@ -27,6 +27,7 @@ def main() -> None:
     """Take the picture."""
     with tempfile.TemporaryDirectory() as folder, chromium(Path(folder)) as browser:
         browser.media()
+        browser.call("Emulation.setScrollbarsHidden", hidden=True)
         browser.open(REPORTS / "out" / "index.html", WIDTH, HEIGHT)
         browser.screenshot(REPORTS / "page.png")
     (REPORTS / "page.json").write_text(json.dumps({"answer": shown()}) + "\n")
