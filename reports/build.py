@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     whole = not (options.study and own)  # of a part of the studies the repository's claims would be a part, too
     try:
         remembered = None if options.check else options.out
+        seen = files.lying(store) if tables else {}
         # Of many records other processes make what they can. What they find damaged, all studies gather here as well.
         many = tables and len(chosen) == len(studies()) and len(store.records) >= files.MANY
         with beside(lambda: files.Apart.of(store), worth=many) as begun:
@@ -67,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             made = compose.pages(report, store, options.out, folder, options.formats)
             pinned = summary.pinned(report) if whole else []
             short = {} if own and options.logs else short | summary.pictures(pinned, folder)
-            derived = [*attempts.write(store, report.lost), *files.write(store, gathered, ready)] if tables else []
+            has = files.Made(seen, gathered, ready)
+            derived = [*attempts.write(store, report.lost), *files.write(store, has)] if tables else []
         written = {options.out / name: content for name, content in made.items()}
         written |= {folder / name: content for name, content in short.items()}
         for path, content in written.items():

@@ -100,7 +100,6 @@ def _tables(store: Store, gathered: Mapping[str, Evidence] | None, apart: Apart 
 class Apart:
     """What needs nothing of the studies, so that another process can make it."""
 
-    seen: Mapping[str, int]  # what lay there before
     runs: str  # runs.csv, with `mark` where the rows are to be
     mark: str
     digests: Mapping[str, str]  # of what was written once
@@ -108,13 +107,12 @@ class Apart:
     @classmethod
     def of(cls, store: Store) -> Apart:
         """All of it; the digests of files are remembered."""
-        seen = _lying(store)
         mark = secrets.token_hex(16)
         lines = (structs.replace(line, rows=mark) for line in finished.run_lines(store))
         runs = written(finished.RunLine, lines)
         digests = {f"{name}/{file}": sha256 for name in FACTS for file, sha256 in _digests(store, name)}
         store.digests.keep()
-        return cls(seen, runs, mark, digests)
+        return cls(runs, mark, digests)
 
     def with_rows(self, store: Store, shown: Mapping[str, Sequence[str]]) -> str:
         """The text of runs.csv; `shown`: by record, the rows of tables that it is shown at."""
@@ -125,43 +123,50 @@ class Apart:
 
 @dataclass(frozen=True)
 class Ready:
-    """The tables as they are to be, and what lay there before they were made."""
+    """The tables as they are to be."""
 
     tables: Sequence[File]
-    seen: Mapping[str, int]
     digests: Mapping[str, str]
 
     @classmethod
     def of(cls, store: Store, gathered: Mapping[str, Evidence] | None = None, apart: Apart | None = None) -> Ready:
         """Make them, but for what the caller has of this store already; write nothing."""
         tables, apart = _tables(store, gathered, apart)
-        return cls(tables, apart.seen, apart.digests)
+        return cls(tables, apart.digests)
 
     def files(self, store: Store) -> list[File]:
         """The tables, and the digests of all that will lie there."""
         return [*self.tables, File(store.folder / SUMS, _sums(store, self.tables, self.digests).encode())]
 
 
+@dataclass(frozen=True)
+class Made:
+    """What a caller has that is about to write."""
+
+    seen: Mapping[str, int]  # what lay there before anything was read
+    gathered: Mapping[str, Evidence] | None = None  # by study
+    ready: Callable[[], Ready] | None = None  # gives the tables where they were made before
+
+
 @uncollected()
-def write(
-    store: Store, gathered: Mapping[str, Evidence] | None = None, ready: Callable[[], Ready] | None = None
-) -> list[Path]:
+def write(store: Store, made: Made | None = None) -> list[Path]:
     """Bring every file up to date; returns their paths. One that is what it should be is not touched.
 
-    `ready` gives the tables where they were made before. Others may finish and write meanwhile. Whoever has written
-    looks again: whatever there was before the last look of the last writer is in what stays.
+    `made`: of what the caller has read of this store already. Others may finish and write meanwhile. Whoever has
+    written looks again: whatever there was before the last look of the last writer is in what stays. So the first look
+    comes before anything is read, and the records must be those that were read, at the last.
     """
     while True:
-        if not store.current:  # it was read before the first look
-            store, gathered, ready = Store(store.folder), None, None
-        made = ready() if ready else Ready.of(store, gathered)
-        files = made.files(store)
+        if not store.current:
+            store, made = Store(store.folder), None
+        made = made or Made(lying(store))
+        files = (made.ready() if made.ready else Ready.of(store, made.gathered)).files(store)
         for file in files:
             if not file.current():
                 write_atomically(file.path, file.content)
-        if _lying(store) == made.seen:
+        if store.current and lying(store) == made.seen:
             return [file.path for file in files]
-        store, gathered, ready = Store(store.folder), None, None
+        store, made = Store(store.folder), None
 
 
 def _sums(store: Store, files: Sequence[File], digests: Mapping[str, str]) -> str:
@@ -183,7 +188,7 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _lying(store: Store) -> dict[str, int]:
+def lying(store: Store) -> dict[str, int]:
     """Every file that was written once, and its inode: one that takes its place has another."""
     found: dict[str, int] = {}
     for name in FACTS:

@@ -209,8 +209,30 @@ def test_who_read_the_records_before_another_run_finished_writes_what_there_is_n
     table = study("table7")
     add_run(late, table, table.row("c"), "quick", 5, 51.0)
     files.write(late)
-    files.write(early, gathered)
+    files.write(early, files.Made({}, gathered))
     assert all(file.current() for file in files.derived(Store(tmp_path / "results")))
+
+
+@pytest.mark.parametrize("look", [1, 2])
+def test_a_run_that_finishes_while_another_looks_is_in_what_stays(
+    look: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It has written its tables before the other writes those that were made without it."""
+    store, looks, really = fabricate(tmp_path / "results", seeds=1), list[int](), files.lying
+    assert store.records
+
+    def lying(at: Store) -> dict[str, int]:
+        looks.append(len(looks) + 1)
+        if looks[-1] == look:
+            late, table = Store(at.folder), study("table7")
+            add_run(late, table, table.row("c"), "quick", 5, 51.0)
+        return really(at)
+
+    monkeypatch.setattr(files, "lying", lying)
+    files.write(store)
+    monkeypatch.undo()
+    assert all(file.current() for file in files.derived(Store(store.folder)))
+    assert len(looks) > 2
 
 
 def test_files_that_are_what_they_should_be_are_not_touched(tmp_path: Path):
