@@ -75,6 +75,9 @@ COMMANDS: dict[str, tuple[tuple[str, ...], int]] = {
     "reports.build": (("table7", "--logs", "--out", f"OUT/[/old]{OBEYED}"), 0),
 }
 
+SLOW = {"studies.probe", "studies.doctor"}  # they import torch, several times
+EACH = [pytest.param(name, marks=pytest.mark.long if name in SLOW else ()) for name in COMMANDS]
+
 
 def modules() -> dict[str, ast.Module]:
     """Every module of the three packages by name, a package's `__main__` by the package's."""
@@ -151,7 +154,7 @@ def ended(words: list[str], **environment: str) -> subprocess.CompletedProcess[b
     return subprocess.run(words, cwd=REPOSITORY, env=own, capture_output=True, check=False, timeout=120)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", EACH)
 def test_brackets_are_text_and_no_terminal_obeys_what_a_file_says(name: str, lab):
     done = ended(lab(name), PYTHONUTF8="1")
     said = (done.stdout + done.stderr).decode()
@@ -161,7 +164,7 @@ def test_brackets_are_text_and_no_terminal_obeys_what_a_file_says(name: str, lab
     assert not set(said) & set(OBEYED) - set("[31mred2J")
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", EACH)
 def test_a_locale_without_the_letters_changes_only_the_letters(name: str, lab):
     done = ended(lab(name), LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     said = done.stdout + done.stderr
@@ -183,7 +186,7 @@ def unheard(words: list[str]) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(words, cwd=REPOSITORY, stdout=pipe, stderr=subprocess.PIPE, check=False, timeout=120)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", EACH)
 def test_where_nobody_listens_a_command_ends_as_it_would_have(name: str, lab):
     done = unheard(lab(name))
     assert b"BrokenPipe" not in done.stderr
@@ -256,6 +259,7 @@ def test_ctrl_c_before_the_first_run_starts_says_so_in_a_line_and_exits_5(module
 
 
 @pytest.mark.usefixtures("measured")
+@pytest.mark.long
 def test_a_run_whose_output_nobody_reads_any_more_saves_and_exits_5(runs: Path):
     """Ctrl-C ends `tee` at once, and the run has still something to say."""
     words = [sys.executable, "-m", "studies.run", "table7/b@0", *LONGER]
@@ -364,6 +368,7 @@ def test_a_list_of_seeds_holds_each_once():
     assert number("000000000012") == 12
 
 
+@pytest.mark.long
 def test_a_tilde_is_a_home_where_no_shell_has_looked(tmp_path: Path, lab, monkeypatch: pytest.MonkeyPatch):
     home = tmp_path / "home"
     home.mkdir()

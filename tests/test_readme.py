@@ -29,7 +29,7 @@ COMMANDS = [
     for line in block.splitlines()
     if line.strip()
 ]
-IN_MINUTES = "python -m reports.build"
+IN_MINUTES = ("python -m reports.build", "python -m studies.run table7/c-stage1@0")
 PHOTOGRAPHS = "--data-root /data/camvid"  # hours of training: planned here
 # How a command ends where the README's cluster, data and weights are not. All others end with 0.
 ENDS = {

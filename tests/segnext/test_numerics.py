@@ -97,7 +97,7 @@ def checksum_bases(self: NMF, batch: int, dim: int, rank: int, device: torch.dev
     return F.normalize(torch.from_numpy(np.random.RandomState(1).random_sample((1, dim, rank))), dim=1)
 
 
-@pytest.mark.parametrize("size", CHECKSUMS)
+@pytest.mark.parametrize("size", ["T", "S", *(pytest.param(size, marks=pytest.mark.long) for size in "BL")])
 def test_all_four_sizes_have_the_released_codes_checksums(size: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(NMF, "initial_bases", checksum_bases)
     keys, stages, total, first = CHECKSUMS[size]
@@ -342,7 +342,11 @@ def test_every_variant_takes_any_size_from_32(model: Model, size: tuple[int, int
 
 @pytest.mark.parametrize(
     ("model", "task"),
-    [*((model, "segmentation") for model in VARIANTS), (Model("micro"), "classification")],
+    [
+        (Model("micro"), "segmentation"),
+        (Model("micro"), "classification"),
+        *(pytest.param(model, "segmentation", marks=pytest.mark.long) for model in VARIANTS if model != Model("micro")),
+    ],
     ids=named,
 )
 def test_the_evaluation_model_exports(model: Model, task: str):

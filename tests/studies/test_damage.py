@@ -217,7 +217,8 @@ def test_loaders_are_deaf_from_their_first_instruction_on_and_who_starts_them_is
     assert own == before == signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("processes", [1, 2])
 def test_what_another_launcher_left_in_the_environment_changes_nothing(processes: int):
     words = ("table7/c@0", "--protocol", "quick", "--limit-iterations", "2", "--gpus", str(processes))
     does(*words, **LEFT)

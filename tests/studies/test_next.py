@@ -62,8 +62,8 @@ def simulated(kind: str, difference: float, sd: float, seeds: int, alpha: float,
         ("greater", 1.5, 6, 0.005, 2),
         ("greater", 0.8, 12, 0.05 / 6, 2),
         ("greater", 3.7, 4, 0.05 / 15, 1),
-        ("equivalent", 0.0, 30, 0.005, 2),
-        ("equivalent", 0.1, 20, 0.05, 2),
+        pytest.param("equivalent", 0.0, 30, 0.005, 2, marks=pytest.mark.long),
+        pytest.param("equivalent", 0.1, 20, 0.05, 2, marks=pytest.mark.long),
         ("equivalent", 1.4, 8, 0.05, 2),  # beyond the margin: it is contradicted
         ("equivalent", 0.2, 9, 0.05, 1),
     ],
@@ -420,14 +420,16 @@ def followed(draw: np.random.Generator, differences: list[float], kind: str = "g
 @pytest.mark.parametrize(
     ("kind", "truth"), [("greater", 0.0), ("equivalent", verdicts.MARGIN)], ids=["no difference", "at the margin"]
 )
-@pytest.mark.parametrize("claims", [1, pytest.param(6, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("claims", "trials"), [(1, 100), *(pytest.param(claims, 500, marks=pytest.mark.long) for claims in (1, 6))]
+)
 def test_a_wrong_word_in_a_table_over_all_looks_is_as_rare_as_5_percent(
-    kind: str, truth: float, claims: int, monkeypatch: pytest.MonkeyPatch
+    kind: str, truth: float, claims: int, trials: int, monkeypatch: pytest.MonkeyPatch
 ):
     """Where nothing is given up, which can only make wrong words rarer."""
     monkeypatch.setattr(looks, "GIVEN_UP", 0.0)
     monkeypatch.setattr(looks, "DRAWS", 2)
-    trials, wrong = 500, 0
+    wrong = 0
     for trial in range(trials):
         found = judged(followed(np.random.default_rng([trial, claims]), [truth] * claims, kind), (5, 10), claims)
         wrong += any(stand.verdict in ("supported", "contradicted") for stand in found.values())
@@ -454,7 +456,9 @@ def test_claims_that_were_not_run_count_at_every_look():
     assert judged([one], (5, 10), math.floor(0.01 / p) + 1)["claim"].verdict == "not resolved"
 
 
-@pytest.mark.parametrize(("kind", "difference"), [("greater", 0.4), ("equivalent", 0.05)])
+@pytest.mark.parametrize(
+    ("kind", "difference"), [("greater", 0.4), pytest.param("equivalent", 0.05, marks=pytest.mark.long)]
+)
 def test_the_conditional_power_is_how_often_the_last_look_decides(kind: str, difference: float):
     draw = np.random.default_rng(7)
     second = np.array([0.0, 0.5, -0.5, 0.25, -0.25])
