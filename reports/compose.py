@@ -41,10 +41,11 @@ from studies.declare.study import Study
 from studies.declare.subtasks import Subtask
 from studies.facts import foretold
 from studies.facts.gather import Evidence, common, gather
-from studies.plan.programme import first_lines
+from studies.plan.programme import Line, first_lines
 from studies.records.parallel import beside
 from studies.records.schema import ShortcutRecord
 from studies.records.store import Store
+from studies.records.typed import Damaged
 
 
 def read(chosen: Sequence[Study], store: Store, out: Path | None = None, *, logs: bool = False) -> Report:
@@ -82,28 +83,37 @@ def pages(report: Report, store: Store, out: Path, markdown: Path, formats: Sequ
     parts, summary = report.parts, report.summary
     files: dict[str, str | bytes] = {}
     keep(report.drawings, out, formats)
-    planned = beside(lambda: first_lines([part.evidence.study for part in parts], store), worth=bool(parts))
-    with planned as plan, being_drawn(report.drawings, formats) as wait:
+    with (
+        beside(lambda: _counted(report, store), worth=bool(parts)) as count,
+        being_drawn(report.drawings, formats) as wait,
+    ):
         for part in parts:
             files.update(_study_files(part))
-        everything = [part.evidence for part in parts]
-        records = {record.id: record for evidence in everything for record in evidence.records(store)}
         files.update(_prediction_files(report.predictions))
         for table in (summary.claims, summary.wrong, summary.discrepancies) if parts else ():
             files.update(_table_files(table))
-        found = landing.landing(parts).headline if parts else ()
-        answers = reproducibility.tables(everything, [records[key] for key in sorted(records)], report.lost, found)
-        files.update(_answer_files(answers))
         files.update(_recipe_files(report.recipes))
-        to_run = plan()
+        answers, plan, damage = count()
+        store.damage = list({str(found): found for found in (*store.damage, *damage)}.values())
+        files.update(_answer_files(answers))
         wait()
     for figure in report.drawings:
         files.update(figure.files(formats))
-    files.update(page.pages(report, answers, to_run, _way(out, markdown), formats))
+    files.update(page.pages(report, answers, plan, _way(out, markdown), formats))
     files[f"{others.SLUG}.csv"] = to_csv(others.values())
     files[MANIFEST] = manifest(report.drawings, formats)
     files.update({name: page.text(name) for name in ("page.css", "page.js")})
     return files
+
+
+def _counted(report: Report, store: Store) -> tuple[Sequence[Table], Sequence[Line], Sequence[Damaged]]:
+    """What the page on reproducibility counts of every record, what to run next, and what is damaged."""
+    parts, everything = report.parts, [part.evidence for part in report.parts]
+    records = {record.id: record for evidence in everything for record in evidence.records(store)}
+    found = landing.landing(parts).headline if parts else ()
+    answers = reproducibility.tables(everything, [records[key] for key in sorted(records)], report.lost, found)
+    plan = first_lines([evidence.study for evidence in everything], store)
+    return answers, plan, store.damage
 
 
 def write_run_pages(report: Report, store: Store, out: Path, *, logs: bool = False) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from records import add_cost, add_curve, add_run, cost_record, fabricate
-from reporting import ALWAYS, OF_CLAIMS, Page, lines_of, render, whole
+from reporting import ALWAYS, OF_CLAIMS, Page, lines_of, render, undrawn, whole
 
 from reports import build
 from reports.blocks.table import number
@@ -47,6 +47,17 @@ def rendered(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
 def test_imports_neither_torch_nor_matplotlib():
     program = "import reports.build, reports.compose, sys; assert not {'torch', 'matplotlib'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=REPOSITORY)
+
+
+def test_a_step_time_that_is_damaged_is_named_and_the_report_is_whole(results, out, capsys):
+    """What to run next is found in a process of its own, which reads it."""
+    fabricate(results)
+    (results / "probes").mkdir()
+    (results / "probes" / "torn.json").write_text('{"key"')
+    with undrawn():
+        assert build.main(["table7", "--out", str(out)]) == 1
+    assert f"damaged: {results / 'probes' / 'torn.json'}" in capsys.readouterr().err
+    assert (out / "index.html").exists()
 
 
 def test_unknown_study_exits_2_with_the_nearest_name(results, out, capsys):
