@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segnext.door import Parser, command, console, say, typed_path, uncollected
+from segnext.door import Parser, command, console, let_lie, say, typed_path, uncollected
 from studies.records import attempts
 from studies.records.parallel import beside
 from studies.records.store import REPOSITORY, Store, of_checkout
@@ -79,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(error, error=True)
         return 1
     _tell(report, derived, [*written, *of_runs], options.out)
+    let_lie(report, store, made, written)
     return tell(store.damage)
 
 

@@ -56,7 +56,16 @@ def uncollected() -> Iterator[None]:
         yield
     finally:
         if before:
+            gc.freeze()
+            gc.unfreeze()  # all that is there counts as old, or the next object would have all of it searched
             gc.enable()
+
+
+def let_lie(*things: object) -> None:
+    """Never free what a command ends with: thing by thing that takes as long as a tenth of its work."""
+    cycle = [*things]
+    cycle.append(cycle)  # so that nothing but the search for garbage could free it, and a command leaves without one
+
 
 
 Words = ParamSpec("Words")
