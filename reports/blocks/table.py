@@ -41,12 +41,15 @@ LINKED = "; "
 """Between the texts of sources that are a cell's whole text: each of them is a link then, and none stands below it."""
 
 
+_NOTHING: Mapping[str, Value] = {}  # one for all of a hundred thousand cells
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One cell: its text, rounded; the values behind it at full precision, by CSV column; its verdict and sources."""
 
     text: str = "–"
-    values: Mapping[str, Value] = field(default_factory=dict)
+    values: Mapping[str, Value] = field(default_factory=lambda: _NOTHING)
     verdict: str = ""  # a word of `verdicts.RULES`, which the text starts with
     sources: tuple[Source, ...] = ()
     note: int = 0  # number of a footnote

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from reports.blocks.table import Cell, Column, Line, Source, Table, number
 from studies.facts.gather import Evidence, Variant
@@ -36,20 +37,26 @@ def every_run_table(everything: Iterable[Evidence]) -> Table:
     return Table(SLUG, "Every run", caption, COLUMNS, tuple(_line(name, shown) for name, shown in found.items()), ())
 
 
+@lru_cache(10_000)
+def _cell(text: str) -> Cell:
+    """One cell for many runs: they differ in little."""
+    return Cell(text)
+
+
 def _line(identifier: str, shown: list[tuple[Variant, lines.Line]]) -> Line:
     variant, line = shown[0]
     marks = variant.marks.get(identifier, ())
     rows = dict.fromkeys(f"{one.study.slug}/{own.row}" for one, own in shown)
-    scores = (Cell("" if score is None else number(score, 2)) for score in (line.miou_ss, line.miou_ms, line.top1))
+    scores = (_cell("" if score is None else number(score, 2)) for score in (line.miou_ss, line.miou_ms, line.top1))
     cells = (
         Cell(identifier, sources=(Source(identifier, identifier, "the run's page"),)),
-        Cell(", ".join(dict.fromkeys(one.study.number for one, _ in shown))),
-        Cell(", ".join(rows)),
-        Cell(line.dataset),
-        Cell(variant.protocol.name),
-        Cell(f"{line.iterations:,}" if line.iterations else ""),
-        Cell(str(line.seed)),
+        _cell(", ".join(dict.fromkeys(one.study.number for one, _ in shown))),
+        _cell(", ".join(rows)),
+        _cell(line.dataset),
+        _cell(variant.protocol.name),
+        _cell(f"{line.iterations:,}" if line.iterations else ""),
+        _cell(str(line.seed)),
         *scores,
-        Cell(", ".join(marks) or CURRENT),
+        _cell(", ".join(marks) or CURRENT),
     )
     return Line(identifier, cells)
