@@ -72,7 +72,6 @@ def let_lie(*things: object) -> None:
         cycle.append(cycle)  # only a search for garbage could free it now, and a command leaves without one
 
 
-
 Words = ParamSpec("Words")
 
 

@@ -160,7 +160,7 @@ def test_a_file_system_without_hard_links_is_found(monkeypatch: pytest.MonkeyPat
         raise PermissionError(1, "Operation not permitted")  # as FAT and some FUSE mounts say
 
     monkeypatch.setattr(os, "link", link)
-    assert found_in_runs()["hard links"].level == "fail"
+    assert found_in_runs()["hard links"].level == "warn", "a run is claimed without them, too"
     assert not list(runs_folder().iterdir()), "nothing is left behind"
 
 
