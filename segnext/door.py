@@ -40,14 +40,17 @@ PLAIN_SECONDS = 15.0  # between two progress lines in a log, which shows no bar
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
-_ends = False  # whether this process ends with its command: who calls one from Python goes on
-
-
 @atexit.register
 def _leave_as_it_is() -> None:
     """Do not look for garbage among all that a command has read: a second for many runs."""
     if "torch" not in sys.modules:  # Triton, which it brings, takes what is left for a leak and says so
         gc.freeze()
+
+
+def _ends() -> bool:
+    """Whether this process is a command of ours, and ends with it: who calls one from Python goes on."""
+    spec = sys.modules["__main__"].__spec__
+    return (spec.name if spec else Path(sys.argv[0]).name).partition(".")[0] in ("segnext", "studies", "reports")
 
 
 @contextmanager
@@ -59,7 +62,7 @@ def uncollected() -> Iterator[None]:
         yield
     finally:
         if before:
-            if _ends:
+            if _ends():
                 gc.freeze()
                 gc.unfreeze()  # all that is there counts as old, or the next object would have all of it searched
             gc.enable()
@@ -67,7 +70,7 @@ def uncollected() -> Iterator[None]:
 
 def let_lie(*things: object) -> None:
     """Free nothing of what a command ends with: thing by thing that takes a tenth of its time."""
-    if _ends:
+    if _ends():
         cycle = [*things]
         cycle.append(cycle)  # only a search for garbage could free it now, and a command leaves without one
 
@@ -85,8 +88,6 @@ def command(prog: str) -> Callable[[Callable[Words, int]], Callable[Words, int]]
     def made(main: Callable[Words, int]) -> Callable[Words, int]:
         @functools.wraps(main)
         def entered(*words: Words.args, **more: Words.kwargs) -> int:
-            global _ends
-            _ends = main.__module__ == "__main__" or Path(sys.argv[0]).name == "segnext"
             forgiving()
             gc.set_threshold(200_000)  # of what a command reads of thousands of runs little is garbage before its end
             try:

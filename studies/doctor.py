@@ -145,8 +145,8 @@ def _runs_folder(folder: Path) -> Iterator[Finding]:
         probe.touch()
         os.link(probe, probe.with_suffix(".link"))
     except OSError as error:
-        words = "who creates a file first has the run, which old network file systems (before NFS 3) do not decide"
-        yield Finding("hard links", "warn", f"{folder}: {error.strerror}; without them {words}")
+        instead = "a run is claimed by creating a file instead, which NFS before version 3 does not do safely"
+        yield Finding("hard links", "warn", f"{folder}: {error.strerror}; {instead}")
     finally:
         for path in (probe, probe.with_suffix(".link")):
             with contextlib.suppress(OSError):

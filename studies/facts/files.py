@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct, structs
@@ -144,8 +145,7 @@ class Made:
     """What a caller has that is about to write."""
 
     seen: Mapping[str, int]  # what lay there before anything was read
-    gathered: Mapping[str, Evidence] | None = None  # by study
-    ready: Callable[[], Ready] | None = None  # gives the tables where they were made before
+    ready: Callable[[], Ready]  # gives the tables of what the caller has read
 
 
 @uncollected()
@@ -159,8 +159,8 @@ def write(store: Store, made: Made | None = None) -> list[Path]:
     while True:
         if not store.current:
             store, made = Store(store.folder), None
-        made = made or Made(lying(store))
-        files = (made.ready() if made.ready else Ready.of(store, made.gathered)).files(store)
+        made = made or Made(lying(store), partial(Ready.of, store))
+        files = made.ready().files(store)
         for file in files:
             if not file.current():
                 write_atomically(file.path, file.content)

@@ -97,7 +97,9 @@ def checksum_bases(self: NMF, batch: int, dim: int, rank: int, device: torch.dev
     return F.normalize(torch.from_numpy(np.random.RandomState(1).random_sample((1, dim, rank))), dim=1)
 
 
-@pytest.mark.parametrize("size", ["T", "S", *(pytest.param(size, marks=pytest.mark.long) for size in "BL")])
+@pytest.mark.parametrize(
+    "size", [pytest.param(size, marks=pytest.mark.long if size in "BL" else ()) for size in CHECKSUMS]
+)
 def test_all_four_sizes_have_the_released_codes_checksums(size: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(NMF, "initial_bases", checksum_bases)
     keys, stages, total, first = CHECKSUMS[size]

@@ -209,7 +209,7 @@ def test_who_read_the_records_before_another_run_finished_writes_what_there_is_n
     table = study("table7")
     add_run(late, table, table.row("c"), "quick", 5, 51.0)
     files.write(late)
-    files.write(early, files.Made({}, gathered))
+    files.write(early, files.Made({}, lambda: files.Ready.of(early, gathered)))
     assert all(file.current() for file in files.derived(Store(tmp_path / "results")))
 
 

@@ -87,13 +87,13 @@ def test_a_run_longer_than_its_time_limit_goes_on_in_job_after_job(start: int, l
     wait_until(
         lambda: user.causes(planned).count("time_limit") >= 2 or not user.cluster.queue(), lambda: user.log(planned)
     )
-    assert user.cluster.queue(), "two jobs were enough"
-    # The rest in one job: a machine with much else to do trains a few iterations in each.
-    job = user.workspace(planned).submission.read().job
-    user.cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=60")
+    if user.cluster.queue():  # the rest in one job: a machine with much else to do trains a few iterations in each
+        job = user.workspace(planned).submission.read().job
+        user.cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=60")
     wait_until(lambda: not user.cluster.queue(), lambda: (user.cluster.queue(), user.log(planned)))
     attempts = user.workspace(planned).attempts()
     assert attempts[-1].cause == "trained", user.log(planned)
+    assert len(attempts) >= 2, "one job was enough"
     assert [attempt.cause for attempt in attempts] == [*["time_limit"] * (len(attempts) - 1), "trained"]
     for before, after in itertools.pairwise(attempts):
         assert after.begins_after == before.ends_after >= before.begins_after
